@@ -1,0 +1,77 @@
+# Every target does its own set-up, on a machine with no more than git, make and python3-venv.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+AT_LEAST = import sys; sys.exit(sys.version_info < (3, 11))
+# A version manager's python3.12 may stand in the path and not work: only one that answers counts.
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.11 python3.12 python3.13; do $$p -c '$(AT_LEAST)' 2>/dev/null && { echo $$p; exit; }; done)
+endif
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Further Pythons on this machine, in the path or kept by pyenv, that the quick tests run on too.
+python_of = $(firstword $(foreach p,python$(1) $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/$(1).*/bin/python$(1)),$(shell $(p) -c '' 2>/dev/null && echo $(p))))
+MAIN := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+OTHERS := $(foreach v,$(filter-out $(MAIN),3.12 3.13),$(if $(call python_of,$(v)),$(v)))
+SEEDS ?= 2000
+QUICK := tests/unit tests/interaction
+PYTEST_ENV := VIPD_TEST_STRICT=1
+QUIET_PIP := -qq --disable-pip-version-check --no-input
+
+.PHONY: help demo test test-long sim lint format coverage bench clean system
+.PRECIOUS: .venv-%/.installed
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
+
+demo: $(STAMP) system ## the product at work: every kind of failure in network namespaces, under two minutes
+	@$(BIN)/python -m vipd demo $(ARGS)
+
+test: lint $(OTHERS:%=.venv-%/.installed) system ## lint, types and all tests but the long ones; ten minutes at most
+	$(PYTEST_ENV) $(BIN)/pytest -q -n 2 -m "not root and not long"
+	for v in $(OTHERS); do .venv-$$v/bin/pytest -q -n 2 -m "not root and not long" -p no:cacheprovider $(wildcard $(QUICK)); done
+	$(PYTEST_ENV) $(BIN)/pytest -q -m "root and not long"
+
+test-long: $(STAMP) system ## the tests that run for minutes
+	$(PYTEST_ENV) $(BIN)/pytest -m long
+
+sim: $(STAMP) ## the simulation with many seeds: make sim SEEDS=100000
+	VIPD_SIM_SEEDS=$(SEEDS) $(BIN)/pytest -q -n 2 -o faulthandler_timeout=0 tests/sim
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(STAMP) ## put the code into the house's form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+coverage: $(STAMP) system ## branch coverage of all tests but the long ones
+	$(BIN)/pytest -q -m "not long" --cov --cov-report=term
+
+ifneq ($(wildcard tests/bench),)
+bench: $(STAMP) system ## figures for the README
+	$(BIN)/pytest -q -s -o faulthandler_timeout=0 tests/bench
+endif
+
+clean: ## remove what the other targets made
+	rm -rf .venv .venv-3.* build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+system:
+	@.ci/system-packages
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "vipd needs Python 3.11 or newer: apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { echo "python3 cannot make an environment: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/pip install $(QUIET_PIP) -c constraints.txt setuptools
+	$(BIN)/pip install $(QUIET_PIP) -c constraints.txt --no-build-isolation -e .[dev]
+	@touch $@
+
+.venv-%/.installed: pyproject.toml constraints.txt
+	@$(call python_of,$*) -m venv --clear .venv-$*
+	.venv-$*/bin/pip install $(QUIET_PIP) -c constraints.txt setuptools
+	.venv-$*/bin/pip install $(QUIET_PIP) -c constraints.txt --no-build-isolation -e .[dev]
+	@touch $@

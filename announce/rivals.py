@@ -1,0 +1,157 @@
+"""Notice, within a millisecond, who else speaks as one of our addresses.
+
+One tap (AF_PACKET, ETH_P_ALL) for each interface that is being watched, with a filter in the kernel. It is a tap, and not
+a socket for ARP alone, because the kernel gate drops what speaks of a VIP while this node has no right to it: only taps see
+frames before the gate does. While nobody watches there is no socket, so a Backup pays nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from announce.claims import Kind, claim_of
+from announce.filters import attach, rival_filter
+from announce.packet_socket import (
+    ETH_P_ALL,
+    PACKET_IGNORE_OUTGOING,
+    PACKET_OUTGOING,
+    SOL_PACKET,
+    bound_interface,
+    bound_mac,
+    close_aside,
+    open_packet_socket,
+)
+from announce.route_socket import ifindex_of
+
+CHECK_INTERVAL = 0.25
+"""Seconds between two looks whether the socket is still bound to the interface of this name: 2 us each."""
+FRAMES_AT_ONCE = 64
+"""Frames taken in one go, so that a storm cannot hold up the loop."""
+LONGEST_FRAME = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RivalSeen:
+    """Somebody with this MAC, which is not the interface's own, speaks as `ip`."""
+
+    interface: str
+    ip: str
+    mac: str
+    kind: Kind
+
+
+Report = Callable[[RivalSeen], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Subscription:
+    ips: frozenset[bytes]
+    report: Report
+
+
+class Rivals:
+    """The rivals on one interface. Used from one event loop only.
+
+    It survives that the link goes down, that the interface is deleted and made again, and that it does not exist yet.
+    `problem` says in words why it hears nothing; empty while all is well or nobody watches.
+    """
+
+    def __init__(self, interface: str) -> None:
+        self.interface = interface
+        self.problem = ""
+        self._subscriptions: list[_Subscription] = []
+        self._socket: socket.socket | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def subscribe(self, ips: Iterable[str], report: Report) -> Callable[[], None]:
+        """Call `report` for each rival of these addresses, until the returned function is called (idempotent)."""
+        subscription = _Subscription(frozenset(ipaddress.ip_address(ip).packed for ip in ips), report)
+        self._subscriptions.append(subscription)
+        self._refilter()
+        self.check()
+
+        def unsubscribe() -> None:
+            if subscription in self._subscriptions:
+                self._subscriptions.remove(subscription)
+                self._refilter()
+                self.check()
+
+        return unsubscribe
+
+    def check(self) -> None:
+        """Open the socket if it is needed and not bound to the interface of this name; called by itself, and on link events."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._socket is not None and (not self._subscriptions or bound_interface(self._socket) != self.interface):
+            self._close_socket()
+        if not self._subscriptions:
+            self.problem = ""
+            return
+        loop = asyncio.get_running_loop()
+        if self._socket is None:
+            self._open(loop)
+        self._timer = loop.call_later(CHECK_INTERVAL, self.check)
+
+    def close(self) -> None:
+        """End all subscriptions. Idempotent."""
+        self._subscriptions.clear()
+        self.check()
+
+    def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self._socket = open_packet_socket(self.interface, ETH_P_ALL, self._prepare)
+        except OSError as error:
+            self.problem = f"cannot listen for rivals on {self.interface}: {error.strerror}"
+            return
+        self.problem = ""
+        loop.add_reader(self._socket, self._readable, self._socket)
+
+    def _prepare(self, opened: socket.socket) -> None:
+        opened.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+        attach(opened, self._filter())
+
+    def _filter(self) -> bytes:
+        ips = frozenset[bytes]().union(*(subscription.ips for subscription in self._subscriptions))
+        return rival_filter(ifindex_of(self.interface), ips)
+
+    def _refilter(self) -> None:
+        if self._socket is not None and self._subscriptions:
+            try:
+                attach(self._socket, self._filter())
+            except OSError:
+                self._close_socket()  # the interface went away or changed its number: `check` opens a new one
+
+    def _close_socket(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            close_aside(self._socket)
+            self._socket = None
+
+    def _readable(self, sock: socket.socket) -> None:
+        for _ in range(FRAMES_AT_ONCE):
+            if sock is not self._socket:  # a subscriber, called in this loop, ended the last subscription
+                return
+            try:
+                frame, address = sock.recvfrom(LONGEST_FRAME)
+            except BlockingIOError:
+                return
+            except OSError:
+                # ENETDOWN, said once: the link is down and the socket works again when it is up, or the interface is
+                # being deleted and the next `check` finds the socket bound to nothing.
+                return
+            if address[2] != PACKET_OUTGOING:
+                self._heard(frame, bound_mac(sock))
+
+    def _heard(self, frame: bytes, own_mac: str) -> None:
+        claim = claim_of(frame)
+        if claim is None or claim.mac == own_mac:
+            return
+        seen = RivalSeen(self.interface, str(ipaddress.ip_address(claim.ip)), claim.mac, claim.kind)
+        for subscription in tuple(self._subscriptions):
+            if claim.ip in subscription.ips:
+                subscription.report(seen)

@@ -1,0 +1,203 @@
+"""What the kernel says of links and addresses, for as long as the daemon lives.
+
+The news comes from pyroute2's AsyncIPRoute. When it breaks off (the buffer overflowed, a message was beyond the library),
+a new one is opened and everything is reported as it is now: nobody has to know what was missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pyroute2 import AsyncIPRoute
+
+from announce.address import VIPD_PROTO
+from announce.filters import address_filter, attach
+from announce.route_socket import ATTRIBUTES_AT, IFA_PROTO, RTM_NEWADDR
+
+RESTART_PAUSE = 0.05
+"""Seconds between the end of one monitor and the next, so that a lasting fault does not spin."""
+GROUPS = 0x001 | 0x010 | 0x100
+"""RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR (linux/rtnetlink.h)."""
+IFF_UP = 0x00001
+IFF_LOWER_UP = 0x10000
+WORKING = frozenset({"UP", "UNKNOWN"})
+"""Operational states (RFC 2863) in which a link passes traffic; drivers that know of none say UNKNOWN."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSeen:
+    """An interface as it is now. `up` is what the administrator set, `carrier` whether the link beneath it works."""
+
+    interface: str
+    ifindex: int
+    up: bool
+    carrier: bool
+    mac: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether frames can pass."""
+        return self.up and self.carrier
+
+
+@dataclass(frozen=True, slots=True)
+class LinkGone:
+    """An interface of this name exists no more."""
+
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSeen:
+    """Somebody bound this address. What vipd binds itself is reported at a Resync only."""
+
+    interface: str
+    ip: str
+    prefixlen: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddressGone:
+    """This address is bound no more, whoever removed it: vipd, somebody else, or its lifetime."""
+
+    interface: str
+    ip: str
+    prefixlen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """Everything was just reported as it is now; what is not among these addresses is not bound. Comes first at the start."""
+
+    addresses: frozenset[AddressSeen]
+
+
+KernelEvent = LinkSeen | LinkGone | AddressSeen | AddressGone | Resync
+
+Message = Any
+"""A message of pyroute2: its values are known at run time only. They go no further than this file."""
+
+
+class Watch:
+    """Reports kernel events by calling `report` in the event loop. A change that changes nothing is not reported.
+
+    After a break an older event may be reported again before a newer one: the last one said of a link or address is right.
+    `problem` says why the last monitor ended; `restarts` and `faults` count those and the messages not understood.
+    """
+
+    def __init__(self, report: Callable[[KernelEvent], None]) -> None:
+        self.problem = ""
+        self.restarts = 0
+        self.faults = 0
+        self._report = report
+        self._links: dict[int, LinkSeen] = {}
+        self._addresses: set[tuple[int, AddressSeen]] = set()
+
+    async def run(self) -> None:
+        """Watch until cancelled; no fault ends it."""
+        while True:
+            try:
+                await self._follow()
+            except Exception as error:  # noqa: BLE001 -- whatever the library raises, the next monitor reports all anew
+                self.problem = f"{type(error).__name__}: {error}"
+                self.restarts += 1
+            await asyncio.sleep(RESTART_PAUSE)
+
+    async def _follow(self) -> None:
+        async with AsyncIPRoute() as monitor:
+            # Each renewal of a lease refreshes all addresses, and 1000 of them cost 0.12 s to read about (measured). Where
+            # the filter is refused, or does not match (no protocol number before Linux 5.18), they are read and ignored.
+            with contextlib.suppress(OSError):
+                attach(monitor.socket, address_filter(RTM_NEWADDR, ATTRIBUTES_AT, IFA_PROTO, VIPD_PROTO))
+            await monitor.bind(groups=GROUPS)
+            # Only now: what changes while all is being read waits in the monitor, and nothing falls between the two.
+            await self._resync()
+            while True:
+                async for message in monitor.get():  # ends after each batch
+                    self._take(message)
+
+    async def _resync(self) -> None:
+        async with AsyncIPRoute() as reader:
+            links = [message async for message in await reader.get_links()]
+            addresses = [message async for message in await reader.get_addr()]
+        missed_links, self._links = self._links, {}
+        missed_addresses, self._addresses = self._addresses, set()
+        for message in (*links, *addresses):
+            self._take(message)
+        for _, address in missed_addresses - self._addresses:
+            self._report(AddressGone(address.interface, address.ip, address.prefixlen))
+        for name in {link.interface for link in missed_links.values()} - {link.interface for link in self._links.values()}:
+            self._report(LinkGone(name))
+        self._report(Resync(frozenset(address for _, address in self._addresses)))
+
+    def _take(self, message: Message) -> None:
+        try:
+            parsed = self._parsed(message)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            self.faults += 1
+            return
+        match parsed:
+            case "RTM_NEWLINK", _, LinkSeen() as link:
+                self._link_seen(link)
+            case "RTM_DELLINK", ifindex, _:
+                self._forget(ifindex)
+            case "RTM_NEWADDR", ifindex, AddressSeen() as address:
+                self._address_seen(ifindex, address)
+            case "RTM_DELADDR", ifindex, AddressSeen() as address:
+                self._addresses.discard((ifindex, address))
+                self._report(AddressGone(address.interface, address.ip, address.prefixlen))
+
+    def _parsed(self, message: Message) -> tuple[str, int, LinkSeen | AddressSeen] | None:
+        """Return what a message is about, or None for nothing that is reported."""
+        event, ifindex = message["event"], message["index"]
+        if event in {"RTM_NEWADDR", "RTM_DELADDR"}:
+            link = self._links.get(ifindex)
+            return None if link is None else (event, ifindex, _address(message, link.interface))
+        # A bridge speaks of its ports in link messages of its own family: the end of a port is not the end of a link.
+        if event in {"RTM_NEWLINK", "RTM_DELLINK"} and message["family"] == socket.AF_UNSPEC:
+            return event, ifindex, _link(message)
+        return None
+
+    def _link_seen(self, link: LinkSeen) -> None:
+        before = self._links.get(link.ifindex)
+        if before is not None and before.interface != link.interface:
+            self._forget(link.ifindex)  # renamed
+        self._links[link.ifindex] = link
+        if link != before:
+            self._report(link)
+
+    def _forget(self, ifindex: int) -> None:
+        for item in [item for item in self._addresses if item[0] == ifindex]:
+            self._addresses.discard(item)
+            self._report(AddressGone(item[1].interface, item[1].ip, item[1].prefixlen))
+        link = self._links.pop(ifindex, None)
+        if link is not None:
+            self._report(LinkGone(link.interface))
+
+    def _address_seen(self, ifindex: int, address: AddressSeen) -> None:
+        if (ifindex, address) not in self._addresses:
+            self._addresses.add((ifindex, address))
+            self._report(address)
+
+
+def _link(message: Message) -> LinkSeen:
+    flags = message["flags"]
+    return LinkSeen(
+        interface=str(message.get_attr("IFLA_IFNAME")),
+        ifindex=message["index"],
+        up=bool(flags & IFF_UP),
+        carrier=bool(flags & IFF_LOWER_UP) and message.get_attr("IFLA_OPERSTATE", "UNKNOWN") in WORKING,
+        mac=message.get_attr("IFLA_ADDRESS") or "",
+    )
+
+
+def _address(message: Message, interface: str) -> AddressSeen:
+    # Of an IPv4 address IFA_ADDRESS is the peer's, if there is one; IPv6 has IFA_LOCAL only then.
+    ip = ipaddress.ip_address(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
+    return AddressSeen(interface, str(ip), message["prefixlen"])

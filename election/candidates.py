@@ -1,0 +1,119 @@
+"""What is known of the other nodes through their candidate records: who is live, and whether somebody uses this node's name.
+
+Pure; `now` is in seconds of one's own CLOCK_BOOTTIME. A record is live while it changed, by one's own observation, within
+three of its own refresh intervals. All of it is advice: for speed and for people, never needed for safety.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from election.model import Candidacy, Candidate, CandidateRecord, Identity
+
+REFRESHES_UNTIL_DEAD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A node's candidate record and when it was last seen to change."""
+
+    record: CandidateRecord
+    changed_at: float
+
+    def dies_at(self) -> float:
+        """When the node no longer counts as live unless its record changes."""
+        return self.changed_at + REFRESHES_UNTIL_DEAD * self.record.refresh_interval / 1000
+
+
+class Candidates:
+    """The candidate records of all nodes as this node sees them. `former` are sessions of this node that are proven gone."""
+
+    def __init__(self, me: Identity, former: frozenset[str] = frozenset()) -> None:
+        self._me = me
+        self._former = former
+        self._seen: dict[str, Sighting] = {}
+        self._established = False
+        self._stranger: Sighting | None = None
+        self._namesake = False
+
+    def see(self, now: float, name: str, record: CandidateRecord | None) -> None:
+        """Take in one record, or that it is gone."""
+        if name == self._me.name:
+            self._see_own(now, record)
+        elif record is None:
+            self._seen.pop(name, None)
+        else:
+            before = self._seen.get(name)
+            if before is None or (before.record.session, before.record.counter) != (record.session, record.counter):
+                self._seen[name] = Sighting(record, now)
+
+    def see_all(self, now: float, records: Iterable[CandidateRecord]) -> None:
+        """Take in a complete list: who is not in it is gone."""
+        listed = {record.name: record for record in records}
+        for name in set(self._seen) - set(listed):
+            self._seen.pop(name)
+        for name, record in listed.items():
+            self.see(now, name, record)
+
+    def _see_own(self, now: float, record: CandidateRecord | None) -> None:
+        """Of two daemons of one name the later start gives way: the one that found the other's record already there."""
+        if record is None or record.session == self._me.session or record.session in self._former:
+            return
+        before = self._stranger
+        changed = before is None or (before.record.session, before.record.counter) != (record.session, record.counter)
+        if not changed:
+            return
+        watched = before is not None
+        self._stranger = Sighting(record, now)
+        # Both started in one moment and both found the name free: the smaller session gives way.
+        yields = not self._established or self._me.session < record.session
+        if watched and yields:
+            self._namesake = True
+
+    def published(self) -> None:
+        """Note that this node's own record stands in the store."""
+        self._established = True
+
+    def may_publish(self, now: float) -> bool:
+        """Whether this node may write its own record: not over that of another daemon of its name that may be alive."""
+        return self._established or self._stranger is None or now >= self._stranger.dies_at()
+
+    def namesake(self, now: float) -> bool:
+        """Whether another live daemon uses this node's name and this one has to give way."""
+        if self._namesake and self._stranger is not None and now >= self._stranger.dies_at():
+            self._namesake = False
+        return self._namesake
+
+    def of(self, now: float, election: str, own: Mapping[str, Candidacy]) -> tuple[Candidate, ...]:
+        """Return the candidates of one election by name; `own` is what this node says of itself."""
+        found = [self._candidate(now, sighting, election) for sighting in self._seen.values() if election in sighting.record.elections]
+        mine = own.get(election)
+        if mine is not None:
+            found.append(
+                Candidate(self._me.name, self._me.session, 0, mine.eligible, mine.priority, mine.asks, live=True, epoch=mine.epoch)
+            )
+        return tuple(sorted(found, key=lambda candidate: candidate.name))
+
+    def states(self, election: str) -> dict[str, Candidacy]:
+        """Return what each other node says of itself in one election, for status."""
+        return {name: s.record.elections[election] for name, s in self._seen.items() if election in s.record.elections}
+
+    def changes_at(self, now: float) -> float:
+        """Return when a node's liveness changes by itself (inf: never)."""
+        sightings = [*self._seen.values(), *([self._stranger] if self._stranger else [])]
+        return min((s.dies_at() for s in sightings if s.dies_at() > now), default=float("inf"))
+
+    @staticmethod
+    def _candidate(now: float, sighting: Sighting, election: str) -> Candidate:
+        record, said = sighting.record, sighting.record.elections[election]
+        return Candidate(
+            record.name,
+            record.session,
+            record.counter,
+            said.eligible,
+            said.priority,
+            said.asks,
+            live=now < sighting.dies_at(),
+            epoch=said.epoch,
+        )

@@ -1,0 +1,62 @@
+"""Whether this node may hold the VIP at all, and which state it rests in while it does not."""
+
+from __future__ import annotations
+
+from election.model import Reason, State
+
+BIND_RETRY = 5.0
+"""Seconds a node stays out after the kernel refused an address: another node may do better meanwhile."""
+
+
+class Fitness:
+    """The checks' verdict, the operator's orders and the reasons to stay out. `fit` is None until a first verdict."""
+
+    def __init__(self) -> None:
+        self.fit: bool | None = None
+        self.priority = 0
+        self.drained = False
+        self.stopping = False
+        self.foreign_namesake = False
+        self.claimed_by = ""
+        self._why_unfit = Reason.CHECK_FAILED
+        self._namesake_until = 0.0
+        self._bind_failed_until = 0.0
+
+    def judge(self, fit: bool, priority: int, why: Reason) -> None:
+        """Take the verdict of checks and link."""
+        self.fit, self.priority, self._why_unfit = fit, priority, why
+
+    def saw_namesake(self, until: float) -> None:
+        """Stay out until then: another daemon of this name holds the record."""
+        self._namesake_until = until
+
+    def bind_failed(self, now: float) -> None:
+        """Stay out for a while: the kernel refused an address."""
+        self._bind_failed_until = now + BIND_RETRY
+
+    def fault(self, now: float) -> Reason | None:
+        """Return why the address has to go at once, whoever is there to take it; None: there is no such reason."""
+        if self.foreign_namesake or now < self._namesake_until:
+            return Reason.NAMESAKE
+        if self.claimed_by:
+            return Reason.ADDRESS_CLAIMED
+        if self.fit is False:
+            return self._why_unfit
+        return Reason.BIND_FAILED if now < self._bind_failed_until else None
+
+    def resting_state(self, now: float, state: State, seen: bool) -> tuple[State, Reason]:
+        """Return the state of a node that is not Active, and the reason it would be entered for; `seen`: it knows the record."""
+        fault = self.fault(now)
+        if self.stopping:
+            return State.INITIALIZE, Reason.SHUTDOWN
+        if self.drained:
+            return State.FAULT, Reason.DRAINED
+        if fault is not None:
+            return State.FAULT, fault
+        if self.fit is None or not seen:
+            return State.INITIALIZE, Reason.STARTUP
+        return State.BACKUP, Reason.STARTUP if state is State.INITIALIZE else Reason.RECOVERED
+
+    def changes_at(self, now: float) -> list[float]:
+        """Return when this judgement changes by itself."""
+        return [t for t in (self._namesake_until, self._bind_failed_until) if t > now]

@@ -1,0 +1,186 @@
+"""The http check: one request, one new connection, one verdict.
+
+A new connection each time is what detects a dead ingress fastest and cannot be fooled. A kept one would be answered by the old worker of a
+server that is shutting down, or whose listening socket is gone, long after new clients are refused; and the server closing it while
+idle would look like a fault. The cost is one accept and, with https, one handshake for each try.
+
+Only this file imports aiohttp, and `open_probe` imports this file only if an http check is configured.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from types import SimpleNamespace
+
+import aiohttp
+from aiohttp import ClientResponse, ClientSession, TraceConnectionCreateEndParams
+from yarl import URL
+
+from health.model import HttpCheck, Result
+from health.names import Names
+from health.probe import failure
+
+LONGEST_BODY = 65536
+"""Bytes of the body that are read and searched: an answer without an end is not waited for."""
+LONGEST_QUOTE = 200
+"""Characters of an error that reach log and status."""
+CONNECTION = "connection"
+NO_LIMITS = aiohttp.ClientTimeout(total=None, connect=None, sock_read=None, sock_connect=None)
+"""The loop that runs the check bounds everything at once; aiohttp's own limits would be a second, coarser clock."""
+
+
+class HttpProbe:
+    """Asks each address of the URL's host in turn, IPv4 first, until one can be connected to; what that one answers counts."""
+
+    def __init__(self, check: HttpCheck, names: Names) -> None:
+        self._check = check
+        self._names = names
+        self._url = URL(check.url, encoded=True)
+        self._host = check.host or _authority(self._url)
+        self._body = re.compile(check.body) if check.body else None
+        self._session: ClientSession | None = None
+        self._tls: ssl.SSLContext | None = None
+        self.stage = "address"
+
+    async def run(self) -> Result:
+        """Return the first answer, or why the first address could not be connected to."""
+        targets = await self._targets()
+        if isinstance(targets, Result):
+            return targets
+        results = []
+        for target in targets:
+            result = await self._ask(target)
+            if self.stage != CONNECTION:
+                return result
+            results.append(result)
+        return results[0]
+
+    async def close(self) -> None:
+        """Close the session."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _targets(self) -> list[URL] | Result:
+        """Return the URL once for each address in the place of its host, so that aiohttp has no name to look up."""
+        self.stage = "address"
+        if self._check.unix_socket:
+            return [self._url]
+        addresses = await self._names.addresses(self._url.raw_host or "")
+        return addresses if isinstance(addresses, Result) else [self._url.with_host(address) for address in addresses]
+
+    async def _ask(self, target: URL) -> Result:
+        self.stage = CONNECTION
+        where = self._check.unix_socket or _authority(target)
+        try:
+            tls = self._context()
+        except OSError as error:
+            return Result(up=False, detail=f"ca_file {self._check.ca_file}: {error.strerror or error}")
+        try:
+            return await self._request(target, tls)
+        except aiohttp.ClientConnectorCertificateError as error:
+            # The CA may have been rotated since its file was read. Failing on would take the VIP from all nodes at once.
+            self._tls = None
+            return Result(up=False, detail=f"{where}: {error.certificate_error}")
+        except aiohttp.ClientConnectorError as error:
+            return failure(error.os_error, where)
+        except aiohttp.ServerDisconnectedError:
+            return Result(up=False, detail=f"{where}: closed without a response", refused=True)
+        except aiohttp.ClientOSError as error:
+            return failure(error, where)
+        except aiohttp.ClientError as error:
+            return Result(up=False, detail=f"{where}: {_said(error)}")
+
+    async def _request(self, target: URL, tls: ssl.SSLContext | None) -> Result:
+        session = self._session = self._session or self._open()
+        async with session.request(
+            self._check.method,
+            target,
+            headers=self._headers(),
+            allow_redirects=False,
+            ssl=tls if tls is not None else True,
+            server_hostname=_without_port(self._host) if tls is not None else None,
+        ) as response:
+            return await self._judge(response)
+
+    def _open(self) -> ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(self._connected)
+        path = self._check.unix_socket
+        return ClientSession(
+            connector=aiohttp.UnixConnector(path, force_close=True) if path else aiohttp.TCPConnector(force_close=True),
+            timeout=NO_LIMITS,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trace_configs=[trace],
+        )
+
+    async def _connected(self, _session: ClientSession, _context: SimpleNamespace, _params: TraceConnectionCreateEndParams) -> None:
+        self.stage = "response"
+
+    def _headers(self) -> list[tuple[str, str]]:
+        """Return the configured headers behind our own, which they replace."""
+        given = {name.lower() for name, _ in self._check.headers}
+        own = [("Host", self._host), ("User-Agent", "vipd"), ("Accept", "*/*"), ("Accept-Encoding", "identity"), ("Connection", "close")]
+        return [*((name, value) for name, value in own if name.lower() not in given), *self._check.headers]
+
+    def _context(self) -> ssl.SSLContext | None:
+        """Return the TLS context for https, made once (50 ms with the CAs of the system). Raises OSError for an unusable ca_file."""
+        if self._url.scheme != "https":
+            return None
+        if self._tls is None:
+            context = ssl.create_default_context(cafile=self._check.ca_file or None) if self._check.verify else _trusting()
+            context.set_alpn_protocols(["http/1.1"])
+            self._tls = context
+        return self._tls
+
+    async def _judge(self, response: ClientResponse) -> Result:
+        status = response.status
+        if not any(low <= status <= high for low, high in self._check.status):
+            return Result(up=False, detail=f"status {status}, wanted {_ranges(self._check.status)}")
+        if self._body is None:
+            return Result(up=True, detail=f"status {status}")
+        self.stage = "body"
+        if self._body.search(await _beginning(response)):
+            return Result(up=True, detail=f"status {status}, the body matches")
+        return Result(up=False, detail=f"status {status}, but the body does not match {self._check.body!r}")
+
+
+def _authority(url: URL) -> str:
+    """Return host and port as written in a URL, without user and password."""
+    return url.raw_authority.rpartition("@")[2]
+
+
+def _said(error: aiohttp.ClientError) -> str:
+    """Return the first line of what aiohttp says: further ones quote the answer, which may be anything, and at any length."""
+    said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    return said.partition("\n")[0][:LONGEST_QUOTE] or type(error).__name__
+
+
+def _trusting() -> ssl.SSLContext:
+    """Return a context that takes any certificate; the connection is still encrypted and the name still sent."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def _beginning(response: ClientResponse) -> str:
+    """Return the first LONGEST_BODY bytes of a body as text; fewer if it ends before."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) >= LONGEST_BODY:
+            break
+    return body[:LONGEST_BODY].decode("utf-8", errors="replace")
+
+
+def _without_port(host: str) -> str:
+    """Return the name in a Host header: `[::1]:8443` is ::1."""
+    name = host.rpartition(":")[0] if re.search(r":\d*$", host) and (host.startswith("[") or host.count(":") == 1) else host
+    return name.strip("[]")
+
+
+def _ranges(status: tuple[tuple[int, int], ...]) -> str:
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in status)

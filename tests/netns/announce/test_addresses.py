@@ -1,0 +1,257 @@
+"""Addresses in a real kernel: bound with all that marks them, extended, expired, removed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from announce.address import VIPD_PROTO, key_of, leftovers, ready_messages, removal
+from announce.netlink import BoundAddress, ReadyMessages, RouteSocket, bind, refresh, unbind
+from announce.route_socket import SOL_NETLINK
+
+if TYPE_CHECKING:
+    from tests.netns.announce.conftest import Cable
+
+pytestmark = [pytest.mark.root, pytest.mark.netns]
+
+NODAD, DADFAILED, DEPRECATED, TENTATIVE, PERMANENT, NOPREFIXROUTE = 0x02, 0x08, 0x20, 0x40, 0x80, 0x200
+VIPS = ("192.0.2.10/32", "2001:db8::10/128")
+MANY = tuple(f"10.1.0.{i}/32" for i in range(1, 101)) + tuple(f"2001:db8::{i:x}/128" for i in range(1, 101))
+
+
+@pytest.fixture
+def sock(cable: Cable) -> Iterator[RouteSocket]:
+    """Return a socket on host a."""
+    opened = RouteSocket()
+    yield opened
+    opened.close()
+
+
+def bound(sock: RouteSocket, ready: ReadyMessages) -> list[BoundAddress]:
+    """Return what is bound of these addresses, under whatever prefix length."""
+    wanted = {key[:2] for key in ready.keys}
+    return [address for address in sock.addresses(ready.ifindex) if address.key[:2] in wanted]
+
+
+def wait_until_gone(sock: RouteSocket, ready: ReadyMessages) -> None:
+    """Wait for the kernel to expire the addresses."""
+    deadline = time.monotonic() + 10
+    while bound(sock, ready):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_every_address_carries_what_marks_it(sock: RouteSocket) -> None:
+    """200 addresses: vipd's number and label, deprecated, no prefix route, no DAD, not permanent, the lifetime asked for."""
+    ready = ready_messages("a0", MANY)
+    assert bind(sock, ready, 5) == []
+    found = bound(sock, ready)
+    assert {address.key for address in found} == set(ready.keys)
+    assert {address.proto for address in found} == {VIPD_PROTO}
+    assert {(address.family, address.label) for address in found} == {(socket.AF_INET, "a0:vipd"), (socket.AF_INET6, "")}
+    assert {address.flags for address in found} == {DEPRECATED | NOPREFIXROUTE, DEPRECATED | NOPREFIXROUTE | NODAD}
+    assert {address.valid_lft for address in found} <= {4, 5}
+
+
+def test_binding_twice_and_unbinding_twice_is_as_good_as_once(sock: RouteSocket) -> None:
+    """Nothing is refused, nothing remains, and what others bound stays."""
+    ready = ready_messages("a0", VIPS)
+    others = sock.addresses()
+    assert [bind(sock, ready, 5), bind(sock, ready, 5)] == [[], []]
+    assert len(bound(sock, ready)) == 2
+    assert [unbind(sock, ready), unbind(sock, ready)] == [[], []]
+    assert [address.key for address in sock.addresses()] == [address.key for address in others]
+
+
+def test_any_prefix_length_is_bound_as_asked(sock: RouteSocket) -> None:
+    """No route to the prefix comes with it."""
+    ready = ready_messages("a0", ["192.0.2.10/24", "2001:db8::10/64"])
+    assert bind(sock, ready, 5) == []
+    assert [address.prefixlen for address in bound(sock, ready)] == [24, 64]
+    assert unbind(sock, ready) == []
+
+
+def test_no_prefix_route_is_made(sock: RouteSocket, cable: Cable) -> None:
+    """A /24 VIP must not draw the whole network to its interface."""
+    bind(sock, ready_messages("a0", ["192.0.2.10/24", "2001:db8::10/64"]), 5)
+    routes = cable.a.run("ip -4 route show") + cable.a.run("ip -6 route show")
+    assert "192.0.2.0/24" not in routes
+    assert "2001:db8::/64" not in routes
+
+
+def test_the_kernel_removes_what_is_not_refreshed(sock: RouteSocket) -> None:
+    """After its lifetime; a refresh that comes late binds it again, so the caller has to compare."""
+    ready = ready_messages("a0", VIPS)
+    assert bind(sock, ready, 1) == []
+    wait_until_gone(sock, ready)
+    assert refresh(sock, ready, 5) == []
+    assert len(bound(sock, ready)) == 2
+
+
+def test_a_refresh_extends_and_shortens(sock: RouteSocket) -> None:
+    """The last lifetime given is the one that counts."""
+    ready = ready_messages("a0", VIPS)
+    seen = []
+    for seconds in (100, 200, 50):
+        assert refresh(sock, ready, seconds) == []
+        seen.append({address.valid_lft for address in bound(sock, ready)})
+    assert [seconds for lifetimes in seen for seconds in lifetimes if seconds not in {99, 100, 199, 200, 49, 50}] == []
+    assert max(seen[2]) <= 50 < min(seen[0]) <= 100 < min(seen[1])
+
+
+def test_an_interface_that_is_gone_counts_as_unbound(sock: RouteSocket, cable: Cable) -> None:
+    """Binding says ENODEV for each address; the same messages serve the interface that comes after it."""
+    ready = ready_messages("a0", VIPS)
+    bind(sock, ready, 5)
+    cable.remove()
+    assert refresh(sock, ready, 5) == [(key, errno.ENODEV) for key in ready.keys]
+    assert unbind(sock, ready) == []
+    cable.plug()
+    again = ready.moved(socket.if_nametoindex("a0"))
+    assert again == ready_messages("a0", VIPS)
+    assert bind(sock, again, 5) == []
+
+
+def test_an_unknown_interface_is_an_error(cable: Cable) -> None:
+    """There is nothing to build messages for."""
+    with pytest.raises(OSError, match="nope0") as raised:
+        ready_messages("nope0", VIPS)
+    assert raised.value.errno == errno.ENODEV
+
+
+def test_an_address_under_another_prefix_length_is_removed_too(sock: RouteSocket, cable: Cable) -> None:
+    """Somebody bound the VIP by hand as a /24 and a /64: it would go on serving after an unbind of the /32 and the /128."""
+    for address in ("192.0.2.10/24", "2001:db8::10/64"):
+        cable.a.run(f"ip address add {address} dev a0")
+    ready = ready_messages("a0", VIPS)
+    bind(sock, ready, 5)
+    assert unbind(sock, ready) == []
+    assert bound(sock, ready) == []
+
+
+def test_a_tentative_address_is_made_to_serve(sock: RouteSocket, cable: Cable) -> None:
+    """Somebody bound the VIP by hand, with duplicate address detection: a replace alone would leave it tentative."""
+    cable.a.run("ip address add 2001:db8::10/64 dev a0")
+    ready = ready_messages("a0", VIPS)
+    assert [address.flags & TENTATIVE for address in bound(sock, ready)] == [TENTATIVE]
+    assert bind(sock, ready, 5) == []
+    assert [(address.prefixlen, address.flags & (TENTATIVE | DADFAILED)) for address in bound(sock, ready)] == [(32, 0), (128, 0)]
+
+
+def test_a_refused_family_does_not_stop_the_other(sock: RouteSocket, cable: Cable) -> None:
+    """IPv6 is switched off on the interface: the IPv4 address is bound, the other is named with its errno."""
+    cable.a.run("sysctl -q -w net.ipv6.conf.a0.disable_ipv6=1")
+    ready = ready_messages("a0", VIPS)
+    assert bind(sock, ready, 5) == [(key_of(VIPS[1]), errno.EACCES)]
+    assert [address.key for address in bound(sock, ready)] == [key_of(VIPS[0])]
+
+
+def test_addresses_serve_at_once_without_a_carrier(sock: RouteSocket, cable: Cable) -> None:
+    """Bound while the cable is out: when it is in again no address waits for duplicate address detection."""
+    cable.b.run("ip link set b0 down")
+    ready = ready_messages("a0", VIPS)
+    assert bind(sock, ready, 5) == []
+    cable.b.run("ip link set b0 up")
+    assert [address.flags & TENTATIVE for address in bound(sock, ready)] == [0, 0]
+
+
+def test_leftovers_are_told_from_others(sock: RouteSocket, cable: Cable) -> None:
+    """vipd's number tells, or where there is none its label; configured ones and other people's are no leftovers."""
+    kept, left = ready_messages("a0", VIPS[:1]), ready_messages("a0", ["192.0.2.11/32", "2001:db8::11/128"])
+    bind(sock, kept, 5)
+    bind(sock, left, 5)
+    cable.a.run("ip address add 192.0.2.12/32 dev a0 label a0:vipd")
+    cable.a.run("ip address add 192.0.2.13/32 dev a0")
+    found = leftovers(sock.addresses(), [kept])
+    assert {address.key for address in found} == {*left.keys, key_of("192.0.2.12/32")}
+    assert sock.request(removal(found)) == [0, 0, 0]
+    assert leftovers(sock.addresses(), [kept]) == []
+    assert {address.key for address in bound(sock, kept)} == set(kept.keys)
+
+
+def test_a_leftover_of_another_prefix_length_is_found(sock: RouteSocket) -> None:
+    """The file now says /32 where it said /24."""
+    bind(sock, ready_messages("a0", ["192.0.2.10/24"]), 5)
+    assert [address.prefixlen for address in leftovers(sock.addresses(), [ready_messages("a0", VIPS)])] == [24]
+
+
+def test_all_interfaces_are_read_if_none_is_named(sock: RouteSocket, cable: Cable) -> None:
+    """And of one that does not exist, nothing."""
+    bind(sock, ready_messages("a0", VIPS), 5)
+    cable.a.run("ip address add 127.0.0.1/8 dev lo")
+    assert {address.ifindex for address in sock.addresses()} == {1, socket.if_nametoindex("a0")}
+    assert {address.ifindex for address in sock.addresses(1)} == {1}
+    assert sock.addresses(999) == []
+
+
+def test_a_full_receive_buffer_loses_no_answer(sock: RouteSocket) -> None:
+    """Room for two or three acknowledgements, 200 messages: what was not acknowledged is sent again."""
+    sock._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    ready = ready_messages("a0", MANY)
+    assert refresh(sock, ready, 5) == []
+    assert unbind(sock, ready) == []
+
+
+def test_answers_of_a_request_given_up_are_not_taken_for_others(sock: RouteSocket) -> None:
+    """The old acknowledgement (a refusal) still lies in the buffer when the next request is sent."""
+    ready = ready_messages("a0", VIPS)
+    refused = sock._next_sequence()
+    message = ready.unbind[0]
+    sock._socket.send(message[:6] + b"\x05\x00" + refused.to_bytes(4, "little") + message[12:])
+    assert sock.request(ready.bind) == [0, 0]
+
+
+def test_no_time_means_no_answer_and_the_socket_serves_on(sock: RouteSocket) -> None:
+    """TimeoutError, for requests as for dumps, and nothing is left over for the next call."""
+    ready = ready_messages("a0", VIPS)
+    with pytest.raises(TimeoutError):
+        sock.request(ready.bind, timeout=0.0)
+    with pytest.raises(TimeoutError):
+        sock.addresses(timeout=0.0)
+    assert sock.request(ready.bind) == [0, 0]
+    assert len(bound(sock, ready)) == 2
+
+
+class Impatient(RouteSocket):
+    """Gives up as soon as it would have to wait."""
+
+    patient = False
+
+    def _receive(self, timeout: float) -> bytes | None:
+        if not self.patient:
+            raise TimeoutError
+        return super()._receive(timeout)
+
+
+def test_a_dump_given_up_half_way_does_not_block_the_next(sock: RouteSocket) -> None:
+    """The kernel refuses a second dump on a socket while the first is not read to its end."""
+    ready = ready_messages("a0", MANY)
+    bind(sock, ready, 5)
+    impatient = Impatient()
+    with pytest.raises(TimeoutError):
+        impatient.addresses()
+    impatient.patient = True
+    assert len(bound(impatient, ready)) == len(MANY)
+    impatient.close()
+
+
+def test_only_the_kernel_is_believed(sock: RouteSocket) -> None:
+    """A process with CAP_NET_ADMIN may send to this socket: its acknowledgement counts for nothing."""
+    port = sock._socket.getsockname()[0]
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as liar:
+        lie = (20).to_bytes(4, "little") + b"\x02\x00\x00\x00" + (sock._sequence + 1).to_bytes(4, "little") + bytes(8)
+        liar.sendto(lie, (port, 0))
+        ready = ready_messages("a0", VIPS)
+        assert sock.request([ready.unbind[0]]) == [errno.EADDRNOTAVAIL]
+
+
+def test_the_socket_does_not_outlive_an_exec(sock: RouteSocket) -> None:
+    """Hooks and checks must not inherit it."""
+    assert not os.get_inheritable(sock.fileno())
+    assert sock._socket.getsockopt(SOL_NETLINK, 10) == 1

@@ -1,0 +1,175 @@
+"""Carries out what a machine decided, in its order: the shared word, netlink, frames, requests, the state directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from election.lateness import came_late, lifetime_to_set
+from election.model import (
+    Action,
+    Announce,
+    Bind,
+    BindDone,
+    Notice,
+    Probe,
+    ProbeDone,
+    Read,
+    ReadDone,
+    Refresh,
+    Remember,
+    SetDeadline,
+    Transition,
+    Unbind,
+    UnbindDone,
+    Unknown,
+    Write,
+    WriteDone,
+)
+from election.timing import fence_margin
+from tests.sim.process import Turn
+from tests.sim.store import Answer
+
+if TYPE_CHECKING:
+    from tests.sim.daemon import Daemon
+
+BURST = (1.1, 2.2)
+"""Seconds after the first frames at which further ones go out (three of the product's burst are enough here)."""
+
+
+class Executor:
+    """The dull part of a daemon. Kernel calls block the loop; requests do not."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._host = daemon.host
+        self._world = daemon.world
+        self._words = daemon.host.kernel.words
+        self._waiting: dict[tuple[str, int], Read | Write] = {}
+        self._armed: set[str] = set()
+        self._burst: dict[str, int] = {}
+
+    def carry_out(self, election: str, actions: Sequence[Action]) -> Turn:
+        """Do one action after the other; the process may be stopped or killed before each."""
+        bound = True
+        for action in actions:
+            if self._daemon.hazard():
+                yield 0.0
+            match action:
+                case SetDeadline(deadline):
+                    self._set_deadline(election, deadline)
+                case Bind():
+                    done = yield from self._bind(election, action)
+                    bound = done.ok
+                    self._daemon.inbox.append((election, done))
+                case Refresh():
+                    yield from self._touch(election, action.lease_duration, shrink=action.shrink)
+                case Unbind():
+                    yield from self._unbind(election)
+                case Announce():
+                    if bound:
+                        self._announce(election)
+                case Read() | Write():
+                    self._request(election, action)
+                case Probe():
+                    self._probe(election, action)
+                case Remember(epoch, lease_duration):
+                    self._host.state.epochs[election] = epoch
+                    self._host.state.longest[election] = lease_duration / 1000
+                case Transition() | Notice():
+                    pass
+
+    # ------------------------------------------------------------------ the kernel
+
+    def _set_deadline(self, election: str, deadline: float) -> None:
+        before = self._words.get(election)
+        if deadline and election not in self._armed:
+            self._armed.add(election)
+            self._host.arm(self._daemon, election)
+        self._host.kernel.open_until(self._words, election, deadline)
+        if before == 0.0 or deadline < before:
+            # The guard sleeps until the moment that it computed from the old word.
+            self._host.poke_guard(self._daemon)
+
+    def _bind(self, election: str, bind: Bind) -> "Generator[float, None, BindDone]":
+        if self._world.weather.refuses_bind():
+            return BindDone(bind.epoch, ok=False, why="EPERM")
+        ok = yield from self._touch(election, bind.lease_duration)
+        if ok:
+            self._world.judge.bound(self._host, election, bind.epoch)
+        return BindDone(bind.epoch, ok=ok)
+
+    def _touch(self, election: str, lease_duration: float, *, shrink: bool = False) -> "Generator[float, None, bool]":
+        """Bind or refresh: ask before, call, ask after, and undo what came late."""
+        seconds = lifetime_to_set(self._daemon.now, self._words.get(election), lease_duration, shrink=shrink)
+        if seconds < 1:
+            return False
+        if self._host.kernel.gate and self._daemon.hazard():
+            yield 0.0
+        spent = self._world.weather.kernel_time(fence_margin(lease_duration))
+        if spent:
+            yield spent
+        self._host.kernel.add(election, seconds)
+        if self._host.kernel.gate and self._daemon.hazard():
+            yield 0.0
+        if came_late(self._daemon.now, self._words.get(election)):
+            self._host.kernel.remove(election)
+            return False
+        return True
+
+    def _unbind(self, election: str) -> Turn:
+        self._burst[election] = self._burst.get(election, 0) + 1
+        spent = self._world.weather.kernel_time(fence_margin(self._host.settings[election].timing.lease_duration))
+        if spent:
+            yield spent
+        self._host.kernel.remove(election)
+        self._daemon.inbox.append((election, UnbindDone(ok=True)))
+
+    # ------------------------------------------------------------------ the wire
+
+    def _announce(self, election: str) -> None:
+        self._burst[election] = burst = self._burst.get(election, 0) + 1
+        self._send_frames(election)
+        for delay in BURST:
+            self._world.after(delay, self._send_again, election, burst)
+
+    def _send_again(self, election: str, burst: int) -> None:
+        running = self._daemon.alive and not self._daemon.frozen
+        if running and self._burst[election] == burst and not came_late(self._daemon.now, self._words.get(election)):
+            self._send_frames(election)
+
+    def _send_frames(self, election: str) -> None:
+        self._world.judge.announced(self._host, election)
+        self._world.send_frames(self._host, election)
+
+    def _probe(self, election: str, probe: Probe) -> None:
+        mac = self._world.who_answers(self._host, election)
+        delay = self._world.weather.latency if mac else probe.timeout
+        self._world.after(delay, self._daemon.deliver, election, ProbeDone(mac))
+
+    # ------------------------------------------------------------------ the store
+
+    def _request(self, election: str, request: Read | Write) -> None:
+        store, host = self._world.store, self._host
+        key = (election, request.request)
+        self._waiting[key] = request
+        if isinstance(request, Write):
+            self._world.judge.sending(host, election, request)
+            store.submit(host, lambda: store.write(host, election, request), lambda answer: self._answered(key, request, answer))
+        else:
+            store.submit(host, lambda: store.read(election), lambda answer: self._answered(key, request, answer))
+        self._world.after(request.timeout / self._daemon.clock.rate, self._give_up, key)
+
+    def _answered(self, key: tuple[str, int], request: Read | Write, answer: Answer) -> None:
+        if self._waiting.pop(key, None) is None and not self._world.weather.answers_late():
+            return
+        self._report(key, request, answer)
+
+    def _give_up(self, key: tuple[str, int]) -> None:
+        request = self._waiting.pop(key, None)
+        if request is not None:
+            self._report(key, request, Unknown("timeout"))
+
+    def _report(self, key: tuple[str, int], request: Read | Write, answer: Answer) -> None:
+        done = WriteDone(key[1], answer) if isinstance(request, Write) else ReadDone(key[1], answer)  # type: ignore[arg-type]
+        self._daemon.deliver(key[0], done)

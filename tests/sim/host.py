@@ -1,0 +1,195 @@
+"""One node: its clock, kernel, state directory and service manager, and the lives of guard and daemon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from election.machine import Settings
+from election.model import AddressLost, DrainChanged, Event, FitnessChanged, Started
+from tests.sim.clock import Clock
+from tests.sim.daemon import Daemon
+from tests.sim.guard import Guard
+from tests.sim.kernel import Kernel
+
+if TYPE_CHECKING:
+    from tests.sim.store import Watch
+    from tests.sim.world import World
+
+RESTART_SEC = 0.1
+"""systemd's RestartSec in the unit."""
+
+SILENCE = 0.2
+"""Seconds without a heartbeat that the guard's patience always covers."""
+
+
+@dataclass(slots=True)
+class State:
+    """The state directory: sessions of this boot, and what the machines asked to remember (longest in seconds)."""
+
+    lives: int = 0
+    sessions: frozenset[str] = frozenset()
+    epochs: dict[str, int] = field(default_factory=dict)
+    longest: dict[str, float] = field(default_factory=dict)
+
+
+class Host:
+    """A node. `label` is unique; `name` is what its configuration says, so two hosts may share one by mistake."""
+
+    def __init__(self, world: World, label: str, name: str, settings: dict[str, Settings], priority: int) -> None:
+        self.world = world
+        self.label = label
+        self.name = name
+        self.settings = settings
+        self.priority = priority
+        self.clock = Clock()
+        self.state = State()
+        self.fit: dict[str, FitnessChanged | None] = {e: FitnessChanged(fit=True, priority=priority) for e in settings}
+        self.drained = False
+        self.store_cut = self.replies_cut = self.link_cut = False
+        self.wanted = self.powered = True
+        self.kernel = Kernel(self, gate=True, sloppy=False)
+        self.guard: Guard | None = None
+        self.daemon: Daemon | None = None
+        self.daemon_status = 0
+        self.stunned = False
+        self._boots = 0
+
+    @property
+    def watch(self) -> Watch | None:
+        """The running daemon's watch."""
+        return self.daemon.watch if self.daemon is not None else None
+
+    @property
+    def running(self) -> bool:
+        """Whether guard or daemon makes progress."""
+        return any(p is not None and p.alive and not p.frozen for p in (self.guard, self.daemon))
+
+    def orders(self, election: str) -> list[Event]:
+        """Return what the daemon tells a new machine besides: the drain flag outlives restarts."""
+        return [DrainChanged(self.drained)] if self.drained else []
+
+    def start_delay(self) -> float:
+        """Return how long the next daemon takes to become ready to be forked."""
+        return self.world.rng.uniform(0.05, 0.3) if self.world.weather.rough else 0.1
+
+    # ------------------------------------------------------------------ the service manager
+
+    def start(self) -> None:
+        """Start the service, unless the old one's lock still stands."""
+        if not self.wanted or not self.powered or self.guard is not None:
+            return
+        if self.daemon is not None:
+            self.world.after(RESTART_SEC, self.start)
+            return
+        self.guard = Guard(self)
+
+    def want(self) -> None:
+        """Start the service again, for good."""
+        self.wanted = True
+        self.start()
+
+    def stop(self) -> None:
+        """Stop the service in an orderly way."""
+        self.wanted = False
+        if self.guard is not None:
+            self.guard.ask_stop()
+
+    def power_off(self) -> None:
+        """Lose power: processes, addresses, gate and the boot are gone; the state directory stays."""
+        self._boots += 1
+        self.powered = False
+        for process in (self.guard, self.daemon):
+            if process is not None:
+                process.kill()
+        self.kernel.reset()
+        self.state = replace(self.state, sessions=frozenset())
+
+    def power_on(self) -> None:
+        """Boot: the clock starts anew."""
+        if not self.powered:
+            self.powered = True
+            self.clock.offset = 5.0 - self.clock.rate * self.world.now
+            self.want()
+
+    def guard_ended(self, guard: Guard, code: int | None) -> None:
+        """The guard is gone: the daemon is told to stop, and both are started again unless that was wanted."""
+        self.guard = None
+        self.note_stunned()
+        if self.world.tracing:
+            self.world.say(self.label, f"guard ended ({code})")
+        if self.daemon is not None:
+            self.daemon.ask_stop()
+        elif code is not None and guard.stopping:
+            self.world.judge.stopped(self)
+        if self.wanted:
+            self.world.after(RESTART_SEC, self.start)
+
+    # ------------------------------------------------------------------ the daemon
+
+    def fork_daemon(self, guard: Guard) -> None:
+        """Start the daemon; it beats for the first time a little later."""
+        delay = self.world.rng.uniform(0.002, 0.05) if self.world.weather.rough else 0.01
+        self.world.after(delay, self._daemon_runs, guard, self._boots)
+
+    def _daemon_runs(self, guard: Guard, boot: int) -> None:
+        if boot != self._boots or not guard.alive or self.daemon is not None:
+            return
+        started = {}
+        for election in self.settings:
+            word = self.kernel.words.get(election)
+            started[election] = Started(self.state.sessions, word, leftover=self.kernel.bound(election) and word == 0.0)
+        self.state.lives += 1
+        self.daemon = Daemon(self, started)
+        self.state.sessions |= {self.daemon.me.session}
+        if guard.stopping:
+            self.daemon.ask_stop()
+        guard.first_beat()
+        self.daemon.poke()
+
+    def daemon_ended(self, daemon: Daemon) -> None:
+        """The daemon is gone."""
+        self.daemon = None
+        status, self.daemon_status = self.daemon_status, 0
+        self.note_stunned()
+        if self.world.tracing:
+            self.world.say(self.label, f"daemon ended ({status})")
+        if self.guard is not None:
+            self.guard.daemon_ended(status)
+
+    def arm(self, daemon: Daemon, election: str) -> None:
+        """Carry the daemon's word to the guard that it now answers for this election."""
+        if self.guard is not None and daemon is self.daemon:
+            self.guard.arm(election)
+
+    def poke_guard(self, daemon: Daemon) -> None:
+        """Wake the guard, so that it reads the words again."""
+        if self.guard is not None and daemon is self.daemon:
+            self.guard.poke()
+
+    def daemon_silent(self, seconds: float) -> None:
+        """Let the guard watch a daemon that gives no sign of life for longer than a netlink call takes."""
+        if self.guard is not None and seconds > SILENCE:
+            self.guard.poke()
+
+    def reload(self, settings: dict[str, Settings]) -> None:
+        """Take over a new configuration."""
+        self.settings = settings
+        if self.guard is not None:
+            self.guard.ask_reload()
+
+    def kill_daemon(self) -> None:
+        """A crash, or somebody's kill -9."""
+        if self.daemon is not None:
+            self.daemon_status = -9
+            self.daemon.kill()
+
+    def note_stunned(self) -> None:
+        """Note when nobody of vipd is left to act: from here on only the kernel stands behind the right."""
+        if not self.running:
+            self.stunned = True
+
+    def address_lost(self, election: str) -> None:
+        """The kernel reports that an address went away."""
+        if self.daemon is not None:
+            self.daemon.deliver(election, AddressLost())

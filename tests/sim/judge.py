@@ -1,0 +1,206 @@
+"""What must hold at every instant, checked while the world runs.
+
+- Never two nodes serve one address, but for a planned handover: only the pair of that handover, at most 50 ms without a
+  second fault, at most 500 ms with one. (A node without the gate whose guard and daemon were both out of action may serve
+  until its address lifetimes end: section 6 says for which leases and how long.)
+- Nothing is announced that is not bound; nothing is released that is still bound; nothing is left after a stop.
+- Epochs rise with every acquisition; no session uses a counter value twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from election.model import Content, Found, Identity, Record, State, Write, WriteKind
+from election.timing import HANDOVER_TIMEOUT, fence_margin
+
+if TYPE_CHECKING:
+    from tests.sim.host import Host
+    from tests.sim.world import World
+
+UNDISTURBED = 0.050
+TOLERANCE = 1e-6
+DRIFTED = 0.005
+"""Seconds by which 500 ms on one clock may differ from true time."""
+STRICT_LEASE, SHORT_LEASE = 8.0, 2.0
+LATEST_LIFETIME = 1.2
+LIFETIME_RESERVE = 0.6
+WORST_WITHOUT_GATE = 2.2
+
+
+class Violation(Exception):
+    """An invariant does not hold; the message says which, where and when."""
+
+
+@dataclass(slots=True)
+class Move:
+    """The last acquisition of an election that followed a naming: who may overlap, and for how long they did."""
+
+    former: str
+    successor: str
+    taken_at: float
+    named_at: float
+    overlap: float = 0.0
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What happened to one election."""
+
+    accounted: float = 0.0
+    epoch: int = 0
+    tampered: bool = False
+    move: Move | None = None
+    named_at: float = 0.0
+    loose: float = 0.0
+    owner: str = ""
+    unserved_since: float = 0.0
+
+
+class Judge:
+    """Watches a world. Raises Violation."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._ledgers: dict[str, Ledger] = {}
+        self._bound: dict[tuple[str, str], int] = {}
+        self._counters: set[tuple[str, str, int]] = set()
+        self.failovers = 0
+        self.handovers = 0
+        self.longest_overlap = 0.0
+
+    def blame(self, host: Host, election: str, text: str) -> None:
+        """Stop the run."""
+        raise Violation(f"{self._world.now:.4f} {host.label} {election}: {text}")
+
+    def ledger(self, election: str) -> Ledger:
+        """Return the election's history."""
+        return self._ledgers.setdefault(election, Ledger())
+
+    # ------------------------------------------------------------------ who serves
+
+    def account(self, election: str) -> None:
+        """Look at the time since the last change of anything that decides who serves; call before each change."""
+        ledger, now = self.ledger(election), self._world.now
+        since, ledger.accounted = ledger.accounted, now
+        if now <= since:
+            return
+        serving = [(min(until, now), host) for host in self._world.hosts if (until := host.kernel.serving_until(election)) > since]
+        for i, (until, one) in enumerate(serving):
+            for other_until, other in serving[i + 1 :]:
+                self._overlap(ledger, election, one, other, min(until, other_until) - since)
+
+    def _overlap(self, ledger: Ledger, election: str, one: Host, other: Host, seconds: float) -> None:
+        if seconds <= TOLERANCE:
+            return
+        move = ledger.move
+        if move is not None and {move.former, move.successor} == {one.label, other.label}:
+            move.overlap += seconds
+            self.longest_overlap = max(self.longest_overlap, move.overlap)
+            if move.overlap <= self._allowed(move) or self._lifetimes_only(ledger, election, one, other, seconds):
+                return
+            self.blame(one, election, f"{one.label} and {other.label} overlapped for {move.overlap:.4f} s in a handover")
+        if not self._lifetimes_only(ledger, election, one, other, seconds):
+            self.blame(one, election, f"{one.label} and {other.label} both serve, for {seconds:.4f} s until {self._world.now:.4f}")
+
+    def _allowed(self, move: Move) -> float:
+        quiet = self._world.disturbed_until < move.named_at - 0.05
+        return UNDISTURBED if quiet else HANDOVER_TIMEOUT + DRIFTED + self._kernel_time()
+
+    def _kernel_time(self) -> float:
+        # Without the gate an unbind ends when netlink answers, within the margin that is assumed.
+        return 0.3 if any(not host.kernel.gate for host in self._world.hosts) else 0.0
+
+    def _lifetimes_only(self, ledger: Ledger, election: str, one: Host, other: Host, seconds: float) -> bool:
+        """Whether the overlap is one that only address lifetimes end, and short enough for that."""
+        stunned = [host for host in (one, other) if not host.kernel.gate and host.stunned]
+        if not stunned:
+            return False
+        ledger.loose += seconds
+        lease = max(host.settings[election].timing.lease_duration for host in stunned)
+        in_handover = ledger.move is not None and ledger.move.former in {host.label for host in stunned}
+        if lease < SHORT_LEASE or in_handover:
+            return ledger.loose <= WORST_WITHOUT_GATE
+        return lease < STRICT_LEASE and ledger.loose <= LATEST_LIFETIME - LIFETIME_RESERVE - 0.9 * fence_margin(lease) + DRIFTED
+
+    # ------------------------------------------------------------------ what nodes do
+
+    def sending(self, host: Host, election: str, write: Write) -> None:
+        """Check a write as it leaves."""
+        record = write.record
+        if write.kind is WriteKind.RELEASE:
+            if host.kernel.bound(election):
+                self.blame(host, election, "released while still bound")
+            return
+        if write.kind is WriteKind.CREATE:
+            if record.holder:
+                self.blame(host, election, "created an absent record with a holder")
+            return
+        key = (election, record.session, record.counter)
+        if key in self._counters:
+            self.blame(host, election, f"used counter {record.counter} twice")
+        self._counters.add(key)
+
+    def wrote(self, host: Host, election: str, before: Content, after: Found, kind: WriteKind) -> None:
+        """Check a write that the store has just applied."""
+        ledger = self.ledger(election)
+        if kind is WriteKind.NAME:
+            ledger.named_at = self._world.now
+        if kind is not WriteKind.TAKE:
+            return
+        record = after.record
+        if record.epoch <= host.state.epochs.get(election, 0) or (record.epoch <= ledger.epoch and not ledger.tampered):
+            self.blame(host, election, f"took the lease at epoch {record.epoch}, not above {ledger.epoch}")
+        ledger.epoch, ledger.tampered, ledger.loose = record.epoch, False, 0.0
+        former = before.record if isinstance(before, Found) else None
+        self._note_move(ledger, former, record)
+
+    def _note_move(self, ledger: Ledger, former: Record | None, record: Record) -> None:
+        now = self._world.now
+        old = self._world.host_of(former.session) if former is not None and former.holder else None
+        new = self._world.host_of(record.session)
+        if old is new and old is not None:
+            # Taken back by the same node: whoever handed over to it may still be letting go.
+            return
+        ledger.move = None
+        if old is None or new is None or former is None:
+            return
+        if former.successor == Identity(record.holder, record.session):
+            self.handovers += 1
+            ledger.move = Move(old.label, new.label, now, ledger.named_at)
+        else:
+            self.failovers += 1
+
+    def tampered(self, election: str) -> None:
+        """Note that a stranger changed, deleted or restored the record: what it said of epochs may be lost."""
+        self.ledger(election).tampered = True
+
+    def tampered_all(self) -> None:
+        """Note that a stranger changed all records."""
+        for ledger in self._ledgers.values():
+            ledger.tampered = True
+
+    def bound(self, host: Host, election: str, epoch: int) -> None:
+        """Check the epoch of a bind."""
+        key = (host.label, election)
+        if epoch < self._bound.get(key, 0):
+            self.blame(host, election, f"bound at epoch {epoch} after {self._bound[key]}")
+        self._bound[key] = epoch
+
+    def announced(self, host: Host, election: str) -> None:
+        """Check that what is announced is bound."""
+        if not host.kernel.bound(election):
+            self.blame(host, election, "announced without being bound")
+
+    def calm(self, now: float) -> None:
+        """From here on nothing goes wrong any more."""
+
+    def stepped(self, host: Host, election: str, before: State, after: State) -> None:
+        """Look at a machine after a step."""
+
+    def stopped(self, host: Host) -> None:
+        """Check what an orderly stop leaves."""
+        for election in host.settings:
+            if host.kernel.bound(election):
+                self.blame(host, election, "left the address behind after a stop")

@@ -1,0 +1,94 @@
+"""One node's kernel: addresses with whole-second lifetimes, and the gate that obeys the shared words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.sim.host import Host
+
+EARLIEST, USUALLY_LATEST, LATEST = -0.02, 0.5, 1.2
+"""Seconds by which a lifetime ends early or late (measured; the last one only with other timed addresses on the host)."""
+
+
+class Words:
+    """The memory that guard, daemon and gate share: a deadline in the node's own seconds for each election, 0.0 for closed."""
+
+    def __init__(self) -> None:
+        self._deadlines: dict[str, float] = {}
+
+    def get(self, election: str) -> float:
+        """Return the deadline."""
+        return self._deadlines.get(election, 0.0)
+
+    def set(self, election: str, deadline: float) -> None:
+        """Write the deadline: one store of eight bytes."""
+        self._deadlines[election] = deadline
+
+
+class Kernel:
+    """Addresses by election (all of an election's are bound and unbound in one batch)."""
+
+    def __init__(self, host: Host, *, gate: bool, sloppy: bool) -> None:
+        self._host = host
+        self._world = host.world
+        self.gate = gate
+        self._latest = LATEST if sloppy else USUALLY_LATEST
+        self.words = Words()
+        self._ends: dict[str, float] = {}
+        self._watched: set[str] = set()
+
+    def bound(self, election: str) -> bool:
+        """Whether the addresses are on the interface now."""
+        return self._world.now < self._ends.get(election, -math.inf)
+
+    def serving_until(self, election: str) -> float:
+        """Return the true time until which this node answers for the addresses if nothing is done (-inf: it doesn't)."""
+        ends = self._ends.get(election, -math.inf)
+        return min(ends, self._host.clock.true(self.words.get(election))) if self.gate else ends
+
+    def add(self, election: str, seconds: int) -> None:
+        """Bind, or give a new lifetime."""
+        self._world.judge.account(election)
+        rng = self._world.rng
+        late = rng.uniform(EARLIEST, USUALLY_LATEST if rng.random() < 0.9 else self._latest) if self._world.weather.rough else 0.0
+        self._ends[election] = self._world.now + seconds + late
+        if election not in self._watched:
+            self._watched.add(election)
+            self._world.at(self._ends[election], self._expire, election)
+
+    def remove(self, election: str) -> None:
+        """Unbind; nothing happens if it is not there."""
+        self._world.judge.account(election)
+        self._ends.pop(election, None)
+
+    def open_until(self, words: Words, election: str, deadline: float) -> None:
+        """Write a shared word, which the gate obeys at once if it is the one that it reads."""
+        self._world.judge.account(election)
+        words.set(election, deadline)
+
+    def fresh_words(self, elections: tuple[str, ...]) -> Words:
+        """Start a new guard's life: a new memory, and a gate that is closed until somebody opens it."""
+        for election in elections:
+            self._world.judge.account(election)
+        self.words = Words()
+        return self.words
+
+    def reset(self) -> None:
+        """Lose everything, as in a reboot."""
+        for election in list(self._ends):
+            self.remove(election)
+        self.words = Words()
+
+    def _expire(self, election: str) -> None:
+        self._watched.discard(election)
+        ends = self._ends.get(election)
+        if ends is None:
+            return
+        if self._world.now < ends:
+            self._watched.add(election)
+            self._world.at(ends, self._expire, election)
+            return
+        self.remove(election)
+        self._host.address_lost(election)

@@ -1,0 +1,341 @@
+"""Everything that befalls a world at a point in time: faults, operators and strangers. Each takes the world and picks a victim."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from election.model import DrainChanged, Event, FitnessChanged, Found, HandoverAsked, Reason, Record, UnpinAsked
+from tests.sim.timings import any_timing
+
+if TYPE_CHECKING:
+    from tests.sim.host import Host
+    from tests.sim.world import World
+
+Mishap = Callable[["World"], None]
+
+
+def _host(world: World) -> Host:
+    return world.rng.choice(world.hosts)
+
+
+def _election(world: World) -> str:
+    return world.rng.choice(list(world.hosts[0].settings))
+
+
+def _holder(world: World, election: str) -> Host:
+    """Pick the one that holds, as a rule: there it hurts."""
+    serving = [h for h in world.hosts if h.kernel.serving_until(election) > world.now]
+    return serving[0] if serving and world.rng.random() < 0.7 else _host(world)
+
+
+def _victim(world: World) -> Host:
+    return _holder(world, _election(world))
+
+
+def _while(world: World, seconds: float, begin: Callable[[], None], end: Callable[[], None]) -> None:
+    world.disturb(seconds)
+    begin()
+    world.later(seconds, end)
+
+
+def _length(world: World) -> float:
+    """Return a duration around the lease's: the interesting ones are just shorter and just longer."""
+    lease = world.faults.longest_lease
+    return world.rng.choice((world.rng.uniform(0.0, 0.5), world.rng.uniform(0.0, lease), world.rng.uniform(lease * 0.8, lease * 2.5)))
+
+
+# ---------------------------------------------------------------- processes and nodes
+
+
+def stop_daemon(world: World) -> None:
+    """SIGSTOP the daemon for a while."""
+    host = _victim(world)
+    if host.daemon is not None:
+        host.daemon.freeze(_length(world))
+    host.note_stunned()
+
+
+def stop_guard(world: World) -> None:
+    """SIGSTOP the guard for a while."""
+    host = _victim(world)
+    if host.guard is not None:
+        host.guard.freeze(_length(world))
+    host.note_stunned()
+
+
+def stop_both(world: World) -> None:
+    """SIGSTOP guard and daemon in one moment; they need not go on in one moment."""
+    host = _victim(world)
+    length = _length(world)
+    for process in (host.guard, host.daemon):
+        if process is not None:
+            process.freeze(length * world.rng.choice((1.0, 1.0, world.rng.uniform(0.5, 1.5))))
+    host.note_stunned()
+
+
+def kill_daemon(world: World) -> None:
+    """A crash of the daemon."""
+    world.disturb(0.5)
+    _victim(world).kill_daemon()
+
+
+def kill_guard(world: World) -> None:
+    """SIGKILL the guard: the daemon is told by the kernel."""
+    world.disturb(0.5)
+    host = _victim(world)
+    if host.guard is not None:
+        host.guard.kill()
+
+
+def kill_both(world: World) -> None:
+    """SIGKILL both in one moment."""
+    world.disturb(2.5)
+    host = _victim(world)
+    for process in (host.daemon, host.guard):
+        if process is not None:
+            process.kill()
+
+
+def power_cut(world: World) -> None:
+    """A node loses power and boots again later."""
+    host = _victim(world)
+    world.disturb(1.0)
+    host.power_off()
+    world.later(world.rng.uniform(0.5, 2.0) * world.faults.longest_lease, host.power_on)
+
+
+def restart(world: World) -> None:
+    """Stop the service in an orderly way and start it again."""
+    host = _victim(world)
+    host.stop()
+    world.later(world.rng.uniform(0.5, 2.0) * world.faults.longest_lease, host.want)
+
+
+def reload(world: World) -> None:
+    """Change the lease of one node, or of all."""
+    timing = any_timing(world.rng)
+    everybody = world.rng.random() < 0.5
+    for host in world.hosts if everybody else [_victim(world)]:
+        host.reload({e: replace(s, timing=timing) for e, s in host.settings.items()})
+    world.faults.longest_lease = max(world.faults.longest_lease, timing.lease_duration)
+
+
+# ---------------------------------------------------------------- network and store
+
+
+def cut_off(world: World) -> None:
+    """A node does not reach the store."""
+    host = _victim(world)
+    _while(world, _length(world), lambda: setattr(host, "store_cut", True), lambda: setattr(host, "store_cut", False))
+
+
+def cut_replies(world: World) -> None:
+    """A node reaches the store, but hears no answer."""
+    host = _victim(world)
+    _while(world, _length(world), lambda: setattr(host, "replies_cut", True), lambda: setattr(host, "replies_cut", False))
+
+
+def cut_link(world: World) -> None:
+    """A node's frames reach nobody."""
+    host = _victim(world)
+    _while(world, _length(world), lambda: setattr(host, "link_cut", True), lambda: setattr(host, "link_cut", False))
+
+
+def store_down(world: World) -> None:
+    """The store restarts: nobody reaches it, and watches end."""
+    length = _length(world)
+    world.disturb(length)
+    world.store.down_until = max(world.store.down_until, world.now + length)
+    break_watches(world)
+
+
+def store_stalls(world: World) -> None:
+    """The store takes requests and answers them much later, in another order."""
+    length = _length(world)
+    world.disturb(length)
+    world.store.stalled_until = max(world.store.stalled_until, world.now + length)
+
+
+def break_watches(world: World) -> None:
+    """All watches die silently."""
+    for watch in list(world.watches()):
+        watch.break_off(world.weather.watch_retry())
+
+
+def break_watch(world: World) -> None:
+    """One watch dies silently."""
+    watch = _victim(world).watch
+    if watch is not None:
+        watch.break_off(world.weather.watch_retry() * 3)
+
+
+def restore_backup(world: World) -> None:
+    """The store is lost, and comes back with older content after at least one lease_duration."""
+    world.judge.tampered_all()
+    age = world.rng.uniform(0.0, 3.0) * world.faults.longest_lease
+    backup = world.store.backup()
+    world.later(age, _lose_store, world, backup)
+
+
+def _lose_store(world: World, backup: object) -> None:
+    away = world.faults.longest_lease * world.rng.uniform(1.02, 1.5)
+    world.store.down_until = max(world.store.down_until, world.now + away)
+    world.disturb(away)
+    break_watches(world)
+    world.later(world.store.down_until - world.now, _restore, world, backup)
+
+
+def _restore(world: World, backup: object) -> None:
+    world.judge.tampered_all()
+    world.store.restore(backup)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- strangers
+
+
+def delete_record(world: World) -> None:
+    """Somebody deletes the record by hand."""
+    election = _election(world)
+    world.judge.tampered(election)
+    world.store.delete(election)
+
+
+def remake_record(world: World) -> None:
+    """Somebody deletes the record and makes an empty one."""
+    election = _election(world)
+    world.judge.tampered(election)
+    world.store.delete(election)
+    world.later(world.rng.uniform(0.0, 0.5), world.store.put, election, Record(uid=f"stranger{world.now}", lease_duration=1000))
+
+
+def corrupt_record(world: World) -> None:
+    """Somebody breaks the record."""
+    election = _election(world)
+    world.judge.tampered(election)
+    world.store.corrupt(election)
+
+
+def annotate(world: World) -> None:
+    """Somebody adds an annotation, several times."""
+    election = _election(world)
+    for i in range(world.rng.randrange(1, 20)):
+        world.later(i * world.rng.uniform(0.0, 0.3), _annotate, world, election, i)
+
+
+def _annotate(world: World, election: str, number: int) -> None:
+    world.store.edit(election, extra={"note": f"{number} {world.now}"})
+
+
+def empty_holder(world: World) -> None:
+    """Somebody empties the holder, and no more."""
+    world.store.edit(_election(world), holder="")
+
+
+def edit_record(world: World) -> None:
+    """Somebody changes one field."""
+    election = _election(world)
+    content = world.store.records.get(election)
+    if not isinstance(content, Found):
+        return
+    record, rng = content.record, world.rng
+    changes: list[dict[str, object]] = [
+        {"bound": not record.bound},
+        {"pin": rng.choice([h.name for h in world.hosts])},
+        {"priority": rng.randrange(1, 255)},
+        {"counter": max(0, record.counter + rng.choice((-2, -1, 1, 2, 1000)))},
+        {"epoch": max(0, record.epoch + rng.choice((-1, 1, 5)))},
+        {"session": "nobody"},
+        {"holder": rng.choice([*(h.name for h in world.hosts), "nobody"])},
+        {"uid": "other"},
+        {"lease_duration": rng.randrange(record.lease_duration, 12_000) if record.lease_duration < 12_000 else record.lease_duration},
+    ]
+    world.judge.tampered(election)
+    world.store.edit(election, **rng.choice(changes))
+
+
+def remove_address(world: World) -> None:
+    """Somebody removes the address from the interface."""
+    election = _election(world)
+    host = _holder(world, election)
+    if host.kernel.bound(election):
+        host.kernel.remove(election)
+        host.address_lost(election)
+
+
+def stranger_on_wire(world: World) -> None:
+    """Somebody who is no part of the group answers for the address for a while."""
+    election, on_wire = _election(world), world.strangers_on_wire
+    _while(world, _length(world), lambda: on_wire.add(election), lambda: on_wire.discard(election))
+
+
+# ---------------------------------------------------------------- health and operators
+
+
+def fall_ill(world: World) -> None:
+    """A node's check fails for a while."""
+    election = _election(world)
+    host = _holder(world, election)
+    _judge(world, host, election, fit=False, priority=host.priority)
+    world.later(_length(world), _judge, world, host, election, True, host.priority)
+
+
+def lose_weight(world: World) -> None:
+    """A node's effective priority changes for a while."""
+    election = _election(world)
+    host = _holder(world, election)
+    _judge(world, host, election, fit=True, priority=world.rng.randrange(1, 255))
+    world.later(_length(world) * 2, _judge, world, host, election, True, host.priority)
+
+
+def _judge(world: World, host: Host, election: str, fit: bool, priority: int) -> None:  # noqa: FBT001
+    reason = world.rng.choice((Reason.CHECK_FAILED, Reason.LINK_DOWN))
+    host.fit[election] = event = FitnessChanged(fit, priority, reason)
+    if host.daemon is not None:
+        host.daemon.deliver(election, event)
+
+
+def ask_handover(world: World) -> None:
+    """An operator moves the address, perhaps twice in a row."""
+    election = _election(world)
+    for _ in range(world.rng.choice((1, 1, 2))):
+        to = world.rng.choice(["", _host(world).name])
+        world.later(world.rng.uniform(0.0, 0.3), _order, world, election, HandoverAsked(to, pin=world.rng.random() < 0.5))
+
+
+def ask_unpin(world: World) -> None:
+    """An operator gives the choice back to the priorities."""
+    _order(world, _election(world), UnpinAsked())
+
+
+def _order(world: World, election: str, order: Event) -> None:
+    host = _holder(world, election)
+    if host.daemon is not None:
+        host.daemon.deliver(election, order)
+
+
+def drain(world: World) -> None:
+    """An operator drains a node and resumes it later."""
+    host = _victim(world)
+    set_drain(host, drained=True)
+    world.later(_length(world) * 2, set_drain, host, False)  # noqa: FBT003
+
+
+def set_drain(host: Host, drained: bool) -> None:  # noqa: FBT001
+    """Set a node's drain flag, and tell its daemon."""
+    host.drained = drained
+    if host.daemon is not None:
+        host.daemon.deliver_all(DrainChanged(drained))
+
+
+MISHAPS: dict[str, Mishap] = {
+    mishap.__name__: mishap
+    for mishap in (
+        stop_daemon, stop_guard, stop_both, kill_daemon, kill_guard, kill_both, power_cut, restart, reload,
+        cut_off, cut_replies, cut_link, store_down, store_stalls, break_watches, break_watch, restore_backup,
+        delete_record, remake_record, corrupt_record, annotate, empty_holder, edit_record, remove_address, stranger_on_wire,
+        fall_ill, lose_weight, ask_handover, ask_unpin, drain,
+    )
+}  # fmt: skip
+"""By name, for the themes."""

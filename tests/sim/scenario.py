@@ -1,0 +1,143 @@
+"""What one seed stands for: who takes part, how rough it gets, and of which kind the mishaps are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+
+from election.machine import Settings
+from election.timing import PROFILES, Timing
+from tests.sim.clock import LARGEST_DRIFT
+from tests.sim.host import Host
+from tests.sim.kernel import Kernel
+from tests.sim.mishaps import MISHAPS
+from tests.sim.timings import any_timing
+from tests.sim.weather import Climate
+from tests.sim.world import World
+
+ELECTIONS = ("edge", "inner")
+PRIORITIES = (50, 100, 100, 150, 200)
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """A kind of trouble: mishaps a minute by name, and the knobs of the weather that it turns up."""
+
+    rates: dict[str, float]
+    climate: dict[str, float] = field(default_factory=dict)
+
+
+THEMES = {
+    "planned": Theme({"ask_handover": 12, "ask_unpin": 4, "drain": 3, "restart": 2, "lose_weight": 4}),
+    "rough moves": Theme(
+        {"ask_handover": 12, "drain": 3, "restart": 3, "lose_weight": 4},
+        {"lost_requests": 0.05, "lost_replies": 0.05, "errors_after": 0.03, "spikes": 0.05, "stops": 0.01, "lost_frames": 0.3},
+    ),
+    "bad store": Theme(
+        {"store_down": 2, "store_stalls": 3, "break_watches": 3, "break_watch": 3},
+        {"lost_requests": 0.05, "lost_replies": 0.08, "errors_before": 0.03, "errors_after": 0.05, "spikes": 0.05, "late_answers": 0.5,
+         "reordered": 0.2, "lag": 0.05},
+    ),
+    "partitions": Theme({"cut_off": 5, "cut_replies": 4, "cut_link": 2, "break_watch": 2}, {"refusals": 0.5, "late_answers": 0.3}),
+    "pauses": Theme({"stop_daemon": 4, "stop_guard": 3, "stop_both": 4, "cut_off": 2, "ask_handover": 2}, {"stops": 0.01}),
+    "crashes": Theme({"kill_daemon": 5, "kill_guard": 2, "kill_both": 2, "power_cut": 1, "restart": 2, "ask_handover": 3}, {"kills": 0.0015}),
+    "strangers": Theme(
+        {"annotate": 3, "empty_holder": 2, "edit_record": 4, "delete_record": 2, "corrupt_record": 2, "remake_record": 2, "cut_off": 2,
+         "remove_address": 2, "stranger_on_wire": 2},
+    ),
+    "restores": Theme({"restore_backup": 1.5, "kill_daemon": 1, "power_cut": 1, "cut_off": 1, "delete_record": 1}),
+    "flapping": Theme({"fall_ill": 8, "lose_weight": 6, "ask_handover": 2}, {"spikes": 0.01}),
+    "reloads": Theme({"reload": 4, "kill_daemon": 1, "cut_off": 2, "ask_handover": 2, "break_watch": 1}),
+    "kernel": Theme({"remove_address": 6, "ask_handover": 4, "cut_off": 3}, {"slow_kernel": 0.1, "bind_refused": 0.1, "stops": 0.01}),
+    "everything": Theme(
+        {name: 0.4 for name in MISHAPS},
+        {"lost_requests": 0.02, "lost_replies": 0.02, "errors_before": 0.01, "errors_after": 0.01, "spikes": 0.02, "late_answers": 0.3,
+         "refusals": 0.5, "reordered": 0.05, "lag": 0.01, "lost_frames": 0.1, "kernel_time": 0.0005, "slow_kernel": 0.01,
+         "bind_refused": 0.01, "stops": 0.003, "kills": 0.0005},
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One world to be: all of it follows from the seed, unless a test sets it."""
+
+    seed: int
+    theme: str
+    nodes: int
+    elections: int
+    timing: Timing
+    seconds: float
+    preempt: float
+    preempt_delay: float
+    gate: bool
+    sloppy: bool
+    namesakes: bool
+    probe: bool
+    latency: float
+    jitter: float
+
+
+def from_seed(seed: int, theme: str = "") -> Scenario:
+    """Return the scenario that belongs to a seed."""
+    rng = Random(seed)
+    timing = any_timing(rng)
+    return Scenario(
+        seed=seed,
+        theme=theme or rng.choice(list(THEMES)),
+        nodes=rng.choice((2, 2, 3, 3, 3, 4, 5)),
+        elections=2 if rng.random() < 0.15 else 1,
+        timing=timing,
+        seconds=rng.uniform(4.0, 12.0) * timing.lease_duration,
+        preempt=rng.choice((0.0, 0.5, 1.0)),
+        preempt_delay=rng.choice((0.0, 0.0, 1.0, 5.0)),
+        gate=rng.random() < 0.75,
+        sloppy=rng.random() < 0.3,
+        namesakes=rng.random() < 0.08,
+        probe=rng.random() < 0.5,
+        latency=rng.choice((0.0005, 0.0005, 0.002, 0.005)),
+        jitter=rng.choice((0.0, 0.0005, 0.0005, 0.01)),
+    )
+
+
+def build(scenario: Scenario, world: World) -> None:
+    """Put the nodes into the world, start them, and plan what befalls them."""
+    rng, theme = world.rng, THEMES[scenario.theme]
+    world.weather.climate = Climate(latency=scenario.latency, jitter=scenario.jitter, rough=1.0, **theme.climate)
+    world.faults.longest_lease = scenario.timing.lease_duration
+    for number in range(scenario.nodes):
+        label = "abcde"[number]
+        name = "a" if scenario.namesakes and number == 1 else label
+        host = Host(world, label, name, _settings(scenario, rng), rng.choice(PRIORITIES))
+        host.clock.rate = 1.0 + rng.uniform(-LARGEST_DRIFT, LARGEST_DRIFT)
+        host.clock.offset = rng.uniform(1.0, 100_000.0)
+        host.kernel = Kernel(host, gate=scenario.gate, sloppy=scenario.sloppy)
+        world.hosts.append(host)
+        world.after(rng.uniform(0.0, 1.0) if rng.random() < 0.7 else rng.uniform(0.0, scenario.seconds / 3), host.start)
+    _plan(world, theme, scenario.seconds)
+
+
+def _settings(scenario: Scenario, rng: Random) -> dict[str, Settings]:
+    return {
+        election: Settings(
+            election=election,
+            addresses=(f"192.0.2.{10 + number}/32",),
+            timing=scenario.timing,
+            preempt=rng.random() < scenario.preempt,
+            preempt_delay=scenario.preempt_delay,
+            probe=scenario.probe,
+        )
+        for number, election in enumerate(ELECTIONS[: scenario.elections])
+    }
+
+
+def _plan(world: World, theme: Theme, seconds: float) -> None:
+    rng = world.rng
+    scale = 60.0 * max(1.0, PROFILES["default"].lease_duration / 3.0)
+    for name, rate in theme.rates.items():
+        # Counted in leases of three seconds rather than in minutes: a long lease is not shaken less often in its life.
+        pace = rate / scale * 3.0 / min(3.0, world.faults.longest_lease)
+        at = rng.expovariate(pace) + 1.0
+        while at < seconds:
+            world.at(at, MISHAPS[name], world)
+            at += rng.expovariate(pace)

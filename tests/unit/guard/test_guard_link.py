@@ -1,0 +1,256 @@
+"""The daemon's questions and the guard's answers, over a real connection, with the guard's half in a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from announce.address import ready_messages
+from announce.netlink import RouteSocket
+from vipd.clock import now
+from vipd.guard_link import Birth, GuardError, GuardLink
+from vipd.guard_locks import Locks
+from vipd.guard_requests import Requests
+from vipd.guard_slots import Slots
+from vipd.wire import Wire, WireError
+from vipd.words import Words
+
+ADDRESS = f"192.0.2.1-test-{os.getpid()}"
+READY = [ready_messages("lo", ["192.0.2.1/32"]).to_bytes()]
+LEASE = 3.0
+
+
+@dataclass
+class HalfGuard:
+    """Serves requests as the guard does, without deciding anything."""
+
+    words: Words = field(default_factory=lambda: Words(4))
+    heard: list[str] = field(default_factory=list)
+    trouble: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.kernel = RouteSocket()
+        self.slots = Slots(self.words, self.kernel)
+        self.locks = Locks()
+        self.counter = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.locks.close()
+        self.kernel.close()
+        os.close(self.counter)
+
+    @contextlib.contextmanager
+    def daemon(self) -> Iterator[tuple[GuardLink, Wire]]:
+        """Give a new daemon's end of a connection that is being served, and the guard's."""
+        mine, others = socket.socketpair()
+        wire, link = Wire(mine), GuardLink(others, self.words, self.counter, Birth(2, {"ingress": 1}))
+        requests = Requests(self.slots, self.locks, lambda: self.heard.append("ready"), self.heard.append)
+        thread = threading.Thread(target=self._serve, args=(wire, requests))
+        thread.start()
+        try:
+            yield link, wire
+        finally:
+            link._wire.close()
+            thread.join()
+            wire.close()
+
+    def _serve(self, wire: Wire, requests: Requests) -> None:
+        poll = select.poll()
+        poll.register(wire.fileno(), select.POLLIN)
+        while not wire.ended:
+            poll.poll()
+            try:
+                requests.serve(wire)
+            except WireError as error:
+                self.trouble.append(str(error))
+                wire._socket.shutdown(socket.SHUT_RDWR)
+            wire.flush()
+
+
+@pytest.fixture
+def guard() -> Iterator[HalfGuard]:
+    """Give a guard without a daemon."""
+    half = HalfGuard()
+    yield half
+    half.close()
+
+
+def test_a_slot_belongs_to_a_name_over_restarts(guard: HalfGuard) -> None:
+    """The next daemon finds the deadline that the former one left."""
+    with guard.daemon() as (link, _):
+        assert (link.arm("one", READY, LEASE).slot, link.arm("two", READY, LEASE).slot) == (1, 2)
+        link.word(link.arm("two", READY, LEASE)).set(5.5)
+    guard.slots.daemon_ended()
+    with guard.daemon() as (link, _):
+        armed = link.arm("two", READY, LEASE)
+        assert (armed.slot, armed.deadline) == (2, 5.5)
+        assert link.arm("three", READY, LEASE).slot == 3
+
+
+def test_a_freed_slot_is_closed_before_it_is_used_again(guard: HalfGuard) -> None:
+    """Another election must not inherit a right."""
+    with guard.daemon() as (link, _):
+        link.arm("one", READY, LEASE)
+        link.disarm("one")
+        guard.words.set_deadline(1, 99.0)
+        assert link.arm("other", READY, LEASE).deadline == 0.0
+
+
+def test_an_open_election_is_not_forgotten(guard: HalfGuard) -> None:
+    """Its addresses may be bound."""
+    with guard.daemon() as (link, _):
+        armed = link.arm("one", READY, LEASE)
+        link.word(armed).set(now() + 1)
+        with pytest.raises(GuardError, match="still has a right"):
+            link.disarm("one")
+        link.word(armed).set(0.0)
+        link.disarm("one")
+        link.disarm("never heard of")
+    assert guard.slots.view() == ()
+
+
+def test_elections_that_a_new_configuration_lacks_are_kept_while_open(guard: HalfGuard) -> None:
+    """After `ready` only what is armed or still open stands in the book."""
+    with guard.daemon() as (link, _):
+        for name in ("one", "two"):
+            link.arm(name, READY, LEASE)
+        link.words.set_deadline(2, 7.0)
+    guard.slots.daemon_ended()
+    with guard.daemon() as (link, _):
+        link.arm("three", READY, LEASE)
+        link.ready()
+        link.disarm("three")
+    assert guard.heard == ["ready"]
+    assert [(slot.number, slot.deadline, slot.armed) for slot in guard.slots.view()] == [(2, 7.0, False)]
+
+
+def test_addresses_that_a_later_arming_lacks_are_not_forgotten_while_open(guard: HalfGuard) -> None:
+    """They are removed with the others when the right ends."""
+    both = ready_messages("lo", ["192.0.2.1/32", "192.0.2.2/32"]).to_bytes()
+    with guard.daemon() as (link, _):
+        armed = link.arm("one", [both], LEASE)
+        link.words.set_deadline(armed.slot, 7.0)
+        link.arm("one", READY, LEASE)
+        (entry,) = guard.slots._entries.values()
+        assert [messages.to_bytes() for messages in entry.former] == [both]
+        link.words.set_deadline(armed.slot, 0.0)
+        link.arm("one", [both], LEASE)
+        assert entry.former == ()
+
+
+def test_there_is_room_for_so_many_elections(guard: HalfGuard) -> None:
+    """One more is refused with a sentence; the daemon cannot go on without the guard's protection."""
+    with guard.daemon() as (link, _):
+        for number in range(4):
+            link.arm(f"e{number}", READY, LEASE)
+        with pytest.raises(GuardError, match="room for 4 elections"):
+            link.arm("e4", READY, LEASE)
+
+
+def test_a_locked_address_stays_locked_when_the_guard_lets_go(guard: HalfGuard) -> None:
+    """The daemon has its own copy: it hands over when the guard is dead, and holds the address until then."""
+    other = Locks()
+    with guard.daemon() as (link, _):
+        assert link.lock([ADDRESS]) == ""
+        assert link.lock([ADDRESS]) == ""
+        guard.locks.close()
+        with pytest.raises(Exception, match="managed by another vipd"):
+            other.lock([ADDRESS])
+        link.unlock([ADDRESS])
+        other.lock([ADDRESS])
+        assert "managed by another vipd" in link.lock([ADDRESS])
+        other.close()
+        assert link.lock([ADDRESS]) == ""
+        link.unlock([ADDRESS])
+
+
+def test_a_lock_that_is_about_to_be_free_can_be_waited_for(guard: HalfGuard) -> None:
+    """A guard that was killed leaves a daemon that hands over; the next one does not refuse for its sake."""
+    other = Locks()
+    other.lock([ADDRESS])
+    timer = threading.Timer(0.1, other.close)
+    timer.start()
+    with guard.daemon() as (link, _):
+        assert link.lock([ADDRESS], wait=5.0) == ""
+        link.unlock([ADDRESS])
+    timer.join()
+
+
+def test_hundreds_of_addresses_are_locked(guard: HalfGuard) -> None:
+    """More descriptors than one message carries."""
+    names = [f"{ADDRESS}-{number}" for number in range(150)]
+    with guard.daemon() as (link, _):
+        assert link.lock(names) == ""
+        link.unlock(names)
+
+
+def test_a_lowered_deadline_wakes_the_guard(guard: HalfGuard) -> None:
+    """A raised or a closed one need not: the guard only wakes up too early."""
+    with guard.daemon() as (link, _):
+        word = link.word(link.arm("one", READY, LEASE))
+        for deadline, told in ((10.0, False), (12.0, False), (11.0, True), (0.0, False)):
+            word.set(deadline)
+            assert guard.words.deadline(1) == word.deadline == deadline
+            with contextlib.suppress(BlockingIOError):
+                assert (os.eventfd_read(guard.counter) > 0) is told
+
+
+def test_a_new_configuration_is_heard_even_in_the_middle_of_a_question(guard: HalfGuard) -> None:
+    """What is not an answer waits for `receive`."""
+    with guard.daemon() as (link, wire):
+        wire.send({"op": "reload", "blob": b"\x80new".hex()})
+        link.arm("one", READY, LEASE)
+        assert link.receive() == [b"\x80new"]
+        assert link.receive() == []
+
+
+def test_the_guards_end_is_seen(guard: HalfGuard) -> None:
+    """By a question, and by listening."""
+    with guard.daemon() as (link, wire):
+        wire._socket.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(GuardError, match="the guard is gone"):
+            link.arm("one", READY, LEASE)
+        assert link.receive() == []
+        assert link.ended
+
+
+def test_a_daemon_knows_of_its_former_lives(guard: HalfGuard) -> None:
+    """For its metrics."""
+    with guard.daemon() as (link, _):
+        assert (link.birth.crashes, link.birth.fenced) == (2, {"ingress": 1})
+        link.beat(4.5)
+        assert guard.words.alive_at() == 4.5
+        link.status("all is well")
+        link.disarm("nothing: an answer shows that the line before was heard")
+    assert guard.heard == ["all is well"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"op": "dance"},
+        {"op": "arm"},
+        {"op": "arm", "name": "one", "ready": ["zz"], "lease": 3.0},
+        {"op": "arm", "name": "one", "ready": ["00"], "lease": 3.0},
+        {"op": "arm", "name": "one", "ready": "00", "lease": 3.0},
+        {"op": "arm", "name": "one", "ready": [], "lease": "long"},
+        {"op": "lock", "names": "all"},
+    ],
+)
+def test_nonsense_ends_the_connection(guard: HalfGuard, message: dict[str, object]) -> None:
+    """And nothing is believed of it."""
+    with guard.daemon() as (link, _):
+        link._wire.send(message)
+        with pytest.raises(GuardError, match="the guard is gone"):
+            link.disarm("one")
+    assert len(guard.trouble) == 1
+    assert guard.slots.view() == ()

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from health.effective import Standing, effective_priority, judge
+from health.model import Check, Fault, OnFail, TcpCheck, Verdict, Weight
+
+FAULT = Fault()
+KINDS = st.one_of(st.just(FAULT), st.integers(-253, 253).filter(bool).map(Weight))
+
+
+def standing(name: str, on_fail: OnFail, up: bool | None) -> Standing:
+    """Return one check of no particular kind."""
+    return Standing(Check(name, TcpCheck("127.0.0.1", 1), on_fail=on_fail), up, "it said so")
+
+
+@pytest.mark.parametrize(
+    ("given_checks", "fit", "weight", "failing"),
+    [
+        ([], True, 0, ()),
+        ([(FAULT, True), (FAULT, True)], True, 0, ()),
+        ([(FAULT, True), (FAULT, False)], False, 0, ("c1",)),
+        ([(FAULT, None), (FAULT, False)], False, 0, ("c1",)),  # one that is down decides; no need to hear the others
+        ([(FAULT, None), (FAULT, True)], None, 0, ()),
+        ([(Weight(-60), True)], True, 0, ()),
+        ([(Weight(-60), False)], True, -60, ("c0",)),  # negative: added while it fails
+        ([(Weight(20), True)], True, 20, ()),  # positive: added while it succeeds
+        ([(Weight(20), False)], True, 0, ("c0",)),
+        ([(Weight(20), None), (Weight(-5), None)], None, -5, ()),
+        ([(Weight(-60), False), (Weight(-30), False), (Weight(5), True), (FAULT, True)], True, -85, ("c0", "c1")),
+    ],
+)
+def test_checks_add_up(given_checks: list[tuple[OnFail, bool | None]], fit: bool | None, weight: int, failing: tuple[str, ...]) -> None:
+    """A failing Fault check decides, an undecided one leaves it open, weights are keepalived's."""
+    verdict = judge([standing(f"c{number}", on_fail, up) for number, (on_fail, up) in enumerate(given_checks)])
+    assert (verdict.fit, verdict.weight, verdict.failing) == (fit, weight, failing)
+
+
+def test_the_detail_tells_who_and_why() -> None:
+    """A failing check is named with what it said, an undecided one with that it is waited for."""
+    assert "c1: it said so" in judge([standing("c0", FAULT, up=True), standing("c1", FAULT, up=False)]).detail
+    assert "c0" in judge([standing("c0", FAULT, None)]).detail
+    assert judge([standing("c0", FAULT, up=True)]).detail == ""
+
+
+@given(st.integers(1, 254), st.lists(st.tuples(KINDS, st.sampled_from([True, False, None])), max_size=6))
+def test_the_effective_priority_stays_electable(base: int, checks: list[tuple[OnFail, bool | None]]) -> None:
+    """Whatever is configured: never 0, which means release in VRRP, and never 255, the owner's."""
+    verdict = judge([standing("c", on_fail, up) for on_fail, up in checks])
+    assert 1 <= effective_priority(base, verdict) <= 254
+
+
+@given(st.integers(1, 254), st.lists(st.tuples(KINDS, st.booleans()), min_size=1, max_size=6), st.data())
+def test_no_check_that_recovers_makes_a_node_worse(base: int, checks: list[tuple[OnFail, bool]], data: st.DataObject) -> None:
+    """Whatever the sign of a weight, up is never below down."""
+    one = data.draw(st.integers(0, len(checks) - 1))
+
+    def result(up: bool) -> tuple[bool | None, int]:
+        verdict = judge([standing(f"c{i}", on_fail, up if i == one else was) for i, (on_fail, was) in enumerate(checks)])
+        return verdict.fit, effective_priority(base, verdict)
+
+    assert result(up=True) >= result(up=False)
+
+
+def test_priorities_are_clamped() -> None:
+    """The limits themselves."""
+    assert effective_priority(100, Verdict(fit=True, weight=-253)) == 1
+    assert effective_priority(100, Verdict(fit=True, weight=253)) == 254
+    assert effective_priority(100, Verdict(fit=True, weight=-60)) == 40

@@ -1,0 +1,336 @@
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from health import dns
+from health.model import Result
+from health.names import LONGEST_MEMORY, Names
+from health.resolve import RESEND, NoAnswerError, Settings, candidates, lookup, read_settings
+
+Zone = dict[str, list[str]]
+
+
+class Server(asyncio.DatagramProtocol):
+    """A name server: `zone` has the addresses of each name; what it does not have does not exist. Counts questions by name."""
+
+    def __init__(self, zone: Zone) -> None:
+        self.zone = zone
+        self.code = dns.NOERROR
+        self.ttl = 5
+        self.mute: set[int] = set()
+        """Question types that are never answered."""
+        self.asked: list[str] = []
+        self.port = 0
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the socket."""
+        self._transport = cast("asyncio.DatagramTransport", transport)
+        self.port = transport.get_extra_info("sockname")[1]
+
+    def datagram_received(self, data: bytes, addr: tuple[str | object, int]) -> None:
+        """Answer one question."""
+        labels, offset = [], 12
+        while length := data[offset]:
+            labels.append(data[offset + 1 : offset + 1 + length].decode())
+            offset += length + 1
+        rtype = struct.unpack_from("!H", data, offset + 1)[0]
+        name = ".".join(labels)
+        self.asked.append(name)
+        if rtype in self.mute:
+            return
+        records = [self._record(address) for address in self.zone.get(name, []) if (":" in address) == (rtype == dns.TYPE_AAAA)]
+        code = self.code or (dns.NOERROR if name in self.zone else dns.NXDOMAIN)
+        head = data[:2] + struct.pack("!HHHHH", 0x8180 | code, 1, 0 if code else len(records), 0, 0)
+        assert self._transport is not None
+        self._transport.sendto(head + data[12 : offset + 5] + (b"" if code else b"".join(records)), addr)
+
+    def _record(self, address: str) -> bytes:
+        packed = ipaddress.ip_address(address).packed
+        rtype = dns.TYPE_A if len(packed) == 4 else dns.TYPE_AAAA
+        return b"\xc0\x0c" + struct.pack("!HHIH", rtype, 1, self.ttl, len(packed)) + packed
+
+
+@asynccontextmanager
+async def name_server(zone: Zone) -> AsyncIterator[Server]:
+    """Serve a zone on a free UDP port of loopback."""
+    server = Server(zone)
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: server, local_addr=("127.0.0.1", 0))
+    try:
+        yield server
+    finally:
+        transport.close()
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """Return seconds."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return a clock at 0."""
+    return Clock()
+
+
+MakeNames = Callable[..., Names]
+
+
+@pytest.fixture
+def make_names(tmp_path: Path, clock: Clock) -> MakeNames:
+    """Return a way to make a finder with this hosts file, resolv.conf and port."""
+
+    def make(port: int = 1, hosts: str = "", resolv_conf: str = "nameserver 127.0.0.1\n") -> Names:
+        (tmp_path / "hosts").write_text(hosts)
+        (tmp_path / "resolv.conf").write_text(resolv_conf)
+        return Names(clock, tmp_path / "hosts", tmp_path / "resolv.conf", port)
+
+    return make
+
+
+def test_what_needs_no_question_asks_none(make_names: MakeNames) -> None:
+    """Literal addresses, localhost and the hosts file: no name server runs here."""
+
+    async def scenario() -> None:
+        names = make_names(hosts="::2 web # x\n10.0.0.1 other WEB web2\n\nbroken\nfe80::x web\n")
+        assert await names.addresses("192.0.2.1") == ("192.0.2.1",)
+        assert await names.addresses("::1") == ("::1",)
+        assert await names.addresses("localhost") == ("127.0.0.1", "::1")
+        assert await names.addresses("a.localhost.") == ("127.0.0.1", "::1")
+        assert await names.addresses("Web") == ("10.0.0.1", "::2")
+        await names.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_name_is_asked_for_once_and_remembered(make_names: MakeNames, clock: Clock) -> None:
+    """A check every 200 ms is no burden for a name server; when the TTL is over it is asked again, aside."""
+
+    async def scenario() -> None:
+        async with name_server({"web.example": ["::5", "192.0.2.5"]}) as server:
+            names = make_names(server.port)
+            for _ in range(5):
+                assert await names.addresses("web.example") == ("192.0.2.5", "::5")
+            assert server.asked == ["web.example"] * 2  # A and AAAA
+            server.zone["web.example"] = ["192.0.2.6"]
+            clock.now = 4.9
+            assert await names.addresses("web.example") == ("192.0.2.5", "::5")
+            assert len(server.asked) == 2
+            clock.now = 5.0
+            assert await names.addresses("web.example") == ("192.0.2.5", "::5")  # never waits for what it can do without
+            await asyncio.gather(*names._running.values())
+            assert await names.addresses("web.example") == ("192.0.2.6",)
+            await names.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_dead_name_server_changes_nothing_that_is_known(make_names: MakeNames, clock: Clock) -> None:
+    """It says nothing about the ingress: else all nodes would lose the VIP with the DNS."""
+
+    async def scenario() -> None:
+        async with name_server({"web.example": ["192.0.2.5"]}) as server:
+            names = make_names(server.port)
+            await names.addresses("web.example")
+            server.code = 2  # SERVFAIL
+            for _ in range(3):
+                clock.now += LONGEST_MEMORY
+                assert await names.addresses("web.example") == ("192.0.2.5",)
+                await asyncio.gather(*names._running.values())
+                asked = len(server.asked)
+                await names.addresses("web.example")
+                await asyncio.gather(*names._running.values())
+                assert len(server.asked) == asked  # nor is it asked by every check
+        clock.now += LONGEST_MEMORY
+        assert await names.addresses("web.example") == ("192.0.2.5",)
+        await names.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_name_that_is_gone_is_forgotten(make_names: MakeNames, clock: Clock) -> None:
+    """An explicit no is an answer."""
+
+    async def scenario() -> None:
+        async with name_server({"web.example": ["192.0.2.5"]}) as server:
+            names = make_names(server.port)
+            await names.addresses("web.example")
+            server.zone.clear()
+            clock.now = LONGEST_MEMORY
+            await names.addresses("web.example")
+            await asyncio.gather(*names._running.values(), return_exceptions=True)
+            result = await names.addresses("web.example")
+            assert isinstance(result, Result)
+            assert result.up is False
+            await names.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("name", ["nowhere.example", "a..b", "x" * 70])
+def test_a_name_that_does_not_exist_is_bad(make_names: MakeNames, name: str) -> None:
+    """Also one that cannot even be asked for."""
+
+    async def scenario() -> None:
+        async with name_server({}) as server:
+            names = make_names(server.port)
+            result = await names.addresses(name)
+            assert isinstance(result, Result)
+            assert result.up is False
+            await names.close()
+
+    asyncio.run(scenario())
+
+
+def test_without_any_answer_it_is_unknown(make_names: MakeNames) -> None:
+    """Refused ports and servers with trouble of their own end the wait at once."""
+
+    async def scenario() -> None:
+        names = make_names(port=1)
+        result = await names.addresses("web.example")
+        assert isinstance(result, Result)
+        assert result.up is None
+        async with name_server({}) as server:
+            server.code = 5  # REFUSED
+            result = await make_names(server.port).addresses("web.example")
+            assert isinstance(result, Result)
+            assert result.up is None
+            assert len(server.asked) == 2  # and is not asked again
+        await names.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("patience", [0.05, 0.4])
+def test_silence_ends_with_patience(patience: float) -> None:
+    """Whether or not the question was sent again."""
+
+    async def scenario() -> None:
+        async with name_server({}) as server:
+            server.mute = {dns.TYPE_A, dns.TYPE_AAAA}
+            settings = Settings(port=server.port, patience=patience)
+            with pytest.raises(NoAnswerError, match=r"no answer .* 127\.0\.0\.1"):
+                await lookup("web.example", settings)
+            assert len(server.asked) == (2 if patience < RESEND else 4)
+            with pytest.raises(NoAnswerError):
+                await lookup("web.example", Settings(servers=()))
+
+    asyncio.run(scenario())
+
+
+def test_a_server_without_a_route_is_passed_over() -> None:
+    """A broadcast address may not even be connected to."""
+
+    async def scenario() -> None:
+        async with name_server({"web.example": ["192.0.2.5"]}) as server:
+            settings = Settings(("255.255.255.255", "127.0.0.1"), port=server.port)
+            assert (await lookup("web.example", settings)).addresses == ("192.0.2.5",)
+
+    asyncio.run(scenario())
+
+
+def test_a_dead_first_server_does_not_cost_the_check_its_timeout(make_names: MakeNames) -> None:
+    """All are asked at once; 127.0.0.2 has no server."""
+
+    async def scenario() -> None:
+        async with name_server({"web.example": ["192.0.2.5"]}) as server:
+            names = make_names(server.port, resolv_conf="nameserver 127.0.0.2\nnameserver 127.0.0.1\n")
+            assert await names.addresses("web.example") == ("192.0.2.5",)
+            await names.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_never_answers_for_ipv6_is_not_waited_for(make_names: MakeNames) -> None:
+    """Nor for IPv4, if IPv6 is there."""
+
+    async def scenario() -> None:
+        async with name_server({"web.example": ["192.0.2.5", "::5"]}) as server:
+            server.mute = {dns.TYPE_AAAA}
+            assert await make_names(server.port).addresses("web.example") == ("192.0.2.5",)
+            server.mute = {dns.TYPE_A}
+            assert await make_names(server.port).addresses("web.example") == ("::5",)
+            assert len(server.asked) == 4  # none of them a second time
+
+    asyncio.run(scenario())
+
+
+def test_a_lookup_outlives_the_check_that_asked(make_names: MakeNames) -> None:
+    """A first answer that takes longer than a check's timeout must not be asked for again and again without end."""
+
+    async def scenario() -> None:
+        async with name_server({"web.example": ["192.0.2.5"]}) as server:
+            server.mute = {dns.TYPE_A, dns.TYPE_AAAA}
+            names = make_names(server.port)
+            asking = asyncio.create_task(names.addresses("web.example"))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            server.mute.clear()
+            (lookup,) = names._running.values()
+            assert await lookup == ("192.0.2.5",)  # the question is sent again
+            assert await names.addresses("web.example") == ("192.0.2.5",)
+            await names.close()
+
+    asyncio.run(scenario())
+
+
+def test_close_ends_what_is_running(make_names: MakeNames) -> None:
+    """No task stays behind."""
+
+    async def scenario() -> None:
+        async with name_server({}) as server:
+            server.mute = {dns.TYPE_A, dns.TYPE_AAAA}
+            names = make_names(server.port)
+            asking = asyncio.create_task(names.addresses("web.example"))
+            await asyncio.sleep(0)
+            await names.close()
+            await asyncio.gather(asking, return_exceptions=True)
+            assert asking.cancelled()
+            assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(scenario())
+
+
+def test_resolv_conf_is_read_as_the_manual_says() -> None:
+    """Unknown lines and options are passed over; a server with a zone index would need a thread."""
+    text = "# x\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\nnameserver 10.0.0.2\nnameserver 10.0.0.3\nnameserver 10.0.0.4\n"
+    text += "nameserver ns.example\n" + "domain old\nsearch a.local b.local\noptions rotate ndots:5 ndots:x\noptions edns0\nnonsense\n"
+    assert read_settings(text) == Settings(("10.0.0.1", "10.0.0.2", "10.0.0.3"), ("a.local", "b.local"), 5)
+    assert read_settings("") == Settings()
+
+
+def test_short_names_are_completed() -> None:
+    """In the order of resolv.conf(5)."""
+    settings = Settings(search=("a.local", "b.local.", "."), ndots=2)
+    assert candidates("web", settings) == ["web.a.local", "web.b.local", "web"]
+    assert candidates("web.x.y", settings) == ["web.x.y", "web.x.y.a.local", "web.x.y.b.local"]
+    assert candidates("web.", settings) == ["web."]
+
+
+def test_a_short_name_is_found_in_the_search_list(make_names: MakeNames) -> None:
+    """As a pod finds a service."""
+
+    async def scenario() -> None:
+        async with name_server({"web.ns.svc": ["192.0.2.7"]}) as server:
+            names = make_names(server.port, resolv_conf="nameserver 127.0.0.1\nsearch none.svc ns.svc svc\noptions ndots:5\n")
+            assert await names.addresses("web") == ("192.0.2.7",)
+            assert server.asked == ["web.none.svc"] * 2 + ["web.ns.svc"] * 2
+            await names.close()
+
+    asyncio.run(scenario())

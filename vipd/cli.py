@@ -1,0 +1,235 @@
+"""The command line: `vipd COMMAND …`. Each command imports what it needs, and nothing else.
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 cannot reach the daemon, 4 refused (the sentence says why).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from vipd.defaults import CONFIG_FILE
+
+if TYPE_CHECKING:
+    import argparse
+
+    from vipd.config import Config
+
+DONE, FAILED, USAGE, UNREACHABLE, REFUSED = range(5)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    path = _run_only(words)
+    if path:
+        # The guard stays in memory for as long as the node lives, and argparse with it if it was ever imported.
+        return _guard(path)
+    for stream in (sys.stdout, sys.stderr):
+        # A locale without UTF-8 must not turn the name of a node into a traceback.
+        getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
+    args = _parser().parse_args(words)
+    command: Callable[[argparse.Namespace], int] = args.function
+    try:
+        code = command(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return FAILED
+    except BrokenPipeError:
+        # `vipd status | head`: what is still buffered has nowhere to go, also not at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code
+
+
+def _run_only(words: Sequence[str]) -> str:
+    """Return the configuration file of a plain `run [-c FILE]`; empty: let argparse look at it."""
+    match words:
+        case ["run"]:
+            return CONFIG_FILE
+        case ["run", "-c" | "--config", path] if not path.startswith("-"):
+            return path
+        case _:
+            return ""
+
+
+def _parser() -> argparse.ArgumentParser:
+    import argparse  # noqa: PLC0415 - see main
+
+    parser = argparse.ArgumentParser(prog="vipd", description="One virtual IP for several nodes, on one that works.", allow_abbrev=False)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(function=function)
+        return added
+
+    for name, function, text in (
+        ("run", _run, "run in the foreground; SIGTERM hands over and stops, SIGHUP reloads"),
+        ("check", _check, "check the configuration: all findings, and what it promises"),
+        ("release", _release, "clean up by hand after a dead daemon: addresses, then leases"),
+    ):
+        command(name, function, text).add_argument("-c", "--config", metavar="FILE", default=CONFIG_FILE, help=f"default {CONFIG_FILE}")
+    status = command("status", _status, "this node and the whole group: who, since when, why")
+    status.add_argument("--json", action="store_true", help="the status document (schema version 1)")
+    handover = command("handover", _handover, "move an instance to another node as planned, without loss")
+    handover.add_argument("instance", metavar="INSTANCE")
+    where = handover.add_mutually_exclusive_group()
+    where.add_argument("--to", metavar="NODE", default="", help="the node to move to; default: the best one")
+    where.add_argument("--auto", action="store_true", help="unpin: give the choice back to the priorities")
+    drain = command("drain", _drain, "take this node out of all elections, also after a restart")
+    drain.add_argument("--force", action="store_true", help="even if no other node is fit")
+    resume = command("resume", _resume, "take part in the elections again")
+    for client in (status, handover, drain, resume):
+        which = client.add_mutually_exclusive_group()
+        which.add_argument("-c", "--config", metavar="FILE", help=f"ask the daemon of this file; default {CONFIG_FILE}")
+        which.add_argument("--socket", metavar="PATH", help="ask the daemon behind this control socket")
+    demo = command("demo", _demo, "the product at work, in network namespaces of this machine (needs root)")
+    demo.add_argument("--nodes", type=int, choices=range(2, 10), default=3, metavar="N", help="2..9, default 3")
+    demo.add_argument("--backend", choices=("file", "etcd"), help="default: etcd where it is installed")
+    demo.add_argument("--json", action="store_true", help="the results as JSON")
+    command("version", _version, "print the version")
+    return parser
+
+
+# ---------------------------------------------------------------- commands on this host
+
+
+def _guard(path: str) -> int:
+    from vipd import guard  # noqa: PLC0415 - only this command needs it
+
+    return guard.run(path)
+
+
+def _run(args: argparse.Namespace) -> int:
+    return _guard(args.config)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from vipd.config_load import examine  # noqa: PLC0415 - YAML and pydantic take 200 ms
+    from vipd.config_promise import promises  # noqa: PLC0415 - likewise
+
+    examined = examine(args.config)
+    for finding in examined.findings:
+        print(finding)
+    if examined.config is None:
+        errors = sum(not finding.warning for finding in examined.findings)
+        print(f"{args.config} is not valid: {errors} error{'s' if errors > 1 else ''}")
+        return USAGE
+    print(f"{args.config} is valid")
+    for sentence in promises(examined.config):
+        print(f"  {sentence}")
+    return DONE
+
+
+def _load(path: str) -> Config | None:
+    """Return a configuration, or print why there is none."""
+    from vipd.config_load import examine  # noqa: PLC0415 - YAML and pydantic take 200 ms
+
+    examined = examine(path)
+    for finding in examined.findings:
+        print(finding, file=sys.stderr)
+    return examined.config
+
+
+def _release(args: argparse.Namespace) -> int:
+    config = _load(args.config)
+    if config is None:
+        return USAGE
+    from vipd import release  # noqa: PLC0415 - only this command needs it
+
+    return release.main(config)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from vipd import demo  # noqa: PLC0415 - no part of the daemon
+
+    return demo.main(args)
+
+
+def _version(_args: argparse.Namespace) -> int:
+    import platform  # noqa: PLC0415 - only this command needs it
+
+    from vipd.version import VERSION  # noqa: PLC0415 - likewise
+
+    print(f"vipd {VERSION} (Python {platform.python_version()}, Linux {platform.release()})")
+    return DONE
+
+
+# ---------------------------------------------------------------- commands to the daemon
+
+
+def _status(args: argparse.Namespace) -> int:
+    return _tell(args, "status", {}, _print_json if args.json else _print_status)
+
+
+def _handover(args: argparse.Namespace) -> int:
+    arguments = {"instance": args.instance, "to": args.to, "auto": args.auto}
+    return _tell(args, "handover", arguments, _print_message)
+
+
+def _drain(args: argparse.Namespace) -> int:
+    return _tell(args, "drain", {"force": args.force}, _print_message)
+
+
+def _resume(args: argparse.Namespace) -> int:
+    return _tell(args, "resume", {}, _print_message)
+
+
+def _tell(args: argparse.Namespace, command: str, arguments: dict[str, object], show: Callable[[dict[str, object]], None]) -> int:
+    from vipd import client  # noqa: PLC0415 - `run` needs no client
+
+    path = args.socket or _socket_of(args.config)
+    if not path:
+        return USAGE
+    try:
+        show(client.request(path, command, arguments))
+    except client.UnreachableError as error:
+        print(error, file=sys.stderr)
+        return UNREACHABLE
+    except client.RefusedError as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return REFUSED
+    except client.FailedError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return FAILED
+    return DONE
+
+
+def _socket_of(config: str | None) -> str:
+    """Return the control socket that a file names; empty after saying why that cannot be told."""
+    from vipd.config_socket import control_socket  # noqa: PLC0415 - needs YAML
+
+    path, errors = control_socket(config or CONFIG_FILE, required=config is not None)
+    for error in errors:
+        print(error, file=sys.stderr)
+    return path
+
+
+def _print_json(result: dict[str, object]) -> None:
+    import json  # noqa: PLC0415 - `run` needs none
+
+    print(json.dumps(result, indent=2))
+
+
+def _print_message(result: dict[str, object]) -> None:
+    print(result.get("message") or "done")
+
+
+def _print_status(result: dict[str, object]) -> None:
+    import shutil  # noqa: PLC0415 - `run` needs none
+
+    from vipd.client import FailedError  # noqa: PLC0415 - likewise
+    from vipd.status import SchemaError, from_json  # noqa: PLC0415 - likewise
+    from vipd.status_view import render  # noqa: PLC0415 - likewise
+
+    terminal = sys.stdout.isatty()
+    # https://no-color.org: set and not empty, whatever the value.
+    colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    width = shutil.get_terminal_size().columns if terminal else 0
+    try:
+        print(render(from_json(result), colour=colour, width=width))
+    except SchemaError as error:
+        raise FailedError(str(error)) from error

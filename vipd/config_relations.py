@@ -1,0 +1,185 @@
+"""What must be given, and what must not stand together: everything that more than one value decides.
+
+Works on drafts, so that these faults are found beside those of single values. A value that was refused is not called missing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Hashable, Iterable, Iterator
+
+from election.timing import crash_promise, problems
+from health.model import InterfaceCheck
+from health.problems import problems as check_problems
+from vipd import config_build as build
+from vipd.config import LINK_CHECK
+from vipd.config_findings import Findings, Path
+from vipd.config_network import host_in
+from vipd.config_resolve import Addresses, Resolve
+from vipd.config_schema import LATER, BackendDraft, CheckDraft, ConfigDraft, EtcdDraft, InstanceDraft, TimingDraft
+from vipd.config_values import Address, shown
+
+RESOLVE_SECONDS = 1.0
+"""All lookups together: a start while no name server answers must not wait for it."""
+KINDS = ("http", "tcp", "interface")
+NOWHERE_TO_CHECK = InterfaceCheck("lo")
+"""Stands in for a kind that is not fully given, so that the rest of such a check is looked at too."""
+
+Instances = list[tuple[Path, InstanceDraft]]
+
+
+def relate(draft: ConfigDraft, findings: Findings, resolve: Resolve) -> None:
+    """Note everything that is missing from the draft, contradicts something else in it, or is out of range."""
+    instances: Instances = [(("instances", i), one) for i, one in enumerate(draft.instances or ()) if one is not None]
+    _backend(draft.backend, findings)
+    _timing(draft.timing, findings)
+    if not draft.instances:
+        _missing(findings, ("instances",), None, "a list with at least one instance")
+    for path, instance in instances:
+        _instance(path, instance, findings)
+    _unique([((*path, "name"), one.name) for path, one in instances], "the instance", findings)
+    addresses = list(_addresses(instances))
+    _unique([(path, one.ip) for path, one in addresses], "the address", findings)
+    _never_the_vip(draft, instances, addresses, findings, resolve)
+
+
+def _missing(findings: Findings, path: Path, value: object, allowed: str) -> None:
+    if value is None and not findings.refused(path):
+        findings.error(path, "is missing", allowed)
+
+
+def _unique(values: Iterable[tuple[Path, Hashable]], what: str, findings: Findings) -> None:
+    first: dict[Hashable, Path] = {}
+    for path, value in values:
+        if value is None:
+            continue
+        if value in first:
+            findings.error(path, f"{what} {value} is given twice, first on line {findings.values[first[value]].line}")
+        else:
+            first[value] = path
+
+
+def _backend(draft: BackendDraft | None, findings: Findings) -> None:
+    path: Path = ("backend",)
+    _missing(findings, path, draft, "etcd: {endpoints: […]} or file: {path: …}")
+    if draft is None:
+        return
+    if draft.etcd is not None and draft.file is not None:
+        findings.error(path, "two backends are given", "exactly one of etcd and file")
+    if draft.etcd is not None:
+        _etcd((*path, "etcd"), draft.etcd, findings)
+    elif draft.file is None and not any(findings.refused((*path, name)) for name in ("etcd", "file", *LATER["backend"])):
+        findings.error(path, "no backend is given", "exactly one of etcd: {endpoints: […]} and file: {path: …}")
+
+
+def _etcd(path: Path, draft: EtcdDraft, findings: Findings) -> None:
+    place = (*path, "endpoints")
+    if not draft.endpoints:
+        _missing(findings, place, None, "a list with at least one http://host:port")
+    _unique([((*place, i), one) for i, one in enumerate(draft.endpoints or ())], "the endpoint", findings)
+
+
+def _timing(draft: TimingDraft | None, findings: Findings) -> None:
+    if draft is None:
+        return
+    path: Path = ("timing",)
+    explicit = [name for name in ("lease_duration", "renew_interval", "request_timeout") if getattr(draft, name) is not None]
+    if draft.profile and explicit:
+        findings.error((*path, explicit[0]), "a profile is given as well", "either profile, or the durations")
+    elif explicit:
+        _missing(findings, (*path, "lease_duration"), draft.lease_duration, "a duration, since others are given without a profile")
+    if any(findings.refused((*path, name)) for name in type(draft).model_fields):
+        return
+    timing, _ = build.timing(draft)
+    wrong = problems(timing)
+    for problem in wrong:
+        findings.error(path, problem)
+    # Where the timings are not even safe, what a crash would do is beside the point.
+    if not wrong and (doubt := crash_promise(timing)):
+        findings.warn(path, doubt)
+
+
+def _instance(path: Path, draft: InstanceDraft, findings: Findings) -> None:
+    _missing(findings, (*path, "name"), draft.name, "a DNS label")
+    _missing(findings, (*path, "interface"), draft.interface, "the name of the interface that carries the addresses")
+    if not draft.addresses:
+        _missing(findings, (*path, "addresses"), None, "a list with at least one address")
+    checks = [((*path, "checks", i), check) for i, check in enumerate(draft.checks or ()) if check is not None]
+    for place, check in checks:
+        _check(place, check, findings)
+    _unique([((*place, "name"), check.name) for place, check in checks], "the check", findings)
+
+
+def _check(path: Path, draft: CheckDraft, findings: Findings) -> None:
+    _missing(findings, (*path, "name"), draft.name, "a DNS label")
+    if draft.name == LINK_CHECK:
+        findings.error((*path, "name"), f"{LINK_CHECK} is the built-in check of the instance's own interface", "another name")
+    _kind(path, draft, findings)
+    check = build.check(draft, build.kind(draft) or NOWHERE_TO_CHECK)
+    for key, problem in check_problems(check):
+        findings.error((*path, *key.split(".")), problem)
+    if check.timeout > check.interval and not findings.refused((*path, "interval")):
+        longest = f"at most the interval, {shown(check.interval)}"
+        findings.error((*path, "timeout"), f"{shown(check.timeout)} is longer than the interval", longest)
+
+
+def _kind(path: Path, draft: CheckDraft, findings: Findings) -> None:
+    kinds = [name for name in KINDS if getattr(draft, name) is not None]
+    if len(kinds) > 1:
+        findings.error(path, f"a check has one kind, this one has {' and '.join(kinds)}", "one of " + ", ".join(KINDS))
+    elif not kinds and not any(findings.refused((*path, name)) for name in (*KINDS, *LATER["instances.checks"])):
+        findings.error(path, "the check has no kind", "one of " + ", ".join(KINDS))
+    if draft.http is not None:
+        _missing(findings, (*path, "http", "url"), draft.http.url, "http://host:port/path")
+    if draft.tcp is not None:
+        _missing(findings, (*path, "tcp", "host"), draft.tcp.host, "an address or a host name")
+        _missing(findings, (*path, "tcp", "port"), draft.tcp.port, "1..65535")
+    if draft.interface is not None:
+        _missing(findings, (*path, "interface", "interface"), draft.interface.interface, "the name of an interface")
+
+
+def _addresses(instances: Instances) -> Iterator[tuple[Path, Address]]:
+    for path, instance in instances:
+        for index, address in enumerate(instance.addresses or ()):
+            if address is not None:
+                yield (*path, "addresses", index), address
+
+
+def _targets(draft: ConfigDraft, instances: Instances) -> Iterator[tuple[Path, str]]:
+    """Yield the host of every connection that this configuration makes."""
+    if draft.backend and draft.backend.etcd:
+        for index, endpoint in enumerate(draft.backend.etcd.endpoints or ()):
+            yield ("backend", "etcd", "endpoints", index), host_in(endpoint or "")
+    for path, instance in instances:
+        for index, check in enumerate(instance.checks or ()):
+            if check and check.http and check.http.url and not check.http.unix_socket:
+                yield (*path, "checks", index, "http", "url"), host_in(check.http.url)
+            if check and check.tcp and check.tcp.host:
+                yield (*path, "checks", index, "tcp", "host"), check.tcp.host
+
+
+def _never_the_vip(
+    draft: ConfigDraft, instances: Instances, addresses: list[tuple[Path, Address]], findings: Findings, resolve: Resolve
+) -> None:
+    """Refuse the VIP as a target: a check of it asks whoever holds it, and a store behind it is gone just when it has to move."""
+    vips = {address.ip for _, address in addresses}
+    targets = [(path, host.partition("%")[0]) for path, host in _targets(draft, instances) if host]
+    names = [host for _, host in targets if not _literal(host)]
+    resolved = resolve(names, RESOLVE_SECONDS) if vips and names else {}
+    for path, host in targets:
+        known = _literal(host) or resolved.get(host)
+        for address in sorted((known or frozenset()) & vips, key=str):
+            how = "is the virtual address" if _literal(host) else f"{host} resolves to the virtual address"
+            findings.error(path, f"{how} {address}, which is on another node when it matters", "an address of one node")
+        if known is None and vips:
+            findings.warn(path, f"{host} was not resolved within {shown(RESOLVE_SECONDS)}: it may be the virtual address")
+    listen = draft.metrics.listen if draft.metrics else None
+    if isinstance(listen, tuple) and _literal(listen[0]) & vips:
+        findings.error(("metrics", "listen"), "is the virtual address, which this node does not always have", "an address of this node")
+
+
+def _literal(host: str) -> Addresses:
+    try:
+        return frozenset({ipaddress.ip_address(host)})
+    except ValueError:
+        return frozenset()

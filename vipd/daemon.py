@@ -1,0 +1,344 @@
+"""The daemon: one event loop that owns every machine of this node, and the wiring around it.
+
+It is forked by the guard's warm process. It tells the guard the addresses and their deadlines before anything is bound,
+beats as long as its elections make progress, and ends by an exit code that the guard understands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import pickle
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from announce.address import leftovers, removal
+from announce.netlink import ReadyMessages, RouteSocket
+from announce.watch import AddressGone, AddressSeen, KernelEvent, LinkGone, LinkSeen, Resync, Watch
+from election import model
+from election.store import Store
+from vipd import config
+from vipd.clock import now
+from vipd.commands import Commands
+from vipd.config import Config
+from vipd.control import ControlError, ControlServer
+from vipd.guard_link import GuardLink, Word
+from vipd.log import configure
+from vipd.member import Member, Surroundings
+from vipd.memory import Election, InUseError, Memory
+from vipd.metrics import Metrics
+from vipd.observe import Observe, Wires
+from vipd.peers import Peers
+from vipd.stores import open_store
+from vipd.view import ALIVE_WITHIN, View
+from vipd.web import Web
+
+EXIT_STOPPED = 0
+EXIT_CRASHED = 70
+EXIT_REFUSED = 4
+EXIT_RELOAD = 75
+BEAT = 0.050
+"""Seconds between two beats, a fifth of the shortest time after which the guard takes the daemon for stuck."""
+STOP_TIMEOUT = 3.0
+"""Seconds for handover or release when stopping; then the lease is left to expire. The guard waits longer than that."""
+FORMER_SELF_TIMEOUT = 5.0
+"""Seconds to wait for a former daemon, whose guard was killed, to hand over and let go of its locks."""
+SAVE_PAUSE = 0.2
+
+T = TypeVar("T")
+
+log = logging.getLogger("vipd")
+
+
+class RefusedError(Exception):
+    """This daemon must not run beside what runs already; the text says beside what."""
+
+
+def main(configuration: Config, link: GuardLink) -> int:
+    """Run the daemon until it is told to stop; return its exit code. Called in the process that the guard watches."""
+    configure(configuration.log)
+    try:
+        return asyncio.run(Daemon(configuration, link).run())
+    except RefusedError as error:
+        log.error("%s", error)
+        return EXIT_REFUSED
+
+
+class Daemon:
+    """Everything that lives as long as the process."""
+
+    def __init__(self, configuration: Config, link: GuardLink) -> None:
+        self.config = configuration
+        self.link = link
+        self.me = model.Identity(configuration.node, secrets.token_hex(8))
+        self.members: dict[str, Member] = {}
+        self.metrics = Metrics()
+        self._ended = asyncio.Event()
+        self._exit_code = EXIT_STOPPED
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unsaved = asyncio.Event()
+        self._beat_at = 0.0
+        self._candidates_change_at = 0.0
+        self._control: ControlServer | None = None
+        self._web: Web | None = None
+
+    async def run(self) -> int:
+        """Start everything in the order of urgency, wait for the end, and take it all down."""
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._on_bug)
+        self.memory = await self._patiently(self._open_memory)
+        await self._patiently(self._lock_addresses)
+        self.kernel = RouteSocket()
+        self.store: Store = open_store(self.config)
+        former = frozenset(self.memory.former)
+        self.peers = Peers(self.me, self.store, self.config.timing, former, log.warning)
+        self.observe = Observe(Wires(self.metrics, self.memory, self._unsaved.set, self._stepped))
+        self._count_former_lives()
+        self._unsaved.set()
+        self._make_members(former)
+        self._listen()
+        self._remove_orphans()
+        self._collect_garbage()
+        await self._ended.wait()
+        await self._close()
+        return self._exit_code
+
+    # ------------------------------------------------------------------ start
+
+    def _open_memory(self) -> Memory:
+        memory = Memory.open(Path(self.config.state_dir), self.me.session)
+        if memory.trouble:
+            log.warning("%s", memory.trouble)
+        return memory
+
+    def _lock_addresses(self) -> None:
+        names = [str(address.ip) for instance in self.config.instances for address in instance.addresses]
+        refusal = self.link.lock(names)
+        if refusal:
+            raise InUseError(refusal)
+
+    async def _patiently(self, attempt: Callable[[], T]) -> T:
+        """Try again for a while: a former daemon whose guard was killed hands over and is gone in a moment."""
+        give_up_at = now() + FORMER_SELF_TIMEOUT
+        while True:
+            try:
+                return attempt()
+            except InUseError as error:
+                if now() >= give_up_at:
+                    raise RefusedError(str(error)) from error
+                self.link.beat(now())
+                await asyncio.sleep(BEAT)
+
+    def _count_former_lives(self) -> None:
+        self.metrics.crashed(self.link.birth.crashes)
+        for name, count in self.link.birth.fenced.items():
+            for _ in range(count):
+                self.metrics.fenced(name, "guard")
+
+    def _stepped(self, name: str) -> None:
+        """Follow a machine's step: listen for rivals while Active, publish what is new."""
+        member = self.members.get(name)
+        if member is not None:
+            member.follow_state()
+            self.peers.stepped()
+
+    def _make_members(self, former: frozenset[str]) -> None:
+        around = Surroundings(self.me, self.store, self.config.timing, self.kernel, self.observe, self._arm)
+        checks = 0
+        for settings in self.config.instances:
+            word = self._arm(settings.name, [])
+            known = self.memory.elections.get(settings.name, Election())
+            self.members[settings.name] = Member(settings, around, word, known, checks)
+            checks += len(settings.checks)
+        self.peers.serve({name: member.instance for name, member in self.members.items()})
+        machines = {name: member.instance.machine for name, member in self.members.items()}
+        self.observe.serve(machines, {name: member.settings.priority for name, member in self.members.items()})
+        drained = self.memory.drained
+        for name, member in self.members.items():
+            member.start(former, self.memory.verdicts.get(name, {}), drained=drained)
+
+    def _arm(self, name: str, ready: Sequence[ReadyMessages]) -> Word:
+        """Tell the guard which addresses go with an election's deadline; they may be unknown until the interface exists."""
+        return self.link.word(self.link.arm(name, [messages.to_bytes() for messages in ready], self.config.timing.lease_duration))
+
+    def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_reader(self.link.fileno(), self._on_guard)
+        self._beat()
+        self._spawn(Watch(self._on_kernel).run())
+        self._spawn(self.peers.watch())
+        self._spawn(self.peers.publish())
+        self._spawn(self._save())
+        self._spawn(self._serve())
+
+    async def _serve(self) -> None:
+        """Open the control socket and the web server; the election does not wait for them, nor end with them."""
+        view = View(self.config, self.me, self.members, self.peers, self.observe, now())
+        commands = Commands(view, self.members, self.memory, self._candidates)
+        self._control = ControlServer(self.config.control_socket, commands.handle)
+        try:
+            await self._control.start()
+        except ControlError as error:
+            log.error("%s; `vipd status` and the other commands will not work", error)  # noqa: TRY400 -- a sentence, no traceback
+        if self.config.metrics_listen is not None:
+            host, port = self.config.metrics_listen
+            self._web = Web(host, port, self.metrics, self._alive, view.ready)
+            await self._web.start()
+        self.link.ready()
+
+    def _alive(self) -> str:
+        silent = now() - self._beat_at
+        return f"the event loop has not run for {silent:.1f}s" if silent > ALIVE_WITHIN else ""
+
+    def _candidates(self, election: str) -> tuple[model.Candidate, ...]:
+        return self.peers.candidates.of(now(), election, {})
+
+    def _remove_orphans(self) -> None:
+        """Remove what an earlier life bound and this configuration does not know, unless another vipd manages it."""
+        known = [member.executor.ready for member in self.members.values() if member.executor.ready is not None]
+        for address in leftovers(self.kernel.addresses(), known):
+            name = socket.inet_ntop(address.family, address.ip)
+            if not self.link.lock([name]):
+                # Nobody else manages it.
+                log.warning("removed %s, which an earlier vipd left on this host", name)
+                self.kernel.request(removal([address]))
+                self.link.unlock([name])
+
+    @staticmethod
+    def _collect_garbage() -> None:
+        """A full collection takes 18 ms; what is there after the start stays, so later ones need not look at it."""
+        gc.collect()
+        gc.freeze()
+
+    # ------------------------------------------------------------------ while it runs
+
+    def _beat(self) -> None:
+        """Show life, and let time pass for every machine: timers stand still while the host is suspended."""
+        moment = now()
+        for member in self.members.values():
+            member.instance.tick()
+        if self.members and moment >= self._candidates_change_at:
+            self.peers.tell()
+            self._candidates_change_at = min(self.peers.candidates.changes_at(moment), moment + 1.0)
+        self.link.beat(now())
+        if self._beat_at:
+            self.metrics.loop_lag(max(0.0, moment - self._beat_at - BEAT))
+        self._beat_at = moment
+        self._loop.call_later(BEAT, self._beat)
+
+    def _on_guard(self) -> None:
+        for blob in self.link.receive():
+            self.reload(pickle.loads(blob))  # noqa: S301 -- the guard passes on what its own child wrote
+        self.link.flush()
+        if self.link.ended:
+            asyncio.get_running_loop().remove_reader(self.link.fileno())
+            self.stop()
+
+    def _on_kernel(self, seen: KernelEvent) -> None:
+        if isinstance(seen, Resync):
+            for member in self.members.values():
+                for address in seen.addresses:
+                    member.on_address_seen(address.ip)
+            return
+        for member in self.members.values():
+            if seen.interface != member.settings.interface:
+                continue
+            match seen:
+                case LinkSeen(mac=mac):
+                    member.on_link(up=seen.usable, mac=mac)
+                case LinkGone():
+                    member.on_link_gone()
+                case AddressGone(ip=ip):
+                    member.on_address_gone(ip)
+                case AddressSeen(ip=ip):
+                    member.on_address_seen(ip)
+
+    async def _save(self) -> None:
+        """Write the memory on a thread: a disk that hangs must not hold up the election."""
+        said = self.memory.trouble
+        while True:
+            await self._unsaved.wait()
+            self._unsaved.clear()
+            await asyncio.to_thread(self.memory.save)
+            if self.memory.trouble != said:
+                said = self.memory.trouble
+                if said:
+                    log.warning("%s", said)
+            await asyncio.sleep(SAVE_PAUSE)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    def _on_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """End the process at once: after an error that nobody expected, its state is not to be trusted. The guard goes on."""
+        error = context.get("exception")
+        log.critical("internal error: %s: %r", context.get("message", ""), error, exc_info=error if isinstance(error, BaseException) else None)
+        sys.stderr.flush()
+        os._exit(EXIT_CRASHED)
+
+    # ------------------------------------------------------------------ the end
+
+    def stop(self) -> None:
+        """Hand over or release everything, then end."""
+        self._end_with(EXIT_STOPPED, set(self.members))
+
+    def reload(self, new: Config) -> None:
+        """Stop what the new configuration changes, leave the rest bound, and end: the next daemon takes its leases back."""
+        log.info("configuration changed; reloading")
+        self._end_with(EXIT_RELOAD, changed(self.config, new))
+
+    def _end_with(self, code: int, names: set[str]) -> None:
+        if self._ended.is_set():
+            return
+        self._exit_code = code
+        for name in names & set(self.members):
+            self.members[name].instance.post(model.StopAsked())
+        self._spawn(self._wait_for_stop(names & set(self.members)))
+
+    async def _wait_for_stop(self, names: set[str]) -> None:
+        give_up_at = now() + STOP_TIMEOUT
+        while now() < give_up_at and not all(self.members[name].instance.machine.stopped for name in names):
+            await asyncio.sleep(0.002)
+        for name in names:
+            member = self.members[name]
+            if member.instance.machine.is_clear:
+                self.link.disarm(name)
+        self._ended.set()
+
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for member in self.members.values():
+            await member.close()
+        if self._exit_code == EXIT_STOPPED:
+            await self.peers.withdraw()
+        if self._control is not None:
+            await self._control.close()
+        if self._web is not None:
+            await self._web.close()
+        await self.store.close()
+        await asyncio.to_thread(self.memory.save)
+        self.memory.close()
+
+
+def changed(old: Config, new: Config) -> set[str]:
+    """Return the names of the instances that may not stay bound over a reload."""
+    everything = {instance.name for instance in old.instances}
+    if (old.node, old.backend, old.state_dir) != (new.node, new.backend, new.state_dir):
+        return everything
+    kept = {instance.name: place(instance) for instance in new.instances}
+    return {instance.name for instance in old.instances if kept.get(instance.name) != place(instance)}
+
+
+def place(instance: config.Instance) -> tuple[str, frozenset[str]]:
+    """Return what of an instance is in the kernel."""
+    return instance.interface, frozenset(str(address) for address in instance.addresses)

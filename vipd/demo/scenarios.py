@@ -1,0 +1,154 @@
+"""What befalls the holder of the VIP, one fault a scenario, and what is expected to follow.
+
+They are played in this order on one group. Only the first node preempts, and only until it has shown it once:
+afterwards a node that comes back leaves the next experiment alone (and `vipd` damps a VIP that moves this often).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vipd.demo.node import VIP, Node
+from vipd.demo.stage import Stage
+
+PLANNED_OVERLAP = 0.050
+"""For so long both nodes may have the VIP bound in a planned handover, so that no probe is lost."""
+
+
+class Expect(enum.StrEnum):
+    """Where the VIP is to be afterwards."""
+
+    MOVES = "moves"
+    STAYS = "stays"
+
+
+Deed = Callable[[Stage, Node], None]
+
+
+def nothing(_stage: Stage, _holder: Node) -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A fault, done to the present holder.
+
+    `then` is done once the outcome is seen and is still measured; `heal` prepares the next scenario and is not.
+    `overlap` is the longest time in seconds with the address bound on two nodes that vipd's contract allows.
+    """
+
+    key: str
+    title: str
+    expect: Expect
+    fault: Deed
+    then: Deed = nothing
+    heal: Deed = nothing
+    overlap: float = 0.0
+    cuts_off_store: bool = False
+
+
+def _handover(stage: Stage, holder: Node) -> None:
+    holder.handover(to=stage.other(holder).name)
+
+
+def _stop(_: Stage, holder: Node) -> None:
+    holder.stop()
+
+
+def _await_end(_: Stage, holder: Node) -> None:
+    holder.wait_end()
+
+
+def _return_best(stage: Stage, _: Node) -> None:
+    stage.best.start()
+
+
+def _full_kill(_: Stage, holder: Node) -> None:
+    holder.kill_all()
+
+
+def _start_again(stage: Stage, holder: Node) -> None:
+    stage.configure(holder, preempt=False)
+    holder.start()
+
+
+def _kill_ingress(_: Stage, holder: Node) -> None:
+    holder.kill_ingress()
+
+
+def _start_ingress(_: Stage, holder: Node) -> None:
+    holder.start_ingress()
+
+
+def _sick(_: Stage, holder: Node) -> None:
+    holder.set_ingress_health(healthy=False)
+
+
+def _well(_: Stage, holder: Node) -> None:
+    holder.set_ingress_health(healthy=True)
+
+
+def _kill_daemon(_: Stage, holder: Node) -> None:
+    holder.kill_daemon()
+
+
+def _freeze(_: Stage, holder: Node) -> None:
+    holder.freeze()
+
+
+def _thaw(stage: Stage, holder: Node) -> None:
+    holder.thaw()
+    stage.pause(1.0)  # late news, timers and writes of the frozen process all run now
+
+
+def _pull_cable(stage: Stage, holder: Node) -> None:
+    stage.lab.pull_cable(holder.host)
+
+
+def _plug_cable(stage: Stage, holder: Node) -> None:
+    stage.lab.plug_cable(holder.host)
+
+
+def _cut_off(stage: Stage, holder: Node) -> None:
+    stage.lab.cut_off(holder.host)
+    stage.absent = holder
+
+
+def _reconnect(stage: Stage, _: Node) -> None:
+    if stage.absent:
+        stage.lab.reconnect(stage.absent.host)
+        stage.absent = None
+
+
+def _split(stage: Stage, _: Node) -> None:
+    stage.lab.split(node.host for node in stage.nodes)
+
+
+def _join(stage: Stage, _: Node) -> None:
+    stage.lab.join(node.host for node in stage.nodes)
+
+
+def _delete_vip(stage: Stage, holder: Node) -> None:
+    stage.lab.delete_address(holder.host, f"{VIP}/32")
+
+
+MOVES, STAYS = Expect.MOVES, Expect.STAYS
+
+SCENARIOS = (
+    Scenario("baseline", "nothing happens", STAYS, nothing),
+    Scenario("graceful_stop", "graceful stop (SIGTERM)", MOVES, _stop, then=_await_end, overlap=PLANNED_OVERLAP),
+    Scenario("better_node_returns", "the better node returns and preempts", MOVES, _return_best, overlap=PLANNED_OVERLAP),
+    Scenario("full_kill", "guard, daemon and children killed at once", MOVES, _full_kill, heal=_start_again),
+    Scenario("planned_handover", "planned handover (vipd handover)", MOVES, _handover, overlap=PLANNED_OVERLAP),
+    Scenario("ingress_gone", "ingress process gone", MOVES, _kill_ingress, heal=_start_ingress),
+    Scenario("ingress_sick", "ingress answers 503", MOVES, _sick, heal=_well, overlap=PLANNED_OVERLAP),
+    Scenario("daemon_crash", "daemon killed (kill -9), guard stays", STAYS, _kill_daemon),
+    Scenario("freeze", "all of vipd frozen, thawed after the move", MOVES, _freeze, then=_thaw),
+    Scenario("cable_pulled", "cable pulled", MOVES, _pull_cable, heal=_plug_cable),
+    Scenario("cut_off", "cut off without a sign, carrier stays", MOVES, _cut_off, cuts_off_store=True),
+    Scenario("comes_back", "the node cut off comes back", STAYS, _reconnect, cuts_off_store=True),
+    Scenario("split", "nodes cannot reach each other", STAYS, _split, heal=_join),
+    Scenario("address_deleted", "VIP deleted by hand", STAYS, _delete_vip),
+)

@@ -1,0 +1,212 @@
+"""The daemon's end of its connection to the guard.
+
+At start the daemon asks and waits: it locks its addresses and arms its elections before anything is bound. At run time it
+only tells. A lowered deadline is told through a counter of its own (an eventfd), which never fills up and never waits:
+the guard sleeps until the deadline that it last read, and once the counter is written it will read again, even if the
+daemon is killed or stopped right after. So the order is: store the word, poke, and only then send the promise of less.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vipd.wire import MOST_DESCRIPTORS, Message, Wire, WireError
+from vipd.words import Words
+
+ANSWER_TIMEOUT = 2.0
+"""Seconds; the guard answers within a millisecond unless it waits for the kernel."""
+LOCK_LOOK = 0.050
+
+
+class GuardError(Exception):
+    """The guard is gone, does not answer, or refused a request that it should not refuse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What a new daemon is told of its former lives: how often one crashed, and each election's fences by the guard."""
+
+    crashes: int = 0
+    fenced: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """An election's slot, and the deadline that a former daemon left standing (0.0: none)."""
+
+    slot: int
+    deadline: float
+
+
+class Word:
+    """One election's shared deadline, as the daemon's executor wants it."""
+
+    def __init__(self, link: GuardLink, slot: int) -> None:
+        self._link = link
+        self._slot = slot
+
+    @property
+    def deadline(self) -> float:
+        """Seconds on CLOCK_BOOTTIME; 0.0 is closed."""
+        return self._link.words.deadline(self._slot)
+
+    def set(self, deadline: float) -> None:
+        """Write it, and wake the guard if it fell. A closed word needs no waking: there is nothing to be late for."""
+        fell = 0 < deadline < self.deadline
+        self._link.words.set_deadline(self._slot, deadline)
+        if fell:
+            self._link.poke()
+
+
+class GuardLink:
+    """The connection. `ended`: the guard is gone (SIGTERM says so too); hand over and exit.
+
+    For the event loop: `fileno`, `receive` when it is readable, `flush` when it is writable and `waiting` says so.
+    """
+
+    def __init__(self, sock: socket.socket, words: Words, counter: int, birth: Birth) -> None:
+        self.words = words
+        self.birth = birth
+        self._wire = Wire(sock)
+        self._counter = counter
+        self._inbox: list[Message] = []
+        self._locks: dict[str, int] = {}
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self._wire.fileno()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the guard is gone."""
+        return self._wire.ended
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is still to be sent."""
+        return self._wire.waiting
+
+    # ------------------------------------------------------------ at start
+
+    def arm(self, name: str, ready: Sequence[bytes], lease_duration: float) -> Armed:
+        """Tell which addresses go with an election's deadline, before anything is bound; raises GuardError.
+
+        `ready` is ReadyMessages.to_bytes() for each interface of the election. Arming again replaces it.
+        """
+        text = [messages.hex() for messages in ready]
+        answer = self._ask({"op": "arm", "name": name, "ready": text, "lease": lease_duration})
+        return Armed(_whole(answer["slot"]), _number(answer["deadline"]))
+
+    def word(self, armed: Armed) -> Word:
+        """Return the deadline of an armed election."""
+        return Word(self, armed.slot)
+
+    def disarm(self, name: str) -> None:
+        """Tell that an election is no more, after its addresses are gone and its word is closed; raises GuardError."""
+        self._ask({"op": "disarm", "name": name})
+
+    def lock(self, names: Sequence[str], wait: float = 0.0) -> str:
+        """Lock addresses against other daemons of this network namespace; return "" or a sentence that says who has one.
+
+        Waits so many seconds for one who is just leaving. Raises GuardError.
+        """
+        until = time.monotonic() + wait
+        for start in range(0, len(names), MOST_DESCRIPTORS):
+            some = list(names[start : start + MOST_DESCRIPTORS])
+            while refused := self._lock_some(some):
+                if time.monotonic() >= until:
+                    return refused
+                time.sleep(LOCK_LOOK)
+        return ""
+
+    def unlock(self, names: Sequence[str]) -> None:
+        """Let go of addresses that were removed from the configuration."""
+        for name in names:
+            if name in self._locks:
+                os.close(self._locks.pop(name))
+        self._wire.send({"op": "unlock", "names": list(names)})
+
+    # ------------------------------------------------------------ at run time
+
+    def beat(self, now: float) -> None:
+        """Give a sign of life; only when the elections make progress."""
+        self.words.beat(now)
+
+    def poke(self) -> None:
+        """Make the guard read the words now, since one was lowered. Never waits."""
+        with contextlib.suppress(OSError):  # full after 2^64 pokes that the guard did not read
+            os.eventfd_write(self._counter, 1)
+
+    def ready(self) -> None:
+        """Tell that all elections are armed and the daemon is up."""
+        self._wire.send({"op": "ready"})
+
+    def status(self, text: str) -> None:
+        """Set the line that `systemctl status` shows."""
+        self._wire.send({"op": "status", "text": text})
+
+    def receive(self) -> list[bytes]:
+        """Return the new configurations (the pickled bytes that `prepare` wrote) that the guard wants taken over.
+
+        The daemon ends what changed, keeps what did not, and exits with EXIT_RELOAD.
+        """
+        messages, self._inbox = self._inbox + self._wire.receive(), []
+        return [bytes.fromhex(str(message["blob"])) for message in messages if message.get("op") == "reload"]
+
+    def flush(self) -> None:
+        """Send what waits."""
+        self._wire.flush()
+
+    def _lock_some(self, names: list[str]) -> str:
+        answer = self._ask({"op": "lock", "names": names})
+        if not answer["held"]:
+            return str(answer["by"])
+        for name, number in zip(names, self._wire.take_descriptors(len(names)), strict=True):
+            if name in self._locks:
+                os.close(self._locks[name])
+            self._locks[name] = number
+        return ""
+
+    def _ask(self, message: Message) -> Message:
+        """Send a request and wait for its answer; what else comes meanwhile is kept for `receive`."""
+        self._wire.send(message)
+        until = time.monotonic() + ANSWER_TIMEOUT
+        while True:
+            answers: list[Message] = []
+            for received in self._wire.receive():
+                (answers if "answer" in received else self._inbox).append(received)
+            if answers:
+                break
+            if self._wire.ended:
+                raise GuardError("the guard is gone")
+            self._wait(until)
+        if answers[0]["answer"] != "done":
+            raise GuardError(str(answers[0]["answer"]))
+        return answers[0]
+
+    def _wait(self, until: float) -> None:
+        poll = select.poll()
+        poll.register(self._wire.fileno(), select.POLLIN | (select.POLLOUT if self._wire.waiting else 0))
+        left = until - time.monotonic()
+        if left <= 0:
+            raise GuardError(f"the guard did not answer within {ANSWER_TIMEOUT:g}s")
+        poll.poll(left * 1000)
+        self._wire.flush()
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int):
+        raise WireError(f"{value!r} is no whole number")
+    return value
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, int | float):
+        raise WireError(f"{value!r} is no number")
+    return float(value)

@@ -1,0 +1,316 @@
+"""The guard's helpers: one process that reads the configuration, one that daemons are forked from.
+
+Both are started at once, so that the file is read while the libraries are being imported. On a reload the new file is
+read, and a second warm process stands ready with it, before anything of the old one is given up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from election.fencing import EXIT_CONFIG, EXIT_FAILED, NEVER
+from vipd import warm
+from vipd.clock import now
+from vipd.guard_link import Birth
+from vipd.guard_log import Log
+from vipd.process import die_with_parent, fork, kill
+from vipd.warm import FORK_FAILED, Shared
+from vipd.wire import Wire, WireError
+
+PREPARE_PATIENCE = 60.0
+"""For reading the file or for importing; a name server that does not answer costs tens of seconds."""
+FORK_PATIENCE = 0.5
+"""A fork takes 5 ms (60 MB, measured on two busy cores); a warm process that does not answer is stopped or broken."""
+WARM_PAUSE = 1.0
+"""Between two starts of a warm process that dies while nobody needs it."""
+_CHUNK = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Born:
+    """The daemon that was asked for is there, and a child of the guard."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotBorn:
+    """The daemon that was asked for could not be forked, or nobody knows whether it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The file cannot be used; what is wrong was printed. `first`: there is no earlier configuration."""
+
+    code: int
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """A new configuration, valid and ready to start with."""
+
+    blob: bytes
+
+
+NurseryEvent = Born | NotBorn | Refused | Reloaded
+
+
+@dataclass(slots=True)
+class Preparation:
+    """A process that reads the configuration file, and what it has written so far."""
+
+    pid: int
+    pipe: int
+    since: float
+    blob: bytes = b""
+    status: int | None = None
+
+
+@dataclass(slots=True)
+class Warm:
+    """A process to fork daemons from. `asked_at`: when it was asked for one that is not there yet; 0.0: none."""
+
+    pid: int
+    wire: Wire
+    since: float
+    ready: bool = False
+    asked_at: float = 0.0
+
+
+class Nursery:
+    """Keeps one warm process ready, with the newest valid configuration."""
+
+    def __init__(self, path: str, shared: Shared, log: Log) -> None:
+        self._path = path
+        self._shared = shared
+        self._log = log
+        self._blob: bytes | None = None
+        self._next_blob = b""
+        self._preparation: Preparation | None = None
+        self._again = False
+        self._warm: Warm | None = None
+        self._next: Warm | None = None
+        self._warm_at = NEVER
+        self._died_at = -NEVER
+
+    @property
+    def can_start(self) -> bool:
+        """Whether a daemon can be forked at once."""
+        return self._warm is not None and self._warm.ready and not self._warm.asked_at
+
+    @property
+    def pids(self) -> set[int]:
+        """Return the helpers that live."""
+        helpers = (self._preparation, self._warm, self._next)
+        return {helper.pid for helper in helpers if helper is not None}
+
+    def begin(self) -> None:
+        """Start both helpers."""
+        self._warm = self._spawn_warm()
+        self._prepare()
+
+    def reload(self) -> None:
+        """Read the file again; once more afterwards if it is being read already."""
+        if self._preparation is None and self._next is None:
+            self._prepare()
+        else:
+            self._again = True
+
+    def start(self, link: socket.socket, birth: Birth) -> None:
+        """Ask for a daemon with this end of its connection; answered by Born or NotBorn."""
+        if self._warm is not None:
+            self._warm.asked_at = now()
+            self._warm.wire.send({"op": "fork", **asdict(birth)}, [link.fileno()])
+
+    def abort_start(self) -> None:
+        """Give up the daemon that was asked for; answered by NotBorn."""
+        if self._warm is not None:
+            kill(self._warm.pid)
+
+    def close(self) -> None:
+        """Kill the helpers; they are reaped by the caller."""
+        for pid in self.pids:
+            kill(pid)
+
+    # ------------------------------------------------------------ what happens
+
+    def waits(self) -> Iterator[tuple[int, int]]:
+        """Yield the descriptors to wait on, each with its poll events."""
+        if self._preparation is not None and self._preparation.pipe >= 0:
+            yield self._preparation.pipe, select.POLLIN
+        for helper in (self._warm, self._next):
+            if helper is not None and not helper.wire.ended:
+                yield helper.wire.fileno(), select.POLLIN | (select.POLLOUT if helper.wire.waiting else 0)
+
+    def wake_at(self) -> float:
+        """Return when `tick` has something to do."""
+        moments = [self._warm_at]
+        if self._preparation is not None:
+            moments.append(self._preparation.since + PREPARE_PATIENCE)
+        for helper in (self._warm, self._next):
+            if helper is not None and not helper.ready and self._blob is not None:
+                moments.append(helper.since + PREPARE_PATIENCE)
+            if helper is not None and helper.asked_at:
+                moments.append(helper.asked_at + FORK_PATIENCE)
+        return min(moments)
+
+    def tick(self, moment: float) -> None:
+        """Kill what takes too long, and replace what died."""
+        if moment >= self._warm_at:
+            self._warm_at = NEVER
+            self._warm = self._spawn_warm()
+            self._configure(self._warm, self._blob)
+        slow = [self._preparation] if self._preparation is not None and moment >= self._preparation.since + PREPARE_PATIENCE else []
+        for helper in (self._warm, self._next):
+            if helper is None:
+                continue
+            importing = not helper.ready and self._blob is not None and moment >= helper.since + PREPARE_PATIENCE
+            if importing or (helper.asked_at and moment >= helper.asked_at + FORK_PATIENCE):
+                self._log(f"process {helper.pid} does not {'become ready' if importing else 'answer'}: killed")
+                kill(helper.pid)
+                helper.since, helper.asked_at = moment, helper.asked_at and moment
+        for preparation in slow:
+            self._log(f"reading {self._path} takes too long: killed")
+            kill(preparation.pid)
+            preparation.since = moment
+
+    def handle(self, descriptor: int) -> Iterator[NurseryEvent]:
+        """Read what has come on one of `waits`, and send what waits."""
+        if self._preparation is not None and descriptor == self._preparation.pipe:
+            yield from self._read_pipe(self._preparation)
+        for helper in (self._warm, self._next):
+            if helper is not None and descriptor == helper.wire.fileno():
+                yield from self._read_wire(helper)
+
+    def ended(self, pid: int, status: int) -> Iterator[NurseryEvent]:
+        """Take note that a child was reaped; it is one of `pids`."""
+        if self._preparation is not None and pid == self._preparation.pid:
+            self._preparation.status = status
+            yield from self._read_pipe(self._preparation)
+        elif self._next is not None and pid == self._next.pid:
+            self._next.wire.close()
+            self._next = None
+            yield Refused(EXIT_FAILED, first=False)
+            self._continue()
+        elif self._warm is not None and pid == self._warm.pid:
+            yield from self._warm_ended(self._warm, status)
+
+    # ------------------------------------------------------------ the file
+
+    def _prepare(self) -> None:
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+
+        def child() -> int | None:
+            die_with_parent(signal.SIGKILL, self._shared.guard)
+            return self._shared.entries.prepare(self._path, writing)
+
+        try:
+            self._preparation = Preparation(fork(child, keep={writing}), reading, now())
+        finally:
+            os.close(writing)
+
+    def _read_pipe(self, preparation: Preparation) -> Iterator[NurseryEvent]:
+        with contextlib.suppress(BlockingIOError):
+            while preparation.pipe >= 0:
+                data = os.read(preparation.pipe, _CHUNK)
+                preparation.blob += data
+                if not data:
+                    os.close(preparation.pipe)
+                    preparation.pipe = -1
+        if preparation.pipe < 0 and preparation.status is not None:
+            yield from self._prepared(preparation.status, preparation.blob)
+
+    def _prepared(self, status: int, blob: bytes) -> Iterator[NurseryEvent]:
+        self._preparation = None
+        first = self._blob is None
+        if status != 0 or not blob:
+            yield Refused(EXIT_CONFIG if status == EXIT_CONFIG else EXIT_FAILED, first=first)
+            self._continue()
+        elif first:
+            self._blob = blob
+            self._configure(self._warm, blob)
+            self._continue()
+        else:
+            self._next_blob = blob
+            self._next = self._spawn_warm()
+            self._configure(self._next, blob)
+
+    def _continue(self) -> None:
+        """Do what was asked for while the file was being read."""
+        if self._again:
+            self._again = False
+            self.reload()
+
+    # ------------------------------------------------------------ the warm process
+
+    def _spawn_warm(self) -> Warm:
+        mine, others = socket.socketpair()
+        shared = self._shared
+        with others:
+            pid = fork(lambda: warm.main(others, shared), keep={others.fileno(), shared.counter}, deaf=True)
+        return Warm(pid, Wire(mine), now())
+
+    def _configure(self, helper: Warm | None, blob: bytes | None) -> None:
+        if helper is not None and blob is not None:
+            helper.since = now()
+            helper.wire.send({"op": "config", "blob": blob.hex()})
+
+    def _read_wire(self, helper: Warm) -> Iterator[NurseryEvent]:
+        try:
+            helper.wire.flush()
+            messages = helper.wire.receive()
+        except WireError as error:
+            self._log(f"process {helper.pid} is broken ({error}): killed")
+            kill(helper.pid)
+            return
+        for message in messages:
+            if message["op"] == "ready":
+                helper.ready = True
+                if message["threads"] != 1:
+                    self._log(f"{message['threads']} threads in the process that daemons are forked from: only one is copied")
+            elif message["op"] == "born" and isinstance(message["pid"], int):
+                helper.asked_at = 0.0
+                yield NotBorn() if message["pid"] == FORK_FAILED else Born(message["pid"])
+        yield from self._replace()
+
+    def _replace(self) -> Iterator[NurseryEvent]:
+        """Let the next warm process take the place of the present one, once it is ready and nothing is asked of the other."""
+        former, helper = self._warm, self._next
+        if helper is None or not helper.ready or (former is not None and former.asked_at):
+            return
+        if former is not None:
+            former.wire.close()
+        self._warm, self._next, self._blob = helper, None, self._next_blob
+        self._warm_at = NEVER
+        yield Reloaded(self._blob)
+        self._continue()
+
+    def _warm_ended(self, helper: Warm, status: int) -> Iterator[NurseryEvent]:
+        """Replace it at once if it is needed or if it is the first in a while; else after a pause."""
+        moment = now()
+        pause = 0.0 if helper.asked_at or moment > self._died_at + 2 * WARM_PAUSE else WARM_PAUSE
+        self._log(f"the process that daemons are forked from ended ({ending(status)}): starting another")
+        self._died_at = moment
+        self._warm = None
+        self._warm_at = moment + pause
+        helper.wire.close()
+        if helper.asked_at or (self._blob is not None and not helper.ready):
+            yield NotBorn()
+        yield from self._replace()
+
+
+def ending(status: int) -> str:
+    """Return an exit status in words."""
+    if status >= 0:
+        return f"exit {status}"
+    with contextlib.suppress(ValueError):
+        return f"{signal.Signals(-status).name}"
+    return f"signal {-status}"

@@ -1,0 +1,37 @@
+"""Everything a daemon will need, imported ahead of need by the process that it is forked from.
+
+A restart then costs a fork and no import: with leases of one second the difference decides whether the VIP moves. What
+only some configurations use is imported for those. Nothing here may start a thread: a fork copies only one.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from vipd.config import Config, EtcdBackend, FileBackend
+
+COMMON = (
+    "asyncio",
+    "logging",
+    "pyroute2",
+    "prometheus_client",
+    "aiohttp",
+    "aiohttp.web",
+    "vipd.daemon",
+)
+BACKENDS = {
+    FileBackend: ("election.store_file",),
+    EtcdBackend: ("aetcd", "election.store_etcd"),
+}
+
+
+def common() -> None:
+    """Import what every daemon needs; done while the configuration is still being read."""
+    for name in COMMON:
+        importlib.import_module(name)
+
+
+def preload(config: Config) -> None:
+    """Import what this configuration's backend needs besides."""
+    for name in BACKENDS[type(config.backend)]:
+        importlib.import_module(name)

@@ -1,0 +1,219 @@
+"""One instance on this node: feeds its machine, does what the machine says, in order, and reports back.
+
+    event --> queue --> Machine.step(now, event) --> actions --> store (a task), kernel and frames (at once)
+                ^                                                  |
+                +------------------ WriteDone, BindDone, ... <-----+
+
+Nothing else touches the machine. A kernel call's outcome is an event like any other and is handled before anything new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Protocol, assert_never
+
+from election import model
+from election.machine import Machine
+from election.model import State
+from election.store import Store
+from vipd.announcer import Announcer
+from vipd.clock import now, wall
+from vipd.executor import Executor
+
+
+class Observer(Protocol):
+    """Who is told what happens: log, metrics, history, memory."""
+
+    def transition(self, instance: str, change: model.Transition) -> None:
+        """A state changed."""
+
+    def notice(self, instance: str, text: str, *, warning: bool) -> None:
+        """There is a sentence for the operator."""
+
+    def store_request(self, op: str, answer: object, seconds: float) -> None:
+        """A store request was answered, or given up."""
+
+    def remember(self, instance: str, what: model.Remember) -> None:
+        """Something is to be kept for the next life."""
+
+    def took_over(self, instance: str, seconds: float) -> None:
+        """The VIP was bound and announced, so long after the chance was seen."""
+
+    def repaired(self, instance: str) -> None:
+        """An address that somebody removed was put back."""
+
+    def fenced(self, instance: str) -> None:
+        """The daemon unbound because the right ended."""
+
+    def stepped(self, instance: str) -> None:
+        """The machine moved: what it says of itself may have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What an instance is connected to. `probe` asks on the wire and returns a MAC address or nothing."""
+
+    store: Store
+    executor: Executor
+    announcer: Announcer
+    probe: Callable[[float], Awaitable[str]]
+    observer: Observer
+
+
+class Instance:
+    """Drives one machine. All methods are called on the event loop's thread."""
+
+    def __init__(self, name: str, machine: Machine, ports: Ports) -> None:
+        self.name = name
+        self.machine = machine
+        self.ports = ports
+        self._queue: deque[model.Event] = deque()
+        self._busy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._acquired_at = ""
+        self._chance_at = 0.0
+        self._epoch = 0
+        self.wake_at = 0.0
+
+    def post(self, event: model.Event) -> None:
+        """Take an event in and do all that follows from it, before returning unless a step is under way."""
+        self._queue.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._queue:
+                actions = self.machine.step(now(), self._queue.popleft())
+                self._perform(actions)
+        finally:
+            self._busy = False
+        self._set_timer()
+        self.ports.observer.stepped(self.name)
+
+    def tick(self) -> None:
+        """Let time pass if the machine's hour has come; called by its timer and by the heartbeat.
+
+        Timers stand still while the host is suspended, CLOCK_BOOTTIME does not.
+        """
+        if now() >= self.wake_at:
+            self.post(model.Tick())
+
+    def cancel(self) -> None:
+        """Forget timers and store requests: the daemon is about to end."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.ports.announcer.stop()
+        for task in self._tasks:
+            task.cancel()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        moment = now()
+        self.wake_at = self.machine.next_wake(moment)
+        # One millisecond at least: a wake time that is already past must not starve everything else on the loop.
+        pause = min(max(self.wake_at - moment, 0.001), 60.0)
+        self._timer = asyncio.get_running_loop().call_later(pause, self.tick)
+
+    # ------------------------------------------------------------------ actions
+
+    def _perform(self, actions: list[model.Action]) -> None:
+        announced = True
+        for action in actions:
+            match action:
+                case model.Bind():
+                    announced = self._bind(action)
+                case model.Announce(epoch) if announced:
+                    self._announce(epoch)
+                case model.Announce():
+                    pass
+                case model.Read() | model.Write():
+                    self._request(action)
+                case _:
+                    self._do(action)
+
+    def _do(self, action: model.SetDeadline | model.Refresh | model.Unbind | model.Probe | model.Remember | model.Transition | model.Notice) -> None:
+        ports = self.ports
+        match action:
+            case model.SetDeadline(deadline):
+                ports.executor.word.set(deadline)
+            case model.Refresh():
+                why = ports.executor.refresh(action)
+                if why:
+                    ports.observer.notice(self.name, why, warning=True)
+            case model.Unbind(why=reason):
+                ports.announcer.stop()
+                done = ports.executor.unbind()
+                self._queue.append(done)
+                if reason is model.Reason.LEASE_EXPIRED:
+                    ports.observer.fenced(self.name)
+                if not done.ok:
+                    ports.observer.notice(self.name, done.why, warning=True)
+            case model.Probe(timeout):
+                self._spawn(self._probe(timeout))
+            case model.Remember():
+                ports.observer.remember(self.name, action)
+            case model.Transition():
+                ports.observer.transition(self.name, action)
+            case model.Notice(text, warning):
+                ports.observer.notice(self.name, text, warning=warning)
+            case _:
+                assert_never(action)
+
+    def _bind(self, action: model.Bind) -> bool:
+        self._epoch = action.epoch
+        done = self.ports.executor.bind(action)
+        # Handled before anything that came in meanwhile: what follows depends on it.
+        self._queue.appendleft(done)
+        if action.repair and done.ok:
+            self.ports.observer.repaired(self.name)
+        return done.ok
+
+    def _announce(self, epoch: int) -> None:
+        word, machine = self.ports.executor.word, self.machine
+
+        def owner() -> bool:
+            return machine.state is State.ACTIVE and self._epoch == epoch and now() < word.deadline
+
+        self.ports.announcer.start(owner)
+        if self._chance_at:
+            self.ports.observer.took_over(self.name, now() - self._chance_at)
+            self._chance_at = 0.0
+
+    # ------------------------------------------------------------------ store and wire
+
+    def _request(self, action: model.Read | model.Write) -> None:
+        if isinstance(action, model.Write) and action.kind is model.WriteKind.TAKE:
+            self._chance_at = now()
+            self._acquired_at = wall()
+        self._spawn(self._read(action) if isinstance(action, model.Read) else self._write(action))
+
+    async def _read(self, action: model.Read) -> None:
+        sent_at = now()
+        answer = await self.ports.store.read(self.name, action.timeout)
+        self.ports.observer.store_request("read", answer, now() - sent_at)
+        self.post(model.ReadDone(action.request, answer))
+
+    async def _write(self, action: model.Write) -> None:
+        sent_at = now()
+        answer = await self.ports.store.write(self.name, self._stamped(action.record), action.expected, action.timeout)
+        self.ports.observer.store_request(str(action.kind), answer, now() - sent_at)
+        self.post(model.WriteDone(action.request, answer))
+
+    def _stamped(self, record: model.Record) -> model.Record:
+        """Put the wall-clock times in, for people."""
+        if record.holder != self.machine.me.name:
+            return replace(record, renew_time=wall())
+        return replace(record, renew_time=wall(), acquire_time=record.acquire_time or self._acquired_at)
+
+    async def _probe(self, timeout: float) -> None:
+        self.post(model.ProbeDone(await self.ports.probe(timeout)))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

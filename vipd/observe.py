@@ -1,0 +1,189 @@
+"""Everything that happens on this node, told once: one line in the log, the metrics, and what the next life should know."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from announce.rivals import RivalSeen
+from election import model
+from election.machine import Machine
+from health.model import Check, Result, Verdict
+from vipd.clock import now
+from vipd.log import fields
+from vipd.memory import Memory
+from vipd.metrics import Metrics
+
+NOTES_KEPT = 5
+NOTE_AGE = 300.0
+"""Seconds for which a notice is repeated in `vipd status`."""
+RIVAL_QUIET = 60.0
+"""Seconds between two log lines about the same rival; the metric counts every frame."""
+ETHERTYPE_ARP = b"\x08\x06"
+
+log = logging.getLogger("vipd")
+
+
+@dataclass(slots=True)
+class Shown:
+    """What was last put into the metrics for an instance."""
+
+    holder: str = ""
+    epoch: int = -1
+    lease_ends: float = -1.0
+    priority: int = -1
+    bound: bool | None = None
+    notes: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=NOTES_KEPT))
+    rivals: dict[str, float] = field(default_factory=dict)
+    checks: dict[str, bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """Whom an observer passes things on to: `stepped` after each step of a machine, `save` when something is to be kept."""
+
+    metrics: Metrics
+    memory: Memory
+    save: Callable[[], None]
+    stepped: Callable[[str], None]
+
+
+class Observe:
+    """One for the daemon; every member reports to it."""
+
+    def __init__(self, wires: Wires) -> None:
+        self.store_answered_at = 0.0
+        self.store_outage = ""
+        self._wires = wires
+        self._shown: dict[str, Shown] = {}
+        self._machines: Mapping[str, Machine] = {}
+
+    def serve(self, machines: Mapping[str, Machine], priorities: Mapping[str, int]) -> None:
+        """Look at these machines after each of their steps; `priorities` are the configured ones."""
+        self._machines = machines
+        for name, priority in priorities.items():
+            self._wires.metrics.instance(name, priority)
+
+    def _of(self, instance: str) -> Shown:
+        return self._shown.setdefault(instance, Shown())
+
+    def notes(self, instance: str) -> list[str]:
+        """Return the latest notices, oldest first."""
+        return [text for at, text in self._of(instance).notes if now() - at < NOTE_AGE]
+
+    # ------------------------------------------------------------------ of a machine
+
+    def transition(self, instance: str, change: model.Transition) -> None:
+        """Log and count a change of state."""
+        self._wires.metrics.transition(instance, change.after, change.reason)
+        words = f"{change.before.name.capitalize()} -> {change.after.name.capitalize()} ({change.reason})"
+        level = logging.WARNING if change.after is model.State.FAULT or change.reason is model.Reason.LEASE_EXPIRED else logging.INFO
+        values = {"instance": instance, "state": change.after.name.capitalize(), "reason": str(change.reason), "epoch": change.epoch}
+        log.log(level, f"{words} {change.detail}".rstrip(), extra=fields(**values))
+
+    def notice(self, instance: str, text: str, *, warning: bool) -> None:
+        """Log a sentence and keep it for `vipd status`, once in a while."""
+        if text in self.notes(instance):
+            return
+        self._of(instance).notes.append((now(), text))
+        log.log(logging.WARNING if warning else logging.INFO, "%s", text, extra=fields(instance=instance))
+
+    def store_request(self, op: str, answer: object, seconds: float) -> None:
+        """Count a request, and say when the store stops or starts answering."""
+        self._wires.metrics.store_request(op, type(answer).__name__.lower(), seconds)
+        if isinstance(answer, model.Unknown):
+            if not self.store_outage:
+                log.warning("the store does not answer: %s", answer.why, extra=fields(op=op))
+            self.store_outage = answer.why
+            return
+        self.store_answered_at = now()
+        self._wires.metrics.store_answered(time.time())  # noqa: TID251 -- a metric for people
+        if self.store_outage:
+            self.store_outage = ""
+            log.info("the store answers again")
+
+    def remember(self, instance: str, what: model.Remember) -> None:
+        """Keep the highest epoch and the longest lease."""
+        self._wires.memory.remember(instance, what)
+        self._wires.save()
+
+    def took_over(self, instance: str, seconds: float) -> None:
+        """Measure the takeover path."""
+        self._wires.metrics.took_over(instance, seconds)
+
+    def repaired(self, instance: str) -> None:
+        """Count and log an address that was put back."""
+        self._wires.metrics.repaired(instance)
+        log.warning("an address was removed by somebody else and put back", extra=fields(instance=instance))
+
+    def fenced(self, instance: str) -> None:
+        """Count a right that ended before it was renewed."""
+        self._wires.metrics.fenced(instance, "daemon")
+
+    def stepped(self, instance: str) -> None:
+        """Bring the gauges up to date, and pass it on."""
+        machine = self._machines.get(instance)
+        if machine is not None:
+            self._show(instance, machine)
+        self._wires.stepped(instance)
+
+    def _show(self, instance: str, machine: Machine) -> None:
+        shown, metrics = self._of(instance), self._wires.metrics
+        seen = machine.snapshot(now())
+        record = seen.record
+        holder = record.holder if record else ""
+        epoch = record.epoch if record else 0
+        ends = seen.deadline or (seen.changed_at + record.lease_duration / 1000 if record and record.holder else 0.0)
+        bound = seen.state is model.State.ACTIVE
+        if holder != shown.holder:
+            metrics.holder(instance, holder)
+        if epoch != shown.epoch:
+            metrics.epoch(instance, epoch)
+        if ends != shown.lease_ends:
+            metrics.lease_ends(instance, ends)
+        if seen.priority != shown.priority and seen.priority:
+            metrics.effective_priority(instance, seen.priority)
+        if bound is not shown.bound:
+            for address in machine.settings.addresses:
+                metrics.address_bound(instance, address, bound=bound)
+        shown.holder, shown.epoch, shown.lease_ends, shown.priority, shown.bound = holder, epoch, ends, seen.priority, bound
+
+    # ------------------------------------------------------------------ of a member
+
+    def conflict(self, instance: str, rival: RivalSeen) -> None:
+        """Count somebody else's frame for the VIP; log it once a minute."""
+        self._wires.metrics.conflict(instance)
+        quiet_until = self._of(instance).rivals.get(rival.mac, 0.0)
+        if now() >= quiet_until:
+            self._of(instance).rivals[rival.mac] = now() + RIVAL_QUIET
+            self.notice(instance, f"{rival.mac} answers for {rival.ip} as well; announcing against it", warning=True)
+
+    def announced(self, instance: str, frames: tuple[bytes, ...], sent: int) -> None:
+        """Count the frames that left, by kind."""
+        for kind, count in Counter(map(kind_of, frames[:sent])).items():
+            self._wires.metrics.announced(instance, kind, count)
+
+    def check_result(self, instance: str, check: Check, result: Result, seconds: float) -> None:
+        """Measure a check."""
+        known = self._of(instance).checks.get(check.name)
+        self._wires.metrics.check(instance, check.name, up=known if known is not None else result.up, seconds=seconds)
+
+    def verdict(self, instance: str, verdict: Verdict, remembered: Mapping[str, bool]) -> None:
+        """Log a change of the checks' verdict and keep it for the next life."""
+        for name, up in remembered.items():
+            self._of(instance).checks[name] = up
+        if dict(remembered) != self._wires.memory.verdicts.get(instance):
+            self._wires.memory.verdicts[instance] = dict(remembered)
+            self._wires.save()
+            text = f"checks failing: {', '.join(verdict.failing)}: {verdict.detail}" if verdict.failing else "all checks are good"
+            log.log(logging.WARNING if verdict.failing else logging.INFO, "%s", text, extra=fields(instance=instance))
+
+
+def kind_of(frame: bytes) -> str:
+    """Return what sort of announcement a frame is, as the metric names it."""
+    if frame[12:14] != ETHERTYPE_ARP:
+        return "na"
+    return "arp_request" if frame[21] == 1 else "arp_reply"

@@ -1,0 +1,150 @@
+"""This node among the others: publishes its candidate record, follows theirs, and tells the machines what concerns them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from election import model
+from election.candidates import Candidates
+from election.store import CandidateChanged, ElectionChanged, Store, WatchEvent, WatchLost, WatchStands
+from election.timing import Timing
+from vipd.claims import Claims, hosts
+from vipd.clock import now
+from vipd.instance import Instance
+from vipd.version import VERSION
+
+WATCH_RETRY = 0.5
+"""Seconds before a watch that ended is begun again; the machines re-read meanwhile."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What was last told to one machine, so that nothing is told twice."""
+
+    candidates: tuple[model.Candidate, ...] | None = None
+    namesake: bool = False
+    claimed_by: str = ""
+
+
+class Peers:
+    """One for the daemon. `said` gets a sentence for the log when the watch or the candidate record fails or works again."""
+
+    def __init__(self, me: model.Identity, store: Store, timing: Timing, former: frozenset[str], said: Say) -> None:
+        self.candidates = Candidates(me, former)
+        self._me = me
+        self._store = store
+        self._timing = timing
+        self._said = said
+        self._instances: Mapping[str, Instance] = {}
+        self._shown: dict[str, Shown] = {}
+        self._claims = Claims()
+        self._published: dict[str, model.Candidacy] = {}
+        self._counter = 0
+        self._wanted = asyncio.Event()
+        self._watch_lost = ""
+        self.watching = False
+
+    def serve(self, instances: Mapping[str, Instance]) -> None:
+        """Tell these instances from now on."""
+        self._instances = instances
+
+    # ------------------------------------------------------------------ what others say
+
+    async def watch(self) -> None:
+        """Follow the store for as long as the daemon lives."""
+        while True:
+            async for event in self._store.watch():
+                self._on_event(event)
+            await asyncio.sleep(WATCH_RETRY)
+
+    def _on_event(self, event: WatchEvent) -> None:
+        match event:
+            case ElectionChanged(election, content):
+                self._claims.see(now(), event)
+                instance = self._instances.get(election)
+                if instance is not None:
+                    instance.post(model.RecordSeen(content))
+                self._tell_claims()
+            case CandidateChanged(name, record):
+                self.candidates.see(now(), name, record)
+                self.tell()
+            case WatchLost(why):
+                self.watching = False
+                if not self._watch_lost:
+                    self._watch_lost = why
+                    self._said(f"the store's watch is lost: {why}; records are re-read until it is back")
+            case WatchStands():
+                self.watching = True
+                if self._watch_lost:
+                    self._watch_lost = ""
+                    self._said("the store's watch is back")
+
+    def tell(self) -> None:
+        """Give every machine what it does not know yet of the other nodes; also called as time passes."""
+        moment = now()
+        own = self._own(moment)
+        namesake = self.candidates.namesake(moment)
+        for name, instance in self._instances.items():
+            shown = self._shown.get(name, Shown())
+            candidates = self.candidates.of(moment, name, own)
+            self._shown[name] = Shown(candidates, namesake, shown.claimed_by)
+            if namesake != shown.namesake:
+                instance.post(model.NamesakeSeen(namesake))
+            if candidates != shown.candidates:
+                instance.post(model.CandidatesSeen(candidates))
+        self._tell_claims()
+
+    def _tell_claims(self) -> None:
+        for name, instance in self._instances.items():
+            machine = instance.machine
+            by = self._claims.against(now(), name, hosts(machine.settings.addresses), active=machine.state is model.State.ACTIVE)
+            shown = self._shown.get(name, Shown())
+            if by != shown.claimed_by:
+                self._shown[name] = Shown(shown.candidates, shown.namesake, by)
+                instance.post(model.AddressClaimed(by))
+
+    # ------------------------------------------------------------------ what this node says
+
+    def _own(self, moment: float) -> dict[str, model.Candidacy]:
+        return {name: instance.machine.candidacy(moment) for name, instance in self._instances.items()}
+
+    def stepped(self) -> None:
+        """Look whether this node has something new to say of itself: a machine has moved."""
+        if self._own(now()) != self._published:
+            self._wanted.set()
+
+    async def publish(self) -> None:
+        """Write the candidate record on every change, and refresh it slowly."""
+        while True:
+            if self.candidates.may_publish(now()) and await self._write():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._timing.candidate_refresh):
+                        await self._wanted.wait()
+            else:
+                await asyncio.sleep(self._timing.renew_interval / 2)
+
+    async def _write(self) -> bool:
+        self._wanted.clear()
+        own = self._own(now())
+        answer = await self._store.write_candidate(self._record(own), self._timing.request_timeout)
+        if not isinstance(answer, model.Applied):
+            return False
+        self._published = own
+        self.candidates.published()
+        self.tell()
+        return True
+
+    def _record(self, own: Mapping[str, model.Candidacy]) -> model.CandidateRecord:
+        self._counter += 1
+        refresh = round(self._timing.candidate_refresh * 1000)
+        return model.CandidateRecord(self._me.name, self._me.session, self._counter, own, VERSION, refresh)
+
+    async def withdraw(self) -> None:
+        """Remove this node's candidate record: it ends."""
+        if self.candidates.may_publish(now()):
+            await self._store.delete_candidate(self._me.name, self._timing.request_timeout)

@@ -1,0 +1,205 @@
+"""What the standard library lacks for a parent that must not err: children, their signals, their death, and a timer.
+
+Linux only; constants are those of linux/prctl.h, linux/timerfd.h and linux/time.h.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+TFD_TIMER_ABSTIME = 1
+_NANOSECONDS = 1_000_000_000
+_ITIMERSPEC = struct.Struct("=qqqq")
+_ADOPTION_LOOK = 0.0002
+STDERR = 2
+
+TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals by which operators and systemd speak to vipd."""
+HANDLED = (*TOLD, signal.SIGCHLD)
+"""Signals that the guard takes note of."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _called(name: str, *arguments: object) -> int:
+    result = int(getattr(_libc, name)(*arguments))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+    return result
+
+
+def _prctl(option: int, argument: int) -> None:
+    _called("prctl", option, *map(ctypes.c_ulong, (argument, 0, 0, 0)))
+
+
+def become_subreaper() -> None:
+    """Become the parent of every descendant whose own parent dies."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_name(name: str) -> None:
+    """Set the name that `ps` and `top` show; the first 15 characters count."""
+    with contextlib.suppress(OSError):
+        _called("prctl", PR_SET_NAME, name.encode()[:15] + b"\0", *map(ctypes.c_ulong, (0, 0, 0)))
+
+
+def die_with_parent(number: signal.Signals, parent: int) -> None:
+    """Ask the kernel for this signal when the parent dies, and end now if it is dead already.
+
+    The request is about the parent that this process has at the time: one that is adopted later waits for that first.
+    """
+    _prctl(PR_SET_PDEATHSIG, int(number))
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def wait_for_adoption(former: int) -> None:
+    """Return as soon as the former parent is gone and the next subreaper is the parent."""
+    while os.getppid() == former:
+        time.sleep(_ADOPTION_LOOK)
+
+
+# ---------------------------------------------------------------- children
+
+
+def fork(child: Callable[[], int | None], keep: Collection[int], *, deaf: bool = False) -> int:
+    """Fork a process that runs `child` and exits with what it returns; return its process id. Raises OSError.
+
+    The child has the signal dispositions of a fresh process, and no descriptors but `keep` and the standard ones. `deaf`:
+    TERM, INT and HUP stay blocked, for one that ends with its connection. Signals are blocked across the fork: one that
+    comes between fork and the new dispositions would be taken by the guard's handlers in the child, and be lost.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _run_child(child, keep, deaf=deaf)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pid
+
+
+def _run_child(child: Callable[[], int | None], keep: Collection[int], *, deaf: bool) -> None:
+    """Never returns: the frames above belong to the parent, and their objects must not be finalised here."""
+    code = 1
+    try:
+        with contextlib.suppress(ValueError):
+            signal.set_wakeup_fd(-1)
+        for number in HANDLED:
+            signal.signal(number, signal.SIG_DFL)
+        close_all_but(keep)
+        signal.pthread_sigmask(signal.SIG_SETMASK, TOLD if deaf else ())
+        code = child() or 0
+    except SystemExit as ending:
+        code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+    except BaseException:  # noqa: BLE001 -- whatever it is, it ends here and is shown
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def threads() -> int:
+    """Return how many threads this process has, those of libraries included."""
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def close_all_but(keep: Collection[int]) -> None:
+    """Close all descriptors but these and the standard ones."""
+    # os.closerange up to the limit takes seconds where the limit is 2^30 and Python was built without close_range(2).
+    for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        if number > STDERR and number not in keep:
+            with contextlib.suppress(OSError):
+                os.close(number)
+
+
+def reaped() -> Iterator[tuple[int, int]]:
+    """Reap every child that has ended, strangers included, and yield process id and exit status (negative: a signal)."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, os.waitstatus_to_exitcode(status)
+
+
+def children(pid: int) -> set[int]:
+    """Return the children of all threads of a process; none where the kernel does not tell (CONFIG_PROC_CHILDREN)."""
+    found: set[int] = set()
+    with contextlib.suppress(OSError):
+        for file in Path(f"/proc/{pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found |= {int(word) for word in file.read_text(encoding="ascii").split()}
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    """Return the children of a process, their children and so on."""
+    found: set[int] = set()
+    todo = children(pid)
+    while todo:
+        found |= todo
+        todo = {grandchild for child in todo for grandchild in children(child)} - found
+    return found
+
+
+def send_signal(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process; one that is gone is as good. A child's id stays its own until it is reaped."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def kill(pid: int) -> None:
+    """Kill a process."""
+    send_signal(pid, signal.SIGKILL)
+
+
+# ---------------------------------------------------------------- the timer
+
+
+class BootTimer:
+    """A timer on CLOCK_BOOTTIME to wait for in a poll.
+
+    The timeout of poll itself stands still while the machine is suspended: 2 s that were left before a night's sleep are
+    2 s after it, and the VIP long somebody else's. This timer fires on waking.
+    """
+
+    def __init__(self) -> None:
+        self._fd = _called("timerfd_create", time.CLOCK_BOOTTIME, os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self._fd
+
+    def set(self, at: float) -> None:
+        """Fire at this moment (seconds; at once if it has passed), and not at the one set before. Infinity: never."""
+        # A microsecond late rather than a nanosecond early: woken before the moment, there would be nothing to do yet.
+        nanoseconds = 0 if at == float("inf") else max(1, int(at * _NANOSECONDS) + 1000)
+        value = _ITIMERSPEC.pack(0, 0, *divmod(nanoseconds, _NANOSECONDS))
+        _called("timerfd_settime", self._fd, TFD_TIMER_ABSTIME, value, None)
+
+    def clear(self) -> None:
+        """Take note that it fired."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._fd, 8)
+
+    def close(self) -> None:
+        """Close the timer."""
+        os.close(self._fd)

@@ -1,0 +1,106 @@
+"""`vipd release`: cleans up by hand after a dead daemon. Addresses first, then leases; refused while a daemon runs."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import sys
+from pathlib import Path
+
+from announce.address import ready_messages
+from announce.netlink import RouteSocket, unbind
+from election import model, records
+from election.store import Store
+from vipd.config import Config
+from vipd.memory import InUseError, Memory
+from vipd.stores import open_store
+
+EXIT_DONE, EXIT_FAILED, EXIT_REFUSED = 0, 1, 4
+ATTEMPTS = 5
+
+
+def main(config: Config) -> int:
+    """Remove this node's addresses and release the leases that it is known to have held; return the exit code."""
+    try:
+        memory = Memory.open(Path(config.state_dir), secrets.token_hex(8))
+        locks = [_lock(str(address.ip)) for instance in config.instances for address in instance.addresses]
+    except InUseError as error:
+        print(f"refused: {error}; stop it instead", file=sys.stderr)
+        return EXIT_REFUSED
+    try:
+        failures = _remove_addresses(config)
+        if failures:
+            # Unbind before release, always: a lease let go while the address is bound makes two owners.
+            print(*failures, sep="\n", file=sys.stderr)
+            return EXIT_FAILED
+        return asyncio.run(_release_leases(config, frozenset(memory.former)))
+    finally:
+        for lock in locks:
+            lock.close()
+        memory.close()
+
+
+def _lock(name: str) -> socket.socket:
+    """Take the address's lock, which every daemon of this network namespace holds for the addresses it manages."""
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        lock.bind(f"\0vipd/{name}")
+    except OSError as error:
+        lock.close()
+        raise InUseError(f"a vipd on this host manages {name}") from error
+    return lock
+
+
+def _remove_addresses(config: Config) -> list[str]:
+    failures = []
+    kernel = RouteSocket()
+    for instance in config.instances:
+        try:
+            ready = ready_messages(instance.interface, instance.addresses)
+        except OSError:
+            print(f"{instance.name}: interface {instance.interface} does not exist; nothing is bound")
+            continue
+        try:
+            remaining = unbind(kernel, ready)
+        except OSError as error:
+            failures.append(f"{instance.name}: {error}")
+            continue
+        if remaining:
+            failures.append(f"{instance.name}: addresses on {instance.interface} could not be removed")
+        else:
+            print(f"{instance.name}: no address of it is bound on {instance.interface}")
+    kernel.close()
+    return failures
+
+
+async def _release_leases(config: Config, former: frozenset[str]) -> int:
+    store = open_store(config)
+    code = EXIT_DONE
+    try:
+        for instance in config.instances:
+            outcome, done = await _release(config, store, instance.name, former)
+            print(f"{instance.name}: {outcome}")
+            code = code if done else EXIT_FAILED
+    finally:
+        await store.close()
+    return code
+
+
+async def _release(config: Config, store: Store, election: str, former: frozenset[str]) -> tuple[str, bool]:
+    """Release one lease if a former daemon of this host and boot held it; a namesake's on another host is left alone."""
+    timeout = config.timing.request_timeout
+    for _ in range(ATTEMPTS):
+        answer = await store.read(election, timeout)
+        match answer:
+            case model.Unknown(why):
+                return f"the lease could not be read ({why}); it ends by itself", False
+            case model.Found(record, revision) if record.holder == config.node:
+                if record.session not in former:
+                    return "the lease is held under this node's name, but not by a daemon of this host and boot: left alone", False
+                written = await store.write(election, records.released(record, record.counter + 1), revision, timeout)
+                if isinstance(written, model.Applied):
+                    return "lease released", True
+            case _:
+                return "no lease of this node to release", True
+    return "the lease changed under our hands; it ends by itself", False

@@ -1,0 +1,77 @@
+"""What systemd is told (sd_notify(3)); nothing where systemd did not ask to be told."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import MutableMapping
+
+WATCHDOG_FRACTION = 3
+"""The watchdog is fed this often within its time: two of three may get lost in a busy host."""
+
+
+class Notifier:
+    """A connection to the service manager. Never waits: what the manager does not take now is sent with a later `flush`."""
+
+    def __init__(self, environment: MutableMapping[str, str]) -> None:
+        """Take the manager's variables out of the environment: a hook that inherits them could speak for the daemon."""
+        self._address = environment.pop("NOTIFY_SOCKET", "")
+        watched = environment.pop("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        period = environment.pop("WATCHDOG_USEC", "")
+        self.watchdog_interval = int(period) / 1e6 / WATCHDOG_FRACTION if watched and period.isdecimal() else 0.0
+        """Seconds between two calls of `watchdog`; 0.0: none are wanted."""
+        self._waiting: deque[bytes] = deque()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if self._address else None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is still to be sent."""
+        return bool(self._waiting)
+
+    def ready(self) -> None:
+        """Tell that the daemon is up, for the first time or after a reload."""
+        self._send("READY=1")
+
+    def reloading(self) -> None:
+        """Tell that a new configuration is being tried, and when: systemd matches that time with its own request."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        """Tell that the service is about to end."""
+        self._send("STOPPING=1")
+
+    def status(self, text: str) -> None:
+        """Set the line that `systemctl status` shows."""
+        self._send("STATUS=" + " ".join(text.split()))
+
+    def watchdog(self) -> None:
+        """Tell that all is well."""
+        if not self._waiting:  # a manager that reads nothing needs no heap of these
+            self._send("WATCHDOG=1")
+
+    def flush(self) -> None:
+        """Send what waits, as far as the manager takes it."""
+        while self._waiting and self._socket is not None:
+            try:
+                self._socket.sendto(self._waiting[0], self._target())
+            except BlockingIOError:
+                return
+            except OSError:
+                self._waiting.clear()  # there is no manager (any more), and nobody to tell
+                return
+            self._waiting.popleft()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._socket is not None:
+            self._socket.close()
+
+    def _target(self) -> str:
+        return "\0" + self._address[1:] if self._address.startswith("@") else self._address
+
+    def _send(self, text: str) -> None:
+        if self._socket is not None:
+            self._waiting.append(text.encode())
+            self.flush()

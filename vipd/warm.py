@@ -1,0 +1,102 @@
+"""The process that daemons are forked from: it has imported everything and does nothing.
+
+It is forked from the guard itself, so that both share their memory, and lives as long as its connection:
+
+    guard --config--> warm: imports, then freezes what it has          warm --ready--> guard
+    guard --fork, link--> warm forks a go-between, which forks the daemon, tells its process id and ends
+
+The daemon is thereby adopted by the guard, the nearest subreaper: the guard reaps it, and its death is told to it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vipd.entries import Entries
+from vipd.guard_link import Birth, GuardLink
+from vipd.process import die_with_parent, fork, set_name, threads, wait_for_adoption
+from vipd.wire import Message, Wire
+from vipd.words import Words
+
+FORK_FAILED = 0
+"""In the place of a process id: the daemon could not be forked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the daemon inherits from the guard over two forks."""
+
+    entries: Entries
+    words: Words
+    counter: int
+    guard: int
+
+
+def main(sock: socket.socket, shared: Shared) -> int:
+    """Serve the guard until its end of the connection is closed."""
+    set_name("vipd-warm")
+    # A terminal's Ctrl-C and hang-up are for the guard, which tells the daemon in its own time.
+    os.setsid()
+    die_with_parent(signal.SIGKILL, shared.guard)
+    shared.entries.common()
+    wire = Wire(sock)
+    config: object = None
+    while not wire.ended:
+        for message in wire.receive():
+            if message["op"] == "config":
+                config = shared.entries.preload(bytes.fromhex(str(message["blob"])))
+                # What is frozen is not touched by a collection: a full one would take 18 ms, and unshare the pages.
+                gc.collect()
+                gc.freeze()
+                wire.send({"op": "ready", "threads": threads()})
+            elif message["op"] == "fork":
+                _fork_daemon(wire, message, config, shared)
+        _wait(wire)
+    return 0
+
+
+def _wait(wire: Wire) -> None:
+    poll = select.poll()
+    poll.register(wire.fileno(), select.POLLIN | (select.POLLOUT if wire.waiting else 0))
+    poll.poll()
+    wire.flush()
+
+
+def _fork_daemon(wire: Wire, message: Message, config: object, shared: Shared) -> None:
+    (link,) = wire.take_descriptors(1)
+    birth = _birth(message)
+
+    def go_between() -> int:
+        me = os.getpid()
+        pid = fork(lambda: _daemon(me, link, birth, config, shared), keep={link, shared.counter})
+        # The go-between tells, not the daemon: if the daemon dies at once, the guard must know whose death it was.
+        wire.send({"op": "born", "pid": pid})
+        return 0
+
+    try:
+        os.waitpid(fork(go_between, keep={link, shared.counter, wire.fileno()}, deaf=True), 0)
+    except OSError:
+        wire.send({"op": "born", "pid": FORK_FAILED})
+    os.close(link)
+
+
+def _daemon(go_between: int, link: int, birth: Birth, config: object, shared: Shared) -> int:
+    os.setsid()
+    set_name("vipd-daemon")
+    wait_for_adoption(go_between)
+    die_with_parent(signal.SIGTERM, shared.guard)
+    guard_link = GuardLink(socket.socket(fileno=link), shared.words, shared.counter, birth)
+    return shared.entries.daemon(config, guard_link)
+
+
+def _birth(message: Message) -> Birth:
+    crashes, fenced = message["crashes"], message["fenced"]
+    if not isinstance(crashes, int) or not isinstance(fenced, Mapping):
+        raise TypeError("the guard's request is malformed")
+    return Birth(crashes, {str(name): int(count) for name, count in fenced.items()})
