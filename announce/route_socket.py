@@ -56,6 +56,7 @@ _ADDRESS = struct.Struct("=BBBBi")
 _ATTRIBUTE = struct.Struct("=HH")
 _WORD = struct.Struct("=I")
 _ERROR = struct.Struct("=i")
+_LATE = "the kernel did not answer netlink in time"
 BODY_AT = _HEADER.size
 ATTRIBUTES_AT = _HEADER.size + _ADDRESS.size
 
@@ -125,7 +126,8 @@ class RouteSocket:
         """Send the messages and return the kernel's errno for each in order; 0 is success.
 
         Raises TimeoutError if not all were answered within `timeout` seconds (by default `allowance`): then nobody knows
-        which were carried out. A send that waits for the kernel's own lock, held by another process, cannot be interrupted.
+        which were carried out. A send that waits for the kernel's own lock, held by another process, cannot be interrupted;
+        an answer that is there when it comes back is taken, however late.
         """
         deadline = time.monotonic() + (allowance(len(messages)) if timeout is None else timeout)
         answers = dict[int, int]()
@@ -143,9 +145,11 @@ class RouteSocket:
         overrun = False
         while len(answers) < len(waiting):
             try:
-                datagram = self._receive(0.0 if overrun else _left(deadline))
-            except BlockingIOError:
-                break
+                datagram = self._receive(0.0 if overrun else deadline - time.monotonic())
+            except TimeoutError:
+                if overrun:
+                    break
+                raise
             if datagram is None:
                 # The kernel says so first, though some answers did fit: without them no round would get any further.
                 overrun = True
@@ -180,7 +184,7 @@ class RouteSocket:
         found: list[BoundAddress] = []
         whole = True
         while True:
-            datagram = self._receive(_left(deadline))
+            datagram = self._receive(deadline - time.monotonic())
             whole = whole and datagram is not None
             for kind, flags, answered, payload in _messages(datagram or b""):
                 if answered != number:
@@ -201,11 +205,16 @@ class RouteSocket:
         self._socket.sendto(data, (0, 0))
 
     def _receive(self, timeout: float) -> bytes | None:
-        """Return the next datagram of the kernel, or None if the buffer was full and some were lost."""
-        self._socket.settimeout(timeout)
+        """Return the next datagram of the kernel, or None if the buffer was full and some were lost.
+
+        Waits so many seconds, 0 and less for what is there already. Raises TimeoutError.
+        """
+        self._socket.settimeout(max(0.0, timeout))
         while True:
             try:
                 data, sender = self._socket.recvfrom(LARGEST_DATAGRAM)
+            except BlockingIOError:
+                raise TimeoutError(_LATE) from None
             except OSError as error:
                 if error.errno == errno.ENOBUFS:
                     return None
@@ -220,7 +229,7 @@ class RouteSocket:
 def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise TimeoutError("the kernel did not answer netlink in time")
+        raise TimeoutError(_LATE)
     return left
 
 

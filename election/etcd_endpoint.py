@@ -80,6 +80,7 @@ class Endpoint:
         self.url = url
         host, port = host_and_port(url)
         self._client = aetcd.Client(host=host, port=port, options=OPTIONS)
+        self._closed = False
 
     async def get(self, key: str) -> Item | None:
         """Return a key as of a moment after this call began (linearizable)."""
@@ -135,6 +136,8 @@ class Endpoint:
 
     async def close(self) -> None:
         """Let go of the connection; calls that still wait get an EtcdFault."""
+        # aetcd connects again for any call, also after close().
+        self._closed = True
         with contextlib.suppress(aetcd.ClientError, rpc.BaseError, TimeoutError):
             await self._client.close()
 
@@ -148,6 +151,8 @@ class Endpoint:
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
+        if self._closed:
+            raise self.fault("was let go of")
         try:
             yield
         except (aetcd.ClientError, rpc.RpcError, rpc.BaseError) as error:

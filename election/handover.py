@@ -34,6 +34,7 @@ class Handover:
     phase: Phase = Phase.NAMING
     read_at: float = 0.0
     taken_at: float = 0.0
+    frame_seen: bool = False
 
     @property
     def identity(self) -> Identity:

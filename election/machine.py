@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from election import model, records
 from election.desk import Desk, Request
@@ -26,7 +26,16 @@ from election.preemption import Preemption
 from election.probing import Probing
 from election.ranking import Field
 from election.right import Right
-from election.timing import HANDOVER_TIMEOUT, SUCCESSOR_HOLDOFF, Timing, lifetime_seconds, right_ends, take_delay, unbind_lead
+from election.timing import (
+    HANDOVER_TIMEOUT,
+    SUCCESSOR_HOLDOFF,
+    Timing,
+    lifetime_seconds,
+    next_refresh,
+    right_ends,
+    take_delay,
+    unbind_lead,
+)
 
 NEVER = math.inf
 UNBIND_RETRY = 0.010
@@ -108,7 +117,7 @@ class Machine:
         self._unpin = False
         self._taking: Taking | None = None
         self._mine: Record | None = None
-        self._own_epoch = 0
+        self._own_epochs: set[int] = set()
         self._holdoff_until = 0.0
         self._sent_at = self._renewed_at = self._refreshed_at = 0.0
         self._notices: set[str] = set()
@@ -248,10 +257,10 @@ class Machine:
 
     def _on_kernel(self, now: float, event: model.KernelEvent) -> None:
         match event:
-            case model.BindDone(ok=False, why=why) if self._kernel is Kernel.BOUND:
+            case model.BindDone(epoch, ok=False, why=why) if self._kernel is Kernel.BOUND and epoch in self._own_epochs:
                 if why:
                     self._fitness.bind_failed(now)
-                self._leave(now, Reason.BIND_FAILED, why)
+                self._leave(now, Reason.BIND_FAILED if why else Reason.LEASE_EXPIRED, why)
             case model.UnbindDone(ok=True) if self._kernel is Kernel.LEAVING:
                 self._kernel = Kernel.CLEAR
                 self._unbind_again_at = NEVER
@@ -266,7 +275,7 @@ class Machine:
                     self._leave(now, self._handover.reason, f"to {self._handover.successor.name}")
                 else:
                     # Perhaps the successor's first frame, which came before its record did: look, now.
-                    self._desk.unread = True
+                    self._handover.frame_seen = self._desk.unread = True
             case _:
                 pass
 
@@ -306,6 +315,9 @@ class Machine:
             case Conflict():
                 self._desk.in_contact()
                 self._desk.unread = True
+                if self._handover is not None and self._handover.phase is Phase.NAMING:
+                    # A stranger's edit came between: nobody was named, so nobody is to blame. Try again.
+                    self._handover = None
             case Applied(revision):
                 self._desk.in_contact()
                 written = Found(request.write.record, revision)
@@ -359,24 +371,31 @@ class Machine:
             return
         if handover.phase is not Phase.TAKEN:
             handover.phase, handover.taken_at = Phase.TAKEN, now
-        if record.bound:
+        if record.bound or handover.frame_seen:
             self._leave(now, handover.reason, f"to {record.holder}")
 
     def _on_confirmed(self, now: float, record: Record) -> None:
         """Act on a write of this session that is now known to be applied."""
         self._mine = record
+        self._unpin = self._unpin and bool(record.pin)
         self._renewed_at = self._sent_at
         if self.state is State.ACTIVE:
-            handover = self._handover
-            if handover is not None and record.successor == handover.identity:
-                handover.phase = Phase.NAMED
+            if self._handover is not None and self._still_handing_over(self._handover, record):
                 return
-            if handover is not None:
-                self._strike_out(handover)
             self._out.append(model.SetDeadline(self._right.deadline))
             self._refresh(now)
         elif self._taking is not None and self._taking.epoch == record.epoch:
             self._on_acquired(now, self._taking)
+
+    def _still_handing_over(self, handover: Handover, record: Record) -> bool:
+        """Look what a confirmed write means for the handover; False: it has failed, and the full deadline is back."""
+        if record.successor == handover.identity:
+            if handover.phase is Phase.NAMING:
+                handover.phase = Phase.NAMED
+        elif handover.phase is Phase.STRIKING:
+            self._strike_out(handover)
+            return False
+        return True
 
     def _on_acquired(self, now: float, taking: Taking) -> None:
         self._taking = None
@@ -455,13 +474,15 @@ class Machine:
         if record is None or record.holder != self.me.name:
             return False
         if record.session == self.me.session:
-            return record.epoch == self._own_epoch and self._right.used(record.counter)
+            return record.epoch in self._own_epochs and self._right.used(record.counter) and not self._seen.older
         return record.session in self._former and not self._seen.older
 
     def _is_intact(self) -> bool:
         """Whether the record is as this session last wrote it."""
         record = self._seen.record
-        return record is not None and record.held_by(self.me) and record.counter == self._right.confirmed
+        if record is None or self._mine is None or not record.held_by(self.me):
+            return False
+        return record.counter == self._right.confirmed and record.epoch == self._mine.epoch
 
     def _must_leave(self, now: float) -> bool:
         """Whether the address has to go now, whoever is there to take it."""
@@ -513,10 +534,13 @@ class Machine:
         leaving = self._fitness.stopping or self._fitness.drained
         if leaving and self._field.best() is None:
             return now, self._retire
+        renewal: Due = (self._renew_at(), lambda at: self._renew(at, WriteKind.RENEW))
         chosen = self._choose_successor()
-        if chosen is not None and self._is_intact():
-            return self._holdoff_until, lambda at: self._name(at, chosen)
-        return self._renew_at(), lambda at: self._renew(at, WriteKind.RENEW)
+        if chosen is None or renewal[0] == 0.0:
+            return renewal
+        naming: Due = (self._holdoff_until, lambda at: self._name(at, chosen))
+        # Both due: the naming first, a holder that is to go need not renew.
+        return min(naming, renewal, key=lambda due: max(now, due[0]))
 
     def _next_due_in_handover(self, handover: Handover) -> Due:
         if handover.phase in {Phase.NAMING, Phase.STRIKING}:
@@ -568,13 +592,14 @@ class Machine:
         """All that a node holds is renewed on one tick: the multiples of renew_interval on its own clock."""
         record = self._seen.record
         unpinning = self._unpin and self._mine is not None and bool(self._mine.pin)
-        if record is None or not self._is_intact() or not record.bound or record.priority != self._fitness.priority or unpinning:
+        as_it_should_be = self._is_intact() and not unpinning and not self._right.held_down
+        if record is None or not as_it_should_be or not record.bound or record.priority != self._fitness.priority:
             return 0.0
         return self._grid_after(self._renewed_at)
 
     def _refresh_at(self) -> float:
         """A renewal that succeeds refreshes too; this is for the time in which none does."""
-        return NEVER if self._handover is not None else self._refreshed_at + 1.5 * self.settings.timing.renew_interval
+        return NEVER if self._handover is not None else next_refresh(self._right.deadline, self._refreshed_at, self._lease)
 
     def _grid_after(self, moment: float) -> float:
         interval = self.settings.timing.renew_interval
@@ -615,7 +640,8 @@ class Machine:
     def _take(self, now: float) -> None:
         base = self._seen.record or Record(uid=self._new_uid())
         reason = self._take_reason(now, base)
-        epoch = self._own_epoch = self._seen.next_epoch
+        epoch = self._seen.next_epoch
+        self._own_epochs.add(epoch)
         self._taking = Taking(epoch, reason)
         if reason in {Reason.HANDED_OVER, Reason.PREEMPTED}:
             self._holdoff_until = now + SUCCESSOR_HOLDOFF
@@ -642,7 +668,10 @@ class Machine:
         counter = self._right.next_counter(max(base.counter, mine.counter))
         self._promise(now, counter, right_ends(now, self._lease))
         pin = "" if self._unpin or mine.pin != self.me.name else mine.pin
-        self._unpin = False
+        if self._seen.highest[0] > mine.epoch:
+            # A stranger raised the epoch: what this node writes at its own would look older than that for ever.
+            mine = replace(mine, epoch=self._seen.next_epoch)
+            self._own_epochs.add(mine.epoch)
         record = records.renewed(base, mine, counter, self._fitness.priority, self._kernel is Kernel.BOUND, pin)
         self._send(now, kind, record)
 
@@ -674,7 +703,7 @@ class Machine:
         self._sent_at = now
         if self._right.attempt(counter, ends_at):
             self._out.append(model.SetDeadline(self._right.deadline))
-            self._out.append(model.Refresh(self._right.deadline, self._lease, shrink=True))
+            self._out.append(model.Refresh(self._right.deadline, self._lease, shrink=self._handover is not None))
 
     def _refresh(self, now: float) -> None:
         self._refreshed_at = now

@@ -125,6 +125,7 @@ class Observation:
 
     def _take_in(self, record: Record, before: Record | None, changed: bool) -> None:
         age = (record.epoch, record.counter)
+        newest = age > self.highest
         self.older = age < self.highest
         lease = record.lease_duration / 1000
         if changed:
@@ -133,6 +134,6 @@ class Observation:
             same_tenure = before is not None and (before.session, before.epoch) == (record.session, record.epoch)
             earlier = before.lease_duration / 1000 if before is not None and same_tenure else 0.0
             self._lease = max(lease, earlier)
-            self.advanced = before is None or age > (before.epoch, before.counter)
+            self.advanced = newest
         self.highest = max(self.highest, age)
         self.longest = max(self.longest, lease)

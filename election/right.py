@@ -29,6 +29,11 @@ class Right:
         """Whether this session can have written this counter value."""
         return 0 < counter <= self._last_counter
 
+    @property
+    def held_down(self) -> bool:
+        """Whether an attempt that came to nothing, as far as is known, still holds the deadline down: a new one frees it."""
+        return any(ends <= self.deadline for counter, ends in self._ends.items() if counter > self.confirmed)
+
     def attempt(self, counter: int, ends_at: float) -> bool:
         """Note a write about to be sent that gives a right until `ends_at` if applied; return whether the deadline fell.
 

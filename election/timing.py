@@ -28,6 +28,10 @@ HANDOVER_REREAD = 0.020
 """While a named successor has not answered, the holder re-reads the record this often."""
 LIFETIME_RESERVE = 0.6
 """Kernel address lifetimes end up to 0.5 s late as a rule (measured, Linux 6.18): they are set to end this much early."""
+REFRESH_EARLY = 0.050
+"""Lifetimes are whole seconds: the refresh that ends nearest to the right is sent this long before the second turns."""
+SHORT_REFRESH = 0.5
+"""Seconds between two refreshes of a short lease's one-second lifetimes."""
 SHORT_LEASE = 2.0
 """Below this lease_duration whole-second lifetimes cannot end before the deadline; one second is used."""
 
@@ -86,6 +90,22 @@ def lifetime_seconds(deadline: float, now: float, lease_duration: float) -> int:
     if lease_duration < SHORT_LEASE:
         return 1
     return max(0, math.floor(deadline - now - LIFETIME_RESERVE + 1e-9))
+
+
+def next_refresh(deadline: float, refreshed_at: float, lease_duration: float) -> float:
+    """Return when lifetimes last set at `refreshed_at` have to be set again though the deadline stays; inf: not any more.
+
+    A lifetime of floor(time left) seconds set at any moment but just before a second turns ends up to a second before
+    the right does, and one set just after it even shortens what the last one gave.
+    """
+    seconds = lifetime_seconds(deadline, refreshed_at, lease_duration)
+    ends = refreshed_at + seconds
+    if lease_duration < SHORT_LEASE:
+        return refreshed_at + SHORT_REFRESH if ends < deadline else math.inf
+    best = deadline - LIFETIME_RESERVE
+    if seconds < 1 or ends >= best - 2 * REFRESH_EARLY:
+        return math.inf
+    return best - seconds - REFRESH_EARLY
 
 
 def skew_time(priority: int, renew_interval: float) -> float:

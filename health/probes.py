@@ -14,7 +14,7 @@ from health.tcp import TcpProbe
 
 
 def preload(checks: Iterable[Check]) -> None:
-    """Import what these checks need, so that a process forked from here need not (aiohttp: 250 ms and 15 MB)."""
+    """Import what these checks need, so that a process forked from here need not (aiohttp: 150 ms and 12 MB)."""
     if any(isinstance(check.kind, HttpCheck) for check in checks):
         importlib.import_module("health.http")
 

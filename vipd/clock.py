@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import time
 
 
@@ -14,4 +14,4 @@ def now() -> float:
 def wall() -> str:
     """Return the wall clock as an RFC 3339 time with microseconds (a MicroTime of Kubernetes); for people, never for decisions."""
     # The one place where the wall clock is read.
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")  # noqa: TID251
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")  # noqa: TID251

@@ -23,33 +23,36 @@ from vipd.announcer import Announcer
 from vipd.clock import now, wall
 from vipd.executor import Executor
 
+Plain = model.SetDeadline | model.Refresh | model.Unbind | model.Probe | model.Remember | model.Transition | model.Notice
+"""What is done at once and whose outcome nothing in the same list depends on."""
+
 
 class Observer(Protocol):
     """Who is told what happens: log, metrics, history, memory."""
 
     def transition(self, instance: str, change: model.Transition) -> None:
-        """A state changed."""
+        """Note that a state changed."""
 
     def notice(self, instance: str, text: str, *, warning: bool) -> None:
-        """There is a sentence for the operator."""
+        """Pass a sentence on to the operator."""
 
     def store_request(self, op: str, answer: object, seconds: float) -> None:
-        """A store request was answered, or given up."""
+        """Note that a store request was answered, or given up."""
 
     def remember(self, instance: str, what: model.Remember) -> None:
-        """Something is to be kept for the next life."""
+        """Keep something for the next life."""
 
     def took_over(self, instance: str, seconds: float) -> None:
-        """The VIP was bound and announced, so long after the chance was seen."""
+        """Note that the VIP was bound and announced, so long after the chance was seen."""
 
     def repaired(self, instance: str) -> None:
-        """An address that somebody removed was put back."""
+        """Note that an address that somebody removed was put back."""
 
     def fenced(self, instance: str) -> None:
-        """The daemon unbound because the right ended."""
+        """Note that the daemon unbound because the right ended."""
 
     def stepped(self, instance: str) -> None:
-        """The machine moved: what it says of itself may have changed."""
+        """Note that the machine moved: what it says of itself may have changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,23 +139,15 @@ class Instance:
                 case _:
                     self._do(action)
 
-    def _do(self, action: model.SetDeadline | model.Refresh | model.Unbind | model.Probe | model.Remember | model.Transition | model.Notice) -> None:
+    def _do(self, action: Plain) -> None:
         ports = self.ports
         match action:
             case model.SetDeadline(deadline):
                 ports.executor.word.set(deadline)
             case model.Refresh():
-                why = ports.executor.refresh(action)
-                if why:
-                    ports.observer.notice(self.name, why, warning=True)
+                self._complain(ports.executor.refresh(action))
             case model.Unbind(why=reason):
-                ports.announcer.stop()
-                done = ports.executor.unbind()
-                self._queue.append(done)
-                if reason is model.Reason.LEASE_EXPIRED:
-                    ports.observer.fenced(self.name)
-                if not done.ok:
-                    ports.observer.notice(self.name, done.why, warning=True)
+                self._unbind(reason)
             case model.Probe(timeout):
                 self._spawn(self._probe(timeout))
             case model.Remember():
@@ -163,6 +158,19 @@ class Instance:
                 ports.observer.notice(self.name, text, warning=warning)
             case _:
                 assert_never(action)
+
+    def _complain(self, why: str) -> None:
+        if why:
+            self.ports.observer.notice(self.name, why, warning=True)
+
+    def _unbind(self, reason: model.Reason) -> None:
+        self.ports.announcer.stop()
+        done = self.ports.executor.unbind()
+        self._queue.append(done)
+        if reason is model.Reason.LEASE_EXPIRED:
+            self.ports.observer.fenced(self.name)
+        if not done.ok:
+            self._complain(done.why)
 
     def _bind(self, action: model.Bind) -> bool:
         self._epoch = action.epoch

@@ -1,7 +1,7 @@
 """One instance's interface: ready messages when it appears, frames when its MAC is known, and what happens on it.
 
-    interface seen --> ready messages --> guard (before anything is bound) --> executor
-    MAC seen       --> forge (a short-lived child) --> announcer
+An interface that is seen gets its ready messages, which go to the guard before anything is bound; a MAC that is seen has
+the frames forged, in a short-lived child.
 """
 
 from __future__ import annotations

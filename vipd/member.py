@@ -44,10 +44,10 @@ class MemberObserver(Observer, Protocol):
         """So many of these frames have left."""
 
     def check_result(self, instance: str, check: Check, result: Result, seconds: float) -> None:
-        """A check had a result."""
+        """Note the result of a check."""
 
     def verdict(self, instance: str, verdict: Verdict, remembered: Mapping[str, bool]) -> None:
-        """The checks' common verdict changed."""
+        """Note that the checks' common verdict changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +98,17 @@ class Member:
     def start(self, former: frozenset[str], verdicts: Mapping[str, bool], *, drained: bool) -> None:
         """Begin: the first thing the machine does is to read its record."""
         self._first_look()
-        self._seeded = bool(verdicts)
         self.checks.seed(verdicts)
         inherited = self.executor.word.deadline
+        leftover = self._has_leftover(former)
+        # Only who still has the address bound may go on before its frames are ready; a takeover must not wait for them.
+        self._seeded = bool(verdicts) and (inherited > 0 or leftover)
         if drained:
             self.instance.post(model.DrainChanged(drained=True))
         if self._seeded:
             # The last verdict holds until the first result: a restart takes its own lease back without waiting for checks.
             self._on_verdict(self.checks.verdict)
-        self.instance.post(model.Started(former, inherited, leftover=self._has_leftover(former)))
+        self.instance.post(model.Started(former, inherited, leftover=leftover))
         self.checks.start()
 
     def _first_look(self) -> None:

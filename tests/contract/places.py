@@ -14,7 +14,7 @@ from typing import Protocol
 
 import aetcd
 
-from election.model import Found, ReadAnswer, Record, Revision
+from election.model import Applied, Found, ReadAnswer, Record, Revision
 from election.store import Store, WatchEvent
 from election.store_etcd import EtcdStore
 from election.store_file import FileStore
@@ -232,7 +232,7 @@ async def opened(place: Place, count: int = 1, candidate_ttl: float = 30.0) -> A
         for store in stores:
             await store.close()
     async with asyncio.timeout(PATIENCE):
-        while asyncio.all_tasks() != {asyncio.current_task()}:
+        while asyncio.all_tasks() != {asyncio.current_task()}:  # noqa: ASYNC110 - unknown tasks have no event
             await asyncio.sleep(0.001)
     left = {thread.name for thread in threading.enumerate() if thread not in threads}
     assert not {name for name in left if name.startswith("vipd")}
@@ -259,8 +259,16 @@ async def current(store: Store, election: str) -> Found:
     return found(await store.read(election, TIMEOUT))
 
 
+async def settled(store: Store, election: str) -> Found:
+    """Return the record of a place that is just coming back."""
+    async with asyncio.timeout(PATIENCE):
+        while not isinstance(answer := await store.read(election, TIMEOUT), Found):  # noqa: ASYNC110 - the answer is the event
+            await asyncio.sleep(0.01)
+    return answer
+
+
 async def revision(store: Store, election: str, record: Record, expected: Revision | None = None) -> Revision:
     """Write a record, which must succeed, and return its revision."""
     answer = await store.write(election, record, expected, TIMEOUT)
-    assert hasattr(answer, "revision"), answer
+    assert isinstance(answer, Applied), answer
     return answer.revision

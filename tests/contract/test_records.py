@@ -9,11 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from election.model import Absent, Applied, Conflict, Found, Record, Unknown, Unreadable
+from election.model import Absent, Applied, CandidateRecord, Conflict, Found, Record, Unknown, Unreadable
 from election.store import Store
-from tests.contract.places import TIMEOUT, Place, current, found, opened, revision
+from tests.contract.places import TIMEOUT, Place, current, opened, revision, settled
 
 RECORD = Record(uid="u", holder="a", session="s", epoch=1, counter=1, addresses=("192.0.2.10/32",), renew_time="2026-01-01T00:00:00Z")
+CANDIDATE = CandidateRecord("n", "s", 1)
 
 
 def test_an_absent_record_is_absent(place: Place) -> None:
@@ -182,7 +183,7 @@ def test_a_restored_copy_is_not_what_is_there_now(place: Place) -> None:
                 last = await revision(one, "ingress", replace(RECORD, counter=counter), last)
                 lost.append(last)
             place.restore()
-            older = await retried(lambda: current(other, "ingress"))
+            older = await settled(other, "ingress")
             assert older.record == RECORD
             assert older.revision not in lost
             last = older.revision
@@ -201,12 +202,11 @@ def test_a_place_that_hangs_gives_unknown_in_time(place: Place) -> None:
     async def scenario() -> None:
         async with opened(place) as [store]:
             written = await revision(store, "ingress", RECORD)
-            candidate = CANDIDATE
             calls: list[Callable[[float], object]] = [
                 lambda t: store.read("ingress", t),
                 lambda t: store.write("ingress", replace(RECORD, counter=2), written, t),
                 store.read_candidates,
-                lambda t: store.write_candidate(candidate, t),
+                lambda t: store.write_candidate(CANDIDATE, t),
                 lambda t: store.delete_candidate("n", t),
             ]
             async with place.hung():
@@ -216,7 +216,7 @@ def test_a_place_that_hangs_gives_unknown_in_time(place: Place) -> None:
                     assert isinstance(answer, Unknown)
                     assert answer.why.strip()
                     assert asyncio.get_running_loop().time() - started < 1.0
-            await retried(lambda: current(store, "ingress"))
+            await settled(store, "ingress")
 
     asyncio.run(scenario())
 
@@ -229,7 +229,7 @@ def test_a_write_that_comes_through_late_harms_nobody(place: Place) -> None:
             first = await revision(one, "ingress", RECORD)
             async with place.hung():
                 assert isinstance(await one.write("ingress", replace(RECORD, holder="late"), first, 0.1), Unknown)
-            seen = await retried(lambda: current(other, "ingress"))
+            seen = await settled(other, "ingress")
             answer = await other.write("ingress", replace(RECORD, holder="b"), seen.revision, TIMEOUT)
             if answer == Conflict():
                 # It came through between this node's read and its write.
@@ -259,7 +259,7 @@ def test_a_place_that_is_away_is_unknown_and_then_back(place: Place) -> None:
                 ):
                     assert isinstance(answer, Unknown)
                     assert answer.why.strip()
-            assert found(await retried(lambda: current(store, "ingress"))).record == RECORD
+            assert (await settled(store, "ingress")).record == RECORD
 
     asyncio.run(scenario())
 

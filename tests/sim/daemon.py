@@ -66,6 +66,8 @@ class Daemon(Process):
         self._namesake = False
         self._wake_at = float("inf")
         self._spin = (-1.0, 0)
+        self._wakes = dict.fromkeys(self.machines, 0.0)
+        self._candidates_change_at = float("inf")
         for election, event in started.items():
             self.inbox.append((election, event))
             if host.fit[election] is not None:
@@ -134,7 +136,7 @@ class Daemon(Process):
             if self.inbox:
                 election, event = self.inbox.popleft()
             else:
-                due = [e for e, machine in self.machines.items() if machine.next_wake(self.now) <= self.now]
+                due = [e for e, at in self._wakes.items() if at <= self.now]
                 if not due:
                     break
                 election, event = due[0], Tick()
@@ -151,6 +153,7 @@ class Daemon(Process):
             self.world.trace_step(self, election, event, actions)
         yield from self.executor.carry_out(election, actions)
         self.world.judge.stepped(self.host, election, before, machine.state)
+        self._wakes[election] = machine.next_wake(self.now)
         self.own[election] = machine.candidacy(self.now)
 
     def on_idle(self) -> None:
@@ -163,7 +166,7 @@ class Daemon(Process):
                 return
         if now >= self._publish_at or self.own != self._published:
             self._publish(now)
-        if self.candidates.changes_at(now) <= now + SLACK:
+        if self._candidates_change_at <= now:
             self._look_at_candidates()
         self._set_timer(now)
 
@@ -183,17 +186,16 @@ class Daemon(Process):
         self.host.daemon_ended(self)
 
     def _set_timer(self, now: float) -> None:
-        times = [machine.next_wake(now) for machine in self.machines.values()]
-        times += [self._publish_at, self.candidates.changes_at(now)]
+        times = [*self._wakes.values(), self._publish_at, self._candidates_change_at]
         if self.stopping_since is not None:
             times.append(self.stopping_since + STOP_PATIENCE)
         at = max(self.clock.true(min(times)), self.world.now) + SLACK
         if at < self._wake_at:
             self._wake_at = at
-            self.world.at(at, self._timer)
+            self.world.at(at, self._timer, at)
 
-    def _timer(self) -> None:
-        if self.alive:
+    def _timer(self, at: float) -> None:
+        if self.alive and at == self._wake_at:
             self._wake_at = float("inf")
             self.poke()
 
@@ -227,6 +229,7 @@ class Daemon(Process):
 
     def _look_at_candidates(self) -> None:
         now = self.now
+        self._candidates_change_at = self.candidates.changes_at(now)
         for election in self.machines:
             seen = self.candidates.of(now, election, self.own)
             if seen != self._seen.get(election):

@@ -33,8 +33,8 @@ from tests.sim.store import Answer
 if TYPE_CHECKING:
     from tests.sim.daemon import Daemon
 
-BURST = (1.1, 2.2)
-"""Seconds after the first frames at which further ones go out (three of the product's burst are enough here)."""
+BURST = (0.0, 1.1, 2.2)
+"""Seconds after the bind at which frames go out (three of the product's burst are enough here)."""
 
 
 class Executor:
@@ -48,6 +48,7 @@ class Executor:
         self._waiting: dict[tuple[str, int], Read | Write] = {}
         self._armed: set[str] = set()
         self._burst: dict[str, int] = {}
+        self.holds: set[str] = set()
 
     def carry_out(self, election: str, actions: Sequence[Action]) -> Turn:
         """Do one action after the other; the process may be stopped or killed before each."""
@@ -68,6 +69,7 @@ class Executor:
                     yield from self._unbind(election)
                 case Announce():
                     if bound:
+                        self._world.judge.announcing(self._host, election, holds=election in self.holds)
                         self._announce(election)
                 case Read() | Write():
                     self._request(election, action)
@@ -96,6 +98,7 @@ class Executor:
             return BindDone(bind.epoch, ok=False, why="EPERM")
         ok = yield from self._touch(election, bind.lease_duration)
         if ok:
+            self.holds.add(election)
             self._world.judge.bound(self._host, election, bind.epoch)
         return BindDone(bind.epoch, ok=ok)
 
@@ -118,6 +121,7 @@ class Executor:
         return True
 
     def _unbind(self, election: str) -> Turn:
+        self.holds.discard(election)
         self._burst[election] = self._burst.get(election, 0) + 1
         spent = self._world.weather.kernel_time(fence_margin(self._host.settings[election].timing.lease_duration))
         if spent:
@@ -129,18 +133,13 @@ class Executor:
 
     def _announce(self, election: str) -> None:
         self._burst[election] = burst = self._burst.get(election, 0) + 1
-        self._send_frames(election)
         for delay in BURST:
-            self._world.after(delay, self._send_again, election, burst)
+            self._world.after(delay, self._send_frames, election, burst)
 
-    def _send_again(self, election: str, burst: int) -> None:
+    def _send_frames(self, election: str, burst: int) -> None:
         running = self._daemon.alive and not self._daemon.frozen
         if running and self._burst[election] == burst and not came_late(self._daemon.now, self._words.get(election)):
-            self._send_frames(election)
-
-    def _send_frames(self, election: str) -> None:
-        self._world.judge.announced(self._host, election)
-        self._world.send_frames(self._host, election)
+            self._world.send_frames(self._host, election)
 
     def _probe(self, election: str, probe: Probe) -> None:
         mac = self._world.who_answers(self._host, election)

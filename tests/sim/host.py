@@ -140,12 +140,12 @@ class Host:
             word = self.kernel.words.get(election)
             started[election] = Started(self.state.sessions, word, leftover=self.kernel.bound(election) and word == 0.0)
         self.state.lives += 1
-        self.daemon = Daemon(self, started)
+        self.daemon = daemon = Daemon(self, started)
         self.state.sessions |= {self.daemon.me.session}
         if guard.stopping:
-            self.daemon.ask_stop()
+            daemon.ask_stop()
         guard.first_beat()
-        self.daemon.poke()
+        daemon.poke()
 
     def daemon_ended(self, daemon: Daemon) -> None:
         """The daemon is gone."""

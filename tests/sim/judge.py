@@ -188,9 +188,9 @@ class Judge:
             self.blame(host, election, f"bound at epoch {epoch} after {self._bound[key]}")
         self._bound[key] = epoch
 
-    def announced(self, host: Host, election: str) -> None:
-        """Check that what is announced is bound."""
-        if not host.kernel.bound(election):
+    def announcing(self, host: Host, election: str, *, holds: bool) -> None:
+        """Check that what a machine wants announced was bound before."""
+        if not holds:
             self.blame(host, election, "announced without being bound")
 
     def calm(self, now: float) -> None:

@@ -148,11 +148,21 @@ class Node:
         except (UnreachableError, RefusedError, FailedError):  # it is still starting
             return None
 
+    def state(self) -> str:
+        """Return the state of its instance, Active or Backup if it is fit; empty if its daemon cannot be reached."""
+        status = self.status()
+        return str(status["instances"][0]["state"]) if status and status["instances"] else ""
+
     def fit_nodes(self) -> frozenset[str]:
         """Return the nodes that may hold the VIP at once, as far as this one knows; empty if its daemon cannot be reached."""
         status = self.status()
         candidates = status["instances"][0]["candidates"] if status and status["instances"] else []
         return frozenset(candidate["name"] for candidate in candidates if candidate["live"] and candidate["eligible"])
+
+    def fence(self) -> str:
+        """Return what vipd says stands behind its guard; empty if its daemon cannot be reached."""
+        status = self.status()
+        return str(status["fence"]["covers"]) if status else ""
 
     def handover(self, to: str) -> None:
         """Move the VIP by `vipd handover`. LabError with what it said if that fails."""

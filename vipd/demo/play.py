@@ -67,6 +67,7 @@ def _play(lab: Lab, nodes: int, backend: str, folder: Path, say: Say) -> list[re
     with contextlib.closing(stage):
         stage.start()
         say(f"all started; the first owner may come after one lease_duration ({LEASE:g} s), in case somebody else has the VIP")
+        say(f"behind each guard: {stage.settle().fence()}")
         rows = []
         for scenario in SCENARIOS:
             if scenario.cuts_off_store and backend == "file":
@@ -98,7 +99,7 @@ def play_one(stage: Stage, scenario: Scenario, say: Say) -> report.Row:
         end = time.monotonic()
         figures = _figures(stage, prober.stop(), begin - CALM, end)
     row = _judge(scenario, holder, after, figures, story.told())
-    say(f"    outage {report.ms(figures.outage)} ms, {figures.lost} of {figures.sent} probes lost, {row.why or 'no change'}")
+    say(f"    {report.move(row)}; {figures.lost} of {figures.sent} probes lost, longest outage {report.ms(figures.outage)} ms")
     scenario.heal(stage, holder)
     return row
 

@@ -110,5 +110,9 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _story(row: Row) -> str:
     if row.figures is None:
         return row.why
-    move = f"stayed on {row.after}" if row.before == row.after else f"{row.before} -> {row.after or 'nobody'}"
-    return f"{move}: {row.why}" if row.why else move
+    return f"{move(row)}: {row.why}" if row.why else move(row)
+
+
+def move(row: Row) -> str:
+    """Return where the VIP was and is."""
+    return f"stayed on {row.after}" if row.before == row.after else f"{row.before} -> {row.after or 'nobody'}"

@@ -15,6 +15,8 @@ from vipd.demo.stage import Stage
 
 PLANNED_OVERLAP = 0.050
 """For so long both nodes may have the VIP bound in a planned handover, so that no probe is lost."""
+RESTART_SEC = 0.100
+"""As in the systemd unit."""
 
 
 class Expect(enum.StrEnum):
@@ -71,6 +73,12 @@ def _full_kill(_: Stage, holder: Node) -> None:
 
 def _start_again(stage: Stage, holder: Node) -> None:
     stage.configure(holder, preempt=False)
+    holder.start()
+
+
+def _kill_and_restart(stage: Stage, holder: Node) -> None:
+    holder.kill_all()
+    stage.pause(RESTART_SEC)
     holder.start()
 
 
@@ -143,8 +151,9 @@ SCENARIOS = (
     Scenario("full_kill", "guard, daemon and children killed at once", MOVES, _full_kill, heal=_start_again),
     Scenario("planned_handover", "planned handover (vipd handover)", MOVES, _handover, overlap=PLANNED_OVERLAP),
     Scenario("ingress_gone", "ingress process gone", MOVES, _kill_ingress, heal=_start_ingress),
-    Scenario("ingress_sick", "ingress answers 503", MOVES, _sick, heal=_well, overlap=PLANNED_OVERLAP),
+    Scenario("ingress_sick", "ingress answers 503", MOVES, _sick, heal=_well),
     Scenario("daemon_crash", "daemon killed (kill -9), guard stays", STAYS, _kill_daemon),
+    Scenario("full_kill_restarted", "all killed at once, started again after 100 ms", STAYS, _kill_and_restart),
     Scenario("freeze", "all of vipd frozen, thawed after the move", MOVES, _freeze, then=_thaw),
     Scenario("cable_pulled", "cable pulled", MOVES, _pull_cable, heal=_plug_cable),
     Scenario("cut_off", "cut off without a sign, carrier stays", MOVES, _cut_off, cuts_off_store=True),

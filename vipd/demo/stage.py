@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +56,18 @@ class Stage:
         end = time.monotonic() + SETTLE
         owner = ""
         while time.monotonic() < end:
-            present = {node.name for node in self.nodes if node.running and node is not self.absent}
+            present = [node for node in self.nodes if node.running and node is not self.absent]
             owner = self.monitor.wait_owner(VIP, LOOK_AGAIN)
-            if owner and present <= self.node(owner).fit_nodes():
+            if owner and self._agreed(self.node(owner), present):
                 return self.node(owner)
             self.pause(LOOK_AGAIN)
         last = "".join(f"\n{node.name}: {node.log_since(0)[-LAST_WORDS:]}" for node in self.nodes)
         raise LabError(f"after {SETTLE:g} s the VIP is on {owner or 'no node alone'}, or a node is not fit; their last words:{last}")
+
+    def _agreed(self, owner: Node, present: Sequence[Node]) -> bool:
+        # Both are asked: a node that came back knows of itself first, and the owner hands over only to whom it knows as fit.
+        fit = owner.fit_nodes()
+        return all(node.name in fit and node.state() in ("Active", "Backup") for node in present)
 
     def node(self, name: str) -> Node:
         """Return the node of this name."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from announce.netlink import RouteSocket
+
 CLONE_NEWNET = 0x40000000
 PATIENCE = 10.0
 """Seconds after which a test that waits for something has failed; nothing takes a tenth of it but what the kernel delays."""
@@ -129,6 +131,13 @@ def cable() -> Iterator[Cable]:
         cable.plug()
         with cable.a.inside():
             yield cable
+
+
+@pytest.fixture
+def sock(cable: Cable) -> Iterator[RouteSocket]:
+    """Return a netlink socket on host a."""
+    with contextlib.closing(RouteSocket()) as opened:
+        yield opened
 
 
 class News:

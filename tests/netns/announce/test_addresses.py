@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,14 +22,6 @@ pytestmark = [pytest.mark.root, pytest.mark.netns]
 NODAD, DADFAILED, DEPRECATED, TENTATIVE, PERMANENT, NOPREFIXROUTE = 0x02, 0x08, 0x20, 0x40, 0x80, 0x200
 VIPS = ("192.0.2.10/32", "2001:db8::10/128")
 MANY = tuple(f"10.1.0.{i}/32" for i in range(1, 101)) + tuple(f"2001:db8::{i:x}/128" for i in range(1, 101))
-
-
-@pytest.fixture
-def sock(cable: Cable) -> Iterator[RouteSocket]:
-    """Return a socket on host a."""
-    opened = RouteSocket()
-    yield opened
-    opened.close()
 
 
 def bound(sock: RouteSocket, ready: ReadyMessages) -> list[BoundAddress]:
@@ -50,13 +41,13 @@ def wait_until_gone(sock: RouteSocket, ready: ReadyMessages) -> None:
 def test_every_address_carries_what_marks_it(sock: RouteSocket) -> None:
     """200 addresses: vipd's number and label, deprecated, no prefix route, no DAD, not permanent, the lifetime asked for."""
     ready = ready_messages("a0", MANY)
-    assert bind(sock, ready, 5) == []
+    assert bind(sock, ready, 50, timeout=10) == []
     found = bound(sock, ready)
     assert {address.key for address in found} == set(ready.keys)
     assert {address.proto for address in found} == {VIPD_PROTO}
     assert {(address.family, address.label) for address in found} == {(socket.AF_INET, "a0:vipd"), (socket.AF_INET6, "")}
     assert {address.flags for address in found} == {DEPRECATED | NOPREFIXROUTE, DEPRECATED | NOPREFIXROUTE | NODAD}
-    assert {address.valid_lft for address in found} <= {4, 5}
+    assert {address.valid_lft for address in found} <= set(range(40, 51))
 
 
 def test_binding_twice_and_unbinding_twice_is_as_good_as_once(sock: RouteSocket) -> None:
@@ -194,8 +185,8 @@ def test_a_full_receive_buffer_loses_no_answer(sock: RouteSocket) -> None:
     """Room for two or three acknowledgements, 200 messages: what was not acknowledged is sent again."""
     sock._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     ready = ready_messages("a0", MANY)
-    assert refresh(sock, ready, 5) == []
-    assert unbind(sock, ready) == []
+    assert refresh(sock, ready, 50, timeout=10) == []
+    assert unbind(sock, ready, timeout=10) == []
 
 
 def test_answers_of_a_request_given_up_are_not_taken_for_others(sock: RouteSocket) -> None:
@@ -232,13 +223,30 @@ class Impatient(RouteSocket):
 def test_a_dump_given_up_half_way_does_not_block_the_next(sock: RouteSocket) -> None:
     """The kernel refuses a second dump on a socket while the first is not read to its end."""
     ready = ready_messages("a0", MANY)
-    bind(sock, ready, 5)
+    assert bind(sock, ready, 50, timeout=10) == []
     impatient = Impatient()
     with pytest.raises(TimeoutError):
         impatient.addresses()
     impatient.patient = True
     assert len(bound(impatient, ready)) == len(MANY)
     impatient.close()
+
+
+class Held(RouteSocket):
+    """Comes back from each send only when the time is over, as from one that waited for the kernel's lock."""
+
+    def _send(self, data: bytes, deadline: float) -> None:
+        super()._send(data, deadline)
+        time.sleep(max(0.0, deadline - time.monotonic()) + 0.001)
+
+
+def test_an_answer_that_is_there_is_taken_however_late(sock: RouteSocket) -> None:
+    """The addresses are bound, and a caller who is told of a timeout would not know it."""
+    ready = ready_messages("a0", VIPS)
+    held = Held()
+    assert held.request(ready.bind, timeout=0.01) == [0, 0]
+    assert len(held.addresses(ready.ifindex, timeout=0.01)) >= 2
+    held.close()
 
 
 def test_only_the_kernel_is_believed(sock: RouteSocket) -> None:

@@ -63,9 +63,9 @@ def strange(ready: ReadyMessages) -> ReadyMessages:
     return ready._replace(bind=tuple(message[: -len(end)] + b"\x55\0\0\0" for message in ready.bind))
 
 
-def test_all_is_reported_at_the_start(cable: Cable, news: News) -> None:
+def test_all_is_reported_at_the_start(cable: Cable, news: News, sock: RouteSocket) -> None:
     """Links with number, state and MAC, and addresses; then that this was all."""
-    bind_all(ready_messages("a0", [VIP, VIP6]))
+    assert bind(sock, ready_messages("a0", [VIP, VIP6]), 100) == []
     ifindex = ready_messages("a0", []).ifindex
 
     async def scene() -> None:
@@ -76,13 +76,6 @@ def test_all_is_reported_at_the_start(cable: Cable, news: News) -> None:
     assert {AddressSeen("a0", VIP, 32), AddressSeen("a0", VIP6, 128)} <= set(news.items)
     assert isinstance(news.items[-1], Resync)
     assert news.items[-1].addresses == {item for item in news.items if isinstance(item, AddressSeen)}
-
-
-def bind_all(ready: ReadyMessages) -> None:
-    """Bind the addresses on a socket of their own."""
-    sock = RouteSocket()
-    assert bind(sock, ready, 100) == []
-    sock.close()
 
 
 def test_carrier_and_administrator_are_told_apart(cable: Cable, news: News) -> None:
@@ -170,9 +163,9 @@ def test_leaving_a_bridge_is_not_the_end(cable: Cable, news: News) -> None:
 
 
 @pytest.mark.parametrize(("address", "prefixlen"), [(VIP, 32), (VIP6, 128)])
-def test_a_vip_that_somebody_removes_or_adds_is_reported(cable: Cable, news: News, address: str, prefixlen: int) -> None:
+def test_a_vip_that_somebody_removes_or_adds_is_reported(cable: Cable, news: News, sock: RouteSocket, address: str, prefixlen: int) -> None:
     """While Active it has to be put back, while Backup to be removed."""
-    bind_all(ready_messages("a0", [address]))
+    assert bind(sock, ready_messages("a0", [address]), 100) == []
 
     async def scene() -> None:
         await news.until(synced)
@@ -185,25 +178,23 @@ def test_a_vip_that_somebody_removes_or_adds_is_reported(cable: Cable, news: New
     play(Watch(news.tell), scene)
 
 
-def test_own_refreshes_are_not_reported_and_own_expiry_is(cable: Cable, news: News) -> None:
+def test_own_refreshes_are_not_reported_and_own_expiry_is(cable: Cable, news: News, sock: RouteSocket) -> None:
     """A thousand of them with every renewal would keep the daemon busy with itself."""
     ready = ready_messages("a0", [VIP, VIP6])
 
     async def scene() -> None:
         await news.until(synced)
         news.items.clear()
-        sock = RouteSocket()
         for _ in range(50):
             assert refresh(sock, ready, 100) == []
         assert unbind(sock, ready) == []
-        sock.close()
         await news.until(lambda items: {AddressGone("a0", VIP, 32), AddressGone("a0", VIP6, 128)} <= set(items))
 
     play(Watch(news.tell), scene)
     assert [item for item in news.items if isinstance(item, AddressSeen)] == []
 
 
-def test_after_an_overflow_all_is_reported_as_it_is(cable: Cable, news: News) -> None:
+def test_after_an_overflow_all_is_reported_as_it_is(cable: Cable, news: News, sock: RouteSocket) -> None:
     """Thousands of changes while the loop stands still: one address went unseen, one came, a link lost its carrier."""
     many = strange(ready_messages("a0", [f"10.3.0.{i}/32" for i in range(1, 201)]))
     watch = Watch(news.tell)
@@ -212,9 +203,8 @@ def test_after_an_overflow_all_is_reported_as_it_is(cable: Cable, news: News) ->
     async def scene() -> None:
         await news.until(synced)
         news.items.clear()
-        sock = RouteSocket()
         for _ in range(40):
-            assert refresh(sock, many, 100) == []
+            assert refresh(sock, many, 100, timeout=10) == []
         cable.a.run(f"ip address del {VIP}/32 dev a0")
         cable.a.run(f"ip address add {VIP6}/128 dev a0")
         cable.b.run("ip link set b0 down")
@@ -223,8 +213,7 @@ def test_after_an_overflow_all_is_reported_as_it_is(cable: Cable, news: News) ->
         assert "105" in watch.problem
         assert AddressGone("a0", VIP, 32) in news.items
         assert AddressSeen("a0", VIP6, 128) in news.items
-        assert unbind(sock, many) == []
-        sock.close()
+        assert unbind(sock, many, timeout=10) == []
         await news.until(lambda items: AddressGone("a0", "10.3.0.200", 32) in items)
         await news.until(lambda items: (link := last_link(items)) and not link.usable)
 

@@ -1,21 +1,15 @@
-"""A configuration file that is right, and the means to read others."""
+"""The means to read configuration files as a test wants them."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from vipd.config_findings import Finding
 from vipd.config_load import Examined, Surroundings, examine
-
-SMALLEST = """\
-backend: {file: {path: /tmp/store}}
-instances:
-  - {name: ingress, interface: eth0, addresses: [192.0.2.10]}
-"""
 
 NAMES = {"vip.example": "192.0.2.10", "other.example": "192.0.2.99"}
 
@@ -60,8 +54,7 @@ def split(finding: Finding) -> tuple[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep variables of the developer's own shell out of the tests."""
     for name in ("VIPD_STATE_DIR", "JOURNAL_STREAM", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
-    yield
