@@ -1,8 +1,7 @@
-"""Addresses on interfaces, and who on the link knows of them.
+"""The virtual IP on the wire: binds addresses, builds and sends frames, watches the kernel and the link.
 
-Owns: binding and unbinding (netlink, address), the frames that claim an address and how often they are sent (frames, forge,
-burst, sender), what the kernel says of links and addresses (watch), and who else speaks as one of ours (rivals, probe).
-
-Never decides who may hold an address: whoever calls compares the deadline, and passes it in as a function where frames are
-sent. Works in the network namespace of the calling thread. Knows neither vipd, nor elections, nor health checks.
+It does what it is told, at once and bounded, and reports what it saw. It never decides who owns an address: each frame is
+sent only if the caller says, right then, that it still does. `netlink` and `route_socket` need nothing but the standard
+library, because the guard uses them too; pyroute2 builds the messages and reads the kernel's events, scapy builds the frames
+in a short-lived child.
 """

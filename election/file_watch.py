@@ -12,12 +12,9 @@ from types import TracebackType
 from typing import Self
 
 from election.file_records import FileRecords, file_name, is_generation
-from election.inotify import Event, Inotify, Mask
+from election.inotify import Event, Inotify
 from election.model import Absent, CandidateRecord, Content
 from election.store import CandidateChanged, ElectionChanged, WatchEvent
-
-GONE = Mask.OVERFLOW | Mask.IGNORED | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT | Mask.ISDIR
-"""After one of these the watches no longer cover the tree, or events were dropped."""
 
 
 class Doorbell:
@@ -73,7 +70,8 @@ class Tree:
         elections: dict[str, None] = {}
         nodes: dict[str, None] = {}
         for event in events:
-            if event.mask & GONE or event.watch not in self._places:
+            if event.watch not in self._places:
+                # Directories came or went, or the kernel dropped events (its report of that belongs to no watch).
                 return self._look_everywhere(inotify)
             place = self._places[event.watch]
             if place is not None and is_generation(event.name):

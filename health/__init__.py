@@ -1,9 +1,6 @@
-"""Checks of this node: each is asked at its interval, judged by rise and fall, and all together say whether the node may hold the VIP.
+"""Whether this node is fit to hold the virtual IP: checks, rise and fall, weights.
 
-What lives here: the kinds of checks and their configuration (`model`, `problems`), the hysteresis (`rise_fall`) and the sum of all
-checks (`effective`), both pure; one file for each kind (`http`, `tcp`, `interface`); and what drives them (`loop`, `runner`).
-`dns`, `resolve` and `names` turn a host name into addresses without a thread.
-
-Nothing here knows about elections, stores or addresses to bind. A check that crashes, hangs or raises is a failed check:
-nothing that goes wrong in here leaves an old good verdict standing. No thread and no process is ever started.
+Each check is asked at its interval in a task of its own; single results become a verdict by rise and fall, and all verdicts
+of an instance one fitness and one effective priority. A check that crashes or hangs is a failed check. Nothing here delays
+the election, knows of leases, or touches an address.
 """

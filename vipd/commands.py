@@ -70,7 +70,7 @@ class Commands:
         if to and to not in {c.name for c in others}:
             raise Refused(f"no node {to!r} is known in {member.name}; there is {', '.join(c.name for c in others) or 'no other'}")
         if not fit or (to and to not in fit):
-            raise Refused(f"{to or 'no other node'} is not fit to take {member.name}")
+            raise Refused(f"{to} is not fit to take {member.name}" if to else f"no other node is fit to take {member.name}")
         started = now()
         member.instance.post(model.HandoverAsked(to, pin=True))
         if not await self._until(lambda: member.instance.machine.state is not State.ACTIVE):

@@ -253,8 +253,7 @@ class Daemon:
     def _on_kernel(self, seen: KernelEvent) -> None:
         if isinstance(seen, Resync):
             for member in self.members.values():
-                for address in seen.addresses:
-                    member.on_address_seen(address.ip)
+                member.on_resync(frozenset(a.ip for a in seen.addresses if a.interface == member.settings.interface))
             return
         for member in self.members.values():
             if seen.interface != member.settings.interface:

@@ -8,17 +8,10 @@ from __future__ import annotations
 
 import importlib
 
+from health.probes import preload as preload_checks
 from vipd.config import Config, EtcdBackend, FileBackend
 
-COMMON = (
-    "asyncio",
-    "logging",
-    "pyroute2",
-    "prometheus_client",
-    "aiohttp",
-    "aiohttp.web",
-    "vipd.daemon",
-)
+COMMON = ("asyncio", "logging", "prometheus_client", "vipd.daemon")
 BACKENDS = {
     FileBackend: ("election.store_file",),
     EtcdBackend: ("aetcd", "election.store_etcd"),
@@ -32,6 +25,7 @@ def common() -> None:
 
 
 def preload(config: Config) -> None:
-    """Import what this configuration's backend needs besides."""
+    """Import what this configuration's backend and checks need besides."""
     for name in BACKENDS[type(config.backend)]:
         importlib.import_module(name)
+    preload_checks([check for instance in config.instances for check in instance.checks])

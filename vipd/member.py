@@ -156,6 +156,7 @@ class Member:
         self.link.see_mac(mac)
         detail = "" if up else f"{self.settings.interface} is down or has no carrier"
         self.checks.link(LinkState(self.settings.interface, up, detail))
+        self._rivals.check()
         if up:
             self.announcer.again()
 
@@ -163,6 +164,14 @@ class Member:
         """Take in that the interface does not exist any more."""
         self.link_problem = f"interface {self.settings.interface} does not exist"
         self.checks.link(LinkState(self.settings.interface, up=False, detail=self.link_problem))
+
+    def on_resync(self, ips: frozenset[str]) -> None:
+        """Compare with what the kernel has: events may have been missed."""
+        for ip in self._ips:
+            if ip in ips:
+                self.on_address_seen(ip)
+            else:
+                self.on_address_gone(ip)
 
     def on_address_gone(self, ip: str) -> None:
         """Put an address back that somebody removed. One that the kernel ended near the deadline stays away."""

@@ -31,11 +31,19 @@ def tell(event: str, **values: object) -> None:
     os.write(sys.__stdout__.fileno(), line.encode())  # type: ignore[union-attr]
 
 
+def once(flag: object) -> bool:
+    """Whether this is the first time that this flag file is asked for."""
+    if not flag or Path(str(flag)).exists():
+        return False
+    Path(str(flag)).touch()
+    return True
+
+
 def prepare(path: str, descriptor: int) -> int:
     """Hand the file on, or refuse it."""
     data = Path(path).read_bytes()
     if json.loads(data).get("invalid"):
-        print("invalid", file=sys.stderr)
+        sys.stderr.write("invalid\n")
         return EXIT_CONFIG
     os.write(descriptor, data)
     return 0
@@ -75,6 +83,11 @@ class Daemon:
         if refused:
             tell("refused", by=refused)
             return EXIT_REFUSED
+        if once(self.config.get("freeze_with_lock")):
+            tell("locked")
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if self.config.get("slow") and self.link.birth.crashes:
+            time.sleep(float(str(self.config["slow"])))
         armed = self.link.arm(str(self.config["name"]), [self.ready.to_bytes()], float(str(self.config["lease"])))
         self.word = self.link.word(armed)
         birth = self.link.birth
@@ -126,8 +139,13 @@ class Daemon:
                 self.link.words.set_deadline(self.word._slot, now() + float(argument))
             case "mute":
                 self.beating = False
+            case "rearm":
+                self.ready = ready_messages(str(self.config["interface"]), [argument])
+                self.link.arm(str(self.config["name"]), [self.ready.to_bytes()], float(str(self.config["lease"])))
+            case "orphan":
+                subprocess.run(["/bin/sh", "-c", "sleep 0.1 &"], check=True)
             case "spawn":
-                tell("spawned", child=subprocess.Popen(["sleep", "60"], start_new_session=True).pid)
+                tell("spawned", child=subprocess.Popen(["/bin/sleep", "60"], start_new_session=True).pid)
             case "leave":
                 return self.leave(int(argument))
             case "exit":
@@ -148,8 +166,6 @@ class Daemon:
 def daemon(config: dict[str, object], link: GuardLink) -> int:
     """Tell that the first line runs, then live."""
     tell("daemon")
-    if config.get("hang"):
-        time.sleep(60)
     return Daemon(config, link).run()
 
 

@@ -111,6 +111,11 @@ class Guard(Process):
             self.host.daemon.ask_reload()
 
     @property
+    def started_one(self) -> bool:
+        """Whether a daemon was ever started."""
+        return self._started_at > 0
+
+    @property
     def stopping(self) -> bool:
         """Whether a stop was asked for."""
         return self._stop_asked_at > 0
@@ -185,7 +190,6 @@ class Guard(Process):
             case Kill():
                 self._killed_at = self.now
                 if self.host.daemon is not None:
-                    self.host.daemon_status = -9
                     self.host.daemon.kill()
             case Remove(number, _, close):
                 yield from self._remove(self._election(number), close=close)

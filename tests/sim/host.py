@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 RESTART_SEC = 0.1
 """systemd's RestartSec in the unit."""
 
+KILLED = -9
 SILENCE = 0.2
 """Seconds without a heartbeat that the guard's patience always covers."""
 
@@ -51,7 +52,7 @@ class Host:
         self.kernel = Kernel(self, gate=True, sloppy=False)
         self.guard: Guard | None = None
         self.daemon: Daemon | None = None
-        self.daemon_status = 0
+        self.daemon_status = KILLED
         self.stunned = False
         self._boots = 0
 
@@ -120,7 +121,8 @@ class Host:
             self.world.say(self.label, f"guard ended ({code})")
         if self.daemon is not None:
             self.daemon.ask_stop()
-        elif code is not None and guard.stopping:
+        elif code is not None and guard.stopping and guard.started_one:
+            # A guard that is told to stop before its first daemon ran leaves what a former life bound to its lifetimes.
             self.world.judge.stopped(self)
         if self.wanted:
             self.world.after(RESTART_SEC, self.start)
@@ -150,7 +152,7 @@ class Host:
     def daemon_ended(self, daemon: Daemon) -> None:
         """The daemon is gone."""
         self.daemon = None
-        status, self.daemon_status = self.daemon_status, 0
+        status, self.daemon_status = self.daemon_status, KILLED
         self.note_stunned()
         if self.world.tracing:
             self.world.say(self.label, f"daemon ended ({status})")
@@ -181,7 +183,6 @@ class Host:
     def kill_daemon(self) -> None:
         """A crash, or somebody's kill -9."""
         if self.daemon is not None:
-            self.daemon_status = -9
             self.daemon.kill()
 
     def note_stunned(self) -> None:

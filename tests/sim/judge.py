@@ -158,7 +158,7 @@ class Judge:
 
     def _note_move(self, ledger: Ledger, former: Record | None, record: Record) -> None:
         now = self._world.now
-        old = self._world.host_of(former.session) if former is not None and former.holder else None
+        old = self._world.host_of(former.session) if former is not None and not former.released else None
         new = self._world.host_of(record.session)
         if old is new and old is not None:
             # Taken back by the same node: whoever handed over to it may still be letting go.

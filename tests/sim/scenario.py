@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from election.machine import Settings
-from election.timing import PROFILES, Timing
+from election.timing import Timing
 from tests.sim.clock import LARGEST_DRIFT
 from tests.sim.host import Host
 from tests.sim.kernel import Kernel
@@ -16,12 +16,14 @@ from tests.sim.weather import Climate
 from tests.sim.world import World
 
 ELECTIONS = ("edge", "inner")
+HARDSHIP = 2.5
+"""Multiplies every theme's rates."""
 PRIORITIES = (50, 100, 100, 150, 200)
 
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """A kind of trouble: mishaps a minute by name, and the knobs of the weather that it turns up."""
+    """A kind of trouble: mishaps in twenty leases by name, and the knobs of the weather that it turns up."""
 
     rates: dict[str, float]
     climate: dict[str, float] = field(default_factory=dict)
@@ -133,10 +135,9 @@ def _settings(scenario: Scenario, rng: Random) -> dict[str, Settings]:
 
 def _plan(world: World, theme: Theme, seconds: float) -> None:
     rng = world.rng
-    scale = 60.0 * max(1.0, PROFILES["default"].lease_duration / 3.0)
     for name, rate in theme.rates.items():
-        # Counted in leases of three seconds rather than in minutes: a long lease is not shaken less often in its life.
-        pace = rate / scale * 3.0 / min(3.0, world.faults.longest_lease)
+        # A short lease lives faster: what befalls a group is counted in its leases, up to three seconds.
+        pace = rate * HARDSHIP / 20.0 / min(3.0, world.faults.longest_lease)
         at = rng.expovariate(pace) + 1.0
         while at < seconds:
             world.at(at, MISHAPS[name], world)

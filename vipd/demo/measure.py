@@ -36,7 +36,10 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """The longest run of lost probes: when its first was sent, how long until one was sent that got its answer."""
+    """The longest time without an answer: from the last answered probe before it to the first one after it, both as sent.
+
+    The VIP was away for no longer than that.
+    """
 
     begin: float = 0.0
     length: float = 0.0
@@ -53,15 +56,14 @@ def lost(probes: Sequence[Probe]) -> int:
 
 
 def outage(probes: Sequence[Probe]) -> Outage:
-    """Return the longest run of lost probes; one that lasts to the end is counted to the last probe."""
-    longest, begin = Outage(), None
+    """Return the longest outage; where no probe was lost there was none. One that lasts to the end counts to the last probe."""
+    longest, last_good, lost_since = Outage(), 0.0, False
     for probe in served(probes):
-        if not probe.answered:
-            begin = probe.sent if begin is None else begin
-        if begin is not None and probe.sent - begin > longest.length:
-            longest = Outage(begin, probe.sent - begin)
+        lost_since = lost_since or not probe.answered
+        if lost_since and probe.sent - last_good > longest.length:
+            longest = Outage(last_good, probe.sent - last_good)
         if probe.answered:
-            begin = None
+            last_good, lost_since = probe.sent, False
     return longest
 
 

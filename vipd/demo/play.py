@@ -20,8 +20,6 @@ from vipd.demo.story import Story
 LEASE = PROFILES["default"].lease_duration
 CALM = 0.3
 """Seconds of probes before the fault: they must all be answered."""
-WATCH = 1.5
-"""Seconds for which a VIP that is to stay is watched."""
 TAIL = 0.7
 """Seconds of probes after the outcome: a second move or a late loss would show."""
 MOVE_LIMIT = 5 * LEASE
@@ -92,7 +90,7 @@ def play_one(stage: Stage, scenario: Scenario, say: Say) -> report.Row:
             after = stage.monitor.wait_owner(VIP, MOVE_LIMIT, other_than=holder.name)
             prober.wait(ANSWER_LIMIT, since=begin, other_than=holder.name)
         else:
-            stage.pause(WATCH)
+            stage.pause(scenario.watch)
             after = stage.monitor.wait_owner(VIP, MOVE_LIMIT)
         scenario.then(stage, holder)
         stage.pause(TAIL)
@@ -117,6 +115,7 @@ def _figures(stage: Stage, probes: list[measure.Probe], begin: float, end: float
 
 
 def _judge(scenario: Scenario, holder: Node, after: str, figures: report.Figures, why: str) -> report.Row:
-    right_place = bool(after) and (after == holder.name) is (scenario.expect is Expect.STAYS)
+    outcome = Expect.STAYS if after == holder.name else Expect.MOVES
+    right_place = bool(after) and scenario.expect in (outcome, Expect.EITHER)
     alone = figures.two_bound <= scenario.overlap + RESOLUTION and figures.two_seen <= scenario.overlap + RESOLUTION
     return report.Row(scenario.key, scenario.title, right_place and alone, holder.name, after, why, figures)

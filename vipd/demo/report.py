@@ -7,9 +7,10 @@ The JSON, schema `vipd.demo/1`, is one object:
   `key`, `title`, `played` (false: cannot happen with this backend; `why` says so, all figures are null),
   `ok` (the VIP ended where it should, and no two nodes had it longer than the contract allows),
   `from`, `to` (nodes that had the VIP before and after),
-  `probes_sent`, `probes_lost`, `outage_ms` (longest run of lost probes), `no_owner_ms` (longest time with the address
-  bound nowhere), `two_bound_ms` (longest time with an address bound on two nodes), `two_seen_ms` (longest time in which
-  the client got answers from two nodes in turn), `why` (what vipd itself logged).
+  `probes_sent`, `probes_lost`,
+  `outage_ms` (longest time from one answered probe to the next, 0 if none was lost in between),
+  `no_owner_ms` (longest time with an address bound nowhere), `two_bound_ms` (longest time with one bound on two nodes),
+  `two_seen_ms` (longest time in which the client got answers from two nodes in turn), `why` (what vipd itself logged).
 Times are milliseconds. Fields may be added within a schema version; none changes its meaning.
 """
 

@@ -4,13 +4,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Self
 
 from vipd.demo.node import Node
 
 TROUBLE = ("warning", "error", "critical")
 MOST_WARNINGS = 2
-"""So many of a node's warnings are told where no state changed."""
+"""So many warnings are told where no state changed."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LogLine:
+    """A line of a node's log; ordered by its time. `change`: it tells a transition of the state."""
+
+    time: str
+    node: str
+    message: str
+    level: str
+    change: bool
+
+    @classmethod
+    def parse(cls, node: str, line: str) -> Self | None:
+        """Return the line, or None if it is no JSON object with a message: the guard's lines and those of libraries are not."""
+        try:
+            value = json.loads(line)
+        except ValueError:
+            return None
+        if not isinstance(value, dict) or "message" not in value:
+            return None
+        return cls(str(value.get("time", "")), node, str(value["message"]), str(value.get("level", "")), "reason" in value)
+
+
+def told(logs: Mapping[str, str]) -> str:
+    """Return the transitions in these logs, by node, in the order of time; where there is none, the first warnings."""
+    found = (LogLine.parse(node, line) for node, text in logs.items() for line in text.splitlines())
+    lines = sorted(line for line in found if line)
+    changes = [f"{line.node} {line.message}" for line in lines if line.change]
+    warnings = [f"{line.node}: {line.message}" for line in lines if line.level in TROUBLE]
+    return "; ".join(changes or warnings[:MOST_WARNINGS])
 
 
 class Story:
@@ -20,22 +52,5 @@ class Story:
         self._begin = {node: node.log_position() for node in nodes}
 
     def told(self) -> str:
-        """Return the changes of state since then, each with its reason, in the order in which they were logged."""
-        lines = [(node.name, line) for node, begin in self._begin.items() for line in parsed(node.log_since(begin))]
-        lines.sort(key=lambda pair: str(pair[1].get("time", "")))
-        moves = [f"{name} {line['message']}" for name, line in lines if "reason" in line]
-        warnings = [f"{name}: {line['message']}" for name, line in lines if line.get("level") in TROUBLE]
-        return "; ".join(moves or warnings[:MOST_WARNINGS])
-
-
-def parsed(text: str) -> list[Mapping[str, Any]]:
-    """Return the lines that are JSON objects with a message; what a library or the guard prints on its own is left out."""
-    found: list[Mapping[str, Any]] = []
-    for line in text.splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict) and "message" in value:
-            found.append(value)
-    return found
+        """Return what was logged since then that matters."""
+        return told({node.name: node.log_since(begin) for node, begin in self._begin.items()})

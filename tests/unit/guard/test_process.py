@@ -84,7 +84,8 @@ from vipd.process import fork
 kept, _ = os.pipe()
 os.dup2(kept, 100)
 def child():
-    print(sorted({int(entry.name) for entry in Path("/proc/self/fd").iterdir()} - {0, 1, 2, kept})[1:], os.fstat(kept).st_ino > 0, flush=True)
+    found = sorted({int(entry.name) for entry in Path("/proc/self/fd").iterdir()} - {0, 1, 2, kept})
+    print(found[1:], os.fstat(kept).st_ino > 0, flush=True)  # the first is that of the look itself
 os.waitpid(fork(child, keep={kept}), 0)
 """
 

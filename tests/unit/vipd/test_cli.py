@@ -128,12 +128,13 @@ def test_run_reaches_the_guard_without_a_parser(words: list[str]) -> None:
     """The guard lives as long as the node; what it has imported stays in memory."""
     code = (
         "import sys, types\n"
+        "before = set(sys.modules)\n"
         "sys.modules['vipd.guard'] = guard = types.ModuleType('vipd.guard')\n"
         "guard.run = lambda path: print(path) or 7\n"
         "import vipd; vipd.guard = guard\n"
         "from vipd.cli import main\n"
         f"assert main({words!r}) == 7\n"
-        "print(*sorted({'argparse', 'json', 'socket', 'yaml', 'pydantic', 'asyncio', 'logging', 'ipaddress'} & set(sys.modules)))"
+        "print(*sorted({'argparse', 'json', 'socket', 'yaml', 'pydantic', 'asyncio', 'logging', 'ipaddress'} & set(sys.modules) - before))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == f"{words[-1] if len(words) > 1 else '/etc/vipd/vipd.yaml'}\n\n"
