@@ -35,7 +35,7 @@ class Candidates:
         self._seen: dict[str, Sighting] = {}
         self._established = False
         self._stranger: Sighting | None = None
-        self._namesake = False
+        self._stranger_lives = False
 
     def see(self, now: float, name: str, record: CandidateRecord | None) -> None:
         """Take in one record, or that it is gone."""
@@ -57,19 +57,17 @@ class Candidates:
             self.see(now, name, record)
 
     def _see_own(self, now: float, record: CandidateRecord | None) -> None:
-        """Of two daemons of one name the later start gives way: the one that found the other's record already there."""
+        """A session that changes its record under this node's name, while this node watches, is a namesake."""
         if record is None or record.session == self._me.session or record.session in self._former:
             return
         before = self._stranger
-        changed = before is None or (before.record.session, before.record.counter) != (record.session, record.counter)
-        if not changed:
+        if before is None or before.record.session != record.session:
+            self._stranger_lives = False
+        elif before.record.counter == record.counter:
             return
-        watched = before is not None
+        else:
+            self._stranger_lives = True
         self._stranger = Sighting(record, now)
-        # Both started in one moment and both found the name free: the smaller session gives way.
-        yields = not self._established or self._me.session < record.session
-        if watched and yields:
-            self._namesake = True
 
     def published(self) -> None:
         """Note that this node's own record stands in the store."""
@@ -77,13 +75,19 @@ class Candidates:
 
     def may_publish(self, now: float) -> bool:
         """Whether this node may write its own record: not over that of another daemon of its name that may be alive."""
-        return self._established or self._stranger is None or now >= self._stranger.dies_at()
+        if self._stranger is None or now >= self._stranger.dies_at():
+            return True
+        return self._established and not self.namesake(now)
 
     def namesake(self, now: float) -> bool:
-        """Whether another live daemon uses this node's name and this one has to give way."""
-        if self._namesake and self._stranger is not None and now >= self._stranger.dies_at():
-            self._namesake = False
-        return self._namesake
+        """Whether another live daemon uses this node's name and this one has to give way.
+
+        The later start gives way: the one that found the other's record already there. If both started in one moment and
+        found the name free, the smaller session does; judged anew each time, so that never both do for long.
+        """
+        if self._stranger is None or not self._stranger_lives or now >= self._stranger.dies_at():
+            return False
+        return not self._established or self._me.session < self._stranger.record.session
 
     def of(self, now: float, election: str, own: Mapping[str, Candidacy]) -> tuple[Candidate, ...]:
         """Return the candidates of one election by name; `own` is what this node says of itself."""

@@ -23,8 +23,10 @@ OPTIONS = {
     # gRPC waits up to 120 s before it tries a server again that was down; a restart has to be noticed within 500 ms, and
     # the waits vary by 20 %.
     "grpc.initial_reconnect_backoff_ms": 100,
-    "grpc.min_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 400,
+    # What it calls so is the time that an attempt to connect may take: 20 s into a network that swallows packets. Two round
+    # trips have to fit.
+    "grpc.min_reconnect_backoff_ms": 400,
     # After a partition TCP sends again only when its doubled timer runs out, minutes later at worst. With keepalive gRPC
     # gives up a connection whose bytes stay unacknowledged for this timeout. etcd forbids pings more often than every 5 s.
     "grpc.keepalive_time_ms": 6000,
@@ -40,6 +42,7 @@ NEED_QUORUM = (("hasleader", "true"),)
 """With this a server that is cut off from the others ends its watches, which otherwise stand and report nothing."""
 MEANINGS = (
     ("no leader", "has no quorum"),
+    ("leader changed", "has lost its quorum for a moment"),
     ("request timed out", "has no quorum, or is overloaded"),
     ("Connection refused", "refuses the connection"),
     ("Socket closed", "closed the connection"),

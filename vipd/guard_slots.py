@@ -53,14 +53,19 @@ class Slots:
         )
 
     def arm(self, name: str, ready: Sequence[ReadyMessages], lease_duration: float) -> Armed:
-        """Note what goes with an election's word; return its slot and the deadline that stands. Raises SlotError."""
+        """Note what goes with an election's word (nothing: it is not known yet); return its slot and the deadline that stands.
+
+        Raises SlotError.
+        """
         entry = self._entries.get(name)
         if entry is None:
             entry = self._entries[name] = Entry(self._free(), name, lease_duration, tuple(ready))
             self._words.set_deadline(entry.slot, 0.0)
         else:
-            # While the right lasts, addresses that the new messages do not know may be bound: they go with the others.
+            # While the right lasts, what was armed before may be bound: it stays if a daemon arms before it has looked at
+            # its interface, and addresses that the new messages do not know go with the others.
             kept = (*entry.former, *entry.ready) if self._words.deadline(entry.slot) else ()
+            ready = ready or kept
             entry.former = tuple(messages for messages in kept if not _covered(messages, ready))
         entry.ready, entry.lease_duration, entry.armed = tuple(ready), lease_duration, True
         entry.refreshed_at = entry.removal_tried_at = 0.0

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import MutableMapping
 
+_WATCHDOG = b"WATCHDOG=1"
 WATCHDOG_FRACTION = 3
 """The watchdog is fed this often within its time: two of three may get lost in a busy host."""
 
@@ -32,24 +33,25 @@ class Notifier:
 
     def ready(self) -> None:
         """Tell that the daemon is up, for the first time or after a reload."""
-        self._send("READY=1")
+        self._send(b"READY=1")
 
     def reloading(self) -> None:
         """Tell that a new configuration is being tried, and when: systemd matches that time with its own request."""
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}".encode())
 
     def stopping(self) -> None:
         """Tell that the service is about to end."""
-        self._send("STOPPING=1")
+        self._send(b"STOPPING=1")
 
     def status(self, text: str) -> None:
         """Set the line that `systemctl status` shows."""
-        self._send("STATUS=" + " ".join(text.split()))
+        self._send(f"STATUS={' '.join(text.split())}".encode())
 
     def watchdog(self) -> None:
         """Tell that all is well."""
-        if not self._waiting:  # a manager that reads nothing needs no heap of these
-            self._send("WATCHDOG=1")
+        self._send(_WATCHDOG)
+        if self._waiting and self._waiting[-1] == _WATCHDOG:
+            self._waiting.pop()  # sent later, it would speak of a health that is long past
 
     def flush(self) -> None:
         """Send what waits, as far as the manager takes it."""
@@ -71,7 +73,7 @@ class Notifier:
     def _target(self) -> str:
         return "\0" + self._address[1:] if self._address.startswith("@") else self._address
 
-    def _send(self, text: str) -> None:
+    def _send(self, text: bytes) -> None:
         if self._socket is not None:
-            self._waiting.append(text.encode())
+            self._waiting.append(text)
             self.flush()

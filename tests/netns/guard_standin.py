@@ -129,14 +129,20 @@ class Daemon:
 
     def obey(self, command: str, argument: str = "") -> int:
         """Carry out one command of the test; return an exit code, or -1 to go on."""
+        if command == "exit":
+            return int(argument)
+        self.carry_out(command, argument)
+        tell("done", command=command, deadline=self.word.deadline)
+        return -1
+
+    def carry_out(self, command: str, argument: str) -> None:
+        """Carry out a command that is no exit."""
         match command:
             case "open":
                 self.word.set(now() + float(argument))
                 bind(self.kernel, self.ready, int(self.config.get("lifetime", 60)))  # type: ignore[call-overload]
             case "renew":
                 self.word.set(now() + float(argument))
-            case "store":
-                self.link.words.set_deadline(self.word._slot, now() + float(argument))
             case "mute":
                 self.beating = False
             case "rearm":
@@ -144,16 +150,12 @@ class Daemon:
                 self.link.arm(str(self.config["name"]), [self.ready.to_bytes()], float(str(self.config["lease"])))
             case "orphan":
                 subprocess.run(["/bin/sh", "-c", "sleep 0.1 &"], check=True)
+            case "write":
+                Path(argument).write_bytes(b"x" * 4096)
             case "spawn":
                 tell("spawned", child=subprocess.Popen(["/bin/sleep", "60"], start_new_session=True).pid)
-            case "leave":
-                return self.leave(int(argument))
-            case "exit":
-                return int(argument)
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
-        tell("done", command=command, deadline=self.word.deadline)
-        return -1
 
     def leave(self, code: int) -> int:
         """End as a daemon does that was told to: nothing bound, the word closed."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -101,7 +101,7 @@ class Guarded:
     def say(self, command: str) -> Event:
         """Have the daemon carry out a command, and return when it is done."""
         self.tell(command)
-        return self.wait_for("done", command=command.split()[0])
+        return self.wait_for("done", command=command.partition(" ")[0])
 
     def tell(self, command: str) -> None:
         """Give the daemon a command that it may not survive."""
@@ -137,7 +137,7 @@ class Stage:
         self._stack = contextlib.ExitStack()
         self._count = 0
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -363,6 +363,40 @@ def test_addresses_of_an_earlier_arming_go_as_well(stage: Stage, namespace: Name
     os.kill(guarded.said("start")[0]["pid"], signal.SIGSTOP)
     guarded.wait_for("start")
     assert namespace.addresses() == {}
+
+
+@pytest.mark.long  # it does not take long, but it needs a loop device, which a container may not have
+def test_a_daemon_that_cannot_even_be_killed_loses_its_addresses(stage: Stage, namespace: Namespace, tmp_path: Path) -> None:
+    """It sleeps in the kernel, waiting for a disk: the addresses go at the deadline, the word closes when it is reaped."""
+    guarded = stage.guard(namespace, lease=30.0)
+    first = guarded.wait_for("start")
+    with frozen_disk(tmp_path) as file:
+        deadline = guarded.say("open 1.0")["deadline"]
+        guarded.tell(f"write {file}")
+        until(lambda: "killed" in guarded.log(), "not killed")
+        until(lambda: VIP not in namespace.addresses(), "not removed")
+        assert Path(f"/proc/{first['pid']}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "D"
+    second = guarded.wait_for("start")
+    assert second["at"] > deadline
+    assert (second["deadline"], second["fenced"]) == (0.0, {"ingress": 1})
+
+
+@contextlib.contextmanager
+def frozen_disk(path: Path) -> Iterator[Path]:
+    """Give the name of a file on a disk that does not answer; at the end it does."""
+    image, mount = path / "image", path / "disk"
+    image.write_bytes(bytes(16 * 1024 * 1024))
+    mount.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, mount], check=True)
+    try:
+        subprocess.run(["fsfreeze", "--freeze", mount], check=True)
+        try:
+            yield mount / "file"
+        finally:
+            subprocess.run(["fsfreeze", "--unfreeze", mount], check=True)
+    finally:
+        subprocess.run(["umount", "--lazy", mount], check=True)
 
 
 # ---------------------------------------------------------------- the end

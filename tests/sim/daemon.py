@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 LONGEST_SPIN = 60
 """Steps of one machine without time passing; more than that is an endless loop."""
-STOP_PATIENCE = 4.0
+STOP_PATIENCE = 3.0
 """Seconds after which a daemon that was told to stop ends though the store did not let it release."""
 
 
@@ -69,11 +69,10 @@ class Daemon(Process):
         self._wakes = dict.fromkeys(self.machines, 0.0)
         self._candidates_change_at = float("inf")
         for election, event in started.items():
-            self.inbox.append((election, event))
-            if host.fit[election] is not None:
-                self.inbox.append((election, host.fit[election]))
-            for order in host.orders(election):
-                self.inbox.append((election, order))
+            # What is remembered comes first, as in the daemon: the drain flag, then the last verdict.
+            self.inbox += [(election, order) for order in host.orders(election)]
+            self.inbox += [(election, host.fit[election]), (election, event)]
+            host.arm(self, election)
         self.watch = Watch(self)
 
     # ------------------------------------------------------------------ what comes in
@@ -147,12 +146,10 @@ class Daemon(Process):
         if self.hazard():
             yield 0.0
         machine, now = self.machines[election], self.now
-        before = machine.state
         actions = machine.step(now, event)
         if self.world.tracing:
             self.world.trace_step(self, election, event, actions)
         yield from self.executor.carry_out(election, actions)
-        self.world.judge.stepped(self.host, election, before, machine.state)
         self._wakes[election] = machine.next_wake(self.now)
         self.own[election] = machine.candidacy(self.now)
 

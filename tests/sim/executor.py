@@ -46,7 +46,6 @@ class Executor:
         self._world = daemon.world
         self._words = daemon.host.kernel.words
         self._waiting: dict[tuple[str, int], Read | Write] = {}
-        self._armed: set[str] = set()
         self._burst: dict[str, int] = {}
         self.holds: set[str] = set()
 
@@ -62,7 +61,7 @@ class Executor:
                 case Bind():
                     done = yield from self._bind(election, action)
                     bound = done.ok
-                    self._daemon.inbox.append((election, done))
+                    self._daemon.inbox.appendleft((election, done))
                 case Refresh():
                     yield from self._touch(election, action.lease_duration, shrink=action.shrink)
                 case Unbind():
@@ -76,8 +75,7 @@ class Executor:
                 case Probe():
                     self._probe(election, action)
                 case Remember(epoch, lease_duration):
-                    self._host.state.epochs[election] = epoch
-                    self._host.state.longest[election] = lease_duration / 1000
+                    self._host.remember(election, epoch, lease_duration / 1000)
                 case Transition() | Notice():
                     pass
 
@@ -85,9 +83,6 @@ class Executor:
 
     def _set_deadline(self, election: str, deadline: float) -> None:
         before = self._words.get(election)
-        if deadline and election not in self._armed:
-            self._armed.add(election)
-            self._host.arm(self._daemon, election)
         self._host.kernel.open_until(self._words, election, deadline)
         if before == 0.0 or deadline < before:
             # The guard sleeps until the moment that it computed from the old word.
@@ -112,7 +107,7 @@ class Executor:
         spent = self._world.weather.kernel_time(fence_margin(lease_duration))
         if spent:
             yield spent
-        self._host.kernel.add(election, seconds)
+        self._host.kernel.add(election, seconds, lease_duration)
         if self._host.kernel.gate and self._daemon.hazard():
             yield 0.0
         if came_late(self._daemon.now, self._words.get(election)):

@@ -223,7 +223,7 @@ class Guard(Process):
             return
         if self.host.kernel.gate and self.hazard():
             yield 0.0
-        self.host.kernel.add(election, seconds)
+        self.host.kernel.add(election, seconds, held.lease_duration)
         if self.host.kernel.gate and self.hazard():
             yield 0.0
         if came_late(self.now, self.words.get(election)):

@@ -20,6 +20,10 @@ RESTART_SEC = 0.1
 """systemd's RestartSec in the unit."""
 
 KILLED = -9
+SAVE_TIME = 0.05
+"""Seconds until something to be remembered is on the disk."""
+ORPHAN_PAUSE = 0.1
+"""Seconds between the guard's death and the daemon's handover."""
 SILENCE = 0.2
 """Seconds without a heartbeat that the guard's patience always covers."""
 
@@ -45,7 +49,7 @@ class Host:
         self.priority = priority
         self.clock = Clock()
         self.state = State()
-        self.fit: dict[str, FitnessChanged | None] = {e: FitnessChanged(fit=True, priority=priority) for e in settings}
+        self.fit: dict[str, FitnessChanged] = {e: FitnessChanged(fit=True, priority=priority) for e in settings}
         self.drained = False
         self.store_cut = self.replies_cut = self.link_cut = False
         self.wanted = self.powered = True
@@ -120,9 +124,10 @@ class Host:
         if self.world.tracing:
             self.world.say(self.label, f"guard ended ({code})")
         if self.daemon is not None:
-            self.daemon.ask_stop()
-        elif code is not None and guard.stopping and guard.started_one:
-            # A guard that is told to stop before its first daemon ran leaves what a former life bound to its lifetimes.
+            # A kill of everything often hits the guard first: the daemon waits until the blow has fallen.
+            self.world.after(ORPHAN_PAUSE, self.daemon.ask_stop)
+        elif code == 0 and guard.started_one:
+            # A guard whose daemon did not live to remove what a former life bound leaves that to its lifetimes.
             self.world.judge.stopped(self)
         if self.wanted:
             self.world.after(RESTART_SEC, self.start)
@@ -142,12 +147,33 @@ class Host:
             word = self.kernel.words.get(election)
             started[election] = Started(self.state.sessions, word, leftover=self.kernel.bound(election) and word == 0.0)
         self.state.lives += 1
-        self.daemon = daemon = Daemon(self, started)
-        self.state.sessions |= {self.daemon.me.session}
+        self._remember_session(f"{self.label}{self.state.lives}")
+        daemon = Daemon(self, started)
+        self.daemon = daemon
         if guard.stopping:
             daemon.ask_stop()
         guard.first_beat()
         daemon.poke()
+
+    def _remember_session(self, session: str) -> None:
+        """Write the session down, a moment later: the disk must not hold up the election."""
+        boot = self._boots
+
+        def write() -> None:
+            if boot == self._boots:
+                self.state.sessions |= {session}
+
+        self.world.after(SAVE_TIME if self.world.weather.rough else 0.0, write)
+
+    def remember(self, election: str, epoch: int, longest: float) -> None:
+        """Keep the highest epoch and the longest lease (s), a moment later."""
+        boot = self._boots
+
+        def write() -> None:
+            if boot == self._boots:
+                self.state.epochs[election], self.state.longest[election] = epoch, longest
+
+        self.world.after(SAVE_TIME if self.world.weather.rough else 0.0, write)
 
     def daemon_ended(self, daemon: Daemon) -> None:
         """The daemon is gone."""
@@ -161,7 +187,7 @@ class Host:
 
     def arm(self, daemon: Daemon, election: str) -> None:
         """Carry the daemon's word to the guard that it now answers for this election."""
-        if self.guard is not None and daemon is self.daemon:
+        if self.guard is not None and daemon.alive:
             self.guard.arm(election)
 
     def poke_guard(self, daemon: Daemon) -> None:

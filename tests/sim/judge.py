@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from election.model import Content, Found, Identity, Record, State, Write, WriteKind
+from election.model import Content, Found, Identity, Record, Write, WriteKind
 from election.timing import HANDOVER_TIMEOUT, fence_margin
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Judge:
         if not stunned:
             return False
         ledger.loose += seconds
-        lease = max(host.settings[election].timing.lease_duration for host in stunned)
+        lease = max(host.kernel.lease_durations[election] for host in stunned)
         in_handover = ledger.move is not None and ledger.move.former in {host.label for host in stunned}
         if lease < SHORT_LEASE or in_handover:
             return ledger.loose <= WORST_WITHOUT_GATE
@@ -192,12 +192,6 @@ class Judge:
         """Check that what a machine wants announced was bound before."""
         if not holds:
             self.blame(host, election, "announced without being bound")
-
-    def calm(self, now: float) -> None:
-        """From here on nothing goes wrong any more."""
-
-    def stepped(self, host: Host, election: str, before: State, after: State) -> None:
-        """Look at a machine after a step."""
 
     def stopped(self, host: Host) -> None:
         """Check what an orderly stop leaves."""

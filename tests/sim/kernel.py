@@ -38,6 +38,7 @@ class Kernel:
         self.words = Words()
         self._ends: dict[str, float] = {}
         self._watched: set[str] = set()
+        self.lease_durations: dict[str, float] = {}
 
     def bound(self, election: str) -> bool:
         """Whether the addresses are on the interface now."""
@@ -48,9 +49,10 @@ class Kernel:
         ends = self._ends.get(election, -math.inf)
         return min(ends, self._host.clock.true(self.words.get(election))) if self.gate else ends
 
-    def add(self, election: str, seconds: int) -> None:
-        """Bind, or give a new lifetime."""
+    def add(self, election: str, seconds: int, lease_duration: float) -> None:
+        """Bind, or give a new lifetime; `lease_duration` is for the judge."""
         self._world.judge.account(election)
+        self.lease_durations[election] = lease_duration
         rng = self._world.rng
         late = rng.uniform(EARLIEST, USUALLY_LATEST if rng.random() < 0.9 else self._latest) if self._world.weather.rough else 0.0
         self._ends[election] = self._world.now + seconds + late

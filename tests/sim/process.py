@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 Turn = Iterator[float]
 """One piece of work: yields the seconds that pass before it goes on."""
+KILL_DISTURBS = 0.5
+"""Seconds for which a death is felt: the time in which another process takes over its work."""
 
 
 class Process:
@@ -51,6 +53,7 @@ class Process:
     def kill(self) -> None:
         """End the process at once, wherever it is."""
         if self.alive:
+            self.world.disturb(KILL_DISTURBS)
             self.world.say(self.name, "ends")
             self._fall_silent()
             self.alive = False

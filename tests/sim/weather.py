@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SLOW = 0.008
 """Seconds one way; a slower message counts as a disturbance, so it may stretch a handover's overlap beyond 50 ms."""
+SLOWEST_KERNEL = 0.25
 
 
 @dataclass(slots=True)
@@ -121,7 +122,7 @@ class Weather:
         """Return how long a netlink call takes; always less than the fence margin."""
         c = self.climate
         if self._happens(c.slow_kernel):
-            seconds = self._rng.uniform(0.0, 0.6 * margin)
+            seconds = self._rng.uniform(0.0, min(0.6 * margin, SLOWEST_KERNEL))
             self._world.disturb(seconds)
             return seconds
         return c.kernel_time

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.sim.daemon import Daemon
     from tests.sim.host import Host
 
+LOOK = 0.1
 FRAME_TIME = 0.0002
 """Seconds that a frame needs to the other hosts of the link."""
 
@@ -61,16 +62,21 @@ class World:
         if not self.over:
             call(*what)
 
-    def run_until(self, time: float, done: Callable[[], bool] | None = None) -> bool:
-        """Let everything happen up to this time, or until `done`; return whether it was."""
+    def run_until(self, time: float) -> None:
+        """Let everything happen up to this time."""
         heap = self._heap
         while heap and heap[0][0] <= time:
             self.now, _, call, what = heapq.heappop(heap)
             call(*what)
-            if done is not None and done():
-                return True
         self.now = max(self.now, time)
-        return False
+
+    def run_until_true(self, time: float, done: Callable[[], bool]) -> bool:
+        """Let everything happen until `done`, looked at every LOOK seconds, or up to this time; return whether it was."""
+        while not done():
+            if self.now >= time:
+                return False
+            self.run_until(min(time, self.now + LOOK))
+        return True
 
     def disturb(self, seconds: float) -> None:
         """Note a fault that lasts so long: a handover that it meets may overlap for longer."""

@@ -139,6 +139,10 @@ class VipdNode:
         self.guard.terminate()
         return self.wait_end()
 
+    def reload(self) -> None:
+        """Send SIGHUP, as `systemctl reload` does."""
+        self.guard.send_signal(signal.SIGHUP)
+
     def wait_end(self) -> int:
         """Return its exit code once it has ended."""
         return self.guard.wait(PATIENCE)

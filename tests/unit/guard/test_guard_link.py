@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from announce.address import ready_messages
 from announce.netlink import RouteSocket
 from vipd.clock import now
 from vipd.guard_link import Birth, GuardError, GuardLink
-from vipd.guard_locks import Locks
+from vipd.guard_locks import LockedError, Locks
 from vipd.guard_requests import Requests
 from vipd.guard_slots import Slots
 from vipd.wire import Wire, WireError
@@ -73,6 +74,19 @@ class HalfGuard:
                 self.trouble.append(str(error))
                 wire._socket.shutdown(socket.SHUT_RDWR)
             wire.flush()
+
+
+def take(locks: Locks, name: str) -> None:
+    """Take a lock as soon as it is free: the guard's thread closes its last copy when it gets round to it."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            locks.lock([name])
+        except LockedError:
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        else:
+            return
 
 
 @pytest.fixture
@@ -146,6 +160,20 @@ def test_addresses_that_a_later_arming_lacks_are_not_forgotten_while_open(guard:
         assert entry.former == ()
 
 
+def test_arming_with_nothing_keeps_what_was_armed_while_open(guard: HalfGuard) -> None:
+    """A new daemon arms before it has seen its interface, and may die before it does: the guard still knows what to refresh."""
+    with guard.daemon() as (link, _):
+        armed = link.arm("one", READY, LEASE)
+        link.words.set_deadline(armed.slot, 7.0)
+        link.arm("one", [], LEASE)
+        (entry,) = guard.slots._entries.values()
+        assert [messages.to_bytes() for messages in entry.ready] == READY
+        assert entry.former == ()
+        link.words.set_deadline(armed.slot, 0.0)
+        link.arm("one", [], LEASE)
+        assert entry.ready == ()
+
+
 def test_there_is_room_for_so_many_elections(guard: HalfGuard) -> None:
     """One more is refused with a sentence; the daemon cannot go on without the guard's protection."""
     with guard.daemon() as (link, _):
@@ -162,10 +190,10 @@ def test_a_locked_address_stays_locked_when_the_guard_lets_go(guard: HalfGuard) 
         assert link.lock([ADDRESS]) == ""
         assert link.lock([ADDRESS]) == ""
         guard.locks.close()
-        with pytest.raises(Exception, match="managed by another vipd"):
+        with pytest.raises(LockedError, match="managed by another vipd"):
             other.lock([ADDRESS])
         link.unlock([ADDRESS])
-        other.lock([ADDRESS])
+        take(other, ADDRESS)
         assert "managed by another vipd" in link.lock([ADDRESS])
         other.close()
         assert link.lock([ADDRESS]) == ""

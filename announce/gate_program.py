@@ -1,0 +1,274 @@
+"""The gate's program: what it lets pass. Pure: text and bytes only.
+
+A VIP has a deadline, 8 bytes in ns of CLOCK_BOOTTIME in the map `deadlines`; the map `addresses` tells which one. From that
+moment on (0: always) the program drops, of the frames that pass the interface it is attached to,
+
+    arriving, what comes for the VIP                    leaving, what goes out in its name
+    IPv4 and IPv6 to it                                 IPv4 and IPv6 from it
+    an ARP frame that asks for it (target address),     an ARP frame that speaks as it (sender address)
+      unless the sender says that he is it
+    a neighbour solicitation for it                     a neighbour advertisement of it
+
+and hands all others on to whatever else decides on this interface (TC_ACT_UNSPEC). The other direction stays open on purpose:
+a Backup, and the containers on it, are clients of the VIP like anybody else. They send to it, hear from it, ask for its MAC,
+and have to hear the new owner's announcement, or they would go on talking to the old one.
+
+VLAN tags: a frame is judged as the kernel would take it on this interface: without a tag, or with VLAN 0 (priority tags),
+in the frame (up to two) and beside it (offloaded). One of another VLAN is handed on: it is for another interface, and the
+same address there is somebody else's. A VIP on a VLAN interface needs the gate on that one.
+
+Handed on as well, each on purpose:
+- Neighbour solicitations and advertisements behind IPv6 extension headers (no host sends them so). Such a solicitation
+  reaches the node, and its answer, which has none, is dropped. Extension headers hide no source or destination address.
+- Frames whose addresses are cut off; the kernel drops them.
+- A VIP inside a tunnel, in a routing header or source route, in LLC/SNAP, behind three tags: not looked for.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import socket
+import struct
+import sys
+from collections.abc import Mapping
+
+from announce.bpf_assembler import assemble
+
+LICENSE = "MIT"
+"""None of the functions that the program calls asks for a GPL program."""
+_ENTRY = struct.Struct("=IxxxxQ")
+KEY_SIZE = 20
+ENTRY_SIZE = _ENTRY.size
+
+PASS = -1
+"""TC_ACT_UNSPEC: the next filter decides, as if this one were not there."""
+DROP = 2
+"""TC_ACT_SHOT."""
+
+_V4 = 4
+_V6 = 6
+
+
+class Direction(enum.Enum):
+    """Which way a program looks."""
+
+    ARRIVING = "arriving"
+    LEAVING = "leaving"
+
+
+_NAMES: Mapping[str, int] = {
+    "PASS": PASS,
+    "DROP": DROP,
+    # struct __sk_buff (linux/bpf.h)
+    "len": 0,
+    "vlan_present": 20,
+    "vlan_tci": 24,
+    "data": 76,
+    "data_end": 80,
+    # The frame is in network order, and so are these.
+    "IPV4": socket.htons(0x0800),
+    "ARP": socket.htons(0x0806),
+    "IPV6": socket.htons(0x86DD),
+    "C_TAG": socket.htons(0x8100),
+    "S_TAG": socket.htons(0x88A8),
+    "TAG_VLAN": socket.htons(0x0FFF),
+    "V4": _V4,
+    "V6": _V6,
+    "ICMPV6": 58,
+    # Counted from the network header.
+    "arp_sender": 14,
+    "next_header": 6,
+    "icmpv6_type": 40,
+    "nd_target": 48,
+    # Headers as far as they are looked at; the last one with two tags before it.
+    "TAGS_END": 8,
+    "IPV4_END": 20,
+    "ARP_END": 28,
+    "IPV6_END": 40,
+    "ND_END": 64,
+    "FARTHEST": 14 + 8 + 64,
+    # The stack, downwards from r10. The key of the map of addresses: the address, then the IP version.
+    "address": 24,
+    "version": 8,
+    "slot": 4,
+    "deadline": 32,
+}
+_OFFSETS: Mapping[Direction, Mapping[str, int]] = {
+    # Where the address stands, counted from the network header: destination or source.
+    Direction.ARRIVING: {"ipv4_address": 16, "arp_address": 24, "ipv6_address": 24, "ND": 135},
+    Direction.LEAVING: {"ipv4_address": 12, "arp_address": 14, "ipv6_address": 8, "ND": 136},
+}
+
+_PROGRAM = """
+; r6 the frame    r7 whether its head was filled    r8 the address's entry    r9 the network header
+        r6 = r1
+        r7 = 0
+begin:
+        r1 = u32[r6 + vlan_present]     ; a tag that the card or the kernel took out of the frame
+        if r1 == 0 goto untagged
+        r1 = u32[r6 + vlan_tci]
+        r1 &= 0xfff
+        if r1 != 0 goto pass
+untagged:
+        r9 = u32[r6 + data]
+        r9 += 14
+        $reach(TAGS_END)
+        r1 = u16[r9 - 2]
+        if r1 == C_TAG goto tagged
+        if r1 != S_TAG goto known
+tagged:
+        r1 = u16[r9 + 0]
+        r1 &= TAG_VLAN
+        if r1 != 0 goto pass
+        r9 += 4
+        r1 = u16[r9 - 2]
+        if r1 == C_TAG goto tagged_twice
+        if r1 != S_TAG goto known
+tagged_twice:
+        r1 = u16[r9 + 0]
+        r1 &= TAG_VLAN
+        if r1 != 0 goto pass
+        r9 += 4
+        r1 = u16[r9 - 2]
+
+known:                                  ; r1 is the Ethernet type of what is in the frame
+        u32[r10 - address + 4] = 0      ; an IPv4 address fills only the first word of the key's four
+        u32[r10 - address + 8] = 0
+        u32[r10 - address + 12] = 0
+        u32[r10 - version] = V4
+        if r1 == IPV4 goto ipv4
+        if r1 == IPV6 goto ipv6
+        if r1 != ARP goto pass
+
+        $reach(ARP_END)
+        r1 = u16[r9 + arp_address]      ; two halves: addresses in ARP do not stand at multiples of four
+        u16[r10 - address] = r1
+        r1 = u16[r9 + arp_address + 2]
+        u16[r10 - address + 2] = r1
+        $judge(pass)
+        $announcement()
+        goto drop
+
+ipv4:
+        $reach(IPV4_END)
+        r1 = u32[r9 + ipv4_address]
+        u32[r10 - address] = r1
+        $judge(pass)
+        goto drop
+
+ipv6:
+        u32[r10 - version] = V6
+        $reach(IPV6_END)
+        $copy(ipv6_address)
+        $judge(neighbour)
+        goto drop
+neighbour:                              ; discovery goes to groups and comes from other addresses as well
+        r1 = u8[r9 + next_header]
+        if r1 != ICMPV6 goto pass
+        $reach(ND_END)
+        r1 = u8[r9 + icmpv6_type]
+        if r1 != ND goto pass
+        $copy(nd_target)
+        $judge(pass)
+
+drop:
+        r1 = 1
+        lock u64[r8 + 8] += r1          ; how many, for people
+        r0 = DROP
+        exit
+pass:
+        r0 = PASS
+        exit
+
+beyond:                                 ; not in the frame's head: some drivers leave the headers in pages beside it
+        if r7 != 0 goto pass            ; not in the frame at all
+        r7 = 1
+        r1 = r6
+        r2 = u32[r6 + len]
+        if r2 <= FARTHEST goto pull
+        r2 = FARTHEST
+pull:
+        call skb_pull_data              ; if it fails, what is needed is still beyond
+        goto begin
+"""
+
+_PARTS: Mapping[str, str] = {
+    # Make sure that so many bytes can be read from the network header on.
+    "reach": """
+        r1 = r9
+        r1 += ARGUMENT
+        r2 = u32[r6 + data_end]
+        if r1 > r2 goto beyond
+""",
+    # Copy an IPv6 address into the key.
+    "copy": """
+        r1 = u32[r9 + ARGUMENT]
+        u32[r10 - address] = r1
+        r1 = u32[r9 + ARGUMENT + 4]
+        u32[r10 - address + 4] = r1
+        r1 = u32[r9 + ARGUMENT + 8]
+        u32[r10 - address + 8] = r1
+        r1 = u32[r9 + ARGUMENT + 12]
+        u32[r10 - address + 12] = r1
+""",
+    # Go on behind this if the address in the key is a VIP without a right, r8 being its entry; else to the argument.
+    "judge": """
+        r1 = map addresses
+        r2 = r10
+        r2 += -address
+        call map_lookup_elem
+        if r0 == 0 goto ARGUMENT        ; no VIP
+        r8 = r0
+        r1 = u32[r8]
+        u32[r10 - slot] = r1
+        r1 = map deadlines
+        r2 = r10
+        r2 += -slot
+        call map_lookup_elem
+        if r0 == 0 goto drop            ; a slot that does not exist gives no right
+        r1 = u64[r0]
+        u64[r10 - deadline] = r1
+        call ktime_get_boot_ns
+        r1 = u64[r10 - deadline]
+        if r0 < r1 goto ARGUMENT
+""",
+}
+_ANNOUNCEMENT = """
+        r1 = u16[r9 + arp_sender]       ; who says that he is the VIP himself announces it, as the new owner does
+        r2 = u16[r9 + arp_address]
+        if r1 != r2 goto drop
+        r1 = u16[r9 + arp_sender + 2]
+        r2 = u16[r9 + arp_address + 2]
+        if r1 == r2 goto pass
+"""
+_PART = re.compile(r"^ *\$(\w+)\((\w*)\)$", re.MULTILINE)
+
+
+def source(direction: Direction) -> str:
+    """Return the program's text for one direction."""
+    parts = {**_PARTS, "announcement": _ANNOUNCEMENT if direction is Direction.ARRIVING else ""}
+    return _PART.sub(lambda found: parts[found[1]].strip("\n").replace("ARGUMENT", found[2]), _PROGRAM)
+
+
+def program(direction: Direction, addresses: int, deadlines: int) -> bytes:
+    """Return the program for one direction; the two numbers are the descriptors of its maps."""
+    return assemble(source(direction), {**_NAMES, **_OFFSETS[direction]}, {"addresses": addresses, "deadlines": deadlines})
+
+
+def key(ip: bytes) -> bytes:
+    """Return the key of a packed address in the map of addresses; raises ValueError for what is none."""
+    versions = {4: _V4, 16: _V6}
+    if len(ip) not in versions:
+        raise ValueError(f"{len(ip)} bytes are no packed address")
+    return ip.ljust(16, b"\0") + versions[len(ip)].to_bytes(4, sys.byteorder)
+
+
+def entry(slot: int) -> bytes:
+    """Return a fresh entry of the map of addresses: the number of the address's deadline, and nothing dropped yet."""
+    return _ENTRY.pack(slot, 0)
+
+
+def dropped(found: bytes) -> int:
+    """Return how many frames an entry of the map of addresses has counted."""
+    return int(_ENTRY.unpack(found)[1])

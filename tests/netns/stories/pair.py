@@ -1,0 +1,83 @@
+"""Two equal nodes that many stories share: starting them takes longer than most of what happens to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tests.netns.stories.node import VIP, VIP6, WEB, VipdNode, instance, wait_for
+from tests.netns.stories.world import World
+
+STANDARD = instance(preempt=False)
+"""Nobody preempts: a story finds the VIP on either node, and nothing moves but by what the story does."""
+
+
+@dataclass
+class Pair:
+    """Nodes `a` and `b`, and a host `c` without vipd."""
+
+    world: World
+    a: VipdNode
+    b: VipdNode
+    broken: bool = field(default=False)
+
+    @property
+    def nodes(self) -> tuple[VipdNode, VipdNode]:
+        """Both."""
+        return self.a, self.b
+
+    @property
+    def holder(self) -> VipdNode:
+        """The node that has the VIP."""
+        return self.node(self.world.wait_owner())
+
+    @property
+    def other(self) -> VipdNode:
+        """The node that does not have it."""
+        return self.b if self.holder is self.a else self.a
+
+    def node(self, name: str) -> VipdNode:
+        """Return a node by its host's name."""
+        return self.a if name == self.a.host.name else self.b
+
+    def settle(self) -> None:
+        """Bring both nodes back to the standard configuration, and wait until all is calm."""
+        for node in self.nodes:
+            if self.broken and node.runs:
+                node.kill_all()
+            self._bring_back(node)
+        self.broken = False
+        wait_for(self.calm, "the pair to be calm")
+
+    def calm(self) -> bool:
+        """Whether one node alone has the VIP, both are fit and know of each other, and nothing is pinned or drained."""
+        owners = self.world.monitor.owners(VIP)
+        if len(owners) != 1 or owners != self.world.monitor.owners(VIP6):
+            return False
+        for node in self.nodes:
+            document, seen = node.status(), node.instance()
+            wanted = "Active" if node.host.name in owners else "Backup"
+            if not document or document["drained"] or seen.get("state") != wanted or not node.knows_fit("a", "b") or seen["pin"]:
+                return False
+        return True
+
+    def _bring_back(self, node: VipdNode) -> None:
+        before = node.config_file.read_text() if node.config_file.exists() else ""
+        node.configure(STANDARD)
+        if not node.runs:
+            (node.state_dir / "drained").unlink(missing_ok=True)
+            node.start()
+            return
+        if node.config_file.read_text() != before:
+            reload(node)
+        document = node.status()
+        if document and document["drained"]:
+            node.ask("resume")
+        if node.instance().get("pin") == node.name:
+            node.ask("handover", instance=WEB, auto=True)
+
+
+def reload(node: VipdNode) -> None:
+    """Have it read its configuration again, and wait for the daemon that runs with it."""
+    before = wait_for(node.status, f"{node.name} to answer")["session"]
+    node.reload()
+    wait_for(lambda: (node.status() or {}).get("session", before) != before, f"{node.name} to have a new daemon")

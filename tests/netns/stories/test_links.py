@@ -1,0 +1,87 @@
+"""What befalls the interface: the VIP moves to a node that has one, and never is on both."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.netns.stories.node import VIP, VIP6, WEB, instance, wait_for
+from tests.netns.stories.pair import Pair
+from tests.netns.stories.world import world
+from vipd.demo.lab import INTERFACE
+
+pytestmark = [pytest.mark.root, pytest.mark.netns]
+
+
+def assert_moved(pair: Pair, source: str, target: str, since: float) -> None:
+    """Check that both addresses left one host before they came to the other.
+
+    The kernel itself takes the IPv6 address away with the link, and may be faster with that news than with that of the link.
+    """
+    for address in (VIP, VIP6):
+        *before, gone, came = pair.world.changes(since, address)
+        assert {host for host, _ in before} <= {source}
+        assert [gone, came] == [(source, False), (target, True)]
+    pair.world.assert_never_two(since)
+
+
+def test_an_interface_set_down_gives_the_vip_away(pair: Pair) -> None:
+    """Its node is in Fault until the interface is up again, then Backup."""
+    holder, other, begin = pair.holder, pair.other, time.monotonic()
+    pair.world.lab.run(holder.host, "ip", "link", "set", INTERFACE, "down")
+    pair.world.wait_owner(other_than=holder.host.name)
+    pair.world.wait_owner(VIP6, other_than=holder.host.name)
+    assert holder.wait_state("Fault")["reason"] == "link_down"
+    pair.world.lab.run(holder.host, "ip", "link", "set", INTERFACE, "up")
+    holder.wait_state("Backup")
+    assert_moved(pair, holder.host.name, other.host.name, begin)
+    assert other.instance()["reason"] == "released"
+
+
+def test_a_lost_carrier_gives_the_vip_away(pair: Pair) -> None:
+    """As a pulled cable does; with the carrier comes the fitness."""
+    holder, other, begin = pair.holder, pair.other, time.monotonic()
+    pair.world.lab.pull_cable(holder.host)
+    pair.world.wait_owner(other_than=holder.host.name)
+    pair.world.wait_owner(VIP6, other_than=holder.host.name)
+    seen = holder.wait_state("Fault")
+    assert seen["reason"] == "link_down"
+    assert any(INTERFACE in note for note in seen["notes"])
+    pair.world.lab.plug_cable(holder.host)
+    holder.wait_state("Backup")
+    assert_moved(pair, holder.host.name, other.host.name, begin)
+
+
+def test_a_link_that_flaps_never_makes_two_owners(pair: Pair) -> None:
+    """Ten times down and up at once, on whoever has the VIP: at the end one node has both addresses."""
+    begin = time.monotonic()
+    for _ in range(10):
+        holder = pair.node(pair.world.wait_owner())
+        for state in ("down", "up"):
+            pair.world.lab.run(holder.host, "ip", "link", "set", INTERFACE, state)
+    wait_for(pair.calm, "one owner of both addresses")
+    pair.world.assert_never_two(begin)
+
+
+def test_an_interface_that_does_not_exist_is_a_fault_until_it_appears(tmp_path: Path) -> None:
+    """With a sentence; deleted and made again it works again, under its new number."""
+    with world("si-", tmp_path, "a") as net:
+        node = net.node("a")
+        node.configure(instance(interface="uplink7"))
+        node.start()
+        seen = node.wait_state("Fault")
+        assert seen["reason"] == "link_down"
+        assert "interface uplink7 does not exist" in seen["notes"]
+        for _ in range(2):
+            net.lab.run(node.host, "ip", "link", "add", "uplink7", "type", "veth", "peer", "name", "far7")
+            net.lab.run(node.host, "ip", "link", "set", "far7", "up")
+            net.lab.run(node.host, "ip", "link", "set", "uplink7", "up")
+            assert net.wait_owner() == net.wait_owner(VIP6) == "a"
+            assert node.wait_state("Active")["notes"] == []
+            net.lab.run(node.host, "ip", "link", "del", "uplink7")
+            net.wait_nobody()
+            node.wait_state("Fault")
+        assert node.stop() == 0
+        assert node.instance(WEB) == {}
