@@ -38,7 +38,7 @@ test-long: $(STAMP) system ## the tests that run for minutes
 	$(PYTEST_ENV) $(BIN)/pytest -m long
 
 sim: $(STAMP) ## the simulation with many seeds: make sim SEEDS=100000
-	VIPD_SIM_SEEDS=$(SEEDS) $(BIN)/pytest -q -n 2 -o faulthandler_timeout=0 tests/sim
+	$(BIN)/python -m tests.sim.run --seeds $(SEEDS) --jobs $$(nproc)
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check
@@ -53,8 +53,10 @@ coverage: $(STAMP) system ## branch coverage of all tests but the long ones
 	$(BIN)/pytest -q -m "not long" --cov --cov-report=term
 
 ifneq ($(wildcard tests/bench),)
-bench: $(STAMP) system ## figures for the README
-	$(BIN)/pytest -q -s -o faulthandler_timeout=0 tests/bench
+bench: $(STAMP) ## figures: vipd alone and beside keepalived (root; a quiet machine)
+	@.ci/system-packages keepalived
+	$(BIN)/python -m tests.bench.failover
+	$(BIN)/python -m tests.bench.figures
 endif
 
 clean: ## remove what the other targets made

@@ -79,20 +79,19 @@ _NAMES: Mapping[str, int] = {
     # Counted from the network header.
     "arp_sender": 14,
     "next_header": 6,
-    "icmpv6_type": 40,
-    "nd_target": 48,
-    # Headers as far as they are looked at; the last one with two tags before it.
-    "TAGS_END": 8,
+    "icmpv6": 40,
     "IPV4_END": 20,
     "ARP_END": 28,
     "IPV6_END": 40,
-    "ND_END": 64,
-    "FARTHEST": 14 + 8 + 64,
     # The stack, downwards from r10. The key of the map of addresses: the address, then the IP version.
     "address": 24,
     "version": 8,
     "slot": 4,
     "deadline": 32,
+    "tag": 32,
+    "sender": 32,
+    # A message of neighbour discovery as far as the end of its target, which thereby is in the key.
+    "discovery": 32,
 }
 _OFFSETS: Mapping[Direction, Mapping[str, int]] = {
     # Where the address stands, counted from the network header: destination or source.
@@ -101,36 +100,28 @@ _OFFSETS: Mapping[Direction, Mapping[str, int]] = {
 }
 
 _PROGRAM = """
-; r6 the frame    r7 whether its head was filled    r8 the address's entry    r9 the network header
+; r6 the frame    r7 where in it the network header begins    r8 the address's entry    r9 the network header
         r6 = r1
-        r7 = 0
-begin:
         r1 = u32[r6 + vlan_present]     ; a tag that the card or the kernel took out of the frame
         if r1 == 0 goto untagged
         r1 = u32[r6 + vlan_tci]
         r1 &= 0xfff
         if r1 != 0 goto pass
 untagged:
+        r7 = 14
         r9 = u32[r6 + data]
         r9 += 14
-        $reach(TAGS_END)
+        r2 = u32[r6 + data_end]
+        if r9 > r2 goto pass            ; less than an Ethernet header
         r1 = u16[r9 - 2]
         if r1 == C_TAG goto tagged
         if r1 != S_TAG goto known
 tagged:
-        r1 = u16[r9 + 0]
-        r1 &= TAG_VLAN
-        if r1 != 0 goto pass
-        r9 += 4
-        r1 = u16[r9 - 2]
+        $tag()
         if r1 == C_TAG goto tagged_twice
         if r1 != S_TAG goto known
 tagged_twice:
-        r1 = u16[r9 + 0]
-        r1 &= TAG_VLAN
-        if r1 != 0 goto pass
-        r9 += 4
-        r1 = u16[r9 - 2]
+        $tag()
 
 known:                                  ; r1 is the Ethernet type of what is in the frame
         u32[r10 - address + 4] = 0      ; an IPv4 address fills only the first word of the key's four
@@ -141,36 +132,56 @@ known:                                  ; r1 is the Ethernet type of what is in 
         if r1 == IPV6 goto ipv6
         if r1 != ARP goto pass
 
-        $reach(ARP_END)
+        $far(ARP_END)                   ; arp
         r1 = u16[r9 + arp_address]      ; two halves: addresses in ARP do not stand at multiples of four
         u16[r10 - address] = r1
         r1 = u16[r9 + arp_address + 2]
         u16[r10 - address + 2] = r1
-        $judge(pass)
+        goto got_arp
+far_ARP_END:
+        $load(arp_address, address, 4)
+got_arp:
+        $judge(pass, arp)
         $announcement()
         goto drop
 
 ipv4:
-        $reach(IPV4_END)
+        $far(IPV4_END)
         r1 = u32[r9 + ipv4_address]
         u32[r10 - address] = r1
-        $judge(pass)
+        goto got_ipv4
+far_IPV4_END:
+        $load(ipv4_address, address, 4)
+got_ipv4:
+        $judge(pass, ipv4)
         goto drop
 
 ipv6:
         u32[r10 - version] = V6
-        $reach(IPV6_END)
-        $copy(ipv6_address)
-        $judge(neighbour)
+        $far(IPV6_END)
+        r1 = u32[r9 + ipv6_address]
+        u32[r10 - address] = r1
+        r1 = u32[r9 + ipv6_address + 4]
+        u32[r10 - address + 4] = r1
+        r1 = u32[r9 + ipv6_address + 8]
+        u32[r10 - address + 8] = r1
+        r1 = u32[r9 + ipv6_address + 12]
+        u32[r10 - address + 12] = r1
+        r9 = u8[r9 + next_header]
+        goto got_ipv6
+far_IPV6_END:
+        $load(next_header, address, 1)
+        r9 = u8[r10 - address]
+        $load(ipv6_address, address, 16)
+got_ipv6:
+        $judge(neighbour, ipv6)
         goto drop
 neighbour:                              ; discovery goes to groups and comes from other addresses as well
-        r1 = u8[r9 + next_header]
-        if r1 != ICMPV6 goto pass
-        $reach(ND_END)
-        r1 = u8[r9 + icmpv6_type]
+        if r9 != ICMPV6 goto pass
+        $load(icmpv6, discovery, 24)
+        r1 = u8[r10 - discovery]
         if r1 != ND goto pass
-        $copy(nd_target)
-        $judge(pass)
+        $judge(pass, nd)
 
 drop:
         r1 = 1
@@ -180,45 +191,44 @@ drop:
 pass:
         r0 = PASS
         exit
-
-beyond:                                 ; not in the frame's head: some drivers leave the headers in pages beside it
-        if r7 != 0 goto pass            ; not in the frame at all
-        r7 = 1
-        r1 = r6
-        r2 = u32[r6 + len]
-        if r2 <= FARTHEST goto pull
-        r2 = FARTHEST
-pull:
-        call skb_pull_data              ; if it fails, what is needed is still beyond
-        goto begin
 """
 
 _PARTS: Mapping[str, str] = {
-    # Make sure that so many bytes can be read from the network header on.
-    "reach": """
+    # Some drivers leave the headers in pages beside the frame's head: what is not in the head has to be loaded.
+    "far": """
         r1 = r9
-        r1 += ARGUMENT
+        r1 += FIRST
         r2 = u32[r6 + data_end]
-        if r1 > r2 goto beyond
+        if r1 > r2 goto far_FIRST
 """,
-    # Copy an IPv6 address into the key.
-    "copy": """
-        r1 = u32[r9 + ARGUMENT]
-        u32[r10 - address] = r1
-        r1 = u32[r9 + ARGUMENT + 4]
-        u32[r10 - address + 4] = r1
-        r1 = u32[r9 + ARGUMENT + 8]
-        u32[r10 - address + 8] = r1
-        r1 = u32[r9 + ARGUMENT + 12]
-        u32[r10 - address + 12] = r1
+    # Copy a part of the frame, counted from the network header, to the stack; what is not in the frame names no VIP.
+    "load": """
+        r1 = r6
+        r2 = r7
+        r2 += FIRST
+        r3 = r10
+        r3 += -SECOND
+        r4 = THIRD
+        call skb_load_bytes
+        if r0 != 0 goto pass
 """,
-    # Go on behind this if the address in the key is a VIP without a right, r8 being its entry; else to the argument.
+    # Step over a VLAN tag in the frame; r1 is what follows it.
+    "tag": """
+        $load(0, tag, 4)
+        r1 = u16[r10 - tag]
+        r1 &= TAG_VLAN
+        if r1 != 0 goto pass
+        r7 += 4
+        r9 += 4
+        r1 = u16[r10 - tag + 2]
+""",
+    # Go on behind this if the address in the key is a VIP without a right, r8 being its entry; else to the first argument.
     "judge": """
         r1 = map addresses
         r2 = r10
         r2 += -address
         call map_lookup_elem
-        if r0 == 0 goto ARGUMENT        ; no VIP
+        if r0 == 0 goto FIRST           ; no VIP
         r8 = r0
         r1 = u32[r8]
         u32[r10 - slot] = r1
@@ -226,29 +236,39 @@ _PARTS: Mapping[str, str] = {
         r2 = r10
         r2 += -slot
         call map_lookup_elem
-        if r0 == 0 goto drop            ; a slot that does not exist gives no right
+        r1 = 0
+        if r0 == 0 goto no_word_SECOND  ; a slot that does not exist gives no right
         r1 = u64[r0]
+no_word_SECOND:
         u64[r10 - deadline] = r1
         call ktime_get_boot_ns
         r1 = u64[r10 - deadline]
-        if r0 < r1 goto ARGUMENT
+        if r0 < r1 goto FIRST
 """,
 }
 _ANNOUNCEMENT = """
-        r1 = u16[r9 + arp_sender]       ; who says that he is the VIP himself announces it, as the new owner does
-        r2 = u16[r9 + arp_address]
-        if r1 != r2 goto drop
-        r1 = u16[r9 + arp_sender + 2]
-        r2 = u16[r9 + arp_address + 2]
+        $load(arp_sender, sender, 4)    ; who says that he is the VIP himself announces it, as the new owner does
+        r1 = u32[r10 - sender]
+        r2 = u32[r10 - address]
         if r1 == r2 goto pass
 """
-_PART = re.compile(r"^ *\$(\w+)\((\w*)\)$", re.MULTILINE)
+_PART = re.compile(r"^ *\$(\w+)\(([^)]*)\)", re.MULTILINE)
 
 
 def source(direction: Direction) -> str:
     """Return the program's text for one direction."""
     parts = {**_PARTS, "announcement": _ANNOUNCEMENT if direction is Direction.ARRIVING else ""}
-    return _PART.sub(lambda found: parts[found[1]].strip("\n").replace("ARGUMENT", found[2]), _PROGRAM)
+
+    def written_out(text: str) -> str:
+        return _PART.sub(part, text)
+
+    def part(found: re.Match[str]) -> str:
+        text = parts[found[1]].strip("\n")
+        for place, argument in zip(("FIRST", "SECOND", "THIRD"), found[2].split(", "), strict=False):
+            text = text.replace(place, argument)
+        return written_out(text)
+
+    return written_out(_PROGRAM)
 
 
 def program(direction: Direction, addresses: int, deadlines: int) -> bytes:

@@ -1,62 +1,30 @@
-"""One etcd server, through aetcd: the only file that knows the library and its errors.
+"""One etcd server: the calls that vipd needs of it, on the stubs that aetcd generated, and every fault as an EtcdFault.
 
-aetcd has one timeout for each client, so there is none here: callers bound each call with asyncio.timeout, which cancels
-the request. Its watcher is not used, but the generated stub below it: when a server ends a watch (no quorum, a closed
-stream, a compacted revision at creation) aetcd 1.0.0 passes that over in silence and the watch never reports anything again.
+aetcd's client and watcher are not used, but the stubs below them. Its client has no TLS, keeps a token that has expired, and hides
+which error a server returned; its watcher passes over in silence that a server ended a watch (no quorum, a closed stream,
+a compacted revision at creation), and the watch never reports anything again.
+
+There is no timeout here: callers bound each call with asyncio.timeout, which cancels the request.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import aetcd
-from aetcd import rpc
-from aetcd.utils import prefix_range_end
-from grpc.aio import EOF
+from election.etcd_access import NO_ACCESS, BadAccess, EtcdAccess
+from election.etcd_faults import TOKEN_REFUSED, WRONG_PASSWORD, EtcdFault, meaning
+from election.etcd_line import Line, Lines, PasswordRefusedError, TooOldError
+from election.etcd_rpc import EOF, prefix_range_end, rpc
 
-OPTIONS = {
-    # gRPC waits up to 120 s before it tries a server again that was down; a restart has to be noticed within 500 ms, and
-    # the waits vary by 20 %.
-    "grpc.initial_reconnect_backoff_ms": 100,
-    "grpc.max_reconnect_backoff_ms": 400,
-    # What it calls so is the time that an attempt to connect may take: 20 s into a network that swallows packets. Two round
-    # trips have to fit.
-    "grpc.min_reconnect_backoff_ms": 400,
-    # After a partition TCP sends again only when its doubled timer runs out, minutes later at worst. With keepalive gRPC
-    # gives up a connection whose bytes stay unacknowledged for this timeout. etcd forbids pings more often than every 5 s.
-    "grpc.keepalive_time_ms": 6000,
-    "grpc.keepalive_timeout_ms": 1000,
-    # http_proxy in the environment is not meant for etcd.
-    "grpc.enable_http_proxy": 0,
-}
 PROGRESS_INTERVAL = 1.0
 """Seconds of silence after which a watch's server is asked for a sign of life."""
 LARGEST_COMPARED = 256 * 1024
 """Bytes of an old value that go into a request; etcd takes requests of 1.5 MiB, and a stranger may have filled one."""
-NEED_QUORUM = (("hasleader", "true"),)
-"""With this a server that is cut off from the others ends its watches, which otherwise stand and report nothing."""
-MEANINGS = (
-    ("no leader", "has no quorum"),
-    ("leader changed", "has lost its quorum for a moment"),
-    ("request timed out", "has no quorum, or is overloaded"),
-    ("Connection refused", "refuses the connection"),
-    ("Socket closed", "closed the connection"),
-    ("failed to connect", "cannot be reached"),
-    ("timed out", "cannot be reached"),
-    ("space exceeded", "is out of space (alarm NOSPACE)"),
-    ("permission denied", "denies the permission"),
-    ("too many requests", "has too many requests"),
-)
-"""Parts of what etcd and gRPC say, and what to tell the operator."""
-
-
-class EtcdFault(Exception):  # noqa: N818 - faults of the store are its everyday life, not errors of this program
-    """The server did not do it, or nobody knows whether it did; the message is a sentence that says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +47,23 @@ class Change:
 class Endpoint:
     """The calls that vipd needs of one server. All raise EtcdFault. Connects with the first one, and again by itself."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, access: EtcdAccess = NO_ACCESS) -> None:
         self.url = url
-        host, port = host_and_port(url)
-        self._client = aetcd.Client(host=host, port=port, options=OPTIONS)
+        target, self._tls = target_of(url)
+        self._access = access
+        self._lines = Lines(target, access, tls=self._tls)
         self._closed = False
 
     async def get(self, key: str) -> Item | None:
         """Return a key as of a moment after this call began (linearizable)."""
-        with self._faults():
-            found = await self._client.get(key.encode())
-        return None if found is None else _item(found)
+        request = rpc.RangeRequest(key=key.encode())
+        found = await self._call(lambda line: line.kv.Range(request, metadata=line.metadata), f"read {key}")
+        return _item(found.kvs[0]) if found.kvs else None
 
     async def list(self, prefix: str) -> tuple[int, list[Item]]:
         """Return all keys with this prefix, and the store's revision at which they were as returned (linearizable)."""
-        with self._faults():
-            found = await self._client.get_prefix(prefix.encode())
+        request = rpc.RangeRequest(key=prefix.encode(), range_end=prefix_range_end(prefix.encode()))
+        found = await self._call(lambda line: line.kv.Range(request, metadata=line.metadata), f"read {prefix}")
         return int(found.header.revision), [_item(kv) for kv in found.kvs]
 
     async def swap(self, key: str, value: bytes, before: Item | None) -> int | None:
@@ -102,64 +71,74 @@ class Endpoint:
 
         The old value is compared besides its revision: after a restore from a backup etcd gives revisions out again.
         """
-        operations = self._client.transactions
-        compare = [operations.mod(key.encode()) == (before.revision if before else 0)]
+        name = key.encode()
+        compare = [rpc.Compare(key=name, target=rpc.Compare.MOD, mod_revision=before.revision if before else 0)]
         if before is not None and len(before.value) <= LARGEST_COMPARED:
-            compare.append(operations.value(key.encode()) == before.value)
-        with self._faults():
-            done, answers = await self._client.transaction(compare, success=[operations.put(key.encode(), value)], failure=[])
-        return int(answers[0].response_put.header.revision) if done else None
+            compare.append(rpc.Compare(key=name, target=rpc.Compare.VALUE, value=before.value))
+        put = rpc.RequestOp(request_put=rpc.PutRequest(key=name, value=value))
+        request = rpc.TxnRequest(compare=compare, success=[put])
+        done = await self._call(lambda line: line.kv.Txn(request, metadata=line.metadata), f"write {key}")
+        return int(done.header.revision) if done.succeeded else None
 
     async def put(self, key: str, value: bytes, ttl: int) -> int:
         """Write the value, whatever is there, for `ttl` seconds; return the new revision.
 
         Each time under a new lease of etcd's: none can have run out meanwhile, and the one before runs out without a key.
         """
-        with self._faults():
-            lease = await self._client.lease(ttl)
-            return int((await self._client.put(key.encode(), value, lease=lease)).header.revision)
+        grant = rpc.LeaseGrantRequest(TTL=ttl)
+        lease = await self._call(lambda line: line.leases.LeaseGrant(grant, metadata=line.metadata), f"write {key}")
+        request = rpc.PutRequest(key=key.encode(), value=value, lease=lease.ID)
+        done = await self._call(lambda line: line.kv.Put(request, metadata=line.metadata), f"write {key}")
+        return int(done.header.revision)
 
     async def delete(self, key: str) -> None:
         """Remove a key, if it is there."""
-        with self._faults():
-            await self._client.delete(key.encode())
+        request = rpc.DeleteRangeRequest(key=key.encode())
+        await self._call(lambda line: line.kv.DeleteRange(request, metadata=line.metadata), f"remove {key}")
 
     async def watch(self, prefix: str, start: int, timeout: float) -> Watch:
         """Return the changes from the revision `start` on. A server silent for `timeout` seconds when asked is given up."""
-        with self._faults():
-            await self._client.connect()
-            call = rpc.WatchStub(self._client.channel).Watch(metadata=NEED_QUORUM)
-            watch = Watch(self, call, timeout)
+        with self.faults(f"watch {prefix}"):
+            line = await self._lines.take()
+            watch = Watch(self, line, prefix, timeout)
             try:
-                await watch.begin(prefix, start)
+                await watch.begin(start)
             except BaseException:
                 await watch.close()
                 raise
         return watch
 
     async def close(self) -> None:
-        """Let go of the connection; calls that still wait get an EtcdFault."""
-        # aetcd connects again for any call, also after close().
+        """Let go of the connections; calls that still wait get an EtcdFault."""
         self._closed = True
-        with contextlib.suppress(aetcd.ClientError, rpc.BaseError, TimeoutError):
-            await self._client.close()
+        await self._lines.close()
 
     def fault(self, what: str) -> EtcdFault:
         """Return the fault that says this of the server."""
-        return EtcdFault(f"etcd at {self.url} {what}")
+        flaw = f"; {self._lines.flaw}" if self._lines.flaw else ""
+        return EtcdFault(f"etcd at {self.url} {what}{flaw}")
 
-    def _meant(self, error: BaseException) -> EtcdFault:
-        details = str(error.details() if isinstance(error, rpc.AioRpcError) else error)
-        return self.fault(next((meaning for part, meaning in MEANINGS if part in details), f"failed: {details or type(error).__name__}"))
+    def meant(self, details: str, doing: str) -> EtcdFault:
+        """Return the fault for what etcd or gRPC said when asked to do this."""
+        return self.fault(meaning(details, self._access, tls=self._tls, doing=doing))
 
     @contextlib.contextmanager
-    def _faults(self) -> Iterator[None]:
+    def faults(self, doing: str) -> Iterator[None]:
+        """Turn whatever goes wrong into an EtcdFault."""
         if self._closed:
             raise self.fault("was let go of")
         try:
             yield
-        except (aetcd.ClientError, rpc.RpcError, rpc.BaseError) as error:
-            raise self._meant(error) from error
+        except rpc.AioRpcError as error:
+            raise self.meant(str(error.details()), doing) from error
+        except PasswordRefusedError:
+            raise self.meant(WRONG_PASSWORD, doing) from None
+        except TooOldError as error:
+            raise self.fault(str(error)) from None
+        except BadAccess as bad:
+            raise EtcdFault(f"etcd at {self.url} is not asked: {bad}") from None
+        except (rpc.RpcError, rpc.BaseError) as error:
+            raise self.fault(f"failed: {error or type(error).__name__}") from error
         except asyncio.CancelledError:
             # gRPC says this to whoever waits for a call on a channel that is closed, though nobody cancelled the task.
             task = asyncio.current_task()
@@ -167,26 +146,52 @@ class Endpoint:
                 raise
             raise self.fault("was let go of") from None
 
+    async def _call(self, send: Callable[[Line], Awaitable[Any]], doing: str) -> Any:  # noqa: ANN401 - a protobuf message
+        """Send a request. A second time only if the server refused the token, which it does before it applies anything."""
+        with self.faults(doing):
+            async with self._line() as line:
+                used = line.metadata
+                try:
+                    return await send(line)
+                except rpc.AioRpcError as error:
+                    if not self._lines.renewable or not any(part in str(error.details()) for part in TOKEN_REFUSED):
+                        raise
+                await self._lines.renew(line, used)
+                return await send(line)
+
+    @contextlib.asynccontextmanager
+    async def _line(self) -> AsyncIterator[Line]:
+        line = await self._lines.take()
+        try:
+            yield line
+        finally:
+            await line.give()
+
 
 class Watch:
     """A stream of changes. Made by Endpoint.watch."""
 
-    def __init__(self, endpoint: Endpoint, call: Any, timeout: float) -> None:  # noqa: ANN401 - aetcd has no types
+    def __init__(self, endpoint: Endpoint, line: Line, prefix: str, timeout: float) -> None:
         self._endpoint = endpoint
-        self._call = call
+        self._line = line
+        self._prefix = prefix
+        self._doing = f"watch {prefix}"
         self._timeout = timeout
+        self._call: Any = None
+        self._given_back = False
         self._reading: asyncio.Task[Any] | None = None
 
-    async def begin(self, prefix: str, start: int) -> None:
+    async def begin(self, start: int) -> None:
         """Ask for the watch and wait until it stands."""
-        key = prefix.encode()
+        key = self._prefix.encode()
         request = rpc.WatchCreateRequest(key=key, range_end=prefix_range_end(key), start_revision=start)
+        self._call = self._line.watches.Watch(metadata=self._line.metadata)
         await self._call.write(rpc.WatchRequest(create_request=request))
         self._checked(await self._call.read())
 
     async def changes(self) -> list[Change]:
         """Return the next changes, in the order in which they happened; raises EtcdFault once the watch is broken."""
-        with self._endpoint._faults():  # noqa: SLF001 - two classes of one file
+        with self._endpoint.faults(self._doing):
             while True:
                 response = self._checked(await self._next())
                 if response.events:
@@ -194,10 +199,14 @@ class Watch:
 
     async def close(self) -> None:
         """End the watch."""
-        self._call.cancel()
+        if self._call is not None:
+            self._call.cancel()
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait({self._reading})
+        if not self._given_back:
+            self._given_back = True
+            await self._line.give()
 
     async def _next(self) -> Any:  # noqa: ANN401 - a protobuf message
         # A read that is cancelled takes the stream with it, so it stays in a task of its own while the silence is measured.
@@ -223,19 +232,17 @@ class Watch:
         if response.compact_revision:
             raise self._endpoint.fault("has compacted the changes that were to be reported")
         if response.canceled:
-            raise self._endpoint.fault(f"ended the watch: {response.cancel_reason}")
+            raise self._endpoint.meant(response.cancel_reason, self._doing)
         return response
 
 
-def host_and_port(url: str) -> tuple[str, int]:
-    """Return host and port of `http://host:port` or `host:port`, as gRPC writes them; raises ValueError."""
+def target_of(url: str) -> tuple[str, bool]:
+    """Return what gRPC connects to, and whether with TLS, for `https://host:port`, `http://host` or `host`; raises ValueError."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme != "http":
-        raise ValueError(f"{url}: only http:// endpoints are supported by this version")
-    if not parts.hostname or parts.path not in {"", "/"} or parts.query or parts.username:
-        raise ValueError(f"{url} is not an endpoint like http://192.0.2.1:2379")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"} or parts.query or parts.username:
+        raise ValueError(f"{url} is not an endpoint like https://192.0.2.1:2379")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return host, parts.port or 2379
+    return f"{host}:{parts.port or 2379}", parts.scheme == "https"
 
 
 def _item(kv: Any) -> Item:  # noqa: ANN401 - a protobuf message

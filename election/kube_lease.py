@@ -46,7 +46,10 @@ VALUES = {
 }
 ABSENT: dict[str, object] = {"pin": "", "successor": None, "bound": False, "priority": 0, "addresses": [], "release": None}
 """Fields that are left out where they have these values, so that a Lease reads well; all others must be there."""
-KNOWN = {*TEXTS.values(), *VALUES.values()}
+AGAIN = f"{OURS}again"
+"""Stands in every other one of several writes of the same content: Kubernetes takes a write that changes nothing for none, gives
+it no new resourceVersion, and so could let two nodes write on one and the same."""
+KNOWN = {*TEXTS.values(), *VALUES.values(), AGAIN}
 SELECTOR = "app.kubernetes.io/name=vipd"
 LONGEST_NAME = 253
 LONGEST_LABEL = 63
@@ -118,7 +121,7 @@ def spec(lease: Mapping[str, object]) -> Lease:
     return _object(lease.get("spec"))
 
 
-def annotations(lease: Mapping[str, object]) -> dict[str, str]:
+def notes_of(lease: Mapping[str, object]) -> dict[str, str]:
     """Return the annotations; empty if there are none."""
     return cast("dict[str, str]", _object(metadata(lease).get("annotations")))
 
@@ -154,12 +157,16 @@ def encode_lease(record: Record, name: str, base: Lease | None = None) -> Lease:
         "leaseTransitions": _transitions(old, record.holder),
     }
     kept = {key: value for key, value in old.items() if key not in times}
-    return _lease(name, base, {**unknown, **ours}, {**kept, **fresh, **{key: value for key, value in times.items() if value}}, "election")
+    said = {**kept, **fresh, **{key: value for key, value in times.items() if value}}
+    lease = _lease(name, base, {**unknown, **ours}, said, "election")
+    if base is not None and (notes_of(lease), said) == (notes_of(base), old):
+        notes_of(lease)[AGAIN] = "true"
+    return lease
 
 
 def decode_lease(lease: Lease) -> Record:
     """Read an election's record; raises BadRecord."""
-    notes = annotations(lease)
+    notes = notes_of(lease)
     values: dict[str, object] = dict(ABSENT)
     for field, key in TEXTS.items():
         if key in notes or field not in ABSENT:
@@ -234,7 +241,7 @@ def encode_candidate_lease(record: CandidateRecord, name: str, renewed: str, own
 
 def decode_candidate_lease(lease: Lease) -> CandidateRecord:
     """Read a candidate record; raises BadRecord."""
-    record = decode_candidate(_there(annotations(lease), CANDIDATE).encode())
+    record = decode_candidate(_there(notes_of(lease), CANDIDATE).encode())
     if candidate_lease(record.name) != text_of(metadata(lease), "name"):
         raise BadRecord(f"the candidate record is that of {record.name}")
     return record
@@ -242,7 +249,7 @@ def decode_candidate_lease(lease: Lease) -> CandidateRecord:
 
 def _lease(name: str, base: Lease | None, ours: dict[str, str], said: Lease, component: str) -> Lease:
     before = metadata(base or {})
-    foreign = {key: value for key, value in annotations(base or {}).items() if not key.startswith(OURS)}
+    foreign = {key: value for key, value in notes_of(base or {}).items() if not key.startswith(OURS)}
     notes = {**foreign, **ours}
     # A stranger filled the annotations to the limit and a write makes them one byte longer: Kubernetes would refuse every
     # renewal. The lease weighs more than what nobody here knows.

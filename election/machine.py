@@ -111,6 +111,7 @@ class Machine:
         self._field = Field(me.name)
         self._probing = Probing(settings.probe)
         self._former: frozenset[str] = frozenset()
+        self._may_have_named = False
         self._unbind_again_at = NEVER
         self._handover: Handover | None = None
         self._wish: Wish | None = None
@@ -250,6 +251,8 @@ class Machine:
         if event.inherited > now:
             self._right.inherit(event.inherited)
             self._kernel = Kernel.INHERITED
+            # Whoever names a successor has lowered its deadline to this.
+            self._may_have_named = event.inherited <= now + HANDOVER_TIMEOUT
             # From here on this daemon answers for the addresses, the guard does not refresh them any more.
             self._refresh(now)
         elif event.leftover:
@@ -348,6 +351,10 @@ class Machine:
         changed = self._seen.see(now, content)
         self._remember()
         record = self._seen.record
+        if self._handover is not None and (record is None or (not record.holder and record.session != self.me.session)):
+            # The successor may have taken the lease before somebody deleted the record: who has named another cannot put
+            # its own record back, as a holder does that has its full right.
+            self._leave(now, Reason.LOST)
         if record is None:
             if self._kernel is Kernel.LEFTOVER:
                 self._unbind(Reason.STARTUP)
@@ -575,8 +582,10 @@ class Machine:
         if self._is_mine():
             return 0.0, self._take
         if self._kernel is Kernel.INHERITED:
-            # The holder within its deadline puts its record back at once.
-            return (0.0 if record is None or not record.holder else NEVER), self._take
+            # The holder within its deadline puts its record back at once, unless its former self may have named a successor.
+            gone = record is None or (not record.holder and record.session not in self._former)
+            emptied = record is not None and not record.holder and not gone
+            return (0.0 if emptied or (gone and not self._may_have_named) else NEVER), self._take
         if isinstance(seen.content, Absent):
             return 0.0, self._create
         if self._is_named(now):

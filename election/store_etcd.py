@@ -20,7 +20,9 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
-from election.etcd_endpoint import Change, Endpoint, EtcdFault, Item, Watch
+from election.etcd_access import NO_ACCESS, EtcdAccess
+from election.etcd_endpoint import Change, Endpoint, Item, Watch
+from election.etcd_faults import EtcdFault
 from election.model import (
     Absent,
     Applied,
@@ -70,9 +72,19 @@ class Rotation:
 
 
 class EtcdStore:
-    """A Store in etcd. `request_timeout` (seconds) is for what the watch asks; `candidate_ttl` becomes whole seconds, rounded up."""
+    """A Store in etcd. `request_timeout` (seconds) is for what the watch asks; `candidate_ttl` becomes whole seconds, rounded up.
 
-    def __init__(self, endpoints: Sequence[str], prefix: str = "/vipd/", request_timeout: float = 0.8, candidate_ttl: float = 10.0) -> None:
+    `access` is for all endpoints alike; its certificates are for those that begin with https.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        prefix: str = "/vipd/",
+        request_timeout: float = 0.8,
+        candidate_ttl: float = 10.0,
+        access: EtcdAccess = NO_ACCESS,
+    ) -> None:
         if not endpoints:
             raise ValueError("etcd needs at least one endpoint")
         self._prefix = prefix if prefix.endswith("/") else f"{prefix}/"
@@ -80,7 +92,7 @@ class EtcdStore:
         self._nodes = f"{self._prefix}nodes/"
         self._request_timeout = request_timeout
         self._ttl = max(1, math.ceil(candidate_ttl))
-        self._rotation = Rotation([Endpoint(url) for url in endpoints])
+        self._rotation = Rotation([Endpoint(url, access) for url in endpoints])
         self._contents: dict[str, dict[Revision, Item]] = {}
         self._closed = False
 

@@ -28,13 +28,33 @@ class FileBackend:
 
 @dataclass(frozen=True, slots=True)
 class EtcdBackend:
-    """An etcd cluster; endpoints are `http://host:port`, the prefix begins and ends with a slash."""
+    """An etcd cluster; endpoints are `https://host:port` or `http://…`, the prefix begins and ends with a slash.
+
+    The files are names: what is in them is read by whoever connects, and never part of a configuration. Empty: not given.
+    """
 
     endpoints: tuple[str, ...]
     prefix: str = "/vipd/"
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    username: str = ""
+    password_file: str = ""
 
 
-Backend = FileBackend | EtcdBackend
+@dataclass(frozen=True, slots=True)
+class KubernetesBackend:
+    """Leases in one namespace of a cluster; without `kubeconfig` that in which vipd runs as a pod. `context`: empty for the current one.
+
+    The default namespace does not follow the pod's: two nodes that looked into two namespaces would both be Active.
+    """
+
+    namespace: str = "vipd-system"
+    kubeconfig: str = ""
+    context: str = ""
+
+
+Backend = FileBackend | EtcdBackend | KubernetesBackend
 
 
 @dataclass(frozen=True, slots=True)

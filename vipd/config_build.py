@@ -17,6 +17,7 @@ from vipd.config import (
     EtcdBackend,
     FileBackend,
     Instance,
+    KubernetesBackend,
     Log,
     LogFormat,
     LogLevel,
@@ -26,6 +27,8 @@ from vipd.config_schema import BackendDraft, CheckDraft, ConfigDraft, Draft, Ins
 from vipd.defaults import CONTROL_SOCKET, STATE_DIR
 
 DEFAULT_PROFILE = "default"
+KUBERNETES_PROFILE = "relaxed"
+"""Without `timing`: an API server that restarts, for some seconds, must not drop the VIP."""
 RENEWALS_PER_LEASE = 5
 REQUESTS_PER_LEASE = 4
 """Where only lease_duration is given: the proportions of the profile `fast`, which leave room for two requests after a missed renewal."""
@@ -47,11 +50,11 @@ def given(draft: Draft | None) -> dict[str, Any]:
     return {} if draft is None else {name: value for name in type(draft).model_fields if (value := getattr(draft, name)) is not None}
 
 
-def timing(draft: TimingDraft | None) -> tuple[Timing, str]:
-    """Return the timings and the name of their profile, which is empty if they are written out."""
+def timing(draft: TimingDraft | None, store: BackendDraft | None) -> tuple[Timing, str]:
+    """Return the timings and the name of their profile, which is empty if they are written out; the store decides the default."""
     draft = draft or TimingDraft()
     if draft.lease_duration is None:
-        name = draft.profile or DEFAULT_PROFILE
+        name = draft.profile or (KUBERNETES_PROFILE if store and store.kubernetes is not None else DEFAULT_PROFILE)
         return PROFILES[name], name
     lease = draft.lease_duration
     renew = draft.renew_interval if draft.renew_interval is not None else lease / RENEWALS_PER_LEASE
@@ -109,6 +112,8 @@ def backend(draft: BackendDraft) -> Backend:
     """Return the one backend that is given."""
     if draft.etcd is not None:
         return EtcdBackend(**{**given(draft.etcd), "endpoints": tuple(map(needed, needed(draft.etcd.endpoints)))})
+    if draft.kubernetes is not None:
+        return KubernetesBackend(**given(draft.kubernetes))
     return FileBackend(**given(draft.file))
 
 
@@ -119,7 +124,7 @@ def log(options: Mapping[str, str]) -> Log:
 
 def config(draft: ConfigDraft, *, host_name: str, state_dir: str, path: str) -> Config:
     """Return the configuration of a draft without errors; `state_dir`, if not empty, wins over the file's."""
-    durations, profile = timing(draft.timing)
+    durations, profile = timing(draft.timing, draft.backend)
     listen = draft.metrics.listen if draft.metrics and draft.metrics.listen is not None else DEFAULT_METRICS
     return Config(
         node=draft.node or host_name,

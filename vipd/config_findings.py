@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 Path = tuple[str | int, ...]
@@ -97,6 +97,22 @@ class Findings:
     def warn(self, path: Path, problem: str) -> None:
         """Note something that works and may still surprise."""
         self.found.append(Finding(self.file, self._place(path), path, problem, warning=True))
+
+    def need(self, path: Path, value: object, allowed: str) -> None:
+        """Note that a value is missing, unless it is there or was refused."""
+        if value is None and not self.refused(path):
+            self.error(path, "is missing", allowed)
+
+    def unique(self, values: Iterable[tuple[Path, Hashable]], what: str) -> None:
+        """Note each value that stands there a second time; None is no value."""
+        first: dict[Hashable, Path] = {}
+        for path, value in values:
+            if value is None:
+                continue
+            if value in first:
+                self.error(path, f"{what} {value} is given twice, first on line {self.values[first[value]].line}")
+            else:
+                first[value] = path
 
     def refused(self, path: Path) -> bool:
         """Whether an error stands at this very path: what is missing because it was wrong is not reported twice."""

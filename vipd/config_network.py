@@ -50,17 +50,15 @@ def url(value: object) -> str:
 
 
 def endpoint(value: object) -> str:
-    """Return `http://host:port` of an etcd member; TLS is for a later release."""
-    allowed = "http://host:port, for example http://10.0.0.11:2379"
+    """Return `https://host:port` or `http://host:port` of an etcd member."""
+    allowed = "https://host:port or http://host:port, for example https://10.0.0.11:2379"
     parts = _split(plain_text(value), allowed)
-    if parts.scheme == "https":
-        raise BadValueError("TLS to etcd is not in this release yet", allowed)
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise BadValueError("an endpoint is a host and a port, without a path", allowed)
     if parts.port is None:
         raise BadValueError("the endpoint has no port", allowed)
     name = str(parts.hostname)
-    return f"http://[{name}]:{parts.port}" if ":" in name else f"http://{name}:{parts.port}"
+    return f"{parts.scheme}://[{name}]:{parts.port}" if ":" in name else f"{parts.scheme}://{name}:{parts.port}"
 
 
 def _split(word: str, allowed: str) -> SplitResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from election.timing import HANDOVER_TIMEOUT, RANK_STEP, SHORT_LEASE, crash_promise
 from health.model import Check, InterfaceCheck, Weight
-from vipd.config import Config, EtcdBackend, Instance
+from vipd.config import Config, EtcdBackend, Instance, KubernetesBackend
 
 STRICT_LEASE = 8.0
 """Seconds: from here on the kernel's lifetimes alone, in whole seconds and up to 1.2 s late, end before the next owner starts."""
@@ -34,6 +34,8 @@ def _instance(instance: Instance) -> str:
 def _store(config: Config) -> str:
     if isinstance(config.backend, EtcdBackend):
         return f"etcd with {len(config.backend.endpoints)} endpoint(s)"
+    if isinstance(config.backend, KubernetesBackend):
+        return f"Kubernetes with Leases in namespace {config.backend.namespace}"
     return "the embedded file store, which works on one host only"
 
 

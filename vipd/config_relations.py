@@ -6,17 +6,18 @@ Works on drafts, so that these faults are found beside those of single values. A
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterator
 
 from election.timing import crash_promise, problems
 from health.model import InterfaceCheck
 from health.problems import problems as check_problems
+from vipd import config_backend as backend
 from vipd import config_build as build
 from vipd.config import LINK_CHECK
 from vipd.config_findings import Findings, Path
 from vipd.config_network import host_in
 from vipd.config_resolve import Addresses, Resolve
-from vipd.config_schema import LATER, BackendDraft, CheckDraft, ConfigDraft, EtcdDraft, InstanceDraft, TimingDraft
+from vipd.config_schema import LATER, BackendDraft, CheckDraft, ConfigDraft, InstanceDraft, TimingDraft
 from vipd.config_values import Address, shown
 
 RESOLVE_SECONDS = 1.0
@@ -31,55 +32,19 @@ Instances = list[tuple[Path, InstanceDraft]]
 def relate(draft: ConfigDraft, findings: Findings, resolve: Resolve) -> None:
     """Note everything that is missing from the draft, contradicts something else in it, or is out of range."""
     instances: Instances = [(("instances", i), one) for i, one in enumerate(draft.instances or ()) if one is not None]
-    _backend(draft.backend, findings)
-    _timing(draft.timing, findings)
+    backend.relate(draft.backend, findings)
+    _timing(draft.timing, draft.backend, findings)
     if not draft.instances:
-        _missing(findings, ("instances",), None, "a list with at least one instance")
+        findings.need(("instances",), None, "a list with at least one instance")
     for path, instance in instances:
         _instance(path, instance, findings)
-    _unique([((*path, "name"), one.name) for path, one in instances], "the instance", findings)
+    findings.unique([((*path, "name"), one.name) for path, one in instances], "the instance")
     addresses = list(_addresses(instances))
-    _unique([(path, one.ip) for path, one in addresses], "the address", findings)
+    findings.unique([(path, one.ip) for path, one in addresses], "the address")
     _never_the_vip(draft, instances, addresses, findings, resolve)
 
 
-def _missing(findings: Findings, path: Path, value: object, allowed: str) -> None:
-    if value is None and not findings.refused(path):
-        findings.error(path, "is missing", allowed)
-
-
-def _unique(values: Iterable[tuple[Path, Hashable]], what: str, findings: Findings) -> None:
-    first: dict[Hashable, Path] = {}
-    for path, value in values:
-        if value is None:
-            continue
-        if value in first:
-            findings.error(path, f"{what} {value} is given twice, first on line {findings.values[first[value]].line}")
-        else:
-            first[value] = path
-
-
-def _backend(draft: BackendDraft | None, findings: Findings) -> None:
-    path: Path = ("backend",)
-    _missing(findings, path, draft, "etcd: {endpoints: […]} or file: {path: …}")
-    if draft is None:
-        return
-    if draft.etcd is not None and draft.file is not None:
-        findings.error(path, "two backends are given", "exactly one of etcd and file")
-    if draft.etcd is not None:
-        _etcd((*path, "etcd"), draft.etcd, findings)
-    elif draft.file is None and not any(findings.refused((*path, name)) for name in ("etcd", "file", *LATER["backend"])):
-        findings.error(path, "no backend is given", "exactly one of etcd: {endpoints: […]} and file: {path: …}")
-
-
-def _etcd(path: Path, draft: EtcdDraft, findings: Findings) -> None:
-    place = (*path, "endpoints")
-    if not draft.endpoints:
-        _missing(findings, place, None, "a list with at least one http://host:port")
-    _unique([((*place, i), one) for i, one in enumerate(draft.endpoints or ())], "the endpoint", findings)
-
-
-def _timing(draft: TimingDraft | None, findings: Findings) -> None:
+def _timing(draft: TimingDraft | None, store: BackendDraft | None, findings: Findings) -> None:
     if draft is None:
         return
     path: Path = ("timing",)
@@ -87,10 +52,10 @@ def _timing(draft: TimingDraft | None, findings: Findings) -> None:
     if draft.profile and explicit:
         findings.error((*path, explicit[0]), "a profile is given as well", "either profile, or the durations")
     elif explicit:
-        _missing(findings, (*path, "lease_duration"), draft.lease_duration, "a duration, since others are given without a profile")
+        findings.need((*path, "lease_duration"), draft.lease_duration, "a duration, since others are given without a profile")
     if any(findings.refused((*path, name)) for name in type(draft).model_fields):
         return
-    timing, _ = build.timing(draft)
+    timing, _ = build.timing(draft, store)
     wrong = problems(timing)
     for problem in wrong:
         findings.error(path, problem)
@@ -100,18 +65,18 @@ def _timing(draft: TimingDraft | None, findings: Findings) -> None:
 
 
 def _instance(path: Path, draft: InstanceDraft, findings: Findings) -> None:
-    _missing(findings, (*path, "name"), draft.name, "a DNS label")
-    _missing(findings, (*path, "interface"), draft.interface, "the name of the interface that carries the addresses")
+    findings.need((*path, "name"), draft.name, "a DNS label")
+    findings.need((*path, "interface"), draft.interface, "the name of the interface that carries the addresses")
     if not draft.addresses:
-        _missing(findings, (*path, "addresses"), None, "a list with at least one address")
+        findings.need((*path, "addresses"), None, "a list with at least one address")
     checks = [((*path, "checks", i), check) for i, check in enumerate(draft.checks or ()) if check is not None]
     for place, check in checks:
         _check(place, check, findings)
-    _unique([((*place, "name"), check.name) for place, check in checks], "the check", findings)
+    findings.unique([((*place, "name"), check.name) for place, check in checks], "the check")
 
 
 def _check(path: Path, draft: CheckDraft, findings: Findings) -> None:
-    _missing(findings, (*path, "name"), draft.name, "a DNS label")
+    findings.need((*path, "name"), draft.name, "a DNS label")
     if draft.name == LINK_CHECK:
         findings.error((*path, "name"), f"{LINK_CHECK} is the built-in check of the instance's own interface", "another name")
     _kind(path, draft, findings)
@@ -130,12 +95,12 @@ def _kind(path: Path, draft: CheckDraft, findings: Findings) -> None:
     elif not kinds and not any(findings.refused((*path, name)) for name in (*KINDS, *LATER["instances.checks"])):
         findings.error(path, "the check has no kind", "one of " + ", ".join(KINDS))
     if draft.http is not None:
-        _missing(findings, (*path, "http", "url"), draft.http.url, "http://host:port/path")
+        findings.need((*path, "http", "url"), draft.http.url, "http://host:port/path")
     if draft.tcp is not None:
-        _missing(findings, (*path, "tcp", "host"), draft.tcp.host, "an address or a host name")
-        _missing(findings, (*path, "tcp", "port"), draft.tcp.port, "1..65535")
+        findings.need((*path, "tcp", "host"), draft.tcp.host, "an address or a host name")
+        findings.need((*path, "tcp", "port"), draft.tcp.port, "1..65535")
     if draft.interface is not None:
-        _missing(findings, (*path, "interface", "interface"), draft.interface.interface, "the name of an interface")
+        findings.need((*path, "interface", "interface"), draft.interface.interface, "the name of an interface")
 
 
 def _addresses(instances: Instances) -> Iterator[tuple[Path, Address]]:
@@ -147,9 +112,8 @@ def _addresses(instances: Instances) -> Iterator[tuple[Path, Address]]:
 
 def _targets(draft: ConfigDraft, instances: Instances) -> Iterator[tuple[Path, str]]:
     """Yield the host of every connection that this configuration makes."""
-    if draft.backend and draft.backend.etcd:
-        for index, endpoint in enumerate(draft.backend.etcd.endpoints or ()):
-            yield ("backend", "etcd", "endpoints", index), host_in(endpoint or "")
+    for path, url in backend.urls(draft.backend):
+        yield path, host_in(url)
     for path, instance in instances:
         for index, check in enumerate(instance.checks or ()):
             if check and check.http and check.http.url and not check.http.unix_socket:

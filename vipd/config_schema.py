@@ -65,11 +65,25 @@ class EtcdDraft(Draft):
 
     endpoints: tuple[Annotated[str, PlainValidator(network.endpoint)] | None, ...] | None = None
     prefix: Annotated[str, PlainValidator(network.prefix)] | None = None
+    ca_file: AbsolutePath | None = None
+    cert_file: AbsolutePath | None = None
+    key_file: AbsolutePath | None = None
+    username: Text | None = None
+    password_file: AbsolutePath | None = None
+
+
+class KubernetesDraft(Draft):
+    """`backend.kubernetes`."""
+
+    namespace: Label | None = None
+    kubeconfig: AbsolutePath | None = None
+    context: Text | None = None
 
 
 class BackendDraft(Draft):
     """`backend`: exactly one of them."""
 
+    kubernetes: KubernetesDraft | None = None
     etcd: EtcdDraft | None = None
     file: FileDraft | None = None
 
@@ -182,8 +196,6 @@ class ConfigDraft(Draft):
 NOT_YET = "not in this release yet"
 LATER = {
     "": ("kubernetes",),
-    "backend": ("kubernetes",),
-    "backend.etcd": ("ca_file", "cert_file", "key_file", "username", "password_file"),
     "instances": ("group", "hooks", "webhooks", "publish"),
     "instances.checks": ("exec", "file", "process", "gateway", "pod", "service", "node"),
 }

@@ -30,7 +30,7 @@ from vipd.clock import now
 from vipd.commands import Commands
 from vipd.config import Config
 from vipd.control import ControlError, ControlServer
-from vipd.guard_link import GuardLink, Word
+from vipd.guard_link import GuardError, GuardLink, Word
 from vipd.log import configure
 from vipd.member import Member, Surroundings
 from vipd.memory import Election, InUseError, Memory
@@ -284,7 +284,14 @@ class Daemon:
             await asyncio.sleep(SAVE_PAUSE)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        self._tasks.append(asyncio.get_running_loop().create_task(work))
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._on_task_ended)
+        self._tasks.append(task)
+
+    def _on_task_ended(self, task: asyncio.Task[None]) -> None:
+        """Take a failure in a task for what it is: nobody awaits these, and a daemon without its watch or its end looks well."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_bug(self._loop, {"message": "a task failed", "exception": error})
 
     def _on_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """End the process at once: after an error that nobody expected, its state is not to be trusted. The guard goes on."""
@@ -332,7 +339,9 @@ class Daemon:
                     await self._moved.wait()
         for name in names:
             if self.members[name].instance.machine.is_clear:
-                self.link.disarm(name)
+                # A guard that is gone needs not be told.
+                with contextlib.suppress(GuardError):
+                    self.link.disarm(name)
         self._ended.set()
 
     async def _close(self) -> None:

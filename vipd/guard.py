@@ -33,6 +33,8 @@ from vipd.warm import Shared
 from vipd.wire import WireError
 from vipd.words import Words
 
+LATE = 0.1
+"""Seconds after the moment by which it would look at the clock again, from which on it takes itself to have stood still."""
 NOTIFY_AGAIN = 0.1
 """Seconds until systemd is told again what it did not take."""
 LAST_REAP = 1.0
@@ -70,6 +72,7 @@ class Guard:
         self._code: int | None = None
         self._up = False
         self._fed_at = 0.0
+        self._due_at = now()
 
     def run(self) -> int:
         """Run until there is an exit code, and return it."""
@@ -86,9 +89,10 @@ class Guard:
     # ------------------------------------------------------------ wait
 
     def _wait(self) -> None:
-        ready, late = self._waiter.wait(self._wake_at(now()), self._sources())
-        if late:
-            self._daemon.late_at = now()
+        moment = self._look()
+        wake_at = self._wake_at(moment)
+        self._due_at = max(moment, wake_at)
+        ready = self._waiter.wait(wake_at, self._sources())
         self._notifier.flush()
         # Before a new daemon can arm it: a slot that ran out during its start is removed, and nobody is killed for it.
         self._act()
@@ -135,7 +139,7 @@ class Guard:
         elif number == signal.SIGHUP:
             if self._up:
                 self._notifier.reloading()
-            self._nursery.reload()
+            self._heed(self._nursery.reload())
 
     def _on_reaped(self, pid: int, status: int) -> None:
         if pid == self._daemon.pid:
@@ -199,7 +203,7 @@ class Guard:
             wire.flush()
             self._requests.serve(wire)
         except WireError as error:
-            self._log(f"the daemon cannot be understood ({error}): hanging up")
+            self._log(f"the daemon cannot be served ({error}): hanging up")
             self._daemon.hang_up()
 
     def _on_ready(self) -> None:
@@ -210,13 +214,21 @@ class Guard:
 
     def _act(self) -> None:
         """Decide and act until nothing is to be done."""
-        while self._code is None and (actions := decide(now(), self._view())):
+        while self._code is None and (actions := decide(self._look(), self._view())):
             for action in actions:
                 self._do(action)
         moment = now()
         if moment >= self._feed_at() and fresh(moment, self._view()):
             self._fed_at = moment
             self._notifier.watchdog()
+
+    def _look(self) -> float:
+        """Look at the clock, and note if the guard itself was stopped or starved since it last did, asleep or awake."""
+        moment = now()
+        if moment > self._due_at + LATE:
+            self._daemon.late_at = moment
+        self._due_at = moment
+        return moment
 
     def _feed_at(self) -> float:
         interval = self._notifier.watchdog_interval
@@ -232,12 +244,19 @@ class Guard:
             case Refresh(slot=slot, seconds=seconds):
                 self._tell(slot, "refresh", self._slots.refresh(slot, seconds))
             case Start():
-                self._locks.begin_life()
-                self._daemon.start(now(), self._nursery.start)
+                self._start()
             case Quit(code=code):
                 self._code = code
             case _:
                 assert_never(action)
+
+    def _start(self) -> None:
+        self._locks.begin_life()
+        try:
+            self._daemon.start(now(), self._nursery.start)
+        except OSError as error:
+            self._log(f"no connection for a new daemon: {error}")
+            self._on_not_born()
 
     def _remove(self, slot: int, why: Why, *, close: bool) -> None:
         late = now() - self._slots.deadline(slot)

@@ -61,12 +61,12 @@ class Daemon:
         return Life.RUNNING if self.words.alive_at() else Life.STARTING
 
     def start(self, moment: float, ask: Callable[[socket.socket, Birth], None]) -> None:
-        """Begin a new life; `ask` gets the daemon's end of the connection."""
-        mine, others = socket.socketpair()
-        self.wire = Wire(mine)
+        """Begin a new life; `ask` gets the daemon's end of the connection. Raises OSError: then it was not born."""
         self.started, self.started_at, self.killed_at, self.status = True, moment, 0.0, None
         self.reload_asked = False
         self.words.beat(0.0)
+        mine, others = socket.socketpair()
+        self.wire = Wire(mine)
         with others:
             ask(others, Birth(self.crashes, dict(self.fenced)))
 

@@ -68,18 +68,21 @@ class Preparation:
 
     pid: int
     pipe: int
-    since: float
+    patient_until: float
     blob: bytes = b""
     status: int | None = None
 
 
 @dataclass(slots=True)
 class Warm:
-    """A process to fork daemons from. `asked_at`: when it was asked for one that is not there yet; 0.0: none."""
+    """A process to fork daemons from. `asked_at`: when it was asked for one that is not there yet; 0.0: none.
+
+    `patient_until`: for what it is doing now; without a configuration it may take all the time there is.
+    """
 
     pid: int
     wire: Wire
-    since: float
+    patient_until: float = NEVER
     ready: bool = False
     asked_at: float = 0.0
 
@@ -116,12 +119,16 @@ class Nursery:
         self._warm = self._spawn_warm()
         self._prepare()
 
-    def reload(self) -> None:
+    def reload(self) -> Iterator[NurseryEvent]:
         """Read the file again; once more afterwards if it is being read already."""
-        if self._preparation is None and self._next is None:
-            self._prepare()
-        else:
+        if self._preparation is not None or self._next is not None:
             self._again = True
+            return
+        try:
+            self._prepare()
+        except OSError as error:
+            self._log(f"no process to read the configuration: {error}")
+            yield Refused(EXIT_FAILED, first=False)
 
     def start(self, link: socket.socket, birth: Birth) -> None:
         """Ask for a daemon with this end of its connection; answered by Born or NotBorn."""
@@ -156,35 +163,36 @@ class Nursery:
 
     def wake_at(self) -> float:
         """Return when `tick` has something to do."""
-        moments = [self._warm_at]
-        if self._preparation is not None:
-            moments.append(self._preparation.since + PREPARE_PATIENCE)
-        for helper in (self._warm, self._next):
-            if helper is not None and not helper.ready and self._blob is not None:
-                moments.append(helper.since + PREPARE_PATIENCE)
-            if helper is not None and helper.asked_at:
-                moments.append(helper.asked_at + FORK_PATIENCE)
-        return min(moments)
+        return min(self._warm_at, *(at for at, _, _ in self._limits()), NEVER)
 
     def tick(self, moment: float) -> None:
         """Kill what takes too long, and replace what died."""
         if moment >= self._warm_at:
-            self._warm_at = NEVER
-            self._warm = self._spawn_warm()
-            self._configure(self._warm, self._blob)
-        slow = [self._preparation] if self._preparation is not None and moment >= self._preparation.since + PREPARE_PATIENCE else []
-        for helper in (self._warm, self._next):
-            if helper is None:
-                continue
-            importing = not helper.ready and self._blob is not None and moment >= helper.since + PREPARE_PATIENCE
-            if importing or (helper.asked_at and moment >= helper.asked_at + FORK_PATIENCE):
-                self._log(f"process {helper.pid} does not {'become ready' if importing else 'answer'}: killed")
+            self._replace_dead(moment)
+        for at, helper, what in self._limits():
+            if moment >= at:
+                self._log(f"process {helper.pid} {what}: killed")
                 kill(helper.pid)
-                helper.since, helper.asked_at = moment, helper.asked_at and moment
-        for preparation in slow:
-            self._log(f"reading {self._path} takes too long: killed")
-            kill(preparation.pid)
-            preparation.since = moment
+                # Until it is reaped: one that sleeps in the kernel is not killed again at every wake.
+                helper.patient_until = moment + PREPARE_PATIENCE
+
+    def _limits(self) -> Iterator[tuple[float, Preparation | Warm, str]]:
+        """Yield until when a helper may go on with what it is doing, and what to say of it after that."""
+        if self._preparation is not None:
+            yield self._preparation.patient_until, self._preparation, f"takes too long to read {self._path}"
+        for helper in (self._warm, self._next):
+            if helper is not None and helper.asked_at:
+                yield max(helper.patient_until, helper.asked_at + FORK_PATIENCE), helper, "does not fork a daemon"
+            elif helper is not None and not helper.ready:
+                yield helper.patient_until, helper, "takes too long to import"
+
+    def _replace_dead(self, moment: float) -> None:
+        try:
+            self._warm, self._warm_at = self._spawn_warm(), NEVER
+        except OSError as error:
+            self._log(f"no process to fork daemons from: {error}")
+            self._warm_at = moment + WARM_PAUSE
+        self._configure(self._warm, self._blob)
 
     def handle(self, descriptor: int) -> Iterator[NurseryEvent]:
         """Read what has come on one of `waits`, and send what waits."""
@@ -203,7 +211,7 @@ class Nursery:
             self._next.wire.close()
             self._next = None
             yield Refused(EXIT_FAILED, first=False)
-            self._continue()
+            yield from self._continue()
         elif self._warm is not None and pid == self._warm.pid:
             yield from self._warm_ended(self._warm, status)
 
@@ -218,7 +226,7 @@ class Nursery:
             return self._shared.entries.prepare(self._path, writing)
 
         try:
-            self._preparation = Preparation(fork(child, keep={writing}), reading, now())
+            self._preparation = Preparation(fork(child, keep={writing}), reading, now() + PREPARE_PATIENCE)
         finally:
             os.close(writing)
 
@@ -238,21 +246,29 @@ class Nursery:
         first = self._blob is None
         if status != 0 or not blob:
             yield Refused(EXIT_CONFIG if status == EXIT_CONFIG else EXIT_FAILED, first=first)
-            self._continue()
+            yield from self._continue()
         elif first:
             self._blob = blob
             self._configure(self._warm, blob)
-            self._continue()
+            yield from self._continue()
         else:
-            self._next_blob = blob
-            self._next = self._spawn_warm()
-            self._configure(self._next, blob)
+            yield from self._prepare_next(blob)
 
-    def _continue(self) -> None:
+    def _prepare_next(self, blob: bytes) -> Iterator[NurseryEvent]:
+        self._next_blob = blob
+        try:
+            self._next = self._spawn_warm()
+        except OSError as error:
+            self._log(f"no process to fork daemons from: {error}")
+            yield Refused(EXIT_FAILED, first=False)
+            return
+        self._configure(self._next, blob)
+
+    def _continue(self) -> Iterator[NurseryEvent]:
         """Do what was asked for while the file was being read."""
         if self._again:
             self._again = False
-            self.reload()
+            yield from self.reload()
 
     # ------------------------------------------------------------ the warm process
 
@@ -261,11 +277,11 @@ class Nursery:
         shared = self._shared
         with others:
             pid = fork(lambda: warm.main(others, shared), keep={others.fileno(), shared.counter}, deaf=True)
-        return Warm(pid, Wire(mine), now())
+        return Warm(pid, Wire(mine))
 
     def _configure(self, helper: Warm | None, blob: bytes | None) -> None:
         if helper is not None and blob is not None:
-            helper.since = now()
+            helper.patient_until = now() + PREPARE_PATIENCE
             helper.wire.send({"op": "config", "blob": blob.hex()})
 
     def _read_wire(self, helper: Warm) -> Iterator[NurseryEvent]:
@@ -278,7 +294,7 @@ class Nursery:
             return
         for message in messages:
             if message["op"] == "ready":
-                helper.ready = True
+                helper.ready, helper.patient_until = True, 0.0
                 if message["threads"] != 1:
                     self._log(f"{message['threads']} threads in the process that daemons are forked from: only one is copied")
             elif message["op"] == "born" and isinstance(message["pid"], int):
@@ -296,7 +312,7 @@ class Nursery:
         self._warm, self._next, self._blob = helper, None, self._next_blob
         self._warm_at = NEVER
         yield Reloaded(self._blob)
-        self._continue()
+        yield from self._continue()
 
     def _warm_ended(self, helper: Warm, status: int) -> Iterator[NurseryEvent]:
         """Replace it at once if it is needed or if it is the first in a while; else after a pause."""

@@ -22,12 +22,14 @@ class Requests:
     status: Callable[[str], None]
 
     def serve(self, wire: Wire) -> None:
-        """Handle and answer all that has come; raises WireError if it is not understood."""
+        """Handle and answer all that has come; raises WireError if that cannot be done."""
         for message in wire.receive():
             try:
                 self._one(wire, message)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError) as error:
                 raise WireError(f"malformed request {message.get('op')!r}: {error}") from error
+            except OSError as error:
+                raise WireError(f"request {message.get('op')!r} failed: {error}") from error
 
     def _one(self, wire: Wire, message: Message) -> None:
         match message["op"]:

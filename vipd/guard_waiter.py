@@ -8,11 +8,8 @@ import select
 import signal
 from collections.abc import Iterable
 
-from vipd.clock import now
 from vipd.process import HANDLED, BootTimer
 
-LATE = 0.1
-"""Seconds after the planned moment from which on the guard takes itself to have been stopped or starved."""
 _PIPE = 4096
 
 
@@ -30,11 +27,8 @@ class Waiter:
             signal.signal(number, _noted)
         signal.set_wakeup_fd(self._signals_written, warn_on_full_buffer=False)
 
-    def wait(self, until: float, sources: Iterable[tuple[int, int]]) -> tuple[list[int], bool]:
-        """Wait until that moment, a signal, a poke, or one of the sources (descriptor and poll events).
-
-        Return the sources that are ready, and whether it took longer than it should have.
-        """
+    def wait(self, until: float, sources: Iterable[tuple[int, int]]) -> list[int]:
+        """Wait until that moment, a signal, a poke, or one of the sources (descriptor and poll events); return those that are ready."""
         poll = select.poll()
         own = (self.counter, self._signals, self._timer.fileno())
         for number in own:
@@ -46,7 +40,7 @@ class Waiter:
         self._timer.clear()
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.counter)
-        return [number for number in ready if number not in own], now() > until + LATE
+        return [number for number in ready if number not in own]
 
     def signals(self) -> list[int]:
         """Return the signals that have come, in order."""

@@ -9,13 +9,16 @@ from __future__ import annotations
 import importlib
 
 from health.probes import preload as preload_checks
-from vipd.config import Config, EtcdBackend, FileBackend
+from vipd.config import Config, EtcdBackend, FileBackend, KubernetesBackend
 
 COMMON = ("asyncio", "logging", "prometheus_client", "vipd.daemon")
 BACKENDS = {
     FileBackend: ("election.store_file",),
-    EtcdBackend: ("aetcd", "election.store_etcd"),
+    EtcdBackend: ("election.store_etcd",),
+    KubernetesBackend: ("election.store_kubernetes",),
 }
+KUBECONFIG = ("yaml",)
+"""What a kubeconfig is read with; a pod needs none."""
 
 
 def common() -> None:
@@ -26,6 +29,8 @@ def common() -> None:
 
 def preload(config: Config) -> None:
     """Import what this configuration's backend and checks need besides."""
-    for name in BACKENDS[type(config.backend)]:
+    backend = config.backend
+    further = KUBECONFIG if isinstance(backend, KubernetesBackend) and backend.kubeconfig else ()
+    for name in (*BACKENDS[type(backend)], *further):
         importlib.import_module(name)
     preload_checks([check for instance in config.instances for check in instance.checks])

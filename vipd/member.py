@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,6 +13,7 @@ from announce.forge import forge
 from announce.netlink import FOREVER, ReadyMessages, RouteSocket
 from announce.probe import probe
 from announce.rivals import Rivals, RivalSeen
+from announce.route_socket import ifindex_of
 from announce.sender import Sender
 from election import model
 from election.lateness import lifetime_to_set
@@ -78,6 +80,7 @@ class Member:
         self._seeded = False
         self.verdict = Verdict(None)
         self._judged: tuple[bool, int, Reason] | None = None
+        self._loss_noted = False
         self.link_problem = ""
         announcer = Announcer(self._sender.send, self._schedule, self._announced)
         self.announcer = announcer
@@ -127,13 +130,16 @@ class Member:
 
     def look_at_interface(self) -> None:
         """Make the messages for the interface if it exists, and tell the guard before anything is bound."""
+        before = self.executor.ready
         try:
-            ready = ready_messages(self.settings.interface, self.settings.addresses)
+            ifindex = ifindex_of(self.settings.interface)
+            # Two hundred addresses take 70 ms to build: at start that holds up nobody, later the heartbeat would miss its beat.
+            ready = ready_messages(self.settings.interface, self.settings.addresses) if before is None else before.moved(ifindex)
         except OSError:
             self.link_problem = f"interface {self.settings.interface} does not exist"
             return
         self.link_problem = ""
-        if ready != self.executor.ready:
+        if ready != before:
             self._around.arm(self.name, [ready])
             self.executor.ready = ready
             self._sender.open()
@@ -175,10 +181,27 @@ class Member:
 
     def on_address_gone(self, ip: str) -> None:
         """Put an address back that somebody removed. One that the kernel ended near the deadline stays away."""
+        if ip in self._ips and self.instance.machine.state is State.ACTIVE and not self._loss_noted:
+            # One look for all: somebody who flushes an interface removes two hundred at once.
+            self._loss_noted = True
+            asyncio.get_running_loop().call_soon(self._look_for_losses)
+
+    def _look_for_losses(self) -> None:
+        self._loss_noted = False
+        if not self._is_usable():
+            # The kernel takes addresses away with the link, and tells that first: a repair would fail, or count as somebody's deed.
+            self._first_look()
+            return
         active = self.instance.machine.state is State.ACTIVE
         right_left = lifetime_to_set(now(), self.executor.word.deadline, self._around.timing.lease_duration) >= 1
-        if ip in self._ips and active and right_left and ip not in self.executor.bound():
+        if active and right_left and self._ips - self.executor.bound().keys():
             self.instance.post(model.AddressLost())
+
+    def _is_usable(self) -> bool:
+        try:
+            return look(self.settings.interface)[0]
+        except OSError:
+            return False
 
     def on_address_seen(self, ip: str) -> None:
         """Remove the VIP if it appears on a node that does not own it."""

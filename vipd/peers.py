@@ -94,6 +94,9 @@ class Peers:
             candidates = self.candidates.of(moment, name, own)
             self._shown[name] = Shown(candidates, namesake, shown.claimed_by)
             if namesake != shown.namesake:
+                if namesake:
+                    text = f"another node is named {self._me.name} too and was there first: this one stays out; give it a name of its own"
+                    _notice(instance, text)
                 instance.post(model.NamesakeSeen(namesake))
             if candidates != shown.candidates:
                 instance.post(model.CandidatesSeen(candidates))
@@ -106,6 +109,10 @@ class Peers:
             shown = self._shown.get(name, Shown())
             if by != shown.claimed_by:
                 self._shown[name] = Shown(shown.candidates, shown.namesake, by)
+                if by:
+                    _notice(
+                        instance, f"the election {by} holds an address of {name} and was there first: {name} stays out of its own election"
+                    )
                 instance.post(model.AddressClaimed(by))
 
     # ------------------------------------------------------------------ what this node says
@@ -120,6 +127,7 @@ class Peers:
 
     async def publish(self) -> None:
         """Write the candidate record on every change, and refresh it slowly."""
+        await self._look_first()
         while True:
             if self.candidates.may_publish(now()) and await self._write():
                 with contextlib.suppress(TimeoutError):
@@ -127,6 +135,14 @@ class Peers:
                         await self._wanted.wait()
             else:
                 await asyncio.sleep(self._timing.renew_interval / 2)
+
+    async def _look_first(self) -> None:
+        """See whose record stands under this node's name: once it were overwritten, nobody could tell who was there first."""
+        timing = self._timing
+        while isinstance(found := await self._store.read_candidates(timing.request_timeout), model.Unknown):
+            await asyncio.sleep(timing.renew_interval / 2)
+        self.candidates.see_all(now(), found)
+        self.tell()
 
     async def _write(self) -> bool:
         self._wanted.clear()
@@ -148,3 +164,7 @@ class Peers:
         """Remove this node's candidate record: it ends."""
         if self.candidates.may_publish(now()):
             await self._store.delete_candidate(self._me.name, self._timing.request_timeout)
+
+
+def _notice(instance: Instance, text: str) -> None:
+    instance.ports.observer.notice(instance.name, text, warning=True)

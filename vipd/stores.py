@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import assert_never
 
 from election.candidates import REFRESHES_UNTIL_DEAD
 from election.store import Store
-from vipd.config import Config, EtcdBackend, FileBackend
+from vipd.clock import wall
+from vipd.config import Config, EtcdBackend, FileBackend, KubernetesBackend
 
 
 def open_store(config: Config) -> Store:
@@ -15,14 +17,39 @@ def open_store(config: Config) -> Store:
         case FileBackend(path):
             from election.store_file import FileStore  # noqa: PLC0415 -- each node pays for its own backend only
 
-            return FileStore(Path(path))
-        case EtcdBackend(endpoints, prefix):
-            from election.store_etcd import EtcdStore  # noqa: PLC0415 -- likewise: grpc costs 14 MB
+            return FileStore(Path(path), candidate_ttl(config))
+        case EtcdBackend() as etcd:
+            return _etcd(etcd, config)
+        case KubernetesBackend(namespace, kubeconfig, context):
+            from election.store_kubernetes import KubernetesStore  # noqa: PLC0415 -- likewise
 
-            candidate_ttl = REFRESHES_UNTIL_DEAD * config.timing.candidate_refresh
-            return EtcdStore(endpoints, prefix, config.timing.request_timeout, candidate_ttl)
+            # Its candidate Leases stay for a day, as the documentation of Kubernetes makes its users expect.
+            return KubernetesStore(namespace, kubeconfig, context, request_timeout=config.timing.request_timeout, wall=wall)
+        case never:
+            assert_never(never)
+
+
+def _etcd(backend: EtcdBackend, config: Config) -> Store:
+    from election.etcd_access import EtcdAccess  # noqa: PLC0415 -- likewise
+    from election.store_etcd import EtcdStore  # noqa: PLC0415 -- likewise: grpc costs 14 MB
+
+    access = EtcdAccess(backend.ca_file, backend.cert_file, backend.key_file, backend.username, backend.password_file)
+    return EtcdStore(backend.endpoints, backend.prefix, config.timing.request_timeout, candidate_ttl(config), access)
+
+
+def candidate_ttl(config: Config) -> float:
+    """Return the seconds after which a candidate record without a refresh may go away: its node counts as dead then."""
+    return REFRESHES_UNTIL_DEAD * config.timing.candidate_refresh
 
 
 def kind(config: Config) -> str:
     """Return the store's name in the configuration."""
-    return "file" if isinstance(config.backend, FileBackend) else "etcd"
+    match config.backend:
+        case FileBackend():
+            return "file"
+        case EtcdBackend():
+            return "etcd"
+        case KubernetesBackend():
+            return "kubernetes"
+        case never:
+            assert_never(never)

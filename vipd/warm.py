@@ -15,7 +15,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from vipd.entries import Entries
@@ -79,11 +79,18 @@ def _fork_daemon(wire: Wire, message: Message, config: object, shared: Shared) -
         wire.send({"op": "born", "pid": pid})
         return 0
 
-    try:
-        os.waitpid(fork(go_between, keep={link, shared.counter, wire.fileno()}, deaf=True), 0)
-    except OSError:
+    if not _succeeded(go_between, keep={link, shared.counter, wire.fileno()}):
         wire.send({"op": "born", "pid": FORK_FAILED})
     os.close(link)
+
+
+def _succeeded(child: Callable[[], int], keep: set[int]) -> bool:
+    """Run a child to its end; return whether there was one and it ended well."""
+    try:
+        _, status = os.waitpid(fork(child, keep, deaf=True), 0)
+    except OSError:
+        return False
+    return status == 0
 
 
 def _daemon(go_between: int, link: int, birth: Birth, config: object, shared: Shared) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from election.etcd_endpoint import Endpoint, EtcdFault, host_and_port
+from election.etcd_endpoint import Endpoint, target_of
+from election.etcd_faults import EtcdFault
 from election.model import Absent, Applied, CandidateRecord, Conflict, Found, Record, Revision, Unknown
 from election.store import ElectionChanged, Store, WatchEvent, WatchLost, WatchStands
 from election.store_etcd import EtcdStore
@@ -257,18 +258,18 @@ def test_nobody_there_is_said_at_once(tmp_path: Path, members: list[EtcdServer])
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("http://192.0.2.1:2379", ("192.0.2.1", 2379)),
-        ("http://etcd.example.org", ("etcd.example.org", 2379)),
-        ("192.0.2.1:4001", ("192.0.2.1", 4001)),
-        ("http://[2001:db8::1]:2379/", ("[2001:db8::1]", 2379)),
+        ("http://192.0.2.1:2379", ("192.0.2.1:2379", False)),
+        ("https://etcd.example.org", ("etcd.example.org:2379", True)),
+        ("192.0.2.1:4001", ("192.0.2.1:4001", False)),
+        ("http://[2001:db8::1]:2379/", ("[2001:db8::1]:2379", False)),
     ],
 )
-def test_endpoints_are_read(url: str, expected: tuple[str, int]) -> None:
+def test_endpoints_are_read(url: str, expected: tuple[str, bool]) -> None:
     """With and without a scheme, port or brackets."""
-    assert host_and_port(url) == expected
+    assert target_of(url) == expected
 
 
-@pytest.mark.parametrize("url", ["https://192.0.2.1:2379", "ftp://a:1", "http://", "http://a:1/v3", "http://u@a:1", "http://a:x", ""])
+@pytest.mark.parametrize("url", ["ftp://a:1", "http://", "http://a:1/v3", "http://u@a:1", "http://a:x", ""])
 def test_what_is_no_endpoint_is_refused(url: str) -> None:
     """At the start, not at the first request."""
     with pytest.raises(ValueError, match=r"."):

@@ -67,7 +67,7 @@ def record_of(files: FileRecords) -> tuple[Record, Revision]:
 
 def test_a_writer_killed_anywhere_leaves_the_old_record_or_the_new(tmp_path: Path) -> None:
     """Fifteen writers are killed in the middle of their work: the record is always whole, and no applied write is lost."""
-    rng = random.Random(7)  # noqa: S311 - the same moments each time, as far as processes allow
+    rng = random.Random(7)
     files = FileRecords(tmp_path / "store", 60.0)
     files.write(ELECTION, Record(uid="u"), None)
     applied: list[int] = []
@@ -93,7 +93,7 @@ def test_a_stopped_writer_holds_nobody_up(tmp_path: Path) -> None:
 
     Whoever writes meanwhile needs no more than a few tries, and no write that was told to be applied is ever lost.
     """
-    rng = random.Random(11)  # noqa: S311 - likewise
+    rng = random.Random(11)
     files = FileRecords(tmp_path / "store", 60.0)
     files.write(ELECTION, Record(uid="u"), None)
     applied: list[int] = []

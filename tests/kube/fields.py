@@ -7,6 +7,7 @@ apart by the resource's merge key, other lists are one value.
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -173,7 +174,7 @@ def _step(at: object, part: str, *, make: bool) -> object:
 
 def _set(thing: Json, path: Path, value: object) -> None:
     at: object = thing
-    for part, following in zip(path, path[1:], strict=False):
+    for part, following in itertools.pairwise(path):
         inner = _step(at, part, make=True)
         if inner is None:
             assert isinstance(at, dict)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import itertools
+import io
 import json
 import os
 import signal
@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol, Self
+from typing import Protocol, Self
 
 from tests.kube.certificates import Authority, Certificate
 
@@ -25,7 +25,6 @@ ROOT = Path(__file__).parents[2]
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 5.0
 ADMIN = "admin-token"
-numbers = itertools.count()
 
 
 class Cluster(Protocol):
@@ -87,7 +86,7 @@ class KubeServer:
         # A path of a Unix socket has at most 107 bytes, and those of pytest are long.
         self._control_path = directory / "control"
         self._process: subprocess.Popen[bytes] | None = None
-        self._control: IO[bytes] | None = None
+        self._control: io.BufferedRWPair | None = None
 
     @property
     def url(self) -> str:

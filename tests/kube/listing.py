@@ -28,9 +28,9 @@ class Habits:
     """What the documentation leaves to the server.
 
     `stale_by`: by how many changes the cache lags that answers resourceVersion=0: always, so that nobody relies on it.
-    `bookmark_interval` in seconds; the real one is about a minute. Watches begun before number `silent_before` never say
-    anything again, though their connections stand; those before `ended_before` end in good order. A watch that asks for a version that is gone is told
-    in the stream, or with `refuse_gone` before it begins: both happen.
+    `bookmark_interval` in seconds; the real one is about a minute. Watches up to number `silent_before` never say anything
+    again, though their connections stand; those up to `ended_before` end in good order. A watch that asks for a version that is
+    gone is told so in the stream, or with `refuse_gone` before it begins: both happen.
     """
 
     stale_by: int = 5
@@ -150,25 +150,29 @@ class Watch:
             for event in self._states():
                 yield event
         bookmark_at = loop.time() + self._habits.bookmark_interval
-        while True:
+        while not (self._number <= self._habits.ended_before or loop.time() >= end):
             if self._number <= self._habits.silent_before:
                 await loop.create_future()
-            if self._number <= self._habits.ended_before:
-                return
-            if self._is_gone():
-                yield {"type": "ERROR", "object": expired(f"too old resource version: {self._at} ({self._storage.compacted})").status()}
-                return
-            for change in self._unseen():
-                event = self._event(change)
-                if event is not None:
-                    yield event
-            if loop.time() >= end:
-                return
+            for event in self._news():
+                yield event
+                if event["type"] == "ERROR":
+                    return
             if self._bookmarks and loop.time() >= bookmark_at:
                 bookmark_at = loop.time() + self._habits.bookmark_interval
                 yield self._bookmark({})
             if self._at == self._storage.version:
                 await _bounded(self._storage.news(), min(end, bookmark_at if self._bookmarks else end) - loop.time())
+
+    def _news(self) -> Iterator[Json]:
+        if self._is_gone():
+            yield {"type": "ERROR", "object": expired(f"too old resource version: {self._at} ({self._storage.compacted})").status()}
+            return
+        changes = [change for change in self._storage.changes if change.version > self._at]
+        self._at = max(self._at, self._storage.version)
+        for change in changes:
+            event = self._event(change)
+            if event is not None:
+                yield event
 
     def _states(self) -> Iterator[Json]:
         for _, thing in self._storage.objects(self._target.resource, self._target.namespace, self._at):
@@ -177,13 +181,8 @@ class Watch:
         if self._initial and self._bookmarks:
             yield self._bookmark({"annotations": {INITIAL_EVENTS_END: "true"}})
 
-    def _unseen(self) -> list[Change]:
-        changes = [change for change in self._storage.changes if change.version > self._at]
-        self._at = max(self._at, self._storage.version)
-        return changes
-
     def _event(self, change: Change) -> Json | None:
-        """An object that is not selected any more is reported as DELETED, in the state before, with the version of the change."""
+        """Return what a change means: an object that is not selected any more is reported as DELETED, in the state before, with the version of the change."""
         mine = change.key.resource == self._target.resource.qualified and self._target.namespace in ("", change.key.namespace)
         was = mine and change.before is not None and self._selected(change.before)
         now = mine and change.after is not None and self._selected(change.after)
@@ -215,5 +214,3 @@ def delete_all(storage: Storage, target: Target, query: Mapping[str, str]) -> li
     """Return the names of a collection that a DELETE of it removes."""
     selected = selector(query.get("labelSelector", ""), query.get("fieldSelector", ""))
     return [key.name for key, thing in storage.objects(target.resource, target.namespace) if selected(thing)]
-
-

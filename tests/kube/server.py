@@ -22,11 +22,8 @@ from pathlib import Path
 from tests.kube import verbs
 from tests.kube.access import User, rule_of
 from tests.kube.faults import Fault, Kind
-
 from tests.kube.service import Service
 from tests.kube.storage import Copy, Key
-
-
 
 
 class Control:
@@ -157,7 +154,7 @@ async def serve(host: str, port: int, certs: Path, control: Path) -> None:
     # A full collection over all that was imported takes 20 ms, which would be told of the clients.
     gc.collect()
     gc.freeze()
-    print(service.port, flush=True)  # noqa: T201 - whoever started this reads it
+    print(service.port, flush=True)
     await _end_of_input()
     server.close()
     await service.stop()

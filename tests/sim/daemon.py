@@ -156,6 +156,7 @@ class Daemon(Process):
     def on_idle(self) -> None:
         """Publish what changed, end if asked to, and set the timer."""
         now = self.now
+        self.host.acted()
         if self.stopping_since is not None:
             settled = all(machine.stopped for machine in self.machines.values())
             if settled or now >= self.stopping_since + STOP_PATIENCE:

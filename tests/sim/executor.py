@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from election.lateness import came_late, lifetime_to_set
@@ -88,7 +89,7 @@ class Executor:
             # The guard sleeps until the moment that it computed from the old word.
             self._host.poke_guard(self._daemon)
 
-    def _bind(self, election: str, bind: Bind) -> "Generator[float, None, BindDone]":
+    def _bind(self, election: str, bind: Bind) -> Generator[float, None, BindDone]:
         if self._world.weather.refuses_bind():
             return BindDone(bind.epoch, ok=False, why="EPERM")
         ok = yield from self._touch(election, bind.lease_duration)
@@ -97,7 +98,7 @@ class Executor:
             self._world.judge.bound(self._host, election, bind.epoch)
         return BindDone(bind.epoch, ok=ok)
 
-    def _touch(self, election: str, lease_duration: float, *, shrink: bool = False) -> "Generator[float, None, bool]":
+    def _touch(self, election: str, lease_duration: float, *, shrink: bool = False) -> Generator[float, None, bool]:
         """Bind or refresh: ask before, call, ask after, and undo what came late."""
         seconds = lifetime_to_set(self._daemon.now, self._words.get(election), lease_duration, shrink=shrink)
         if seconds < 1:
@@ -121,8 +122,10 @@ class Executor:
         spent = self._world.weather.kernel_time(fence_margin(self._host.settings[election].timing.lease_duration))
         if spent:
             yield spent
-        self._host.kernel.remove(election)
-        self._daemon.inbox.append((election, UnbindDone(ok=True)))
+        done = not self._world.weather.refuses_unbind()
+        if done:
+            self._host.kernel.remove(election)
+        self._daemon.inbox.append((election, UnbindDone(ok=done, why="" if done else "EBUSY")))
 
     # ------------------------------------------------------------------ the wire
 
@@ -149,7 +152,8 @@ class Executor:
         self._waiting[key] = request
         if isinstance(request, Write):
             self._world.judge.sending(host, election, request)
-            store.submit(host, lambda: store.write(host, election, request), lambda answer: self._answered(key, request, answer))
+            stamped = replace(request, record=replace(request.record, renew_time=f"{self._daemon.now + host.wall_offset:.3f}"))
+            store.submit(host, lambda: store.write(host, election, stamped), lambda answer: self._answered(key, request, answer))
         else:
             store.submit(host, lambda: store.read(election), lambda answer: self._answered(key, request, answer))
         self._world.after(request.timeout / self._daemon.clock.rate, self._give_up, key)

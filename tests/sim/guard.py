@@ -142,6 +142,12 @@ class Guard(Process):
         super().freeze(seconds)
         self._wake_at = min(self._wake_at, self.now)
 
+    def on_idle(self) -> None:
+        """Nothing is left to do."""
+        self.host.acted()
+        if self._life is Life.NONE:
+            self.world.judge.nothing_orphaned(self.host, self.words)
+
     def on_death(self) -> None:
         """The kernel tells the daemon (parent-death signal), and systemd."""
         self.host.guard_ended(self, None)

@@ -48,11 +48,13 @@ class Host:
         self.settings = settings
         self.priority = priority
         self.clock = Clock()
+        self.wall_offset = 0.0
         self.state = State()
         self.fit: dict[str, FitnessChanged] = {e: FitnessChanged(fit=True, priority=priority) for e in settings}
         self.drained = False
         self.store_cut = self.replies_cut = self.link_cut = False
         self.wanted = self.powered = True
+        self.dead = False
         self.kernel = Kernel(self, gate=True, sloppy=False)
         self.guard: Guard | None = None
         self.daemon: Daemon | None = None
@@ -112,7 +114,7 @@ class Host:
 
     def power_on(self) -> None:
         """Boot: the clock starts anew."""
-        if not self.powered:
+        if not self.powered and not self.dead:
             self.powered = True
             self.clock.offset = 5.0 - self.clock.rate * self.world.now
             self.want()
@@ -215,6 +217,13 @@ class Host:
         """Note when nobody of vipd is left to act: from here on only the kernel stands behind the right."""
         if not self.running:
             self.stunned = True
+
+    def acted(self) -> None:
+        """Note that guard or daemon has done all that there was to do."""
+        if self.stunned and self.running:
+            for election in self.settings:
+                self.world.judge.account(election)
+            self.stunned = False
 
     def address_lost(self, election: str) -> None:
         """The kernel reports that an address went away."""

@@ -17,6 +17,7 @@ from election.timing import HANDOVER_TIMEOUT, fence_margin
 
 if TYPE_CHECKING:
     from tests.sim.host import Host
+    from tests.sim.kernel import Words
     from tests.sim.world import World
 
 UNDISTURBED = 0.050
@@ -118,11 +119,15 @@ class Judge:
         if not stunned:
             return False
         ledger.loose += seconds
-        lease = max(host.kernel.lease_durations[election] for host in stunned)
-        in_handover = ledger.move is not None and ledger.move.former in {host.label for host in stunned}
-        if lease < SHORT_LEASE or in_handover:
-            return ledger.loose <= WORST_WITHOUT_GATE
-        return lease < STRICT_LEASE and ledger.loose <= LATEST_LIFETIME - LIFETIME_RESERVE - 0.9 * fence_margin(lease) + DRIFTED
+        return any(ledger.loose <= self._loosest(*host.kernel.promises[election]) for host in stunned)
+
+    @staticmethod
+    def _loosest(lease: float, lifetime: int) -> float:
+        """Return for how long section 6 lets an address outlast its right until lifetimes end it, seen by the next holder."""
+        # A handover shrinks lifetimes to one second, and that is twice what is left of the right.
+        if lease < SHORT_LEASE or lifetime == 1:
+            return WORST_WITHOUT_GATE
+        return LATEST_LIFETIME - LIFETIME_RESERVE - 0.9 * fence_margin(lease) + DRIFTED if lease < STRICT_LEASE else 0.0
 
     # ------------------------------------------------------------------ what nodes do
 
@@ -192,6 +197,17 @@ class Judge:
         """Check that what a machine wants announced was bound before."""
         if not holds:
             self.blame(host, election, "announced without being bound")
+
+    def sent_frames(self, host: Host, election: str) -> None:
+        """Check that nobody speaks in the address's name after its right has ended."""
+        if host.clock.local(self._world.now) >= host.kernel.words.get(election):
+            self.blame(host, election, "announced after the right had ended")
+
+    def nothing_orphaned(self, host: Host, words: Words) -> None:
+        """Check that a guard without a daemon watches over all that was bound in its life."""
+        for election in host.settings:
+            if host.kernel.bound(election) and host.kernel.bound_under[election] is words and not words.get(election):
+                self.blame(host, election, "bound, but the word is closed and nobody looks after it")
 
     def stopped(self, host: Host) -> None:
         """Check what an orderly stop leaves."""

@@ -38,7 +38,8 @@ class Kernel:
         self.words = Words()
         self._ends: dict[str, float] = {}
         self._watched: set[str] = set()
-        self.lease_durations: dict[str, float] = {}
+        self.promises: dict[str, tuple[float, int]] = {}
+        self.bound_under: dict[str, Words] = {}
 
     def bound(self, election: str) -> bool:
         """Whether the addresses are on the interface now."""
@@ -52,7 +53,8 @@ class Kernel:
     def add(self, election: str, seconds: int, lease_duration: float) -> None:
         """Bind, or give a new lifetime; `lease_duration` is for the judge."""
         self._world.judge.account(election)
-        self.lease_durations[election] = lease_duration
+        self.promises[election] = (lease_duration, seconds)
+        self.bound_under[election] = self.words
         rng = self._world.rng
         late = rng.uniform(EARLIEST, USUALLY_LATEST if rng.random() < 0.9 else self._latest) if self._world.weather.rough else 0.0
         self._ends[election] = self._world.now + seconds + late
@@ -62,8 +64,7 @@ class Kernel:
 
     def remove(self, election: str) -> None:
         """Unbind; nothing happens if it is not there."""
-        self._world.judge.account(election)
-        self._ends.pop(election, None)
+        self._drop(election)
 
     def open_until(self, words: Words, election: str, deadline: float) -> None:
         """Write a shared word, which the gate obeys at once if it is the one that it reads."""
@@ -92,5 +93,9 @@ class Kernel:
             self._watched.add(election)
             self._world.at(ends, self._expire, election)
             return
-        self.remove(election)
+        self._drop(election)
         self._host.address_lost(election)
+
+    def _drop(self, election: str) -> None:
+        self._world.judge.account(election)
+        self._ends.pop(election, None)

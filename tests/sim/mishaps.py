@@ -106,6 +106,15 @@ def power_cut(world: World) -> None:
     world.later(world.rng.uniform(0.5, 2.0) * world.faults.longest_lease, host.power_on)
 
 
+def die(world: World) -> None:
+    """A node loses power for good, as long as others remain."""
+    host = _victim(world)
+    if sum(not other.dead for other in world.hosts) > 1 and not host.dead:
+        world.disturb(1.0)
+        host.dead = True
+        host.power_off()
+
+
 def restart(world: World) -> None:
     """Stop the service in an orderly way and start it again."""
     host = _victim(world)
@@ -228,6 +237,12 @@ def _annotate(world: World, election: str, number: int) -> None:
     world.store.edit(election, extra={"note": f"{number} {world.now}"})
 
 
+def annotate_for_ever(world: World, election: str, interval: float) -> None:
+    """Some controller touches the record again and again: no fault, and no renewal."""
+    _annotate(world, election, 0)
+    world.after(interval, annotate_for_ever, world, election, interval)
+
+
 def empty_holder(world: World) -> None:
     """Somebody empties the holder, and no more."""
     world.store.edit(_election(world), holder="")
@@ -332,7 +347,7 @@ def set_drain(host: Host, drained: bool) -> None:  # noqa: FBT001
 MISHAPS: dict[str, Mishap] = {
     mishap.__name__: mishap
     for mishap in (
-        stop_daemon, stop_guard, stop_both, kill_daemon, kill_guard, kill_both, power_cut, restart, reload,
+        stop_daemon, stop_guard, stop_both, kill_daemon, kill_guard, kill_both, power_cut, die, restart, reload,
         cut_off, cut_replies, cut_link, store_down, store_stalls, break_watches, break_watch, restore_backup,
         delete_record, remake_record, corrupt_record, annotate, empty_holder, edit_record, remove_address, stranger_on_wire,
         fall_ill, lose_weight, ask_handover, ask_unpin, drain,

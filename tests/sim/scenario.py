@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from election.machine import Settings
@@ -10,7 +10,7 @@ from election.timing import Timing
 from tests.sim.clock import LARGEST_DRIFT
 from tests.sim.host import Host
 from tests.sim.kernel import Kernel
-from tests.sim.mishaps import MISHAPS
+from tests.sim.mishaps import MISHAPS, annotate_for_ever
 from tests.sim.timings import any_timing
 from tests.sim.weather import Climate
 from tests.sim.world import World
@@ -23,10 +23,12 @@ PRIORITIES = (50, 100, 100, 150, 200)
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """A kind of trouble: mishaps in twenty leases by name, and the knobs of the weather that it turns up."""
+    """A kind of trouble: mishaps in twenty leases by name, the knobs of the weather that it turns up, and what is not left
+    to the seed of a Scenario."""
 
     rates: dict[str, float]
     climate: dict[str, float] = field(default_factory=dict)
+    fixed: dict[str, object] = field(default_factory=dict)
 
 
 THEMES = {
@@ -47,10 +49,11 @@ THEMES = {
         {"annotate": 3, "empty_holder": 2, "edit_record": 4, "delete_record": 2, "corrupt_record": 2, "remake_record": 2, "cut_off": 2,
          "remove_address": 2, "stranger_on_wire": 2},
     ),
+    "deaths": Theme({"die": 3, "cut_off": 2, "ask_handover": 2, "break_watch": 2}),
     "restores": Theme({"restore_backup": 1.5, "kill_daemon": 1, "power_cut": 1, "cut_off": 1, "delete_record": 1}),
     "flapping": Theme({"fall_ill": 8, "lose_weight": 6, "ask_handover": 2}, {"spikes": 0.01}),
     "reloads": Theme({"reload": 4, "kill_daemon": 1, "cut_off": 2, "ask_handover": 2, "break_watch": 1}),
-    "kernel": Theme({"remove_address": 6, "ask_handover": 4, "cut_off": 3}, {"slow_kernel": 0.1, "bind_refused": 0.1, "stops": 0.01}),
+    "kernel": Theme({"remove_address": 6, "ask_handover": 4, "cut_off": 3}, {"slow_kernel": 0.1, "bind_refused": 0.1, "unbind_refused": 0.2, "stops": 0.01}),
     "everything": Theme(
         {name: 0.4 for name in MISHAPS},
         {"lost_requests": 0.02, "lost_replies": 0.02, "errors_before": 0.01, "errors_after": 0.01, "spikes": 0.02, "late_answers": 0.3,
@@ -78,15 +81,17 @@ class Scenario:
     probe: bool
     latency: float
     jitter: float
+    annotated: bool
 
 
 def from_seed(seed: int, theme: str = "") -> Scenario:
     """Return the scenario that belongs to a seed."""
     rng = Random(seed)
     timing = any_timing(rng)
-    return Scenario(
+    chosen = theme or rng.choice(list(THEMES))
+    scenario = Scenario(
         seed=seed,
-        theme=theme or rng.choice(list(THEMES)),
+        theme=chosen,
         nodes=rng.choice((2, 2, 3, 3, 3, 4, 5)),
         elections=2 if rng.random() < 0.15 else 1,
         timing=timing,
@@ -99,7 +104,9 @@ def from_seed(seed: int, theme: str = "") -> Scenario:
         probe=rng.random() < 0.5,
         latency=rng.choice((0.0005, 0.0005, 0.002, 0.005)),
         jitter=rng.choice((0.0, 0.0005, 0.0005, 0.01)),
+        annotated=rng.random() < 0.05,
     )
+    return replace(scenario, **THEMES[chosen].fixed)  # type: ignore[arg-type]
 
 
 def build(scenario: Scenario, world: World) -> None:
@@ -112,10 +119,14 @@ def build(scenario: Scenario, world: World) -> None:
         name = "a" if scenario.namesakes and number == 1 else label
         host = Host(world, label, name, _settings(scenario, rng), rng.choice(PRIORITIES))
         host.clock.rate = 1.0 + rng.uniform(-LARGEST_DRIFT, LARGEST_DRIFT)
+        host.wall_offset = rng.uniform(-1000.0, 1000.0)
         host.clock.offset = rng.uniform(1.0, 100_000.0)
         host.kernel = Kernel(host, gate=scenario.gate, sloppy=scenario.sloppy)
         world.hosts.append(host)
         world.after(rng.uniform(0.0, 1.0) if rng.random() < 0.7 else rng.uniform(0.0, scenario.seconds / 3), host.start)
+    if scenario.annotated:
+        for election in ELECTIONS[: scenario.elections]:
+            annotate_for_ever(world, election, scenario.timing.lease_duration / 7)
     _plan(world, theme, scenario.seconds)
 
 

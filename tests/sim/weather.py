@@ -38,6 +38,7 @@ class Climate:
     kernel_time: float = 0.0
     slow_kernel: float = 0.0
     bind_refused: float = 0.0
+    unbind_refused: float = 0.0
     stops: float = 0.0
     kills: float = 0.0
     rough: float = 0.0
@@ -117,6 +118,10 @@ class Weather:
     def refuses_bind(self) -> bool:
         """Whether the kernel refuses this address."""
         return self._harms(self.climate.bind_refused)
+
+    def refuses_unbind(self) -> bool:
+        """Whether an address is still there after an unbind."""
+        return self._harms(self.climate.unbind_refused)
 
     def kernel_time(self, margin: float) -> float:
         """Return how long a netlink call takes; always less than the fence margin."""

@@ -98,6 +98,7 @@ class World:
 
     def send_frames(self, sender: Host, election: str) -> None:
         """Let the others on the link see frames for the address from a foreign MAC."""
+        self.judge.sent_frames(sender, election)
         for host in self.hosts:
             apart = host is sender or host.link_cut or sender.link_cut
             if not apart and host.daemon is not None and host.daemon.is_active(election) and not self.weather.loses_frame():

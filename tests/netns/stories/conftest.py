@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.netns.stories.node import VIP, VIP6
-from tests.netns.stories.pair import Pair
-from tests.netns.stories.world import World, world
+from tests.netns.stories.pair import EXTRA, Pair
+from tests.netns.stories.world import Build, World, listed, world
 
 FAILED = pytest.StashKey[bool]()
-EXTRA = "192.0.2.101"
-"""An address of an instance that some stories add."""
+WORLDS = pytest.StashKey[list[World]]()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -25,23 +24,36 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed:
         item.stash[FAILED] = True
-        worlds = [fixture.world if isinstance(fixture, Pair) else fixture for fixture in _fixtures(item)]
-        told = {id(found): found.told() for found in worlds if isinstance(found, World)}
-        report.sections += [("the nodes and the kernels", text) for text in told.values()]
+        for net in item.session.stash.get(WORLDS, []):
+            report.sections.append(("the nodes and the kernels", net.told()))
     return report
 
 
-def _fixtures(item: pytest.Item) -> list[object]:
-    return list(item.funcargs.values()) if isinstance(item, pytest.Function) else []
+@pytest.fixture(scope="session")
+def worlds(request: pytest.FixtureRequest) -> list[World]:
+    """Return the networks that stand at present: a story that fails tells of all of them."""
+    return request.session.stash.setdefault(WORLDS, [])
+
+
+@pytest.fixture
+def build(tmp_path: Path, worlds: list[World]) -> Iterator[Build]:
+    """Build a network for one story only."""
+    with contextlib.ExitStack() as stack:
+
+        def built(hosts: Sequence[str], addresses: Sequence[str] = (VIP, VIP6), store: Mapping[str, object] | None = None) -> World:
+            net = stack.enter_context(world(f"so{os.getpid()}-", tmp_path, hosts, addresses, store))
+            return stack.enter_context(listed(worlds, net))
+
+        yield built
 
 
 @pytest.fixture(scope="session")
-def shared_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def shared_pair(tmp_path_factory: pytest.TempPathFactory, worlds: list[World]) -> Iterator[Pair]:
     """Two nodes whose store is a file system of its own, so that a story can make it read-only for all namespaces at once."""
     folder = tmp_path_factory.mktemp("pair")
     with tmpfs(folder / "store") as store:
         backend = {"file": {"path": str(store / "records")}}
-        with world(f"sp{os.getpid()}-", folder, "abc", (VIP, VIP6, EXTRA), backend) as net:
+        with world(f"sp{os.getpid()}-", folder, "abc", (VIP, VIP6, EXTRA), backend) as net, listed(worlds, net):
             yield Pair(net, net.node("a", profile="default"), net.node("b", profile="default"))
 
 

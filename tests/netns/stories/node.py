@@ -187,6 +187,11 @@ class VipdNode:
         except (UnreachableError, RefusedError, FailedError):
             return None
 
+    def session(self) -> str:
+        """Return what is fresh at each start of its daemon; empty while it cannot be reached."""
+        document = self.status()
+        return str(document["session"]) if document else ""
+
     def instance(self, name: str = WEB) -> dict[str, Any]:
         """Return one instance of its status document; empty while its daemon cannot be reached."""
         document = self.status()

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from tests.netns.stories.node import VIP, VIP6, WEB, VipdNode, instance, wait_for
 from tests.netns.stories.world import World
 
+EXTRA = "192.0.2.101"
+"""An address that the pair's network watches too, for instances that a story adds."""
 STANDARD = instance(preempt=False)
 """Nobody preempts: a story finds the VIP on either node, and nothing moves but by what the story does."""
 
@@ -78,6 +80,6 @@ class Pair:
 
 def reload(node: VipdNode) -> None:
     """Have it read its configuration again, and wait for the daemon that runs with it."""
-    before = wait_for(node.status, f"{node.name} to answer")["session"]
+    before = wait_for(node.session, f"{node.name} to answer")
     node.reload()
-    wait_for(lambda: (node.status() or {}).get("session", before) != before, f"{node.name} to have a new daemon")
+    wait_for(lambda: node.session() not in {"", before}, f"{node.name} to have a new daemon")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.netns.stories.node import VIP, VIP6, WEB, VipdNode, instance, wait_for
+from tests.netns.stories.node import VIP, VIP6, VipdNode, wait_for
 from tests.netns.stories.pair import STANDARD, Pair, reload
 from tests.netns.stories.world import PLANNED_OVERLAP
 
@@ -57,7 +58,7 @@ def test_a_daemon_without_its_guard_hands_over_and_ends(pair: Pair) -> None:
     holder.guard.kill()
     assert pair.world.wait_owner(other_than=holder.host.name) == pair.world.wait_owner(VIP6, other_than=holder.host.name) == other.host.name
     assert other.wait_state("Active")["reason"] == "handed_over"
-    wait_for(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in family if pid != holder.guard.pid), "all processes to be gone")
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family if pid != holder.guard.pid), "all processes to be gone")
     assert holder.wait_end() == -signal.SIGKILL
     pair.world.assert_never_two(begin, PLANNED_OVERLAP)
 

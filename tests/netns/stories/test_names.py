@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.netns.stories.node import VIP, VIP6, wait_for
 from tests.netns.stories.pair import STANDARD, Pair
-from tests.netns.stories.world import world
+from tests.netns.stories.world import Build
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 
 REFUSED = 4
 
 
-def test_of_two_nodes_with_one_name_the_later_gives_way(tmp_path: Path) -> None:
+def test_of_two_nodes_with_one_name_the_later_gives_way(build: Build) -> None:
     """It says so and stays out for as long as the first one lives; then it takes over, since the name is free."""
-    with world("sn-", tmp_path, "ab") as net:
-        first, later = net.node("a", name="twin"), net.node("b", name="twin")
-        for node in (first, later):
-            node.configure(STANDARD)
-        first.start()
-        assert net.wait_owner() == net.wait_owner(VIP6) == "a"
-        begin = time.monotonic()
-        later.start()
-        seen = later.wait_state("Fault")
-        assert seen["reason"] == "namesake"
-        assert any("twin" in note and "name of its own" in note for note in seen["notes"]), seen["notes"]
-        since = first.metric("vipd_store_request_seconds_count", op="renew")
-        wait_for(lambda: first.metric("vipd_store_request_seconds_count", op="renew") >= since + 10, "ten renewals of the first")
-        assert later.state() == "Fault"
-        assert (net.events(begin), first.state()) == ([], "Active")
+    net = build("ab")
+    first, later = net.node("a", name="twin"), net.node("b", name="twin")
+    for node in (first, later):
+        node.configure(STANDARD)
+    first.start()
+    assert net.wait_owner() == net.wait_owner(VIP6) == "a"
+    begin = time.monotonic()
+    later.start()
+    assert later.wait_state("Fault")["reason"] == "namesake"
+    wait_for(lambda: any("is named twin too" in note for note in later.instance().get("notes", [])), "a sentence on the name")
+    since = first.metric("vipd_store_request_seconds_count", op="renew")
+    wait_for(lambda: first.metric("vipd_store_request_seconds_count", op="renew") >= since + 10, "ten renewals of the first")
+    assert later.state() == "Fault"
+    assert (net.events(begin), first.state()) == ([], "Active")
 
-        first.kill_all()
-        assert net.wait_owner(other_than="a") == net.wait_owner(VIP6, other_than="a") == "b"
-        assert later.wait_state("Active")["notes"] == []
+    first.kill_all()
+    assert net.wait_owner(other_than="a") == net.wait_owner(VIP6, other_than="a") == "b"
+    assert later.wait_state("Active")["reason"] == "lease_expired"
 
 
 def test_a_second_daemon_for_an_address_of_this_host_is_refused(pair: Pair) -> None:

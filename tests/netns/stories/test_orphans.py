@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-from pathlib import Path
 
 import pytest
 
 from announce.address import ready_messages
 from announce.netlink import FOREVER, RouteSocket, bind
 from tests.netns.stories.node import VIP, inside, instance, wait_for
-from tests.netns.stories.world import World, world
+from tests.netns.stories.world import Build, World
 from vipd.demo.lab import INTERFACE
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
@@ -33,23 +32,26 @@ def leave_behind(net: World, *addresses: str) -> None:
     inside(net.hosts["a"].namespace, work)
 
 
-def test_orphans_go_at_the_start_and_foreign_addresses_stay(tmp_path: Path) -> None:
+def test_orphans_go_at_the_start_and_foreign_addresses_stay(build: Build) -> None:
     """Also the VIP itself, which this node has no lease for; an address that another vipd of the host manages is left alone."""
-    with world("so-", tmp_path, "a", (VIP, FORMER, FORMER6, NEIGHBOURS, OPERATORS)) as net:
-        node = net.node("a")
-        leave_behind(net, FORMER, FORMER6, NEIGHBOURS, VIP)
-        net.lab.add_address(net.hosts["a"], f"{OPERATORS}/32")
-        neighbour = inside(node.host.namespace, lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        with neighbour:
-            neighbour.bind(f"\0vipd/{NEIGHBOURS}")
-            node.configure(instance(addresses=[f"{VIP}/32"]))
-            node.start()
-            node.wait_state("Active")
-        assert {FORMER, FORMER6}.isdisjoint(node.bound())
-        assert {VIP, NEIGHBOURS, OPERATORS} <= node.bound()
-        assert net.changes(0.0, VIP) == [("a", True), ("a", False), ("a", True)]
-        assert [line.partition("removed ")[2].split(",")[0] for line in node.log.splitlines() if "an earlier vipd left" in line] == [FORMER, FORMER6]
-        lifetimes = json.loads(net.lab.run(node.host, "ip", "-json", "address", "show", "dev", INTERFACE))[0]["addr_info"]
-        assert [one["valid_life_time"] for one in lifetimes if one["local"] == VIP] == [1]
-        wait_for(lambda: node.stop() == 0, "an orderly end")
-        assert VIP not in node.bound()
+    net = build("a", (VIP, FORMER, FORMER6, NEIGHBOURS, OPERATORS))
+    node = net.node("a")
+    leave_behind(net, FORMER, FORMER6, NEIGHBOURS, VIP)
+    net.lab.add_address(net.hosts["a"], f"{OPERATORS}/32")
+    neighbour = inside(node.host.namespace, lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+    with neighbour:
+        neighbour.bind(f"\0vipd/{NEIGHBOURS}")
+        node.configure(instance(addresses=[f"{VIP}/32"]))
+        node.start()
+        node.wait_state("Active")
+    assert {FORMER, FORMER6}.isdisjoint(node.bound())
+    assert {VIP, NEIGHBOURS, OPERATORS} <= node.bound()
+    assert net.changes(0.0, VIP) == [("a", True), ("a", False), ("a", True)]
+    assert [line.partition("removed ")[2].split(",")[0] for line in node.log.splitlines() if "an earlier vipd left" in line] == [
+        FORMER,
+        FORMER6,
+    ]
+    lifetimes = json.loads(net.lab.run(node.host, "ip", "-json", "address", "show", "dev", INTERFACE))[0]["addr_info"]
+    assert [one["valid_life_time"] for one in lifetimes if one["local"] == VIP] == [1]
+    wait_for(lambda: node.stop() == 0, "an orderly end")
+    assert VIP not in node.bound()

@@ -6,9 +6,8 @@ import time
 
 import pytest
 
-from tests.netns.stories.conftest import EXTRA
 from tests.netns.stories.node import VIP, VIP6, WEB, instance, wait_for
-from tests.netns.stories.pair import STANDARD, Pair, reload
+from tests.netns.stories.pair import EXTRA, STANDARD, Pair, reload
 from tests.netns.stories.world import PLANNED_OVERLAP
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]

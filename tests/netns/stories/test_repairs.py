@@ -19,6 +19,11 @@ def standing(node: VipdNode) -> tuple[str, int, float]:
     return seen["state"], seen["epoch"], node.metric("vipd_transitions_total", instance=WEB)
 
 
+def await_metric(node: VipdNode, name: str, value: float) -> None:
+    """Return once this counter of the instance has reached exactly this value."""
+    wait_for(lambda: node.metric(name, instance=WEB) == value, f"{name} to be {value:g}")
+
+
 def test_an_address_deleted_by_hand_is_back_at_once(pair: Pair) -> None:
     """Both families; the node stays Active in its epoch, and each repair is counted."""
     holder, begin = pair.holder, time.monotonic()
@@ -26,8 +31,7 @@ def test_an_address_deleted_by_hand_is_back_at_once(pair: Pair) -> None:
     repaired = holder.metric("vipd_address_repaired_total", instance=WEB)
     for number, address in enumerate((f"{VIP}/32", f"{VIP6}/128"), start=1):
         pair.world.lab.delete_address(holder.host, address)
-        counted = repaired + number
-        wait_for(lambda at=counted: holder.metric("vipd_address_repaired_total", instance=WEB) == at, f"the repair of {address}")
+        await_metric(holder, "vipd_address_repaired_total", repaired + number)
     name = holder.host.name
     assert pair.world.changes(begin, VIP) == pair.world.changes(begin, VIP6) == [(name, False), (name, True)]
     assert standing(holder) == before
@@ -58,7 +62,7 @@ def test_a_foreign_host_that_claims_the_vip_is_announced_against(pair: Pair) -> 
             wire.send(frame)
         while ours:
             ours.discard(wire.recv(256))
-    wait_for(lambda: holder.metric("vipd_conflicts_total", instance=WEB) == conflicts + len(theirs), "the conflicts to be counted")
+    await_metric(holder, "vipd_conflicts_total", conflicts + len(theirs))
     assert any(stranger in note for note in holder.instance()["notes"])
     assert standing(holder) == before
     assert pair.world.events(begin) == []

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.netns.stories.node import VIP, VIP6, WEB, wait_for
 from tests.netns.stories.pair import STANDARD, Pair
-from tests.netns.stories.world import world
+from tests.netns.stories.world import Build
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 
@@ -52,15 +51,16 @@ def test_status_shows_the_whole_group_on_every_node(pair: Pair) -> None:
         assert (stat.S_IMODE(mode.st_mode), mode.st_uid) == (0o660, os.geteuid())
 
 
-def test_a_node_that_never_reached_its_store_is_alive_and_not_ready(tmp_path: Path) -> None:
+def test_a_node_that_never_reached_its_store_is_alive_and_not_ready(build: Build) -> None:
     """It says what is wrong, binds nothing, stays, and ends in good order when it is told to."""
-    with world("sr-", tmp_path, "a", store={"etcd": {"endpoints": ["http://192.0.2.11:2379"]}}) as net:
-        node = net.node("a")
-        node.configure(STANDARD)
-        node.start()
-        document = wait_for(lambda: (found := node.status()) and found["store"]["outage"] and found, "the outage to be seen")
-        assert (document["store"]["reachable"], document["store"]["last_success_age"]) == (False, None)
-        assert (node.get("/healthz")[0], node.get("/readyz")) == (200, (503, "the store has not answered yet\n"))
-        assert node.state() == "Initialize"
-        assert net.monitor.events == []
-        assert node.stop() == 0
+    net = build("a", store={"etcd": {"endpoints": ["http://192.0.2.11:2379"]}})
+    node = net.node("a")
+    node.configure(STANDARD)
+    node.start()
+    wait_for(lambda: (node.status() or {}).get("store", {}).get("outage"), "the outage to be seen")
+    seen = (node.status() or {})["store"]
+    assert (seen["reachable"], seen["last_success_age"]) == (False, None)
+    assert (node.get("/healthz")[0], node.get("/readyz")) == (200, (503, "the store has not answered yet\n"))
+    assert node.state() == "Initialize"
+    assert net.monitor.events == []
+    assert node.stop() == 0

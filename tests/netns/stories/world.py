@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,8 @@ PLANNED_OVERLAP = 0.050
 """For so long both nodes of a planned handover may have an address."""
 ETH_P_ALL = 0x0003
 CLOSED_PORT = 9
+MOST_NEWS = 100
+"""So many of the last changes are told when a story failed."""
 
 
 @dataclass
@@ -68,7 +70,7 @@ class World:
 
     def assert_never_two(self, since: float = 0.0, allowed: float = 0.0) -> None:
         """Check the first promise, over each address by itself."""
-        assert self.overlap(since) <= allowed + RESOLUTION, self.events(since)
+        assert self.overlap(since) <= allowed + RESOLUTION, f"an address was on two hosts for {self.overlap(since) * 1000:.0f} ms"
 
     # ------------------------------------------------------------ what others see
 
@@ -101,7 +103,7 @@ class World:
     def told(self) -> str:
         """Return what every node has logged, and the news of the kernels: for the report of a story that failed."""
         logs = "".join(f"--- {node.folder.name}\n{node.log}" for node in self.nodes)
-        return logs + "--- kernels\n" + "".join(f"{event}\n" for event in self.monitor.events)
+        return logs + "--- kernels\n" + "".join(f"{event}\n" for event in self.monitor.events[-MOST_NEWS:])
 
 
 @contextlib.contextmanager
@@ -114,3 +116,17 @@ def world(
         added = {name: lab.add(name) for name in hosts}
         with Monitor(added.values(), addresses) as monitor:
             yield World(lab, folder, monitor, added, store or {"file": {"path": str(folder / "store")}}, addresses)
+
+
+@contextlib.contextmanager
+def listed(worlds: list[World], net: World) -> Iterator[World]:
+    """Keep a network in the list while it stands."""
+    worlds.append(net)
+    try:
+        yield net
+    finally:
+        worlds.remove(net)
+
+
+Build = Callable[..., World]
+"""Takes the names of hosts, the addresses to watch and a store (see `world`); returns the network, for one story."""

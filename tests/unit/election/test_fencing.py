@@ -242,6 +242,12 @@ def test_the_guard_is_awake_while_there_is_something_to_do(view: View) -> None:
     assert (next_wake(NOW, view) <= NOW) is bool(decide(NOW, view))
 
 
+def test_the_guard_looks_for_the_first_beat() -> None:
+    """A beat wakes nobody: a daemon that beats once and hangs is found out as any other, not at the end of START_PATIENCE."""
+    assert next_wake(NOW, replace(STARTING, slots=(CLOSED,))) == NOW + 0.5
+    assert next_wake(NOW, replace(STARTING, slots=(OPEN,))) == NOW + 0.5
+
+
 # ---------------------------------------------------------------- in the course of time
 
 
@@ -312,7 +318,7 @@ def test_a_passed_deadline_leads_to_the_removal(view: View, reap_after: float, f
     world = World(view, reap_after, failures, sample=sample)
     world.run(NOW + 30)
     assert world.over or not any(slot.deadline for slot in world.view.slots)
-    delay = reap_after + failures * fencing.REMOVE_RETRY_BESIDE + 1e-6
+    delay = reap_after + (failures + 1) * fencing.REMOVE_RETRY_BESIDE + 1e-6
     for number, closed_at in world.closed.items():
         assert closed_at <= max(by_number(view, number).deadline, NOW) + delay
     for at, action in world.done:

@@ -1,0 +1,204 @@
+"""One interface's gate: brings about what is wanted from whatever is there, and can be asked to as often as one likes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from announce.bpf import BpfError
+from announce.gate_loaded import Loaded
+from announce.gate_map import Deadlines
+from announce.gate_program import Direction
+from announce.gate_seat import Seat
+from announce.gate_selftest import self_test
+from announce.gate_succession import Succession
+from announce.gate_support import before_traffic_control, probe_interface, why_not
+from announce.traffic_control import TrafficControl
+
+NEVER = float("inf")
+_NANOSECONDS = 1_000_000_000
+RETRY = 1.0
+"""Seconds until a gate that could not be put in force is tried again."""
+
+
+class GateError(Exception):
+    """The gate cannot be in force; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateState:
+    """One interface's gate, for people. `trouble`: why it is not in force, empty if it is.
+
+    `before`: what decides about frames before the gate is asked, so that it may never be. `put_back`: how often it was
+    gone. `dropped`: frames, by packed address. `inherited`: the programs of a former life are still in force.
+    """
+
+    ifindex: int
+    trouble: str
+    before: tuple[str, ...]
+    put_back: int
+    dropped: Mapping[bytes, int]
+    inherited: bool
+
+
+class InterfaceGate:
+    """The gate on one interface, none before the first `reconcile`. No method raises; what went wrong is in `trouble`."""
+
+    def __init__(self, control: TrafficControl, deadlines: Deadlines, ifindex: int) -> None:
+        self.ifindex = ifindex
+        self.trouble = ""
+        self.put_back = 0
+        self._control = control
+        self._deadlines = deadlines
+        self._wanted: dict[bytes, int] = {}
+        self._seat: Seat | None = None
+        self._loaded: Loaded | None = None
+        self._in_force: Mapping[Direction, int] = {}
+        self._succession: Succession | None = None
+        self._before: tuple[str, ...] = ()
+        self._earlier_drops = Counter[bytes]()
+        self._retry_at = NEVER
+
+    # ------------------------------------------------------------ what is wanted
+
+    def cover(self, slots: Mapping[bytes, int], longest_right: float, now: float) -> None:
+        """Let these addresses, and no others, pass only before the deadlines in their slots.
+
+        `longest_right`: seconds that a former life's right may last at most, from now on.
+        """
+        news = set(slots.values()) - set(self._wanted.values())
+        self._wanted = dict(slots)
+        self.reconcile(now, longest_right, frozenset(news))
+
+    def settle(self, now: float) -> None:
+        """Take note that all addresses of this interface are known."""
+        if self._succession is not None:
+            self._succession.settled = True
+            self.reconcile(now)
+
+    def reconcile(self, now: float, longest_right: float = 0.0, news: frozenset[int] = frozenset()) -> bool:
+        """Make it so, and look that it is; return whether it was gone and has been put back."""
+        self._retry_at = NEVER
+        try:
+            found_gone = self._reconcile(now, longest_right, news)
+        except GateError as error:
+            self.trouble = str(error)
+        except BpfError as error:
+            self.trouble = why_not(error)
+        except OSError as error:
+            self.trouble = _sentence(error)
+        else:
+            self.trouble = ""
+            return found_gone
+        self._retry_at = now + RETRY
+        return False
+
+    def tick(self, now: float) -> float:
+        """Do what is due; return the moment of the next time, to be asked again before it when a slot was opened."""
+        if now >= self._due_at(now):
+            self.reconcile(now)
+        return self._due_at(now)
+
+    def _due_at(self, now: float) -> float:
+        if self._succession is None or self.trouble:
+            return self._retry_at
+        return self._succession.replace_at(now, self._open(now))
+
+    def state(self) -> GateState:
+        """Return how it is, as of the last `reconcile`."""
+        drops = Counter(self._earlier_drops)
+        if self._loaded is not None:
+            drops.update(self._loaded.dropped())
+        inherited = self._succession is not None
+        return GateState(self.ifindex, self.trouble, self._before, self.put_back, dict(drops), inherited)
+
+    def clear(self) -> str:
+        """Take it off the interface and forget everything; return what went wrong, if anything."""
+        trouble = ""
+        if self._seat is not None:
+            try:
+                self._seat.clear()
+            except OSError as error:
+                trouble = "" if error.errno == errno.ENODEV else _sentence(error)
+        self.close()
+        return trouble
+
+    def close(self) -> None:
+        """Let go of everything; what is attached stays in force."""
+        for kept in (self._seat, self._loaded):
+            if kept is not None:
+                kept.close()
+        self._seat, self._loaded, self._succession, self._in_force = None, None, None, {}
+
+    # ------------------------------------------------------------ making it so
+
+    def _reconcile(self, now: float, longest_right: float, news: frozenset[int]) -> bool:
+        seat = self._seat or self._seated(now + longest_right)
+        loaded = self._loaded_for(self._wanted)
+        attached = seat.attached()
+        self._before = (*attached.before, *before_traffic_control(self.ifindex))
+        gone = bool(self._in_force) and attached.programs != self._in_force
+        if self._succession is not None and not gone:
+            self._succession.inherited |= self._bound(news)
+            if now < self._succession.replace_at(now, self._open(now)):
+                return False
+        self._succession = None
+        if attached.programs != loaded.ids():
+            seat.put(loaded.programs)
+            self._in_force = seat.attached().programs
+            if self._in_force != loaded.ids():
+                raise GateError("somebody else takes its filters away")
+        self.put_back += gone
+        return gone
+
+    def _seated(self, until: float) -> Seat:
+        """Take a seat; if a former life's programs are in it, leave them there for the time being."""
+        refusal = probe_interface(self._control, self.ifindex)
+        if refusal:
+            raise GateError(refusal)
+        self._seat = Seat(self._control, self.ifindex)
+        attached = self._seat.attached()
+        if attached.whole:
+            self._in_force, self._succession = attached.programs, Succession(until)
+        return self._seat
+
+    def _loaded_for(self, slots: Mapping[bytes, int]) -> Loaded:
+        """Return programs that know these addresses; new ones, tried out, if there are none or they have no room."""
+        former = self._loaded
+        if former is None or len(slots) > former.room:
+            fresh = Loaded(self._deadlines, len(slots))
+            wrong = self_test(fresh, self._deadlines)
+            if wrong:
+                fresh.close()
+                raise GateError(wrong)
+            if former is not None:
+                self._earlier_drops.update(former.dropped())
+                former.close()
+            self._loaded = former = fresh
+        former.cover(slots)
+        return former
+
+    def _bound(self, slots: frozenset[int]) -> set[int]:
+        """Return those slots that have an address bound on the interface."""
+        bound = {address.ip for address in self._control.addresses(self.ifindex)} if slots else set[bytes]()
+        return {slot for ip, slot in self._wanted.items() if slot in slots and ip in bound}
+
+    def _open(self, now: float) -> set[int]:
+        moment = int(now * _NANOSECONDS)
+        return {slot for slot in set(self._wanted.values()) if self._deadlines.at(slot) > moment}
+
+
+def _sentence(error: OSError) -> str:
+    """Return what an error of traffic control means."""
+    match error.errno:
+        case errno.ENODEV:
+            return "the interface is gone"
+        case errno.ENOENT | errno.EOPNOTSUPP if error.strerror == os.strerror(error.errno):
+            return "this kernel has no clsact or no BPF filters (sch_ingress, cls_bpf)"
+        case errno.EPERM:
+            return "this process lacks CAP_NET_ADMIN"
+        case _:
+            return error.strerror or str(error)

@@ -1,0 +1,71 @@
+"""The gate's programs for one interface, loaded and tried out, with the map of the addresses that they know."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+from announce import bpf
+from announce.gate_map import Deadlines
+from announce.gate_program import ENTRY_SIZE, KEY_SIZE, LICENSE, Direction, dropped, entry, key, program
+
+SMALLEST = 64
+"""Addresses that there is room for at least; before Linux 5.11 all room counts against RLIMIT_MEMLOCK."""
+
+Slots = Mapping[bytes, int]
+"""Packed addresses, each with the number of its deadline."""
+
+
+class Loaded:
+    """Two programs, one for each direction, and their addresses. Nothing is attached here.
+
+    Raises OSError (EPERM without CAP_BPF and CAP_NET_ADMIN) when the kernel does not take them.
+    """
+
+    def __init__(self, deadlines: Deadlines, room: int) -> None:
+        self.room = max(SMALLEST, 1 << (room - 1).bit_length())
+        self._slots: dict[bytes, int] = {}
+        with contextlib.ExitStack() as undo:
+            self._addresses = bpf.create_map(bpf.MAP_HASH, (KEY_SIZE, ENTRY_SIZE), self.room, name="vipd_addresses")
+            undo.callback(self._addresses.close)
+            self.programs: dict[Direction, bpf.Program] = {}
+            for direction in Direction:
+                code = program(direction, self._addresses.fileno(), deadlines.fileno())
+                self.programs[direction] = bpf.load(code, LICENSE, f"vipd_{direction.value}")
+                undo.callback(self.programs[direction].close)
+            undo.pop_all()
+
+    def cover(self, slots: Slots) -> None:
+        """Know these addresses and no others, from now on; raises BpfError (E2BIG) if there is no room for them."""
+        for ip, slot in slots.items():
+            # An entry that stays is not touched: it counts on.
+            if self._slots.get(ip) != slot:
+                self._addresses.set(key(ip), entry(slot))
+                self._slots[ip] = slot
+        for ip in self._slots.keys() - slots.keys():
+            self._addresses.delete(key(ip))
+            del self._slots[ip]
+
+    def dropped(self) -> dict[bytes, int]:
+        """Return how many frames were dropped for each address since it is known; raises BpfError."""
+        return {ip: dropped(found) for ip in self._slots if (found := self._addresses.get(key(ip)))}
+
+    def ids(self) -> dict[Direction, int]:
+        """Return the kernel's numbers of the programs, by which an attached filter is told from another one."""
+        return {direction: loaded.id for direction, loaded in self.programs.items()}
+
+    @contextlib.contextmanager
+    def borrowed(self, slots: Slots) -> Iterator[None]:
+        """Know these addresses instead for a while, before anything is attached."""
+        kept = dict(self._slots)
+        try:
+            self.cover(slots)
+            yield
+        finally:
+            self.cover(kept)
+
+    def close(self) -> None:
+        """Let go of programs and map; what is attached stays in force. Idempotent."""
+        for loaded in self.programs.values():
+            loaded.close()
+        self._addresses.close()

@@ -1,0 +1,173 @@
+"""A gate's seat on an interface: one filter for each direction, before all others, recognisable, kept by one living vipd.
+
+Filters outlive their maker, so a new life has to tell what its former self left from what another vipd of this host (unit
+and DaemonSet, other addresses, same interface) has there now. A seat is therefore a number, which is in the filter's handle,
+and an abstract unix socket of that number, which lives as long as its owner: a filter whose socket is free is an orphan.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import socket
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from announce.bpf import Program
+from announce.gate_program import Direction
+from announce.traffic_control import BPF, CLSACT, ETH_P_ALL, Filter, Place, TrafficControl
+
+NAME = "vipd-gate"
+"""What `tc filter show dev eth0 ingress` calls it."""
+SEATS = 16
+"""More living daemons than that on one interface are a mistake."""
+_MARK = 0x76690000
+"""'vi', the upper half of a handle; the lower half tells the seat."""
+_MADE_HOOK = 0x8000
+"""In a handle: vipd made the hook as well, and takes it away when nobody else uses it."""
+_NUMBER_BITS = 0x7FFF
+
+
+class Attached(NamedTuple):
+    """What is in a seat: the kernel's numbers of the programs (0: none), and what is asked before them."""
+
+    programs: Mapping[Direction, int]
+    before: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is one in both directions."""
+        return all(self.programs.values())
+
+
+class Seat:
+    """One seat on one interface, held from now until `close`. Prefers one that a dead life left filters in.
+
+    All methods raise OSError for what the kernel refuses: ENODEV if the interface is gone, EEXIST if somebody's ingress
+    qdisc is where clsact should be.
+    """
+
+    def __init__(self, control: TrafficControl, ifindex: int) -> None:
+        self.ifindex = ifindex
+        self._control = control
+        self._number, self._lock = _taken(ifindex, _numbers(control, ifindex))
+
+    def attached(self) -> Attached:
+        """Look at what is there."""
+        programs: dict[Direction, int] = {}
+        before: list[str] = []
+        for direction in Direction:
+            filters = self._control.filters(self.ifindex, direction)
+            at = next((index for index, found in enumerate(filters) if number_of(found) == self._number), None)
+            programs[direction] = 0 if at is None else filters[at].program
+            before += [_described(direction, found) for found in filters[: at or 0] if not number_of(found)]
+        return Attached(programs, tuple(before))
+
+    def put(self, programs: Mapping[Direction, Program]) -> None:
+        """Put the programs in force, each at once in the place of the one that is there; makes the hook if there is none."""
+        handle = _MARK | self._number
+        if self._control.add_hook(self.ifindex):
+            handle |= _MADE_HOOK
+        elif self._control.hooks().get(self.ifindex) != CLSACT:
+            # The kernel would take both programs for the way in.
+            raise OSError(errno.EEXIST, "an ingress qdisc of somebody else is where clsact should be")
+        for direction, program in programs.items():
+            filters = self._control.filters(self.ifindex, direction)
+            here = next((found for found in filters if number_of(found) == self._number), None)
+            place = Place(self.ifindex, direction, _foremost(filters), handle) if here is None else _place(self.ifindex, direction, here)
+            self._control.put(place, program.fileno(), NAME)
+
+    def clear(self) -> None:
+        """Remove the filters, and the hook if vipd made it and nothing else is on it. Idempotent."""
+        _clear(self._control, self.ifindex, {self._number})
+
+    def close(self) -> None:
+        """Let go of the seat; what is in it becomes an orphan. Idempotent."""
+        self._lock.close()
+
+
+def sweep(control: TrafficControl, keep: Collection[int] = ()) -> list[int]:
+    """Remove what dead lives left on any interface but these; return the numbers of the interfaces where something was.
+
+    To be called when the addresses that they left are gone: from then on nothing would stop such an address.
+    """
+    swept: list[int] = []
+    for ifindex in control.hooks().keys() - set(keep):
+        orphans = {number for number in _numbers(control, ifindex) if _is_free(ifindex, number)}
+        if orphans:
+            _clear(control, ifindex, orphans)
+            swept.append(ifindex)
+    return swept
+
+
+def number_of(found: Filter) -> int:
+    """Return the number of the seat that a filter is in; 0 if it is no gate."""
+    return found.handle & _NUMBER_BITS if found.name == NAME and found.handle & ~0xFFFF == _MARK else 0
+
+
+# ---------------------------------------------------------------- filters
+
+
+def _clear(control: TrafficControl, ifindex: int, numbers: Collection[int]) -> None:
+    made_hook = False
+    for direction in Direction:
+        for found in control.filters(ifindex, direction):
+            if number_of(found) in numbers:
+                made_hook = made_hook or bool(found.handle & _MADE_HOOK)
+                control.remove(_place(ifindex, direction, found))
+    # Between this look and the removal somebody may add a filter, and lose it; nothing in the kernel could prevent that.
+    if made_hook and not any(control.filters(ifindex, direction) for direction in Direction):
+        control.remove_hook(ifindex)
+
+
+def _place(ifindex: int, direction: Direction, found: Filter) -> Place:
+    return Place(ifindex, direction, found.priority, found.handle)
+
+
+def _numbers(control: TrafficControl, ifindex: int) -> list[int]:
+    found = {number_of(item) for direction in Direction for item in control.filters(ifindex, direction)}
+    return sorted(found - {0})
+
+
+def _foremost(filters: Collection[Filter]) -> int:
+    """Return the first priority that a program for all protocols can have: one priority has one kind and one protocol.
+
+    Where others of that kind are, the kernel puts the last one first.
+    """
+    taken = {found.priority for found in filters if (found.kind, found.protocol) != (BPF, ETH_P_ALL)}
+    return next(priority for priority in itertools.count(1) if priority not in taken)
+
+
+def _described(direction: Direction, found: Filter) -> str:
+    name = f" {found.name}" if found.name else ""
+    return f"another filter ({found.kind}{name}, priority {found.priority}) decides about {direction.value} frames first"
+
+
+# ---------------------------------------------------------------- who sits there
+
+
+def _taken(ifindex: int, left: Collection[int]) -> tuple[int, socket.socket]:
+    """Take a seat: one of those with filters in them if its owner is dead, else the first that is free."""
+    for number in (*left, *range(1, SEATS + 1)):
+        with contextlib.suppress(OSError):
+            return number, _bound(ifindex, number)
+    raise OSError(errno.EBUSY, f"{SEATS} other daemons have a gate on this interface")
+
+
+def _is_free(ifindex: int, number: int) -> bool:
+    with contextlib.suppress(OSError):
+        _bound(ifindex, number).close()
+        return True
+    return False
+
+
+def _bound(ifindex: int, number: int) -> socket.socket:
+    """Return the socket that says that a seat is taken; raises OSError if it is. Abstract names belong to the network namespace."""
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        lock.bind(f"\0vipd/gate/{ifindex}/{number}")
+    except OSError:
+        lock.close()
+        raise
+    return lock

@@ -1,0 +1,171 @@
+"""All Leases of vipd in a namespace, followed: LIST, then WATCH with bookmarks, again and again.
+
+https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+
+What ends a watch, and what follows:
+    the server's own time is up    the next watch begins where this one ended; nothing is missed
+    410 Gone                       a new list shows what changed meanwhile
+    anything else                  the watch is lost; then the same, with a new list
+    silence                        a watch whose server or path died without a word looks like one with nothing to report. But this
+                                   node writes all the time, and its own writes must come back: one that does not is the proof
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from election.kube_http import KubeHttp, Outage
+from election.kube_lease import SELECTOR, Lease, metadata, text_of
+from election.kube_wire import Body
+
+WATCH_SECONDS = 300
+"""How long the server is asked to keep a watch; it may end it earlier."""
+PAGE = 500
+"""Leases in one portion of a list."""
+NEWLINE = b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A Lease as the watch has it; `lease` is None if it is said to be gone."""
+
+    name: str
+    lease: Lease | None
+
+
+class Echoes:
+    """Own writes that the watch has not reported yet. Times are those of the event loop.
+
+    Only writes that were sent while a watch stood count: one that crossed with a list is in it, or is reported, nobody knows.
+    """
+
+    def __init__(self) -> None:
+        self._written: dict[tuple[str, str], float] = {}
+        self._watch = 0
+        self._stands = False
+
+    def mark(self) -> int:
+        """Return what `wrote` has to be told of a write that is being sent now; 0: no watch stands."""
+        return self._watch if self._stands else 0
+
+    def wrote(self, lease: Lease, base: Lease | None, mark: int) -> None:
+        """Note a write that was applied on top of `base`. One that changed nothing has no new version, and no watch reports it."""
+        version = _version(lease)
+        if mark and mark == self.mark() and (base is None or version != _version(base)):
+            self._written.setdefault(version, asyncio.get_running_loop().time())
+
+    def seen(self, lease: Lease) -> None:
+        """Note what the watch reports: of one Lease it is everything, in order, so earlier writes are settled too."""
+        name, version = _version(lease)
+        if (name, version) in self._written:
+            for key in [key for key in self._written if key[0] == name]:
+                del self._written[key]
+                if key[1] == version:
+                    break
+
+    def oldest(self) -> float:
+        """Return when the oldest write was made that is not reported; inf: all are."""
+        return min(self._written.values(), default=float("inf"))
+
+    def begin(self) -> None:
+        """Note that a watch stands that did not before."""
+        self._watch += not self._stands
+        self._stands = True
+
+    def end(self) -> None:
+        """Note that none stands: what is not reported will be in the next list."""
+        self._stands = False
+        self._written.clear()
+
+
+def _version(lease: Lease) -> tuple[str, str]:
+    about = metadata(lease)
+    return text_of(about, "name"), text_of(about, "resourceVersion")
+
+
+class LeaseWatch:
+    """One watch. `timeout` in seconds bounds each request, and the silence after an own write."""
+
+    def __init__(self, http: KubeHttp, path: str, timeout: float, echoes: Echoes) -> None:
+        self._http = http
+        self._path = path
+        self._timeout = timeout
+        self._echoes = echoes
+        self._version = ""
+
+    async def begin(self) -> list[Lease]:
+        """Return all Leases, as of a moment after this call began, and note from where to watch; raises KubeFault."""
+        self._echoes.end()
+        async with self._http.bounded(self._timeout):
+            leases, self._version = await list_leases(self._http, self._path, SELECTOR)
+        return leases
+
+    async def changes(self) -> AsyncGenerator[list[Seen]]:
+        """Report changes since the list, in order, until the server ends it; raises KubeFault, and Gone.
+
+        Begins with an empty report as soon as the watch stands. Called again it goes on where it ended.
+        """
+        query = {
+            "watch": "true",
+            "labelSelector": SELECTOR,
+            "resourceVersion": self._version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        async with contextlib.AsyncExitStack() as stack:
+            async with self._http.bounded(self._timeout):
+                body = await stack.enter_async_context(self._http.stream(self._path, query))
+            self._echoes.begin()
+            yield []
+            rest = b""
+            while data := await self._next(body):
+                *lines, rest = (rest + data).split(NEWLINE)
+                yield [seen for line in lines if line and (seen := self._read(line)) is not None]
+
+    async def _next(self, body: Body) -> bytes:
+        """Return what comes next, empty at the end; raises KubeFault if nothing comes, though it should."""
+        loop = asyncio.get_running_loop()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timeout / 2):
+                    return await body.part()
+            if loop.time() - self._echoes.oldest() > self._timeout:
+                raise self._http.fault(Outage.SLOW, f"does not report this node's own writes within {self._timeout:.3g} s")
+
+    def _read(self, line: bytes) -> Seen | None:
+        with self._http.faults():
+            event = json.loads(line)
+            kind, lease = event["type"], event["object"]
+            if not isinstance(lease, dict):
+                raise TypeError("an event without an object")
+        if kind == "ERROR":
+            code = lease.get("code")
+            self._http.refuse_watch(code if isinstance(code, int) else 0, text_of(lease, "message"))
+        self._version = text_of(metadata(lease), "resourceVersion")
+        if kind == "BOOKMARK":
+            return None
+        self._echoes.seen(lease)
+        return Seen(text_of(metadata(lease), "name"), None if kind == "DELETED" else lease)
+
+
+async def list_leases(http: KubeHttp, path: str, selector: str) -> tuple[list[Lease], str]:
+    """Return all Leases that are selected, and the version of the list; raises KubeFault.
+
+    Without a resourceVersion: what the API server keeps in its cache may be old.
+    """
+    leases: list[Lease] = []
+    query = {"labelSelector": selector, "limit": str(PAGE)}
+    while True:
+        reply = await http.request("GET", path, query=query)
+        items, about = reply.body.get("items") or [], metadata(reply.body)
+        if reply.code != 200 or not isinstance(items, list):  # noqa: PLR2004 - OK
+            raise http.fault(Outage.FAILING, f"gives no list ({reply.code}): {reply.message}")
+        leases += [item for item in items if isinstance(item, dict)]
+        more = text_of(about, "continue")
+        if not more:
+            return leases, text_of(about, "resourceVersion")
+        query["continue"] = more

@@ -1,0 +1,166 @@
+"""Start-up, crash, takeover path, memory and CPU of one node or two, for each store.
+
+    python -m tests.bench.figures [--repeat 5] [--backends file,etcd]
+
+Needs root. Prints the median (minimum to maximum) of each figure. Quiet machines only: every figure here is of milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from vipd.client import FailedError, UnreachableError, request
+from vipd.demo.lab import INTERFACE, Host, Lab
+from vipd.demo.node import Etcd
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PATIENCE = 20.0
+IDLE = 10.0
+
+
+class Node:
+    """A node with one instance, its log in JSON."""
+
+    def __init__(self, lab: Lab, host: Host, folder: Path, backend: dict[str, object], priority: int, profile: str = "default") -> None:
+        folder.mkdir(parents=True)
+        self.lab, self.host, self.folder = lab, host, folder
+        self.socket = folder / "s"
+        config = {
+            "node": host.name,
+            "backend": backend,
+            "timing": {"profile": profile},
+            "instances": [{"name": "ingress", "interface": INTERFACE, "addresses": ["192.0.2.100/32"], "priority": priority}],
+            "control": {"socket": str(self.socket)},
+            "state_dir": str(folder / "state"),
+        }
+        (folder / "c.yaml").write_text(json.dumps(config))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> float:
+        """Start vipd; return when."""
+        with (self.folder / "log").open("ab") as log:
+            at = time.monotonic()
+            self.process = self.lab.spawn(self.host, [sys.executable, "-m", "vipd", "run", "-c", str(self.folder / "c.yaml")], log)
+        return at
+
+    def status(self) -> dict[str, object]:
+        """Return the instance's status, or nothing."""
+        try:
+            return request(str(self.socket), "status")["instances"][0]  # type: ignore[index,no-any-return]
+        except (UnreachableError, FailedError):
+            return {}
+
+    def wait(self, state: str, epoch: int = 0) -> float:
+        """Return when the instance is in this state at a later epoch."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            seen = self.status()
+            if seen.get("state") == state and int(str(seen.get("epoch", 0))) > epoch:
+                return time.monotonic()
+            time.sleep(0.002)
+        raise TimeoutError(f"{self.host.name} is not {state}: {(self.folder / 'log').read_text()[-500:]}")
+
+    def child(self, name: str) -> int:
+        """Return the process id of a child of the guard, by name."""
+        assert self.process is not None
+        found = subprocess.run(["pgrep", "-P", str(self.process.pid), "-x", name], capture_output=True, text=True, check=True)
+        return int(found.stdout.split()[-1])
+
+    def metric(self, name: str) -> float:
+        """Return one figure of /metrics, asked inside the node's namespace."""
+        text = self.lab.run(self.host, sys.executable, "-c", "import urllib.request as u;print(u.urlopen('http://127.0.0.1:9477/metrics').read().decode())")
+        return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name))
+
+
+def pss(pid: int) -> float:
+    """Return a process's proportional memory in MiB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def cpu(pid: int) -> float:
+    """Return a process's CPU seconds."""
+    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13])) / TICKS
+
+
+@contextlib.contextmanager
+def stage(backend: str) -> Iterator[tuple[Lab, Path, dict[str, object]]]:
+    """Build a network with a store."""
+    with tempfile.TemporaryDirectory(prefix="vipd-bench-") as name, Lab(f"vf{os.getpid()}-") as lab:
+        folder = Path(name)
+        if backend == "file":
+            yield lab, folder, {"file": {"path": str(folder / "store")}}
+            return
+        etcd = Etcd(lab, lab.add("store"), folder / "etcd")
+        etcd.wait_ready()
+        yield lab, folder, {"etcd": {"endpoints": [etcd.endpoint]}}
+
+
+def measure(backend: str, into: dict[str, list[float]]) -> None:
+    """Measure everything once."""
+    with stage(backend) as (lab, folder, store):
+        one = Node(lab, lab.add("a"), folder / "a", store, 150)
+        two = Node(lab, lab.add("b"), folder / "b", store, 100)
+        one.start()
+        one.wait("Active")
+        time.sleep(2.0)
+        guard, daemon, warm = one.process.pid, one.child("vipd-daemon"), one.child("vipd-warm")
+        before = cpu(guard) + cpu(daemon)
+        time.sleep(IDLE)
+        into["idle CPU, guard and daemon, % of a core"].append((cpu(guard) + cpu(daemon) - before) / IDLE * 100)
+        into["memory, guard and daemon, MiB PSS"].append(pss(guard) + pss(daemon))
+        into["memory, with the warm process, MiB PSS"].append(pss(guard) + pss(daemon) + pss(warm))
+        epoch = int(str(one.status()["epoch"]))
+        killed_at = time.monotonic()
+        os.kill(daemon, signal.SIGKILL)
+        into["crash to first renewal, ms"].append((one.wait("Active", epoch) - killed_at) * 1000)
+        two.start()
+        two.wait("Backup")
+        time.sleep(1.0)
+        for _ in range(4):
+            holder, other = (one, two) if one.status().get("state") == "Active" else (two, one)
+            request(str(holder.socket), "handover", {"instance": "ingress", "to": other.host.name})
+            other.wait("Active")
+            time.sleep(0.7)
+        count = one.metric("vipd_takeover_seconds_count") + two.metric("vipd_takeover_seconds_count")
+        total = one.metric("vipd_takeover_seconds_sum") + two.metric("vipd_takeover_seconds_sum")
+        into["takeover, from the chance to the first frame, mean ms"].append(total / count * 1000)
+        holder = one if one.status().get("state") == "Active" else two
+        epoch = int(str(holder.status()["epoch"]))
+        pids = [holder.process.pid, holder.child("vipd-daemon"), holder.child("vipd-warm")]
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                os.kill(pid, number)
+        holder.process.wait()
+        into["cold start to first renewal, ms"].append((-holder.start() + holder.wait("Active", epoch)) * 1000)
+
+
+def main() -> int:
+    """Measure each backend and print the medians."""
+    parser = argparse.ArgumentParser(description="Figures of one node.")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--backends", default="file,etcd")
+    args = parser.parse_args()
+    for backend in args.backends.split(","):
+        found: dict[str, list[float]] = defaultdict(list)
+        for _ in range(args.repeat):
+            measure(backend, found)
+        for name, values in found.items():
+            print(f"{backend}: {name}: {statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""When programs of a former life are replaced: without a gap for what it held, at once for what it did not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from announce.gate_succession import GRACE, Succession
+
+NOW = 100.0
+UNTIL = 103.0
+
+
+def replace_at(inherited: set[int], open_slots: set[int], *, settled: bool = True) -> float:
+    """Ask a fresh one."""
+    return Succession(UNTIL, inherited, settled).replace_at(NOW, open_slots)
+
+
+@pytest.mark.parametrize(
+    ("inherited", "open_slots", "settled", "moment"),
+    [
+        ({1}, set(), True, UNTIL),  # its old right may last: the old programs know it, the new ones do not
+        ({1}, {1}, True, NOW),  # taken back
+        ({1, 2}, {1, 2}, True, NOW),
+        ({1, 2}, {1}, True, NOW + GRACE),  # the other one will follow
+        ({1}, {2}, True, NOW),  # the old programs would drop the announcement of one that was not bound
+        ({1, 2}, {1, 3}, True, NOW),
+        (set(), set(), True, NOW),  # nothing to be lost
+        (set(), set(), False, UNTIL),  # the elections to come may have something to lose
+        (set(), {1}, False, NOW),
+        ({1}, {1}, False, NOW),
+    ],
+)
+def test_when_it_is_time(inherited: set[int], open_slots: set[int], settled: bool, moment: float) -> None:  # noqa: FBT001 -- a row of the table
+    """One row for each sentence of the rule."""
+    assert replace_at(inherited, open_slots, settled=settled) == moment
+
+
+def test_the_wait_for_the_others_counts_from_the_first() -> None:
+    """Asking again does not prolong it."""
+    succession = Succession(UNTIL, {1, 2}, settled=True)
+    assert succession.replace_at(NOW, {1}) == NOW + GRACE
+    assert succession.replace_at(NOW + 0.05, {1}) == NOW + GRACE
+    assert succession.replace_at(NOW + 0.06, {1, 2}) == NOW + 0.06
+
+
+slots = st.sets(st.integers(1, 4))
+
+
+@given(slots, slots, st.booleans(), st.lists(st.tuples(st.floats(0, 5), slots), max_size=5))
+def test_it_never_waits_longer_than_the_longest_right(
+    inherited: set[int],
+    last: set[int],
+    settled: bool,  # noqa: FBT001 -- drawn
+    asked: list[tuple[float, set[int]]],
+) -> None:
+    """Whatever opens and closes meanwhile."""
+    succession = Succession(UNTIL, inherited, settled)
+    for later, open_slots in sorted(asked, key=lambda item: item[0]):
+        assert succession.replace_at(NOW + later, open_slots) <= max(NOW + later, UNTIL)
+    assert succession.replace_at(UNTIL, last) <= UNTIL
