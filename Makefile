@@ -16,6 +16,7 @@ python_of = $(firstword $(foreach p,python$(1) $(wildcard $(or $(PYENV_ROOT),$(H
 MAIN := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 OTHERS := $(foreach v,$(filter-out $(MAIN),3.12 3.13),$(if $(call python_of,$(v)),$(v)))
 SEEDS ?= 2000
+REPEAT ?= 5
 QUICK := tests/unit tests/interaction
 PYTEST_ENV := VIPD_TEST_STRICT=1
 QUIET_PIP := -qq --disable-pip-version-check --no-input
@@ -74,6 +75,6 @@ $(STAMP): pyproject.toml constraints.txt
 
 .venv-%/.installed: pyproject.toml constraints.txt
 	@$(call python_of,$*) -m venv --clear .venv-$*
-	.venv-$*/bin/pip install $(QUIET_PIP) -c constraints.txt setuptools
-	.venv-$*/bin/pip install $(QUIET_PIP) -c constraints.txt --no-build-isolation -e .[dev]
+	.venv-$*/bin/pip install $(QUIET_PIP) --no-compile -c constraints.txt setuptools
+	.venv-$*/bin/pip install $(QUIET_PIP) --no-compile -c constraints.txt --no-build-isolation -e .[dev]
 	@touch $@

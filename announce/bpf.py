@@ -193,7 +193,7 @@ def _queried(ifindex: int, kind: int) -> int:
     try:
         answer = _bpf(_PROG_QUERY, struct.pack("=IIIIQI36x", ifindex, kind, 0, 0, 0, 0))
     except BpfError as error:
-        if error.errno in {errno.EINVAL, errno.ENOENT}:  # a kernel that has no tcx, an interface that has none
+        if error.errno in {errno.EINVAL, errno.ENOENT, errno.ENODEV}:  # a kernel that has no tcx, an interface that has none
             return 0
         raise
     return int(struct.unpack_from("=I", answer, 24)[0])

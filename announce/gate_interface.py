@@ -12,7 +12,7 @@ from announce.bpf import BpfError
 from announce.gate_loaded import Loaded
 from announce.gate_map import Deadlines
 from announce.gate_program import Direction
-from announce.gate_seat import Seat
+from announce.gate_seat import Attached, Seat
 from announce.gate_selftest import self_test
 from announce.gate_succession import Succession
 from announce.gate_support import before_traffic_control, probe_interface, why_not
@@ -138,8 +138,7 @@ class InterfaceGate:
     def _reconcile(self, now: float, longest_right: float, news: frozenset[int]) -> bool:
         seat = self._seat or self._seated(now + longest_right)
         loaded = self._loaded_for(self._wanted)
-        attached = seat.attached()
-        self._before = (*attached.before, *before_traffic_control(self.ifindex))
+        attached = self._look(seat)
         gone = bool(self._in_force) and attached.programs != self._in_force
         if self._succession is not None and not gone:
             self._succession.inherited |= self._bound(news)
@@ -148,11 +147,16 @@ class InterfaceGate:
         self._succession = None
         if attached.programs != loaded.ids():
             seat.put(loaded.programs)
-            self._in_force = seat.attached().programs
+            self._in_force = self._look(seat).programs
             if self._in_force != loaded.ids():
                 raise GateError("somebody else takes its filters away")
         self.put_back += gone
         return gone
+
+    def _look(self, seat: Seat) -> Attached:
+        attached = seat.attached()
+        self._before = (*attached.before, *before_traffic_control(self.ifindex))
+        return attached
 
     def _seated(self, until: float) -> Seat:
         """Take a seat; if a former life's programs are in it, leave them there for the time being."""
@@ -168,7 +172,7 @@ class InterfaceGate:
     def _loaded_for(self, slots: Mapping[bytes, int]) -> Loaded:
         """Return programs that know these addresses; new ones, tried out, if there are none or they have no room."""
         former = self._loaded
-        if former is None or len(slots) > former.room:
+        if former is None or not former.has_room(slots):
             fresh = Loaded(self._deadlines, len(slots))
             wrong = self_test(fresh, self._deadlines)
             if wrong:

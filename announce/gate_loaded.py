@@ -35,8 +35,12 @@ class Loaded:
                 undo.callback(self.programs[direction].close)
             undo.pop_all()
 
+    def has_room(self, slots: Slots) -> bool:
+        """Return whether `cover` could do it, which adds before it takes away."""
+        return len(self._slots.keys() | slots.keys()) <= self.room
+
     def cover(self, slots: Slots) -> None:
-        """Know these addresses and no others, from now on; raises BpfError (E2BIG) if there is no room for them."""
+        """Know these addresses and no others, from now on; raises BpfError (E2BIG) if there is no room."""
         for ip, slot in slots.items():
             # An entry that stays is not touched: it counts on.
             if self._slots.get(ip) != slot:

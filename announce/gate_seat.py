@@ -62,7 +62,7 @@ class Seat:
             at = next((index for index, found in enumerate(filters) if number_of(found) == self._number), None)
             programs[direction] = 0 if at is None else filters[at].program
             before += [_described(direction, found) for found in filters[: at or 0] if not number_of(found)]
-        return Attached(programs, tuple(before))
+        return Attached(programs, tuple(dict.fromkeys(before)))  # u32 keeps its tables as filters, too
 
     def put(self, programs: Mapping[Direction, Program]) -> None:
         """Put the programs in force, each at once in the place of the one that is there; makes the hook if there is none."""

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from election.etcd_access import NO_ACCESS, BadAccess, EtcdAccess
-from election.etcd_faults import TOKEN_REFUSED, WRONG_PASSWORD, EtcdFault, meaning
+from election.etcd_faults import UNKNOWN_SERVICE, WRONG_PASSWORD, EtcdFault, meaning
 from election.etcd_line import Line, Lines, PasswordRefusedError, TooOldError
 from election.etcd_rpc import EOF, prefix_range_end, rpc
 
@@ -130,7 +130,8 @@ class Endpoint:
         try:
             yield
         except rpc.AioRpcError as error:
-            raise self.meant(str(error.details()), doing) from error
+            unknown = error.code() is rpc.StatusCode.UNIMPLEMENTED
+            raise self.meant(UNKNOWN_SERVICE if unknown else str(error.details()), doing) from error
         except PasswordRefusedError:
             raise self.meant(WRONG_PASSWORD, doing) from None
         except TooOldError as error:
@@ -154,7 +155,7 @@ class Endpoint:
                 try:
                     return await send(line)
                 except rpc.AioRpcError as error:
-                    if not self._lines.renewable or not any(part in str(error.details()) for part in TOKEN_REFUSED):
+                    if not self._lines.renewable(used, str(error.details())):
                         raise
                 await self._lines.renew(line, used)
                 return await send(line)

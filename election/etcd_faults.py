@@ -14,13 +14,15 @@ TOKEN_REFUSED = ("invalid auth token", "revision of auth store is old", "user na
 OLDEST = (3, 4)
 """Before etcd 3.4 a watch could not be asked for a sign of life."""
 DENIED = "permission denied"
+UNKNOWN_SERVICE = "unknown service"
 
 TLS = (
     ("VERIFY_FAILED: certificate has expired", "shows a certificate that has expired"),
     ("VERIFY_FAILED: certificate is not yet valid", "shows a certificate that is not valid yet: are the clocks right?"),
-    ("CERTIFICATE_VERIFY_FAILED", "shows a certificate that {authority} did not sign"),
+    ("CERTIFICATE_VERIFY_FAILED", "shows a certificate that was not signed by {authority}"),
     ("Hostname Verification Check failed", "shows a certificate that was made for another name or address"),
-    ("WRONG_VERSION_NUMBER", "does not speak TLS: http:// in the place of https://?"),
+    ("Handshake read failed", "ended the TLS handshake: does it speak TLS, or is http:// right?"),
+    ("WRONG_VERSION_NUMBER", "does not speak TLS: http:// may be right"),
     # Under TLS 1.3 the server judges the client after the client's own handshake has ended, and gRPC cannot read its alert.
     ("Unwrap failed", "{certificate}"),
     ("ALERT_BAD_CERTIFICATE", "{certificate}"),
@@ -46,9 +48,11 @@ STATES = (
     ("request is too large", "takes no record of this size"),
     ("server stopped", "is being stopped"),
     ("not capable", "is too old, or in the middle of an upgrade"),
-    ("unknown service", "is no etcd, or too old: version 3.4 or newer is needed"),
+    (UNKNOWN_SERVICE, "is no etcd, or too old: version 3.4 or newer is needed"),
     ("Connection refused", "refuses the connection"),
-    ("Socket closed", "closed the connection{scheme}"),
+    # After an attempt to connect, which has the address before it.
+    (": Socket closed", "closed the connection at once{scheme}"),
+    ("Socket closed", "closed the connection"),
     ("failed to connect", "cannot be reached"),
     ("timed out", "cannot be reached"),
 )
@@ -65,13 +69,13 @@ def meaning(details: str, access: EtcdAccess, *, tls: bool, doing: str = "") -> 
         return f"failed: {details}"
     refused = f"does not accept the client certificate {access.cert_file}: is it expired, or is its authority another one?"
     return sentence.format(
-        authority=f"ca_file {access.ca_file}" if access.ca_file else "no authority known to this system",
+        authority=f"ca_file {access.ca_file}" if access.ca_file else "an authority known to this system",
         certificate=refused if access.cert_file else "wants a client certificate: cert_file and key_file are needed",
         user=access.username,
         password_file=access.password_file,
         who=_who(access),
         doing=doing,
-        scheme="" if tls else ": https:// in the place of http://?",
+        scheme="" if tls else ": does it want https://?",
     )
 
 

@@ -10,7 +10,7 @@ import asyncio
 from typing import Any
 
 from election.etcd_access import BadAccess, EtcdAccess, Signature, Tls, read_password, read_tls, signature
-from election.etcd_faults import AUTH_IS_OFF, WRONG_PASSWORD, too_old
+from election.etcd_faults import AUTH_IS_OFF, DENIED, TOKEN_REFUSED, WRONG_PASSWORD, too_old
 from election.etcd_rpc import rpc, ssl_channel_credentials
 
 OPTIONS = {
@@ -107,10 +107,14 @@ class Lines:
         self._refused: tuple[float, Signature] | None = None
         self.flaw = ""
 
-    @property
-    def renewable(self) -> bool:
-        """Whether a refused token can be replaced."""
-        return bool(self._access.username)
+    def renewable(self, metadata: Metadata, details: str) -> bool:
+        """Whether to log in, and send a call again that was refused with these details.
+
+        Authentication that is turned on finds calls without a token. With a client certificate they are then not called calls
+        without a user, but denied: the certificate names one, though perhaps the empty one.
+        """
+        without_token = metadata == NEED_QUORUM and DENIED in details
+        return bool(self._access.username) and (without_token or any(part in details for part in TOKEN_REFUSED))
 
     async def take(self) -> Line:
         """Return the line to use, logged in; to be given back. Raises BadAccess, the two errors above, and gRPC's."""

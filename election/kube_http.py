@@ -90,31 +90,16 @@ class KubeHttp:
     async def request(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None, contact: int | None = None
     ) -> Reply:
-        """Send a request and return its answer; raises KubeFault, and Stale if `contact` is over.
-
-        After a 401 it is sent once more if there are newer credentials: nothing was done then. Nothing else is sent twice.
-        """
-        refused: Login | None = None
-        while True:
-            login = await self._login()
-            if login == refused:
-                raise self.fault(Outage.REFUSING, "does not accept the credentials (401)")
-            async with self._asked(login, method, path, query, body, contact) as (wire, head):
-                data = await wire.body(head)
-            if head.code != UNAUTHORIZED:
-                return self._reply(head, data)
-            if refused is not None:
-                raise self.fault(Outage.REFUSING, "does not accept the credentials, nor newer ones (401)")
-            self._credentials.refused()
-            refused = login
+        """Send a request and return its answer; raises KubeFault, and Stale if `contact` is over."""
+        async with self._asked(method, path, query, body=body, contact=contact) as (wire, head):
+            data = await wire.body(head)
+        return self._reply(head, data)
 
     @contextlib.asynccontextmanager
     async def stream(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Body]:
         """Open a watch, and close it with the block; raises KubeFault, and Gone. What its body raises becomes a KubeFault there."""
-        async with self._asked(await self._login(), "GET", path, query, None, None, watch=True) as (wire, head):
+        async with self._asked("GET", path, query, watch=True) as (wire, head):
             if head.code != OK:
-                if head.code == UNAUTHORIZED:
-                    self._credentials.refused()
                 reply = self._reply(head, await wire.body(head))
                 self.refuse_watch(reply.code, reply.message)
             yield Body(wire, head)
@@ -183,27 +168,38 @@ class KubeHttp:
     @contextlib.asynccontextmanager
     async def _asked(
         self,
-        login: Login,
         method: str,
         path: str,
         query: Mapping[str, str] | None,
-        body: object,
-        contact: int | None,
         *,
+        body: object = None,
+        contact: int | None = None,
         watch: bool = False,
     ) -> AsyncIterator[tuple[Wire, Head]]:
-        target = urlsplit(login.server).path.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
-        headers = {"Accept": "application/json", "User-Agent": "vipd"}
-        headers |= {"Authorization": f"Bearer {login.token}"} if login.token else {}
-        headers |= {"Content-Type": "application/json"} if body is not None else {}
+        """Send a request and return the beginning of its answer.
+
+        After a 401 it is sent once more if there are newer credentials: nothing was done then. Nothing else is sent twice.
+        """
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
-        with self.faults():
-            async with self._pool.wire(login, watch=watch) as wire:
-                if contact is not None and contact != self._pool.contact:
-                    raise Stale
-                if self._closed:
-                    raise self.fault(Outage.UNREACHABLE, "was let go of")
-                yield wire, await wire.ask(method, target, headers, data)
+        refused: Login | None = None
+        while True:
+            login = await self._login()
+            if login == refused:
+                raise self.fault(Outage.REFUSING, "does not accept the credentials (401)")
+            target = urlsplit(login.server).path.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
+            with self.faults():
+                async with self._pool.wire(login, watch=watch) as wire:
+                    if contact is not None and contact != self._pool.contact:
+                        raise Stale
+                    head = await wire.ask(method, target, _headers(login.token), data)
+                    if head.code != UNAUTHORIZED:
+                        yield wire, head
+                        return
+                    await wire.body(head)
+            if refused is not None:
+                raise self.fault(Outage.REFUSING, "does not accept the credentials, nor newer ones (401)")
+            self._credentials.refused()
+            refused = login
 
     def _reply(self, head: Head, data: bytes) -> Reply:
         code = head.code
@@ -216,8 +212,6 @@ class KubeHttp:
         message = _message(data)
         if "retry-after" in head.headers:
             self._pause(head.headers["retry-after"])
-        if code == UNAUTHORIZED:
-            raise self.fault(Outage.REFUSING, "does not accept the credentials (401)")
         if code == FORBIDDEN:
             raise self.fault(Outage.REFUSING, f"forbids it (403): {message}")
         if code == TOO_MANY:
@@ -227,6 +221,11 @@ class KubeHttp:
     def _pause(self, retry_after: str) -> None:
         seconds = float(retry_after) if retry_after.isdigit() else 1.0
         self._not_before = asyncio.get_running_loop().time() + min(seconds, LONGEST_PAUSE)
+
+
+def _headers(token: str) -> dict[str, str]:
+    login = {"Authorization": f"Bearer {token}"} if token else {}
+    return {"Accept": "application/json", "User-Agent": "vipd", "Content-Type": "application/json", **login}
 
 
 def _message(data: bytes) -> str:

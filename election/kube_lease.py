@@ -94,13 +94,15 @@ def _coded(name: str) -> str:
 
 
 def _decoded(text: str) -> str | None:
+    """Return the name of which `_coded` makes this text; None: of none."""
     if not text.startswith(CODED):
-        return text
+        return text if PLAIN.fullmatch(text) else None
     code = text.removeprefix(CODED).upper()
     try:
-        return base64.b32hexdecode(code + "=" * (-len(code) % 8)).decode()
+        name = base64.b32hexdecode(code + "=" * (-len(code) % 8)).decode()
     except (binascii.Error, ValueError):
         return None
+    return name if _coded(name) == text else None
 
 
 def name_problem(lease: str) -> str:

@@ -35,17 +35,18 @@ class Pool:
         self._addresses: list[str] = []
         self._resolved = ("", 0.0)
         self._failed = False
+        self._closed = False
         self.contact = 0
 
     @contextlib.asynccontextmanager
-    async def wire(self, login: Login, *, watch: bool = False, fresh: bool = False) -> AsyncIterator[Wire]:
+    async def wire(self, login: Login, *, watch: bool = False) -> AsyncIterator[Wire]:
         """Return a connection for the block. It is used again only if its last answer was read to the end; raises OSError.
 
-        `fresh`: not one that was used before. `watch`: it does not count, because it lasts.
+        `watch`: it does not count towards the most that there may be, because it lasts.
         """
         async with contextlib.nullcontext() if watch else self._turns:
             wire = self._idle(login)
-            if wire is None or fresh:
+            if wire is None:
                 wire = await self._made(login)
             try:
                 yield wire
@@ -59,6 +60,7 @@ class Pool:
 
     async def close(self) -> None:
         """End all connections, also those in use."""
+        self._closed = True
         wires = list(self._wires)
         for wire in wires:
             wire.abort()
@@ -88,6 +90,10 @@ class Pool:
             self._failed = True
             raise
         self._failed = False
+        if self._closed:
+            wire.abort()
+            await wire.closed()
+            raise ConnectionResetError
         self._wires.add(wire)
         return wire
 

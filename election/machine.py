@@ -53,6 +53,10 @@ class Kernel(enum.Enum):
     LEAVING = "leaving"
 
 
+UNDER_DEADLINE = (Kernel.BOUND, Kernel.INHERITED)
+FORMER = (Kernel.INHERITED, Kernel.LEFTOVER)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """One election's configuration on this node; `probe`: ask on the wire before taking a record that was absent."""
@@ -145,11 +149,11 @@ class Machine:
         times = [self._unbind_again_at, *self._fitness.changes_at(now)]
         if self._preemption.asks_at(now) > now:
             times.append(self._preemption.asks_at(now))
-        if self._kernel in {Kernel.BOUND, Kernel.INHERITED}:
+        if self._kernel in UNDER_DEADLINE:
             times.append(self._right.deadline - self._lead)
         if self._handover is not None and self._handover.phase is Phase.TAKEN:
             times.append(self._handover.unbind_at())
-        if self._kernel in {Kernel.BOUND, Kernel.INHERITED}:
+        if self._kernel in UNDER_DEADLINE:
             times.append(self._refresh_at())
         if self._desk.request is not None:
             times.append(self._desk.request.gives_up_at)
@@ -450,7 +454,7 @@ class Machine:
 
     def _fence(self, now: float) -> None:
         """Leave in time for the addresses to be gone by the deadline."""
-        if self._kernel in {Kernel.BOUND, Kernel.INHERITED} and now >= self._right.deadline - self._lead:
+        if self._kernel in UNDER_DEADLINE and now >= self._right.deadline - self._lead:
             self._leave(now, Reason.LEASE_EXPIRED)
 
     def _leave(self, now: float, reason: Reason, detail: str = "") -> None:
@@ -498,7 +502,7 @@ class Machine:
         if self.state is State.ACTIVE:
             return self._fitness.fault(now) is not None
         staying_out = self._fitness.stopping or self._resting_state(now)[0] is State.FAULT
-        return staying_out and self._kernel in {Kernel.INHERITED, Kernel.LEFTOVER}
+        return staying_out and self._kernel in FORMER
 
     # ------------------------------------------------------------------ what is due
 
@@ -512,7 +516,7 @@ class Machine:
             state, reason = self._resting_state(now)
             if state is not self.state:
                 self._transition(now, state, reason)
-        if self._kernel in {Kernel.BOUND, Kernel.INHERITED} and now >= self._refresh_at():
+        if self._kernel in UNDER_DEADLINE and now >= self._refresh_at():
             self._refresh(now)
         if self._wish is not None and self._handover is None and self._field.best(self._wish.to) is None:
             self._notice(f"{self._wish.to or 'no other node'} is not fit to take {self.settings.election}")

@@ -119,9 +119,8 @@ class Observation:
             case Unreadable(revision=revision):
                 # By revision: between two unreadable contents the holder may have renewed unseen.
                 return ("unreadable", revision)
-            case Found(record=r, revision=revision):
-                older = (r.epoch, r.counter) < self.highest
-                return (r.uid, r.holder, r.session, r.epoch, r.counter, r.successor, revision if older else "")
+            case Found(record=r):
+                return (r.uid, r.holder, r.session, r.epoch, r.counter, r.successor)
 
     def _take_in(self, record: Record, before: Record | None, changed: bool) -> None:
         age = (record.epoch, record.counter)

@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,15 +28,31 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """The files of a server that speaks TLS, with clients and other members. `client_certificates`: clients need one of the CA."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+    client_certificates: bool = True
+
+    def flags(self) -> dict[str, str]:
+        """Return the command line. etcd reads certificate and key anew for each connection."""
+        own = {"cert-file": self.certificate, "key-file": self.key, "trusted-ca-file": self.authority}
+        wanted = {"client-cert-auth": str(self.client_certificates).lower(), "peer-client-cert-auth": "true"}
+        return {key: str(path) for name, path in own.items() for key in (name, f"peer-{name}")} | wanted
+
+
 class EtcdServer:
     """One etcd with its data below `directory`, on `host`. It dies with the process that started it.
 
     `port` and `peer_port`: 0 for any free one, which inside a network namespace is 2379 and 2380. `netns`: the name of a
     network namespace that exists and whose addresses include `host`. `cluster`: etcd's --initial-cluster, if this is not
-    the only member.
+    the only member. `flags`: further ones, without the dashes.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the command line of a server
         self,
         directory: Path,
         *,
@@ -44,7 +62,11 @@ class EtcdServer:
         peer_port: int = 0,
         netns: str = "",
         cluster: str = "",
+        tls: ServerTls | None = None,
+        flags: Mapping[str, str] | None = None,
     ) -> None:
+        self.tls = tls
+        self.flags = dict(flags or {})
         self.directory = directory
         self.data = directory / f"{name}.etcd"
         self.log = directory / f"{name}.log"
@@ -57,14 +79,18 @@ class EtcdServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def _scheme(self) -> str:
+        return "https" if self.tls else "http"
+
+    @property
     def url(self) -> str:
         """Where clients find it."""
-        return f"http://{self.host}:{self.port}"
+        return f"{self._scheme}://{self.host}:{self.port}"
 
     @property
     def peer_url(self) -> str:
         """Where other members find it."""
-        return f"http://{self.host}:{self.peer_port}"
+        return f"{self._scheme}://{self.host}:{self.peer_port}"
 
     @property
     def pid(self) -> int:
@@ -161,15 +187,18 @@ class EtcdServer:
             # A tenth of the usual times: leases of one second are then possible, and a restart takes less long.
             "heartbeat-interval": "20",
             "election-timeout": "200",
+            **(self.tls.flags() if self.tls else {}),
+            **self.flags,
         }
         return ["etcd", *(f"--{key}={value}" for key, value in flags.items())]
 
 
-def cluster(directory: Path, size: int = 3) -> list[EtcdServer]:
+def cluster(directory: Path, size: int = 3, tls: ServerTls | None = None) -> list[EtcdServer]:
     """Return the members of a cluster on the loopback interface, not started."""
     ports = [free_port() for _ in range(size)]
-    members = ",".join(f"n{i}=http://127.0.0.1:{port}" for i, port in enumerate(ports))
-    return [EtcdServer(directory, name=f"n{i}", peer_port=port, cluster=members) for i, port in enumerate(ports)]
+    scheme = "https" if tls else "http"
+    members = ",".join(f"n{i}={scheme}://127.0.0.1:{port}" for i, port in enumerate(ports))
+    return [EtcdServer(directory, name=f"n{i}", peer_port=port, cluster=members, tls=tls) for i, port in enumerate(ports)]
 
 
 def start_all(members: list[EtcdServer]) -> None:

@@ -45,6 +45,7 @@ Count = Annotated[int, PlainValidator(values.whole(0, MOST_COUNTED))]
 Plain = Annotated[str, PlainValidator(values.plain_text)]
 Text = Annotated[str, PlainValidator(values.text)]
 AbsolutePath = Annotated[str, PlainValidator(values.absolute_path)]
+SecretPath = Annotated[str, PlainValidator(values.secret_path)]
 SocketPath = Annotated[str, PlainValidator(values.socket_path)]
 
 
@@ -69,7 +70,7 @@ class EtcdDraft(Draft):
     cert_file: AbsolutePath | None = None
     key_file: AbsolutePath | None = None
     username: Text | None = None
-    password_file: AbsolutePath | None = None
+    password_file: SecretPath | None = None
 
 
 class KubernetesDraft(Draft):

@@ -196,6 +196,14 @@ def absolute_path(value: object) -> str:
     return word
 
 
+def secret_path(value: object) -> str:
+    """Return the path of a file with a secret; somebody will give the secret itself, so what is no path is not quoted back."""
+    word = text(value)
+    if not word.startswith("/") or "\0" in word:
+        raise BadValueError("this is not an absolute path", "a path that begins with /")
+    return word
+
+
 def socket_path(value: object) -> str:
     """Return a path that fits into the address of a unix socket."""
     word = absolute_path(value)

@@ -67,7 +67,10 @@ class Ports:
 
 
 class Instance:
-    """Drives one machine. All methods are called on the event loop's thread."""
+    """Drives one machine. All methods are called on the event loop's thread.
+
+    `acquired_at` is when it last tried to take the record, by the wall clock; `wake_at` when it moves by itself.
+    """
 
     def __init__(self, name: str, machine: Machine, ports: Ports) -> None:
         self.name = name
@@ -77,7 +80,7 @@ class Instance:
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._acquired_at = ""
+        self.acquired_at = ""
         self._chance_at = 0.0
         self._epoch = 0
         self.wake_at = 0.0
@@ -197,7 +200,7 @@ class Instance:
     def _request(self, action: model.Read | model.Write) -> None:
         if isinstance(action, model.Write) and action.kind is model.WriteKind.TAKE:
             self._chance_at = now()
-            self._acquired_at = wall()
+            self.acquired_at = wall()
         self._spawn(self._read(action) if isinstance(action, model.Read) else self._write(action))
 
     async def _read(self, action: model.Read) -> None:
@@ -216,7 +219,7 @@ class Instance:
         """Put the wall-clock times in, for people."""
         if record.holder != self.machine.me.name:
             return replace(record, renew_time=wall())
-        return replace(record, renew_time=wall(), acquire_time=record.acquire_time or self._acquired_at)
+        return replace(record, renew_time=wall(), acquire_time=record.acquire_time or self.acquired_at)
 
     async def _probe(self, timeout: float) -> None:
         self.post(model.ProbeDone(await self.ports.probe(timeout)))

@@ -138,9 +138,11 @@ class Peers:
 
     async def _look_first(self) -> None:
         """See whose record stands under this node's name: once it were overwritten, nobody could tell who was there first."""
-        timing = self._timing
-        while isinstance(found := await self._store.read_candidates(timing.request_timeout), model.Unknown):
-            await asyncio.sleep(timing.renew_interval / 2)
+        while True:
+            found = await self._store.read_candidates(self._timing.request_timeout)
+            if not isinstance(found, model.Unknown):
+                break
+            await asyncio.sleep(self._timing.renew_interval / 2)
         self.candidates.see_all(now(), found)
         self.tell()
 

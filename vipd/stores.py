@@ -23,7 +23,7 @@ def open_store(config: Config) -> Store:
         case KubernetesBackend(namespace, kubeconfig, context):
             from election.store_kubernetes import KubernetesStore  # noqa: PLC0415 -- likewise
 
-            # Its candidate Leases stay for a day, as the documentation of Kubernetes makes its users expect.
+            # There candidate records stay for a day and not for three refreshes: `kubectl get leases` shows who has died.
             return KubernetesStore(namespace, kubeconfig, context, request_timeout=config.timing.request_timeout, wall=wall)
         case never:
             assert_never(never)

@@ -67,7 +67,9 @@ class View:
         bound = member.executor.bound()
         holder = None
         if record is not None and record.holder:
-            holder = status.Holder(record.holder, record.session, record.acquire_time, record.priority)
+            # The machine knows its own record without the wall-clock times, which are stamped on the way to the store.
+            since = record.acquire_time or (member.instance.acquired_at if record.held_by(self.me) else "")
+            holder = status.Holder(record.holder, record.session, since, record.priority)
         return status.Instance(
             name=member.name,
             interface=settings.interface,

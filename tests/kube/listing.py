@@ -161,7 +161,7 @@ class Watch:
                 bookmark_at = loop.time() + self._habits.bookmark_interval
                 yield self._bookmark({})
             if self._at == self._storage.version:
-                await _bounded(self._storage.news(), min(end, bookmark_at if self._bookmarks else end) - loop.time())
+                await self._storage.news(max(0.0, min(end, bookmark_at if self._bookmarks else end) - loop.time()))
 
     def _news(self) -> Iterator[Json]:
         if self._is_gone():
@@ -182,7 +182,10 @@ class Watch:
             yield self._bookmark({"annotations": {INITIAL_EVENTS_END: "true"}})
 
     def _event(self, change: Change) -> Json | None:
-        """Return what a change means: an object that is not selected any more is reported as DELETED, in the state before, with the version of the change."""
+        """Return what a change means for this watch; None: nothing.
+
+        An object that is not selected any more is reported as DELETED, in the state before, with the version of the change.
+        """
         mine = change.key.resource == self._target.resource.qualified and self._target.namespace in ("", change.key.namespace)
         was = mine and change.before is not None and self._selected(change.before)
         now = mine and change.after is not None and self._selected(change.after)
@@ -199,15 +202,6 @@ class Watch:
 
 def _empty(resource: Resource, metadata: Json) -> Json:
     return {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
-
-
-async def _bounded(news: object, seconds: float) -> None:
-    assert asyncio.iscoroutine(news)
-    task = asyncio.ensure_future(news)
-    try:
-        await asyncio.wait({task}, timeout=max(0.0, seconds))
-    finally:
-        task.cancel()
 
 
 def delete_all(storage: Storage, target: Target, query: Mapping[str, str]) -> list[str]:

@@ -103,12 +103,12 @@ class Storage:
         self.changes = []
         self._objects = dict(copy.objects)
 
-    async def news(self) -> None:
-        """Wait for the next change or call of wake()."""
+    async def news(self, seconds: float) -> None:
+        """Wait for the next change or call of wake(), at most so long."""
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(waiting)
         try:
-            await waiting
+            await asyncio.wait({waiting}, timeout=seconds)
         finally:
             self._waiting.discard(waiting)
 

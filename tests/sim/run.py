@@ -7,11 +7,12 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 from tests.sim.judge import Violation
-from tests.sim.scenario import THEMES, build, from_seed
+from tests.sim.scenario import DIRECTED, THEMES, build, from_seed
 from tests.sim.settle import settle, stop_all
 from tests.sim.world import World
 
@@ -30,10 +31,10 @@ class Result:
     problem: str = ""
 
 
-def run_seed(seed: int, theme: str = "", tell: object = None) -> Result:
+def run_seed(seed: int, theme: str = "", tell: Callable[[str], object] | None = None) -> Result:
     """Run one seed to its end or to the first violation."""
     scenario = from_seed(seed, theme)
-    world = World(seed, tell=tell)  # type: ignore[arg-type]
+    world = World(seed, tell=tell)
     problem = ""
     try:
         build(scenario, world)
@@ -61,14 +62,24 @@ def run_seeds(start: int, count: int, jobs: int, theme: str = "") -> list[Result
         return [result for results in pool.map(run_chunk, chunks, [theme] * len(chunks)) for result in results]
 
 
+def until_failure(seeds: range, theme: str) -> Iterator[Result]:
+    """Run seeds until one fails, that one included."""
+    for seed in seeds:
+        result = run_seed(seed, theme)
+        yield result
+        if result.problem:
+            return
+
+
 def main() -> int:
     """Parse arguments, run, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=2000, help="how many seeds")
     parser.add_argument("--start", type=int, default=0, help="the first seed")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--theme", default="", choices=["", *THEMES], help="only this kind of trouble")
+    parser.add_argument("--theme", default="", choices=["", *THEMES, *DIRECTED], help="only this kind of trouble")
     parser.add_argument("--seed", type=int, default=None, help="run this seed alone")
+    parser.add_argument("--first", action="store_true", help="stop at the first seed that fails, in one process")
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
     arguments = parser.parse_args()
     if arguments.seed is not None:
@@ -77,7 +88,10 @@ def main() -> int:
         print(result.problem or "clean")
         return 1 if result.problem else 0
     begun = time.monotonic()
-    results = run_seeds(arguments.start, arguments.seeds, arguments.jobs, arguments.theme)
+    if arguments.first:
+        results = list(until_failure(range(arguments.start, arguments.start + arguments.seeds), arguments.theme))
+    else:
+        results = run_seeds(arguments.start, arguments.seeds, arguments.jobs, arguments.theme)
     print(summary(results, time.monotonic() - begun))
     return 1 if any(result.problem for result in results) else 0
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from election.machine import Settings
-from election.timing import Timing
+from election.timing import PROFILES, Timing
 from tests.sim.clock import LARGEST_DRIFT
 from tests.sim.host import Host
 from tests.sim.kernel import Kernel
@@ -63,6 +63,40 @@ THEMES = {
 }  # fmt: skip
 
 
+GATED: dict[str, object] = {"gate": True, "latency": 0.0005, "jitter": 0.0, "namesakes": False, "annotated": False}
+OPEN: dict[str, object] = {**GATED, "gate": False}
+DEFAULT, RELAXED = PROFILES["default"], PROFILES["relaxed"]
+
+DIRECTED = {
+    # Each is rough in the one way that a kind of defect cannot bear: for tests/sim/test_defects.py.
+    "slow answers": Theme(
+        {"cut_off": 12, "cut_replies": 8, "break_watch": 4}, {"spikes": 0.3, "spike_length": 0.7, "lost_replies": 0.15}, GATED | {"timing": DEFAULT}
+    ),
+    "mixed leases": Theme({"reload": 8, "cut_off": 10, "kill_daemon": 2}, {}, GATED),
+    "drift": Theme({"cut_off": 12, "cut_replies": 6}, {}, GATED | {"timing": RELAXED, "preempt": 0.0}),
+    "lost requests": Theme({"cut_off": 10, "cut_replies": 8}, {"lost_requests": 0.2, "lost_replies": 0.2}, GATED),
+    "absences": Theme({"delete_record": 12, "cut_off": 14, "break_watch": 10}, {}, GATED | {"probe": False}),
+    "mixed absences": Theme({"reload": 10, "delete_record": 12, "cut_off": 14}, {}, GATED | {"probe": False}),
+    "deleted moves": Theme({"ask_handover": 30, "delete_record": 30, "break_watch": 5}, {"spikes": 0.1, "spike_length": 0.3}, GATED),
+    "namesakes": Theme({"cut_off": 4, "kill_daemon": 4}, {}, GATED | {"namesakes": True}),
+    "emptied": Theme({"empty_holder": 10, "cut_off": 10}, {}, GATED),
+    "late answers": Theme({"fall_ill": 12, "cut_replies": 10}, {"spikes": 0.3, "late_answers": 1.0}, GATED),
+    "broken moves": Theme(
+        {"ask_handover": 25, "stop_both": 10, "cut_off": 8, "cut_replies": 8},
+        {"spikes": 0.2, "spike_length": 0.4, "lost_replies": 0.1, "stops": 0.01, "lost_frames": 0.5},
+        GATED,
+    ),
+    "killed moves": Theme({"ask_handover": 30, "kill_both": 10}, {"kills": 0.01}, OPEN | {"timing": DEFAULT}),
+    "chained moves": Theme({"ask_handover": 40, "stop_both": 15}, {"stops": 0.02, "lost_frames": 1.0}, GATED | {"nodes": 4}),
+    "touched for ever": Theme({"die": 6}, {}, GATED | {"annotated": True}),
+    "thaws": Theme({"stop_both": 14, "kill_guard": 3}, {"stops": 0.02}, OPEN | {"timing": DEFAULT}),
+    "paused calls": Theme({"remove_address": 10, "cut_off": 6, "ask_handover": 6}, {"stops": 0.04}, GATED | {"timing": DEFAULT}),
+    "full kills": Theme({"kill_both": 14, "cut_off": 4}, {"kills": 0.003}, OPEN | {"timing": DEFAULT}),
+    "stuck unbinds": Theme({"fall_ill": 10, "restart": 4, "drain": 6}, {"unbind_refused": 0.6}, GATED),
+    "planned": THEMES["planned"],
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """One world to be: all of it follows from the seed, unless a test sets it."""
@@ -82,6 +116,11 @@ class Scenario:
     latency: float
     jitter: float
     annotated: bool
+
+
+def theme_named(name: str) -> Theme:
+    """Return one of the themes."""
+    return THEMES[name] if name in THEMES else DIRECTED[name]
 
 
 def from_seed(seed: int, theme: str = "") -> Scenario:
@@ -106,12 +145,12 @@ def from_seed(seed: int, theme: str = "") -> Scenario:
         jitter=rng.choice((0.0, 0.0005, 0.0005, 0.01)),
         annotated=rng.random() < 0.05,
     )
-    return replace(scenario, **THEMES[chosen].fixed)  # type: ignore[arg-type]
+    return replace(scenario, **theme_named(chosen).fixed)  # type: ignore[arg-type]
 
 
 def build(scenario: Scenario, world: World) -> None:
     """Put the nodes into the world, start them, and plan what befalls them."""
-    rng, theme = world.rng, THEMES[scenario.theme]
+    rng, theme = world.rng, theme_named(scenario.theme)
     world.weather.climate = Climate(latency=scenario.latency, jitter=scenario.jitter, rough=1.0, **theme.climate)
     world.faults.longest_lease = scenario.timing.lease_duration
     for number in range(scenario.nodes):

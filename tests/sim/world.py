@@ -26,7 +26,7 @@ FRAME_TIME = 0.0002
 class World:
     """The heap of what will happen: (true time, order of planning, what). `now` is true time in seconds."""
 
-    def __init__(self, seed: int = 0, climate: Climate | None = None, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(self, seed: int = 0, climate: Climate | None = None, tell: Callable[[str], object] | None = None) -> None:
         self.rng = Random(seed)
         self.now = 0.0
         self._heap: list[tuple[float, int, Callable[..., object], tuple[object, ...]]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -100,6 +101,20 @@ def test_release_is_refused_while_the_daemon_runs_and_frees_the_vip_after_its_de
     pair.world.assert_never_two(begin)
     again = dead.vipd("release")
     assert (again.code, again.out.splitlines()[1]) == (0, f"{WEB}: no lease of this node to release")
+
+
+def test_an_orderly_stop_leaves_nothing_behind(pair: Pair) -> None:
+    """The VIP moves as planned; no address, no process, no socket and no candidate record stay."""
+    stopped, other, begin = pair.holder, pair.other, time.monotonic()
+    family = stopped.tree()
+    assert stopped.stop() == 0
+    assert pair.world.wait_owner() == pair.world.wait_owner(VIP6) == other.host.name
+    assert other.wait_state("Active")["reason"] == "handed_over"
+    assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
+    assert not stopped.socket.exists()
+    assert {VIP, VIP6}.isdisjoint(stopped.bound())
+    wait_for(lambda: [one["name"] for one in other.instance()["candidates"]] == [other.name], "the candidate record to be gone")
+    pair.world.assert_never_two(begin, PLANNED_OVERLAP)
 
 
 def test_commands_to_a_daemon_that_is_down_are_exit_3(pair: Pair) -> None:

@@ -26,7 +26,7 @@ AHEAD = 3600.0
 
 
 @pytest.fixture
-def deadlines() -> Iterator[Deadlines]:
+def deadlines() -> Deadlines:
     """Return a map with vipd's number of words; what looks into its memory ends with the test."""
     return Deadlines.create(DEFAULT_SLOTS + 1)
 
@@ -120,6 +120,8 @@ def test_there_is_room_for_all_addresses(deadlines: Deadlines) -> None:
         loaded.cover(many)
         with pytest.raises(OSError, match=r"\[Errno 7\]"):
             loaded.cover({**many, VIP: 1})
+        assert (loaded.has_room(many), loaded.has_room({VIP: 1})) == (True, False)
+        loaded.cover({})
         loaded.cover({VIP: 1})
         assert list(loaded.dropped()) == [VIP]
 

@@ -186,7 +186,7 @@ SOLICITATION = "60000000 0018 3aff" + "00" * 32 + "87" + "00" * 7 + "20010db8000
 @example(frame=macs("8100 0000 8100 0000 86dd" + SOLICITATION), direction=Direction.ARRIVING)
 @example(frame=macs("8100 0000 8100 0000 8100 0000 86dd" + SOLICITATION), direction=Direction.ARRIVING)
 @example(frame=macs("8100 0001 86dd" + SOLICITATION), direction=Direction.ARRIVING)
-@settings(max_examples=1500, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=800, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_program_does_what_its_description_says(ready: Ready, frame: bytes, direction: Direction) -> None:
     """For every frame, in both directions, with VIPs that are closed, open, expired, and without a word."""
     try:

@@ -32,7 +32,7 @@ def replace_at(inherited: set[int], open_slots: set[int], *, settled: bool = Tru
         ({1}, {1}, False, NOW),
     ],
 )
-def test_when_it_is_time(inherited: set[int], open_slots: set[int], settled: bool, moment: float) -> None:  # noqa: FBT001 -- a row of the table
+def test_when_it_is_time(inherited: set[int], open_slots: set[int], settled: bool, moment: float) -> None:
     """One row for each sentence of the rule."""
     assert replace_at(inherited, open_slots, settled=settled) == moment
 
@@ -52,7 +52,7 @@ slots = st.sets(st.integers(1, 4))
 def test_it_never_waits_longer_than_the_longest_right(
     inherited: set[int],
     last: set[int],
-    settled: bool,  # noqa: FBT001 -- drawn
+    settled: bool,
     asked: list[tuple[float, set[int]]],
 ) -> None:
     """Whatever opens and closes meanwhile."""

@@ -22,6 +22,7 @@ MAPPINGS: list[KeyPath] = [
     (),
     ("backend",),
     ("backend", "etcd"),
+    ("backend", "kubernetes"),
     ("timing",),
     ("instances", 0),
     ("instances", 0, "announce"),

@@ -1,0 +1,156 @@
+"""The watch of the Kubernetes store: ends, gaps and silence."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from election.model import CandidateRecord, Found
+from election.store import ElectionChanged, WatchLost, WatchStands
+from election.store_kubernetes import KubernetesStore
+from tests.contract.kube.common import NAME, RECORD, has_counter, metadata
+from tests.contract.kube_place import KubePlace
+from tests.contract.places import PATIENCE, TIMEOUT, Watching, current, opened, revision, watching
+from tests.kube.fixture import KubeServer
+
+
+def test_a_watch_that_the_server_ends_goes_on(server: KubeServer, place: KubePlace) -> None:
+    """Its time is up: the next one begins where it ended, nothing is lost and nothing is said."""
+
+    async def scenario() -> None:
+        async with opened(place, 2) as [one, other], watching(other) as watch:
+            assert await watch.next() == WatchStands()
+            last = None
+            for number in range(1, 6):
+                server.order("end_watches")
+                last = await revision(one, "ingress", replace(RECORD, counter=number), last)
+                await watch.until(has_counter(number))
+            assert len(watch.seen) == 6
+
+    asyncio.run(scenario())
+
+
+def test_a_history_that_was_cut_short_leads_to_a_new_list(server: KubeServer, place: KubePlace) -> None:
+    """The watch begins again from a version that is gone (410): what changed meanwhile is reported, and no loss."""
+
+    async def scenario() -> None:
+        for refuse in (False, True):
+            server.order("habit", refuse_gone=refuse)
+            election = f"gone-{refuse}".lower()
+            async with opened(place, 2) as [one, other], watching(other) as watch:
+                assert await watch.next() == WatchStands()
+                last = await revision(one, election, RECORD)
+                await watch.until(has_counter(7))
+                await _change_unseen(server, watch, one, election, last)
+                assert not [event for event in watch.seen if isinstance(event, WatchLost)]
+        server.order("habit", refuse_gone=False)
+
+    asyncio.run(scenario())
+
+
+async def _change_unseen(server: KubeServer, watch: Watching, one: object, election: str, last: str) -> None:
+    """Change a record while the watch is between two requests, and forget the change."""
+    assert isinstance(one, KubernetesStore)
+    server.fault("slow", verb="watch", seconds=0.3, times=1)
+    server.order("end_watches")
+    waiting = asyncio.ensure_future(watch.until(has_counter(8)))
+    await asyncio.sleep(0.15)
+    await revision(one, election, replace(RECORD, counter=8), last)
+    await revision(one, f"{election}-2", RECORD)
+    server.order("compact")
+    await waiting
+
+
+def test_a_watch_that_dies_silently_is_noticed(server: KubeServer, place: KubePlace) -> None:
+    """Its connection stands and says nothing. But this node writes, and does not hear of it."""
+
+    async def scenario() -> None:
+        async with opened(place, 2) as [one, other], watching(one) as watch:
+            last = await revision(other, "ingress", RECORD)
+            await watch.until(has_counter(7))
+            server.order("silence_watches")
+            waiting = asyncio.ensure_future(watch.until(lambda event: isinstance(event, WatchLost)))
+            await revision(other, "ingress", replace(RECORD, counter=8), last)
+            await one.write_candidate(CandidateRecord("n", "s", 1), TIMEOUT)
+            lost = await waiting
+            assert isinstance(lost, WatchLost)
+            assert "own writes" in lost.why
+            await watch.until(has_counter(8))
+            assert [type(event) for event in watch.seen if isinstance(event, WatchLost | WatchStands)] == [
+                WatchStands,
+                WatchLost,
+                WatchStands,
+            ]
+
+    asyncio.run(scenario())
+
+
+def test_a_watch_that_reports_own_writes_lives(server: KubeServer, place: KubePlace) -> None:
+    """Whoever writes all the time, the same content too, is not told that the watch is silent."""
+
+    async def scenario() -> None:
+        async with opened(place) as [store], watching(store) as watch:
+            node = CandidateRecord("n", "s", 1)
+            await store.write_candidate(node, TIMEOUT)
+            waiting = asyncio.ensure_future(watch.until(has_counter(99)))
+            async with asyncio.timeout(PATIENCE):
+                for _ in range(8):
+                    await store.write_candidate(node, TIMEOUT)
+                    await asyncio.sleep(0.2)
+            await revision(store, "ingress", replace(RECORD, counter=99))
+            await waiting
+            assert not [event for event in watch.seen if isinstance(event, WatchLost)]
+
+    asyncio.run(scenario())
+
+
+def test_bookmarks_are_no_events(server: KubeServer, place: KubePlace) -> None:
+    """They move the watch on, and nobody hears of them."""
+
+    async def scenario() -> None:
+        server.order("habit", bookmark_interval=0.05)
+        async with opened(place, 2) as [one, other], watching(other) as watch:
+            assert await watch.next() == WatchStands()
+            waiting = asyncio.ensure_future(watch.next())
+            await asyncio.sleep(0.3)
+            assert not waiting.done()
+            await revision(one, "ingress", RECORD)
+            assert has_counter(7)(await waiting)
+        server.order("habit", bookmark_interval=60)
+
+    asyncio.run(scenario())
+
+
+def test_a_lease_whose_label_was_removed_is_not_gone(server: KubeServer, place: KubePlace) -> None:
+    """The watch, which selects by it, says deleted; the Lease is there and valid."""
+
+    async def scenario() -> None:
+        async with opened(place, 2) as [one, other], watching(other) as watch:
+            await revision(one, "ingress", RECORD)
+            await watch.until(has_counter(7))
+            place.admin.edit(place.namespace, NAME, lambda lease: metadata(lease).update(labels={}))
+            event = await watch.next()
+            seen = await current(one, "ingress")
+            assert event == ElectionChanged("ingress", seen)
+            last = await revision(one, "ingress", replace(RECORD, counter=8), seen.revision)
+            assert await watch.next() == ElectionChanged("ingress", Found(replace(RECORD, counter=8), last))
+            assert place.admin.lease(place.namespace, NAME)["metadata"]["labels"]["app.kubernetes.io/name"] == "vipd"  # type: ignore[index]
+
+    asyncio.run(scenario())
+
+
+def test_no_request_asks_the_cache(server: KubeServer, place: KubePlace) -> None:
+    """The API server's cache may be old: resourceVersion=0 is never asked for, and only a watch names a version."""
+
+    async def scenario() -> None:
+        async with opened(place) as [store], watching(store) as watch:
+            assert await watch.next() == WatchStands()
+            last = await revision(store, "ingress", RECORD)
+            await store.read("ingress", TIMEOUT)
+            await store.write_candidate(CandidateRecord("n", "s", 1), TIMEOUT)
+            await store.read_candidates(TIMEOUT)
+            await revision(store, "ingress", replace(RECORD, counter=8), last)
+        asked = {str(request["query"]) for request in server.requests() if request["verb"] != "watch"}
+        assert not [query for query in asked if "resourceVersion" in query]
+
+    asyncio.run(scenario())

@@ -1,0 +1,196 @@
+"""HTTP as the Kubernetes store reads it: whole answers only, in whatever pieces they come."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from election.kube_wire import LONGEST_HEAD, Body, Wire, WireError, connect
+
+PATIENCE = 5.0
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def connected(script: Script) -> AsyncIterator[Wire]:
+    """Return a connection to a server that plays a script for it."""
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await script(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(play, "127.0.0.1", 0)
+    wire = await connect("127.0.0.1", server.sockets[0].getsockname()[1], "127.0.0.1", None)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            yield wire
+    finally:
+        wire.abort()
+        await wire.closed()
+        server.close()
+        await server.wait_closed()
+
+
+def saying(*pieces: bytes) -> Script:
+    """Return a script that reads a request and answers with these pieces, each in its own packet."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    return script
+
+
+async def answer(*pieces: bytes) -> tuple[int, bytes, bool]:
+    """Return the code and body of what comes in these pieces, and whether the connection can be used again."""
+    async with connected(saying(*pieces)) as wire:
+        head = await wire.ask("GET", "/", {}, None)
+        body = await wire.body(head)
+        return head.code, body, wire._reusable
+
+
+WHOLE = {
+    "length": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\nTrailer: t\r\n\r\n",
+    "interim": b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length:5\r\n\r\nhello",
+    "nothing": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "error": b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_an_answer_is_the_same_however_it_is_cut(kind: str) -> None:
+    """In one piece, or byte by byte."""
+    data = WHOLE[kind]
+    whole = asyncio.run(answer(data))
+    assert whole[0] in (200, 204, 503)
+    assert whole[1] == (b"hello" if whole[0] == 200 else b"")
+    assert whole[2]
+    assert asyncio.run(answer(*(data[i : i + 1] for i in range(len(data))))) == whole
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_an_answer_that_is_cut_short_is_none(kind: str) -> None:
+    """The connection ends after any byte but the last: nothing of it may be taken for an answer."""
+    data = WHOLE[kind]
+    for end in range(len(data)):
+        with pytest.raises((EOFError, ConnectionError)):
+            asyncio.run(answer(data[:end]))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nno length",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * LONGEST_HEAD,
+    ],
+)
+def test_what_is_no_http_is_refused(data: bytes) -> None:
+    """With an error of its own, not with half an answer."""
+    with pytest.raises(WireError):
+        asyncio.run(answer(data))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    ],
+)
+def test_a_connection_that_ends_is_not_used_again(data: bytes) -> None:
+    """The server says so."""
+    assert asyncio.run(answer(data)) == (200, b"ok", False)
+
+
+def test_a_body_that_was_not_read_makes_the_connection_useless() -> None:
+    """Its rest would be taken for the next answer."""
+
+    async def scenario() -> None:
+        async with connected(saying(WHOLE["length"])) as wire:
+            await wire.ask("GET", "/", {}, None)
+            assert not wire.reusable
+
+    asyncio.run(scenario())
+
+
+def test_several_requests_go_over_one_connection() -> None:
+    """What the server gets is HTTP/1.1, with a body and its length."""
+    got: list[bytes] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            head = await reader.readuntil(b"\r\n\r\n")
+            got.append(head + await reader.readexactly(3 if b"Content-Length: 3" in head else 0))
+            writer.write(WHOLE["length"])
+
+    async def scenario() -> None:
+        async with connected(script) as wire:
+            head = await wire.ask("PUT", "/a?b=c", {"X": "y"}, b"abc")
+            assert await wire.body(head) == b"hello"
+            head = await wire.ask("GET", "/", {}, None)
+            assert await wire.body(head) == b"hello"
+
+    asyncio.run(scenario())
+    request = got[0].split(b"\r\n")
+    assert request[0] == b"PUT /a?b=c HTTP/1.1"
+    assert request[1].startswith(b"Host: 127.0.0.1:")
+    assert request[2:] == [b"X: y", b"Content-Length: 3", b"", b"abc"]
+
+
+def test_waiting_for_a_part_can_be_given_up_and_begun_again() -> None:
+    """A watch is silent for long: whoever looks up from it now and then loses nothing, wherever in a chunk that happens."""
+    data = WHOLE["chunked"]
+    go = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for byte in data:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await go.wait()
+            go.clear()
+
+    async def scenario() -> None:
+        async with connected(script) as wire:
+            waiting = asyncio.ensure_future(wire.ask("GET", "/", {}, None))
+            while not waiting.done():
+                go.set()
+                await asyncio.sleep(0)
+            body, found = Body(wire, await waiting), b""
+            while not wire._reusable:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.005):
+                        found += await body.part()
+                go.set()
+            assert found == b"hello"
+            assert await body.part() == b""
+
+    asyncio.run(scenario())
+
+
+def test_a_connection_that_the_server_closed_does_not_stand() -> None:
+    """It is noticed without sending anything."""
+
+    async def scenario() -> None:
+        async with connected(saying(WHOLE["length"])) as wire:
+            head = await wire.ask("GET", "/", {}, None)
+            await wire.body(head)
+            while wire.reusable:  # noqa: ASYNC110 - the end of a connection is no event of this class
+                await asyncio.sleep(0.001)
+            assert not wire.stands
+
+    asyncio.run(scenario())

@@ -1,0 +1,207 @@
+"""Whole nodes in one process: everything of the daemon but the guard, over a real file store and a kernel made of memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, ip_address
+from pathlib import Path
+
+from announce.route_socket import (
+    ATTRIBUTES_AT,
+    BODY_AT,
+    IFA_CACHEINFO,
+    IFA_LOCAL,
+    REQUEST_TIMEOUT,
+    RTM_NEWADDR,
+    BoundAddress,
+    Key,
+    RouteSocket,
+    attributes,
+)
+from election import model
+from election.store_file import FileStore
+from election.timing import PROFILES
+from health.model import Verdict
+from vipd import config
+from vipd.clock import now
+from vipd.commands import Commands
+from vipd.config import Config, FileBackend
+from vipd.member import Member, Surroundings
+from vipd.memory import Election, Memory
+from vipd.metrics import Metrics
+from vipd.observe import Observe, Wires
+from vipd.peers import Peers
+from vipd.view import View
+
+PATIENCE = 20.0
+VIP = "192.0.2.100"
+WEB = "web"
+INTERFACE = "lo"
+_TYPE = struct.Struct("=IH")
+_BODY = struct.Struct("=BBBBi")
+_LIFETIMES = struct.Struct("=II")
+
+
+async def until(done: Callable[[], object], what: str) -> None:
+    """Return once this is true; AssertionError after a long while."""
+    end = now() + PATIENCE
+    while not done():
+        assert now() < end, f"waited {PATIENCE:g} s in vain for: {what}"
+        await asyncio.sleep(0.002)
+
+
+class MemoryKernel(RouteSocket):
+    """Addresses and nothing else. `log` tells what was asked, in order; `refuses` is the errno for whoever adds one."""
+
+    def __init__(self, log: list[str] | None = None) -> None:
+        self.log: list[str] = [] if log is None else log
+        self.refuses = 0
+        self.keeps = False
+        self._bound: dict[Key, BoundAddress] = {}
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def request(self, messages: Sequence[bytes], timeout: float | None = None) -> list[int]:  # noqa: ARG002 -- nothing waits
+        """Do what the messages say and return an errno for each."""
+        return [self._one(message) for message in messages]
+
+    def addresses(self, ifindex: int | None = None, timeout: float = REQUEST_TIMEOUT) -> list[BoundAddress]:  # noqa: ARG002 -- likewise
+        """Return what is bound."""
+        return [address for address in self._bound.values() if ifindex in {None, address.ifindex}]
+
+    @property
+    def bound(self) -> set[str]:
+        """The addresses that are bound."""
+        return {socket.inet_ntop(one.family, one.ip) for one in self._bound.values()}
+
+    def drop(self) -> None:
+        """Lose every address, as if somebody had flushed the interface."""
+        self._bound.clear()
+
+    def _one(self, message: bytes) -> int:
+        _, kind = _TYPE.unpack_from(message)
+        family, prefixlen, _, _, ifindex = _BODY.unpack_from(message, BODY_AT)
+        values = {number: message[start:end] for number, start, end in attributes(message, ATTRIBUTES_AT)}
+        ip = values[IFA_LOCAL]
+        key = (family, ip, prefixlen)
+        if kind != RTM_NEWADDR:
+            self.log.append(f"unbind {ip_address(ip)}")
+            if not self.keeps:
+                self._bound.pop(key, None)
+            return 0
+        if self.refuses:
+            return self.refuses
+        self.log.append(f"bind {ip_address(ip)}")
+        lifetime = _LIFETIMES.unpack_from(values[IFA_CACHEINFO])[1]
+        self._bound[key] = BoundAddress(ifindex, family, ip, prefixlen, 0, 0, lifetime, "")
+        return 0
+
+
+@dataclass
+class LocalWord:
+    """A shared deadline that nobody shares. It logs each change to open or closed."""
+
+    log: list[str] = field(default_factory=list)
+    deadline: float = 0.0
+
+    def set(self, deadline: float) -> None:
+        """Write it."""
+        if (deadline > 0) != (self.deadline > 0):
+            self.log.append("open" if deadline > 0 else "close")
+        self.deadline = deadline
+
+
+@dataclass
+class Node:
+    """One node. `log` is what its kernel and its word were told."""
+
+    config: Config
+    me: model.Identity
+    kernel: MemoryKernel
+    memory: Memory
+    metrics: Metrics
+    observe: Observe
+    peers: Peers
+    members: dict[str, Member]
+    view: View
+    commands: Commands
+
+    @property
+    def member(self) -> Member:
+        """Its one instance."""
+        return self.members[WEB]
+
+    @property
+    def state(self) -> model.State:
+        """The state of its one instance."""
+        return self.member.instance.machine.state
+
+    def judge(self, *, fit: bool, priority: int = 100) -> None:
+        """Be what the checks say."""
+        self.member.verdict = Verdict(fit)
+        self.member.instance.post(model.FitnessChanged(fit, priority))
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return one sample."""
+        return self.metrics.registry.get_sample_value(f"vipd_{name}", labels) or 0.0
+
+
+def configuration(folder: Path, name: str) -> Config:
+    """Return the configuration of a node of the group whose store is in this folder."""
+    instance = config.Instance(WEB, INTERFACE, (IPv4Interface(f"{VIP}/32"),), preempt=False, on_conflict=config.OnConflict.TAKE)
+    return Config(name, FileBackend(str(folder / "store")), PROFILES["fast"], (instance,), state_dir=str(folder / name))
+
+
+@contextlib.asynccontextmanager
+async def node(folder: Path, name: str, notices: list[str] | None = None) -> AsyncIterator[Node]:
+    """Run a node that is fit, until the end of the context."""
+    settings = configuration(folder, name)
+    said = notices if notices is not None else []
+    store = FileStore(folder / "store")
+    me = model.Identity(name, f"session-of-{name}")
+    memory = Memory.open(Path(settings.state_dir), me.session)
+    kernel, metrics = MemoryKernel(), Metrics()
+    peers = Peers(me, store, settings.timing, frozenset(memory.former), said.append)
+    observe = Observe(Wires(metrics, memory, lambda: None, lambda _: peers.stepped()))
+    around = Surroundings(me, store, settings.timing, kernel, observe, lambda _name, _ready: None)
+    members = {one.name: Member(one, around, LocalWord(kernel.log), Election()) for one in settings.instances}
+    peers.serve({one: member.instance for one, member in members.items()})
+    observe.serve({one: member.instance.machine for one, member in members.items()}, dict.fromkeys(members, 100))
+    view = View(settings, me, members, peers, observe, now())
+    commands = Commands(view, members, memory, lambda election: peers.candidates.of(now(), election, {}))
+    made = Node(settings, me, kernel, memory, metrics, observe, peers, members, view, commands)
+    for member in members.values():
+        member.look_at_interface()
+        if memory.drained:
+            member.instance.post(model.DrainChanged(drained=True))
+        member.instance.post(model.Started(frozenset(memory.former)))
+    made.judge(fit=True)
+    tasks = [asyncio.create_task(peers.watch()), asyncio.create_task(peers.publish())]
+    try:
+        yield made
+    finally:
+        await _ended(tasks)
+        for member in members.values():
+            await member.close()
+        await store.close()
+        memory.close()
+
+
+async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def free(folder: Path) -> None:
+    """Leave a record that its last holder released, so that a node need not wait for a lease that nobody has."""
+    store = FileStore(folder / "store")
+    record = model.Record("uid", "", "gone", epoch=1, counter=1, lease_duration=1000, release=model.Release("gone", 1))
+    assert isinstance(await store.write(WEB, record, None, PATIENCE), model.Applied)
+    await store.close()

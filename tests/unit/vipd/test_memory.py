@@ -1,0 +1,156 @@
+"""The state directory: what a next life may rely on, and that nothing in it ever keeps a daemon from starting."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from election.model import Remember
+from vipd.memory import DRAIN_FLAG, FILE, SESSIONS_KEPT, Election, InUseError, Memory, boot_id
+
+
+def lived(directory: Path, session: str) -> None:
+    """Let a daemon of this session live and end."""
+    memory = Memory.open(directory, session)
+    memory.remember("web", Remember(epoch=7, lease_duration=3000))
+    memory.verdicts["web"] = {"link": True, "ingress": False}
+    memory.save()
+    assert memory.trouble == ""
+    memory.close()
+
+
+def test_a_next_life_knows_what_the_last_one_knew(tmp_path: Path) -> None:
+    """Sessions, newest last, the highest epochs, the longest leases, and the verdicts."""
+    for session in ("one", "two"):
+        lived(tmp_path / "state", session)
+    memory = Memory.open(tmp_path / "state", "three")
+    assert memory.former == ("one", "two")
+    assert memory.elections == {"web": Election(7, 3000)}
+    assert memory.verdicts == {"web": {"link": True, "ingress": False}}
+    memory.close()
+
+
+def test_only_the_last_sessions_are_kept(tmp_path: Path) -> None:
+    """A daemon that crashes before it takes its lease back leaves it to a session before its own, but not for ever."""
+    for number in range(SESSIONS_KEPT + 3):
+        lived(tmp_path, f"s{number}")
+    memory = Memory.open(tmp_path, "last")
+    assert memory.former == tuple(f"s{number}" for number in range(3, SESSIONS_KEPT + 3))
+    memory.close()
+
+
+def test_sessions_of_another_boot_prove_nothing(tmp_path: Path) -> None:
+    """The epochs stay: they only make this node wait, never act."""
+    lived(tmp_path, "one")
+    file = tmp_path / FILE
+    file.write_text(file.read_text().replace(boot_id(), "another-boot"))
+    memory = Memory.open(tmp_path, "two")
+    assert (memory.former, memory.verdicts) == ((), {})
+    assert memory.elections == {"web": Election(7, 3000)}
+    memory.close()
+
+
+def test_a_directory_has_one_daemon(tmp_path: Path) -> None:
+    """A second one is refused for as long as the first lives, and sees nothing of it."""
+    first = Memory.open(tmp_path, "one")
+    with pytest.raises(InUseError, match=str(tmp_path)):
+        Memory.open(tmp_path, "two")
+    first.close()
+    first.close()
+    Memory.open(tmp_path, "three").close()
+
+
+def test_a_refused_daemon_leaves_no_descriptor(tmp_path: Path) -> None:
+    """It tries for seconds, many times each."""
+    first = Memory.open(tmp_path, "one")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(InUseError):
+            Memory.open(tmp_path, "two")
+    assert len(os.listdir("/proc/self/fd")) == before
+    first.close()
+
+
+def test_a_directory_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
+    """The daemon runs without it: nothing in it is needed for safety while it runs."""
+    (tmp_path / "file").touch()
+    memory = Memory.open(tmp_path / "file" / "state", "one")
+    assert "Not a directory" in memory.trouble
+    assert (memory.former, memory.drained) == ((), False)
+    memory.save()
+    assert "Not a directory" in memory.trouble
+    memory.close()
+
+
+def test_a_save_that_fails_keeps_what_was_saved_before(tmp_path: Path) -> None:
+    """The file is replaced whole or not at all, and the trouble ends with the next save that works."""
+    lived(tmp_path, "one")
+    before = (tmp_path / FILE).read_bytes()
+    memory = Memory.open(tmp_path, "two")
+    (tmp_path / f"{FILE}.new").mkdir()
+    memory.save()
+    assert memory.trouble
+    assert (tmp_path / FILE).read_bytes() == before
+    (tmp_path / f"{FILE}.new").rmdir()
+    memory.save()
+    assert memory.trouble == ""
+    assert json.loads((tmp_path / FILE).read_bytes())["sessions"] == ["one", "two"]
+    memory.close()
+
+
+def test_the_drain_flag_outlives_everything(tmp_path: Path) -> None:
+    """Also a file that cannot be read; it is kept and ended apart from it."""
+    memory = Memory.open(tmp_path, "one")
+    assert memory.drained is False
+    memory.set_drained(drained=False)
+    memory.set_drained(drained=True)
+    memory.close()
+    (tmp_path / FILE).write_text("{")
+    again = Memory.open(tmp_path, "two")
+    assert (again.drained, (tmp_path / DRAIN_FLAG).exists()) == (True, True)
+    again.set_drained(drained=False)
+    assert again.drained is False
+    again.close()
+
+
+def test_a_drain_flag_that_cannot_be_kept_is_an_error(tmp_path: Path) -> None:
+    """The operator has to know: after a reboot the node would be back."""
+    memory = Memory(tmp_path / "gone")
+    with pytest.raises(OSError, match="No such file"):
+        memory.set_drained(drained=True)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["epoch", "lease_duration", "web"]) | st.text(), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(["sessions", "elections", "verdicts", "version"]), JSON) | JSON)
+def test_no_content_keeps_a_daemon_from_starting(tmp_path: Path, content: object) -> None:
+    """Whatever a stranger or a torn disk wrote: it starts, and says so if it could not use it."""
+    if isinstance(content, dict):
+        content = {"boot_id": boot_id(), "sessions": [], "elections": {}, "verdicts": {}, **content}
+    (tmp_path / FILE).write_text(json.dumps(content))
+    memory = Memory.open(tmp_path, "one")
+    assert all(isinstance(session, str) for session in memory.former)
+    memory.save()
+    memory.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[" * 100_000, b'{"boot_id": 1}', b'{"elections": {"web": {"epoch": Infinity}}}'])
+def test_no_bytes_keep_a_daemon_from_starting(tmp_path: Path, content: bytes) -> None:
+    """It says that it starts without them."""
+    (tmp_path / FILE).write_bytes(content)
+    memory = Memory.open(tmp_path, "one")
+    assert "starting without it" in memory.trouble
+    memory.close()
