@@ -14,7 +14,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from election.model import Reason, Remember
+from election.actions import Remember
+from election.model import Reason
 
 SESSIONS_KEPT = 16
 """A daemon that crashed before it took its lease back leaves it to a session before its own."""
@@ -78,7 +79,7 @@ class Memory:
             self.elections = {str(n): Election(int(e["epoch"]), int(e["lease_duration"])) for n, e in data["elections"].items()}
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             self.trouble = f"{self.directory / FILE} cannot be used ({error}); starting without it"
 
     def save(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,9 +71,7 @@ class Keepalived:
         self._lab, self._folder = lab, folder
         folder.mkdir(parents=True)
         (folder / "conf").write_text(
-            CONFIG.format(
-                name=host.name, port=HEALTH_PORT, interface=INTERFACE, priority=priority, advert=advert, vip=VIP
-            )
+            CONFIG.format(name=host.name, port=HEALTH_PORT, interface=INTERFACE, priority=priority, advert=advert, vip=VIP)
         )
         self._process: subprocess.Popen[bytes] | None = None
         self._ingress: subprocess.Popen[bytes] | None = None
@@ -109,9 +108,9 @@ class Keepalived:
         found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False).stdout.split()
         return [parent, *map(int, found)]
 
-    def signal(self, number: signal.Signals, *, worker_only: bool = False) -> None:
-        """Send a signal to both processes, or to the worker."""
-        for pid in self.pids()[1 if worker_only else 0 :]:
+    def signal(self, *numbers: signal.Signals, worker_only: bool = False) -> None:
+        """Send signals in turn to both processes, or to the worker."""
+        for number, pid in itertools.product(numbers, self.pids()[1 if worker_only else 0 :]):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
@@ -155,7 +154,8 @@ class KeepalivedGroup:
     def __init__(self, lab: Lab, folder: Path, advert: str) -> None:
         self.lab = lab
         self.client = lab.add("client")
-        self.nodes = [Keepalived(lab, lab.add(f"n{i}"), folder / f"n{i}", priority, advert) for i, priority in ((1, 150), (2, 110), (3, 100))]
+        ranked = {"n1": 150, "n2": 110, "n3": 100}
+        self.nodes = [Keepalived(lab, lab.add(name), folder / name, priority, advert) for name, priority in ranked.items()]
         self.monitor = Monitor((node.host for node in self.nodes), (VIP, VIP6))
 
     def start(self) -> None:
@@ -207,30 +207,20 @@ class KeepalivedGroup:
         }
 
     def _fault(self, trial: Trial, best: Keepalived) -> None:
-        match trial.key:
-            case "better_node_returns":
-                best.start()
-            case "graceful_stop":
-                best.signal(signal.SIGTERM)
-            case "daemon_crash":
-                best.signal(signal.SIGKILL, worker_only=True)
-            case "full_kill":
-                best.signal(signal.SIGSTOP)
-                best.signal(signal.SIGKILL)
-            case "freeze":
-                best.signal(signal.SIGSTOP)
-            case "ingress_gone":
-                best.kill_ingress()
-            case "cable_pulled":
-                self.lab.pull_cable(best.host)
-            case "cut_off":
-                self.lab.cut_off(best.host)
-            case "comes_back":
-                self.lab.reconnect(best.host)
-            case "split":
-                self.lab.split(node.host for node in self.nodes)
-            case _:
-                self.lab.delete_address(best.host, f"{VIP}/32")
+        faults: dict[str, Callable[[], object]] = {
+            "better_node_returns": best.start,
+            "graceful_stop": lambda: best.signal(signal.SIGTERM),
+            "daemon_crash": lambda: best.signal(signal.SIGKILL, worker_only=True),
+            "full_kill": lambda: best.signal(signal.SIGSTOP, signal.SIGKILL),
+            "freeze": lambda: best.signal(signal.SIGSTOP),
+            "ingress_gone": best.kill_ingress,
+            "cable_pulled": lambda: self.lab.pull_cable(best.host),
+            "cut_off": lambda: self.lab.cut_off(best.host),
+            "comes_back": lambda: self.lab.reconnect(best.host),
+            "split": lambda: self.lab.split(node.host for node in self.nodes),
+            "address_deleted": lambda: self.lab.delete_address(best.host, f"{VIP}/32"),
+        }
+        faults[trial.key]()
 
     def _heal(self, trial: Trial, best: Keepalived) -> None:
         match trial.key:

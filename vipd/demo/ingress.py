@@ -1,7 +1,7 @@
 """A node's ingress, small: a health endpoint, and an echo that answers from the VIP with the node's name.
 
-Runs as a process of its own: `python -m vipd.demo.ingress NODE VIP`. SIGUSR1 makes its health endpoint say 503, SIGUSR2
-200 again; the echo goes on either way.
+Runs as a process of its own: `python -m vipd.demo.ingress NODE VIP`. SIGUSR1 breaks it: the health endpoint says 503 and the
+echo is silent. SIGUSR2 mends it.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def echo(name: str, vip: str) -> None:
         tail = name.encode()
         while True:
             request, client = sock.recvfrom(64)
+            if _Health.status is not http.HTTPStatus.OK:
+                continue
             try:
                 sock.sendto(request + tail, client)
             except OSError:  # the VIP or the network went away between question and answer: the client sees it as lost

@@ -207,7 +207,7 @@ class Node:
             self._ingress.wait()
 
     def set_ingress_health(self, *, healthy: bool) -> None:
-        """Let the health endpoint say 200 or 503; the echo goes on."""
+        """Mend or break the ingress: its health endpoint says 200 or 503, and broken it answers no client."""
         if self._ingress:
             self._ingress.send_signal(signal.SIGUSR2 if healthy else signal.SIGUSR1)
 

@@ -23,11 +23,11 @@ from announce.route_socket import (
     RouteSocket,
     attributes,
 )
-from election import model
+from election import events, model
 from election.store_file import FileStore
 from election.timing import PROFILES
 from health.model import Verdict
-from vipd import config
+from vipd import config, status
 from vipd.clock import now
 from vipd.commands import Commands
 from vipd.config import Config, FileBackend
@@ -145,7 +145,7 @@ class Node:
     def judge(self, *, fit: bool, priority: int = 100) -> None:
         """Be what the checks say."""
         self.member.verdict = Verdict(fit)
-        self.member.instance.post(model.FitnessChanged(fit, priority))
+        self.member.instance.post(events.FitnessChanged(fit, priority))
 
     def metric(self, name: str, **labels: str) -> float:
         """Return one sample."""
@@ -173,14 +173,15 @@ async def node(folder: Path, name: str, notices: list[str] | None = None) -> Asy
     members = {one.name: Member(one, around, LocalWord(kernel.log), Election()) for one in settings.instances}
     peers.serve({one: member.instance for one, member in members.items()})
     observe.serve({one: member.instance.machine for one, member in members.items()}, dict.fromkeys(members, 100))
-    view = View(settings, me, members, peers, observe, now())
+    fence = status.Fence(guard=False, gate=False, covers="")
+    view = View(settings, me, members, peers, observe, now(), lambda: fence)
     commands = Commands(view, members, memory, lambda election: peers.candidates.of(now(), election, {}))
     made = Node(settings, me, kernel, memory, metrics, observe, peers, members, view, commands)
     for member in members.values():
         member.look_at_interface()
         if memory.drained:
-            member.instance.post(model.DrainChanged(drained=True))
-        member.instance.post(model.Started(frozenset(memory.former)))
+            member.instance.post(events.DrainChanged(drained=True))
+        member.instance.post(events.Started(frozenset(memory.former)))
     made.judge(fit=True)
     tasks = [asyncio.create_task(peers.watch()), asyncio.create_task(peers.publish())]
     try:

@@ -11,7 +11,7 @@ import pytest
 
 from election.timing import Timing
 from health.model import Check, Fault, HttpCheck, InterfaceCheck, OnUnknown, TcpCheck, Weight
-from vipd.config import Announce, Config, EtcdBackend, FileBackend, Instance, Log, LogFormat, LogLevel, OnConflict
+from vipd.config import Announce, Config, EtcdBackend, Fence, FileBackend, Gate, Instance, Log, LogFormat, LogLevel, OnConflict
 from vipd.config_findings import ConfigErrors
 from vipd.config_load import Examined, load
 
@@ -72,6 +72,7 @@ instances:
 metrics: {listen: "[::1]:9000"}
 control: {socket: /tmp/s}
 state_dir: /tmp/state
+fence: {gate: require}
 log: {format: json, level: debug}
 """
 
@@ -95,7 +96,7 @@ def test_every_key_arrives(read: Read) -> None:
     assert config.backend == EtcdBackend(("http://10.0.0.1:2379", "http://[2001:db8::1]:2379"), "/edge/")
     assert (config.timing, config.profile) == (Timing(2.0, 0.3, 0.4), "")
     assert (config.metrics_listen, config.control_socket, config.state_dir) == (("::1", 9000), "/tmp/s", "/tmp/state")
-    assert config.log == Log(LogFormat.JSON, LogLevel.DEBUG)
+    assert (config.log, config.fence) == (Log(LogFormat.JSON, LogLevel.DEBUG), Fence(Gate.REQUIRE))
 
 
 def test_a_configuration_survives_pickling(read: Read) -> None:
@@ -285,6 +286,8 @@ def test_what_the_kernel_would_not_name_an_interface_is_refused(errors: Errors, 
         ("metrics: {listen: '192.0.2.10:1'}", "metrics.listen", "is the virtual address"),
         ("control: {socket: x.sock}", "control.socket", "begins with /"),
         ("control: {socket: /" + "x" * 107 + "}", "control.socket", "at most 107 bytes"),
+        ("fence: {gate: on}", "fence.gate", "auto, require, off"),
+        ("fence: {gates: auto}", "fence.gates", "did you mean gate?"),
         ("log: {level: loud}", "log.level", "debug, info, warning, error"),
         ("log: json", "log", "a mapping of keys is wanted here; allowed: format, level"),
         ("timing: {lease_duration: 500ms}", "timing.lease_duration", "allowed: 1s..5m"),

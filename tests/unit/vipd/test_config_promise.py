@@ -8,7 +8,7 @@ import pytest
 
 from election.timing import PROFILES, Timing
 from health.model import Check, InterfaceCheck, TcpCheck, Weight
-from vipd.config import Config, EtcdBackend, FileBackend, Instance
+from vipd.config import Config, EtcdBackend, Fence, FileBackend, Gate, Instance
 from vipd.config_promise import promises
 from vipd.config_resolve import MOST_NAMES, resolve
 
@@ -28,9 +28,9 @@ def promised(timing: Timing) -> str:
 @pytest.mark.parametrize(
     ("profile", "takeover", "kernel"),
     [
-        ("fast", "0.80s to 1.05s later", "only the gate (CAP_BPF) stops this node in time"),
-        ("default", "2.40s to 3.05s later", "in time as a rule; strictly it needs the gate"),
-        ("relaxed", "8.00s to 10.05s later", "in time, with and without the gate"),
+        ("fast", "0.80s to 1.05s later", "a lease of 1s is not covered, one of 2s and longer is as a rule, one of 8s strictly"),
+        ("default", "2.40s to 3.05s later", "a lease of 3s is covered as a rule, one of 8s and longer strictly"),
+        ("relaxed", "8.00s to 10.05s later", "a lease of 10s is covered strictly"),
     ],
 )
 def test_each_profile_says_how_quick_and_how_safe_it_is(profile: str, takeover: str, kernel: str) -> None:
@@ -38,7 +38,22 @@ def test_each_profile_says_how_quick_and_how_safe_it_is(profile: str, takeover: 
     text = promised(PROFILES[profile])
     assert takeover in text
     assert kernel in text
+    assert "the kernel's gate stops this node at its deadline" in text
     assert "the address does not move" in text
+
+
+@pytest.mark.parametrize(
+    ("gate", "said", "unsaid"),
+    [
+        (Gate.OFF, "the kernel lets the addresses expire", "gate"),
+        (Gate.REQUIRE, "this node does not take part", "expire"),
+    ],
+)
+def test_the_gate_is_promised_as_it_is_configured(gate: Gate, said: str, unsaid: str) -> None:
+    """Who switches it off is told what is left, who requires it that nothing else counts."""
+    text = "\n".join(promises(Config("n1", FileBackend(), Timing(), (INSTANCE,), fence=Fence(gate))))
+    assert said in text
+    assert unsaid not in text
 
 
 def test_timings_without_room_for_a_crash_say_so() -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from election.model import Remember
+from election.actions import Remember
 from vipd.memory import DRAIN_FLAG, FILE, SESSIONS_KEPT, Election, InUseError, Memory, boot_id
 
 
@@ -68,11 +67,11 @@ def test_a_directory_has_one_daemon(tmp_path: Path) -> None:
 def test_a_refused_daemon_leaves_no_descriptor(tmp_path: Path) -> None:
     """It tries for seconds, many times each."""
     first = Memory.open(tmp_path, "one")
-    before = len(os.listdir("/proc/self/fd"))
+    before = sum(1 for _ in Path("/proc/self/fd").iterdir())
     for _ in range(5):
         with pytest.raises(InUseError):
             Memory.open(tmp_path, "two")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
     first.close()
 
 
