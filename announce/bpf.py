@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import struct
 from typing import NamedTuple
 
@@ -215,9 +214,9 @@ def _bpf(command: int, attribute: bytes) -> bytes:
 
 
 def _called(command: int, attribute: ctypes.Array[ctypes.c_char]) -> int:
-    number = _SYSTEM_CALL.get(platform.machine())
+    number = _SYSTEM_CALL.get(os.uname().machine)
     if number is None:
-        raise BpfError(errno.ENOSYS, f"bpf(2) is not known here for {platform.machine()}")
+        raise BpfError(errno.ENOSYS, f"bpf(2) is not known here for {os.uname().machine}")
     result = int(_libc.syscall(ctypes.c_long(number), ctypes.c_int(command), attribute, ctypes.c_uint(len(attribute))))
     if result < 0:
         raise BpfError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -17,12 +17,14 @@ import socket
 from collections.abc import Collection, Mapping
 
 from announce.gate_interface import NEVER, GateState, InterfaceGate
+from announce.gate_loaded import Loaded
 from announce.gate_map import Deadlines
 from announce.gate_seat import sweep
-from announce.gate_support import probe_support
+from announce.gate_selftest import self_test
+from announce.gate_support import probe_support, why_not
 from announce.traffic_control import TrafficControl
 
-__all__ = ["Deadlines", "GateState", "Gates", "TrafficControl", "probe_support", "remove_leftovers"]
+__all__ = ["Deadlines", "GateState", "Gates", "TrafficControl", "probe_support", "remove_leftovers", "why_not"]
 
 LOOK = 10.0
 """Seconds between two looks at everything, in case that a notice of a removal did not come."""
@@ -43,6 +45,19 @@ class Gates:
         self._places: dict[int, Places] = {}
         self._gates: dict[int, InterfaceGate] = {}
         self._look_at = NEVER
+        self._spare: Loaded | None = None
+
+    def prepare(self) -> str:
+        """Load and try out programs for the first interface, ahead of need; return why the gate cannot be had, if so. About 10 ms."""
+        try:
+            self._spare = Loaded(self._deadlines, 1)
+            wrong = self_test(self._spare, self._deadlines)
+        except OSError as error:
+            return why_not(error)
+        if wrong:
+            self._spare.close()
+            self._spare = None
+        return wrong
 
     def cover(self, slot: int, places: Places, longest_right: float, now: float) -> str:
         """Let these addresses pass only before the slot's deadline; return why that is not so, if it is not.
@@ -56,7 +71,12 @@ class Gates:
         for ifindex in {*former, *self._places.get(slot, {})}:
             self._apply(ifindex, longest_right, now)
         self._look_at = now + LOOK
-        return "; ".join(f"{_name(ifindex)}: {gate.trouble}" for ifindex, gate in self._of(slot).items() if gate.trouble)
+        return self.trouble(slot)
+
+    def trouble(self, slot: int) -> str:
+        """Return why the slot's addresses are not all covered, or nothing. An interface that is gone needs no gate."""
+        gates = [self._gates[ifindex] for ifindex in self._places.get(slot, {})]
+        return "; ".join(f"{_name(gate.ifindex)}: {gate.trouble}" for gate in gates if gate.trouble and not gate.gone)
 
     def uncover(self, slot: int, now: float) -> None:
         """Let the slot's addresses pass freely; they must be bound no more."""
@@ -80,6 +100,21 @@ class Gates:
         wanted = [gate for ifindex, gate in self._gates.items() if ifindexes is None or ifindex in ifindexes]
         return [gate.ifindex for gate in wanted if gate.reconcile(now)]
 
+    @property
+    def inherited(self) -> bool:
+        """Whether programs of a former life are still in force somewhere: then `tick` has to be called when a word is opened."""
+        return any(gate.inherited for gate in self._gates.values())
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """What decides about frames before the gates are asked, sentences."""
+        return tuple(f"{_name(gate.ifindex)}: {sentence}" for gate in self._gates.values() for sentence in gate.before)
+
+    @property
+    def put_back(self) -> int:
+        """How often a gate that is there now was taken away and put back."""
+        return sum(gate.put_back for gate in self._gates.values())
+
     def states(self) -> list[GateState]:
         """Return how all are."""
         return [gate.state() for gate in self._gates.values()]
@@ -91,21 +126,29 @@ class Gates:
     def close(self) -> list[str]:
         """Remove all gates; the addresses must be bound no more. Return what went wrong."""
         troubles = [f"{_name(ifindex)}: {trouble}" for ifindex, gate in self._gates.items() if (trouble := gate.clear())]
+        self.let_go()
+        return troubles
+
+    def let_go(self) -> None:
+        """Forget all gates; what is attached stays in force, for the next life. Idempotent."""
+        for gate in self._gates.values():
+            gate.close()
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
         self._gates.clear()
         self._places.clear()
         self._look_at = NEVER
-        return troubles
-
-    def _of(self, slot: int) -> dict[int, InterfaceGate]:
-        return {ifindex: self._gates[ifindex] for ifindex in self._places.get(slot, {})}
 
     def _apply(self, ifindex: int, longest_right: float, now: float) -> None:
         slots = {ip: slot for slot, places in self._places.items() for ip in places.get(ifindex, ())}
         if not slots:
             self._gates.pop(ifindex).clear()
             return
-        gate = self._gates.setdefault(ifindex, InterfaceGate(self._control, self._deadlines, ifindex))
-        gate.cover(slots, longest_right, now)
+        if ifindex not in self._gates:
+            self._gates[ifindex] = InterfaceGate(self._control, self._deadlines, ifindex, self._spare)
+            self._spare = None
+        self._gates[ifindex].cover(slots, longest_right, now)
 
 
 def remove_leftovers() -> list[str]:

@@ -47,18 +47,19 @@ class GateState:
 class InterfaceGate:
     """The gate on one interface, none before the first `reconcile`. No method raises; what went wrong is in `trouble`."""
 
-    def __init__(self, control: TrafficControl, deadlines: Deadlines, ifindex: int) -> None:
+    def __init__(self, control: TrafficControl, deadlines: Deadlines, ifindex: int, loaded: Loaded | None = None) -> None:
         self.ifindex = ifindex
         self.trouble = ""
+        self.gone = False
         self.put_back = 0
         self._control = control
         self._deadlines = deadlines
         self._wanted: dict[bytes, int] = {}
         self._seat: Seat | None = None
-        self._loaded: Loaded | None = None
+        self._loaded = loaded
         self._in_force: Mapping[Direction, int] = {}
         self._succession: Succession | None = None
-        self._before: tuple[str, ...] = ()
+        self.before: tuple[str, ...] = ()
         self._earlier_drops = Counter[bytes]()
         self._retry_at = NEVER
 
@@ -82,6 +83,7 @@ class InterfaceGate:
     def reconcile(self, now: float, longest_right: float = 0.0, news: frozenset[int] = frozenset()) -> bool:
         """Make it so, and look that it is; return whether it was gone and has been put back."""
         self._retry_at = NEVER
+        self.gone = False
         try:
             found_gone = self._reconcile(now, longest_right, news)
         except GateError as error:
@@ -89,7 +91,7 @@ class InterfaceGate:
         except BpfError as error:
             self.trouble = why_not(error)
         except OSError as error:
-            self.trouble = _sentence(error)
+            self.trouble, self.gone = _sentence(error), error.errno == errno.ENODEV
         else:
             self.trouble = ""
             return found_gone
@@ -112,8 +114,12 @@ class InterfaceGate:
         drops = Counter(self._earlier_drops)
         if self._loaded is not None:
             drops.update(self._loaded.dropped())
-        inherited = self._succession is not None
-        return GateState(self.ifindex, self.trouble, self._before, self.put_back, dict(drops), inherited)
+        return GateState(self.ifindex, self.trouble, self.before, self.put_back, dict(drops), self.inherited)
+
+    @property
+    def inherited(self) -> bool:
+        """Whether the programs of a former life are still in force."""
+        return self._succession is not None
 
     def clear(self) -> str:
         """Take it off the interface and forget everything; return what went wrong, if anything."""
@@ -137,7 +143,7 @@ class InterfaceGate:
 
     def _reconcile(self, now: float, longest_right: float, news: frozenset[int]) -> bool:
         seat = self._seat or self._seated(now + longest_right)
-        loaded = self._loaded_for(self._wanted)
+        loaded = self._loaded_or_nothing(seat)
         attached = self._look(seat)
         gone = bool(self._in_force) and attached.programs != self._in_force
         if self._succession is not None and not gone:
@@ -155,7 +161,7 @@ class InterfaceGate:
 
     def _look(self, seat: Seat) -> Attached:
         attached = seat.attached()
-        self._before = (*attached.before, *before_traffic_control(self.ifindex))
+        self.before = (*attached.before, *before_traffic_control(self.ifindex))
         return attached
 
     def _seated(self, until: float) -> Seat:
@@ -168,6 +174,16 @@ class InterfaceGate:
         if attached.whole:
             self._in_force, self._succession = attached.programs, Succession(until)
         return self._seat
+
+    def _loaded_or_nothing(self, seat: Seat) -> Loaded:
+        """Return programs; if there are none and never were, the former life's go too: closed for ever, they would cut off the VIP."""
+        try:
+            return self._loaded_for(self._wanted)
+        except (GateError, BpfError):
+            if self._loaded is None:
+                seat.clear()
+                self._in_force, self._succession = {}, None
+            raise
 
     def _loaded_for(self, slots: Mapping[bytes, int]) -> Loaded:
         """Return programs that know these addresses; new ones, tried out, if there are none or they have no room."""

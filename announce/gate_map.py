@@ -8,6 +8,7 @@ The map lives as long as a descriptor, a mapping in some process, or an attached
 from __future__ import annotations
 
 import mmap
+import resource
 import sys
 
 from announce import bpf
@@ -34,7 +35,12 @@ class Deadlines:
 
     @classmethod
     def create(cls, words: int) -> Deadlines:
-        """Return a new map, all closed; raises OSError (EPERM without CAP_BPF, EINVAL before Linux 5.5)."""
+        """Return a new map, all closed; raises OSError (EPERM without CAP_BPF, EINVAL before Linux 5.5).
+
+        Takes all the locked memory that this process may have: before Linux 5.11 maps and programs count against it.
+        """
+        _, most = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (most, most))
         kept = bpf.create_map(bpf.MAP_ARRAY, (4, WORD), words + _ONE_MORE, flags=bpf.F_MMAPABLE, name="vipd_deadlines")
         return cls(kept, words)
 

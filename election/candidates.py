@@ -57,7 +57,7 @@ class Candidates:
             self.see(now, name, record)
 
     def _see_own(self, now: float, record: CandidateRecord | None) -> None:
-        """A session that changes its record under this node's name, while this node watches, is a namesake."""
+        """Tell a namesake by this: its session changes the record under this node's name while this node watches."""
         if record is None or record.session == self._me.session or record.session in self._former:
             return
         before = self._stranger

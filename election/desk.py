@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from election.model import Read, Record, Revision, Write, WriteKind
+from election.actions import Read, Write, WriteKind
+from election.model import Record, Revision
 
 
 @dataclass(frozen=True, slots=True)

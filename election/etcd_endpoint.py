@@ -11,29 +11,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from election.etcd_access import NO_ACCESS, BadAccess, EtcdAccess
-from election.etcd_faults import UNKNOWN_SERVICE, WRONG_PASSWORD, EtcdFault, meaning
+from election.etcd_faults import REFUSALS, UNKNOWN_SERVICE, WRONG_PASSWORD, EtcdFault, EtcdRefusal, meaning
+from election.etcd_gather import Gatherer
 from election.etcd_line import Line, Lines, PasswordRefusedError, TooOldError
+from election.etcd_requests import (
+    MOST_TOGETHER,
+    Item,
+    Swap,
+    first_item,
+    fitting,
+    item_of,
+    read_request,
+    read_together,
+    swap_request,
+    together,
+)
 from election.etcd_rpc import EOF, prefix_range_end, rpc
+from election.outage import Outage
 
 PROGRESS_INTERVAL = 1.0
-"""Seconds of silence after which a watch's server is asked for a sign of life."""
-LARGEST_COMPARED = 256 * 1024
-"""Bytes of an old value that go into a request; etcd takes requests of 1.5 MiB, and a stranger may have filled one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A key with its value, and the store's revision at which it got it."""
-
-    key: str
-    value: bytes
-    revision: int
+"""Seconds of silence after which a watch's server is asked for a sign of life, at most; with short timeouts two of these, so
+that a watch that is silently dead is noticed within the shortest lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,33 +56,28 @@ class Endpoint:
         target, self._tls = target_of(url)
         self._access = access
         self._lines = Lines(target, access, tls=self._tls)
+        self._gets: Gatherer[str, Item | None] = Gatherer(self._get_all, lambda keys: min(len(keys), MOST_TOGETHER))
+        self._swaps: Gatherer[Swap, int | None] = Gatherer(self._swap_all, fitting)
         self._closed = False
+
+    @property
+    def silence(self) -> Outage:
+        """What it means that no answer came: whether there is a connection at all."""
+        return Outage.SLOW if self._lines.connected else Outage.UNREACHABLE
 
     async def get(self, key: str) -> Item | None:
         """Return a key as of a moment after this call began (linearizable)."""
-        request = rpc.RangeRequest(key=key.encode())
-        found = await self._call(lambda line: line.kv.Range(request, metadata=line.metadata), f"read {key}")
-        return _item(found.kvs[0]) if found.kvs else None
+        return await self._gets.ask(key)
 
     async def list(self, prefix: str) -> tuple[int, list[Item]]:
         """Return all keys with this prefix, and the store's revision at which they were as returned (linearizable)."""
         request = rpc.RangeRequest(key=prefix.encode(), range_end=prefix_range_end(prefix.encode()))
         found = await self._call(lambda line: line.kv.Range(request, metadata=line.metadata), f"read {prefix}")
-        return int(found.header.revision), [_item(kv) for kv in found.kvs]
+        return int(found.header.revision), [item_of(kv) for kv in found.kvs]
 
     async def swap(self, key: str, value: bytes, before: Item | None) -> int | None:
-        """Write the value if the key is still as it was before (None: absent); return the new revision, or None: it is not.
-
-        The old value is compared besides its revision: after a restore from a backup etcd gives revisions out again.
-        """
-        name = key.encode()
-        compare = [rpc.Compare(key=name, target=rpc.Compare.MOD, mod_revision=before.revision if before else 0)]
-        if before is not None and len(before.value) <= LARGEST_COMPARED:
-            compare.append(rpc.Compare(key=name, target=rpc.Compare.VALUE, value=before.value))
-        put = rpc.RequestOp(request_put=rpc.PutRequest(key=name, value=value))
-        request = rpc.TxnRequest(compare=compare, success=[put])
-        done = await self._call(lambda line: line.kv.Txn(request, metadata=line.metadata), f"write {key}")
-        return int(done.header.revision) if done.succeeded else None
+        """Write the value if the key is still as it was before (None: absent); return the new revision, or None: it is not."""
+        return await self._swaps.ask(Swap(key, value, before))
 
     async def put(self, key: str, value: bytes, ttl: int) -> int:
         """Write the value, whatever is there, for `ttl` seconds; return the new revision.
@@ -113,14 +112,16 @@ class Endpoint:
         self._closed = True
         await self._lines.close()
 
-    def fault(self, what: str) -> EtcdFault:
+    def fault(self, what: str, outage: Outage = Outage.UNREACHABLE) -> EtcdFault:
         """Return the fault that says this of the server."""
         flaw = f"; {self._lines.flaw}" if self._lines.flaw else ""
-        return EtcdFault(f"etcd at {self.url} {what}{flaw}")
+        return EtcdFault(f"etcd at {self.url} {what}{flaw}", outage)
 
     def meant(self, details: str, doing: str) -> EtcdFault:
         """Return the fault for what etcd or gRPC said when asked to do this."""
-        return self.fault(meaning(details, self._access, tls=self._tls, doing=doing))
+        fault = self.fault(*meaning(details, self._access, tls=self._tls, doing=doing))
+        refused = any(part in details for part in REFUSALS)
+        return EtcdRefusal(str(fault), fault.outage) if refused else fault
 
     @contextlib.contextmanager
     def faults(self, doing: str) -> Iterator[None]:
@@ -135,17 +136,37 @@ class Endpoint:
         except PasswordRefusedError:
             raise self.meant(WRONG_PASSWORD, doing) from None
         except TooOldError as error:
-            raise self.fault(str(error)) from None
+            raise self.fault(str(error), Outage.TOO_OLD) from None
         except BadAccess as bad:
-            raise EtcdFault(f"etcd at {self.url} is not asked: {bad}") from None
+            raise EtcdFault(f"etcd at {self.url} is not asked: {bad}", Outage.REFUSING) from None
         except (rpc.RpcError, rpc.BaseError) as error:
-            raise self.fault(f"failed: {error or type(error).__name__}") from error
+            raise self.fault(f"failed: {error or type(error).__name__}", Outage.FAILING) from error
         except asyncio.CancelledError:
             # gRPC says this to whoever waits for a call on a channel that is closed, though nobody cancelled the task.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
             raise self.fault("was let go of") from None
+
+    async def _get_all(self, keys: Sequence[str]) -> Sequence[Item | None]:
+        if len(keys) == 1:
+            request = read_request(keys[0])
+            return [first_item(await self._call(lambda line: line.kv.Range(request, metadata=line.metadata), f"read {keys[0]}"))]
+        found = await self._transact(read_together(keys), f"read {_all(keys)}")
+        return [first_item(part.response_range) for part in found.responses]
+
+    async def _swap_all(self, swaps: Sequence[Swap]) -> Sequence[int | None]:
+        doing = f"write {_all([swap.key for swap in swaps])}"
+        if len(swaps) == 1:
+            done = await self._transact(swap_request(swaps[0]), doing)
+            return [int(done.header.revision) if done.succeeded else None]
+        done = await self._transact(together(swaps), doing)
+        # All that one transaction writes gets one revision, its own; the nested answers do not repeat it.
+        revision = int(done.header.revision)
+        return [revision if part.response_txn.succeeded else None for part in done.responses]
+
+    async def _transact(self, request: Any, doing: str) -> Any:  # noqa: ANN401 - protobuf messages
+        return await self._call(lambda line: line.kv.Txn(request, metadata=line.metadata), doing)
 
     async def _call(self, send: Callable[[Line], Awaitable[Any]], doing: str) -> Any:  # noqa: ANN401 - a protobuf message
         """Send a request. A second time only if the server refused the token, which it does before it applies anything."""
@@ -213,7 +234,7 @@ class Watch:
         # A read that is cancelled takes the stream with it, so it stays in a task of its own while the silence is measured.
         if self._reading is None:
             self._reading = asyncio.create_task(self._call.read())
-        done, _ = await asyncio.wait({self._reading}, timeout=PROGRESS_INTERVAL)
+        done, _ = await asyncio.wait({self._reading}, timeout=min(PROGRESS_INTERVAL, 2 * self._timeout))
         if not done:
             await self._ask_for_life(self._reading)
         reading, self._reading = self._reading, None
@@ -225,13 +246,13 @@ class Watch:
                 await self._call.write(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
                 await asyncio.wait({reading})
         except TimeoutError:
-            raise self._endpoint.fault(f"gave no sign of life within {self._timeout:g} s") from None
+            raise self._endpoint.fault(f"gave no sign of life within {self._timeout:g} s", Outage.SLOW) from None
 
     def _checked(self, response: Any) -> Any:  # noqa: ANN401 - a protobuf message
         if response is EOF:
             raise self._endpoint.fault("ended the watch")
         if response.compact_revision:
-            raise self._endpoint.fault("has compacted the changes that were to be reported")
+            raise self._endpoint.fault("has compacted the changes that were to be reported", Outage.FAILING)
         if response.canceled:
             raise self._endpoint.meant(response.cancel_reason, self._doing)
         return response
@@ -246,10 +267,10 @@ def target_of(url: str) -> tuple[str, bool]:
     return f"{host}:{parts.port or 2379}", parts.scheme == "https"
 
 
-def _item(kv: Any) -> Item:  # noqa: ANN401 - a protobuf message
-    return Item(bytes(kv.key).decode(errors="replace"), bytes(kv.value), int(kv.mod_revision))
+def _all(keys: Sequence[str]) -> str:
+    return keys[0] if len(keys) == 1 else f"{keys[0]} and {len(keys) - 1} more"
 
 
 def _change(event: Any) -> Change:  # noqa: ANN401 - a protobuf message
-    item = _item(event.kv)
+    item = item_of(event.kv)
     return Change(item.key, None if event.type == rpc.Event.DELETE else item)

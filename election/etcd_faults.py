@@ -6,6 +6,7 @@ The texts on the left are etcd's own (api/v3rpc/rpctypes/error.go, the same from
 from __future__ import annotations
 
 from election.etcd_access import EtcdAccess
+from election.outage import Outage
 
 AUTH_IS_OFF = "authentication is not enabled"
 WRONG_PASSWORD = "invalid user ID or password"  # noqa: S105 - what etcd says
@@ -15,60 +16,88 @@ OLDEST = (3, 4)
 """Before etcd 3.4 a watch could not be asked for a sign of life."""
 DENIED = "permission denied"
 UNKNOWN_SERVICE = "unknown service"
+TOO_LARGE = "request is too large"
+TOO_MANY_OPERATIONS = "too many operations in txn request"
 
-TLS = (
-    ("VERIFY_FAILED: certificate has expired", "shows a certificate that has expired"),
-    ("VERIFY_FAILED: certificate is not yet valid", "shows a certificate that is not valid yet: are the clocks right?"),
-    ("CERTIFICATE_VERIFY_FAILED", "shows a certificate that was not signed by {authority}"),
-    ("Hostname Verification Check failed", "shows a certificate that was made for another name or address"),
-    ("Handshake read failed", "ended the TLS handshake: does it speak TLS, or is http:// right?"),
-    ("WRONG_VERSION_NUMBER", "does not speak TLS: http:// may be right"),
+REFUSALS = (DENIED, TOO_LARGE, TOO_MANY_OPERATIONS)
+"""Said before anything is applied, of a whole transaction. "Space exceeded" is not among them: etcd says it of writes that it applied."""
+
+Meaning = tuple[str, str, Outage]
+"""A part of what was said, what it means, and what kind of outage it is."""
+
+TLS: tuple[Meaning, ...] = (
+    ("VERIFY_FAILED: certificate has expired", "shows a certificate that has expired", Outage.UNREACHABLE),
+    ("VERIFY_FAILED: certificate is not yet valid", "shows a certificate that is not valid yet: are the clocks right?", Outage.UNREACHABLE),
+    ("CERTIFICATE_VERIFY_FAILED", "shows a certificate that was not signed by {authority}", Outage.UNREACHABLE),
+    ("Hostname Verification Check failed", "shows a certificate that was made for another name or address", Outage.UNREACHABLE),
+    ("Handshake read failed", "ended the TLS handshake: does it speak TLS, or is http:// right?", Outage.UNREACHABLE),
+    ("WRONG_VERSION_NUMBER", "does not speak TLS: http:// may be right", Outage.UNREACHABLE),
     # Under TLS 1.3 the server judges the client after the client's own handshake has ended, and gRPC cannot read its alert.
-    ("Unwrap failed", "{certificate}"),
-    ("ALERT_BAD_CERTIFICATE", "{certificate}"),
-    ("ALERT_CERTIFICATE", "{certificate}"),
-    ("ALERT_UNKNOWN_CA", "{certificate}"),
-    ("handshake failed", "does not agree on a TLS connection"),
+    ("Unwrap failed", "{certificate}", Outage.REFUSING),
+    ("ALERT_BAD_CERTIFICATE", "{certificate}", Outage.REFUSING),
+    ("ALERT_CERTIFICATE", "{certificate}", Outage.REFUSING),
+    ("ALERT_UNKNOWN_CA", "{certificate}", Outage.REFUSING),
+    ("handshake failed", "does not agree on a TLS connection", Outage.UNREACHABLE),
 )
-AUTH = (
-    (WRONG_PASSWORD, "does not know user {user} with the password of {password_file}"),
-    ("user name is empty", "asks for a user: username and password_file are needed, or a client certificate with a user's name"),
-    ("invalid auth token", "does not accept the token that it gave to user {user}"),
-    ("revision of auth store is old", "has just changed its users or roles"),
-    (DENIED, "denies {who} the permission to {doing}"),
+AUTH: tuple[Meaning, ...] = (
+    (WRONG_PASSWORD, "does not know user {user} with the password of {password_file}", Outage.REFUSING),
+    (
+        "user name is empty",
+        "asks for a user: username and password_file are needed, or a client certificate with a user's name",
+        Outage.REFUSING,
+    ),
+    ("invalid auth token", "does not accept the token that it gave to user {user}", Outage.REFUSING),
+    ("revision of auth store is old", "has just changed its users or roles", Outage.REFUSING),
+    (DENIED, "denies {who} the permission to {doing}", Outage.REFUSING),
 )
-STATES = (
-    ("no leader", "has no quorum"),
-    ("leader changed", "has lost its quorum for a moment"),
-    ("request timed out", "has no quorum, or is overloaded"),
-    ("not supported for learner", "is a learner, which answers no requests"),
-    ("space exceeded", "is full (alarm NOSPACE): compact and defragment it, then disarm the alarm"),
-    ("corrupt cluster", "has found its data to be corrupt (alarm CORRUPT)"),
-    ("too many requests", "has too many requests"),
-    ("request is too large", "takes no record of this size"),
-    ("server stopped", "is being stopped"),
-    ("not capable", "is too old, or in the middle of an upgrade"),
-    (UNKNOWN_SERVICE, "is no etcd, or too old: version 3.4 or newer is needed"),
-    ("Connection refused", "refuses the connection"),
+STATES: tuple[Meaning, ...] = (
+    ("no leader", "has no quorum", Outage.NO_QUORUM),
+    ("leader changed", "has lost its quorum for a moment", Outage.NO_QUORUM),
+    ("request timed out", "has no quorum, or is overloaded", Outage.NO_QUORUM),
+    ("not supported for learner", "is a learner, which answers no requests", Outage.FAILING),
+    ("space exceeded", "is full (alarm NOSPACE): compact and defragment it, then disarm the alarm", Outage.FULL),
+    ("corrupt cluster", "has found its data to be corrupt (alarm CORRUPT)", Outage.FAILING),
+    ("too many requests", "has too many requests", Outage.THROTTLED),
+    (TOO_LARGE, "takes no record of this size", Outage.FAILING),
+    (TOO_MANY_OPERATIONS, "takes fewer operations at once than vipd needs: raise its max-txn-ops", Outage.FAILING),
+    ("server stopped", "is being stopped", Outage.UNREACHABLE),
+    ("not capable", "is too old, or in the middle of an upgrade", Outage.TOO_OLD),
+    (UNKNOWN_SERVICE, "is no etcd, or too old: version 3.4 or newer is needed", Outage.TOO_OLD),
+    ("Connection refused", "refuses the connection", Outage.UNREACHABLE),
     # After an attempt to connect, which has the address before it.
-    (": Socket closed", "closed the connection at once{scheme}"),
-    ("Socket closed", "closed the connection"),
-    ("failed to connect", "cannot be reached"),
-    ("timed out", "cannot be reached"),
+    (": Socket closed", "closed the connection at once{scheme}", Outage.UNREACHABLE),
+    ("Socket closed", "closed the connection", Outage.UNREACHABLE),
+    ("failed to connect", "cannot be reached", Outage.UNREACHABLE),
+    ("Connection reset", "broke the connection", Outage.UNREACHABLE),
+    ("Broken pipe", "broke the connection", Outage.UNREACHABLE),
+    ("Stream removed", "broke the connection", Outage.UNREACHABLE),
+    ("timed out", "cannot be reached", Outage.UNREACHABLE),
 )
 
 
 class EtcdFault(Exception):  # noqa: N818 - faults of the store are its everyday life, not errors of this program
     """The server did not do it, or nobody knows whether it did; the message is a sentence that says why."""
 
+    def __init__(self, why: str, outage: Outage = Outage.UNREACHABLE) -> None:
+        super().__init__(why)
+        self.outage = outage
 
-def meaning(details: str, access: EtcdAccess, *, tls: bool, doing: str = "") -> str:
-    """Return what the server did, to follow its name in a sentence. `doing`: what was asked of it (`write /vipd/x`)."""
-    sentence = next((text for part, text in (*TLS, *AUTH, *STATES) if part in details), "")
+    def copy(self) -> EtcdFault:
+        """Return another one that says the same: each of several callers raises its own."""
+        return EtcdFault(str(self), self.outage)
+
+
+class EtcdRefusal(EtcdFault):
+    """The server did nothing at all of the request, for a reason that may lie in a part of it."""
+
+
+def meaning(details: str, access: EtcdAccess, *, tls: bool, doing: str = "") -> tuple[str, Outage]:
+    """Return what the server did, to follow its name in a sentence, and its kind. `doing`: what was asked of it (`write /vipd/x`)."""
+    sentence, outage = next(((text, kind) for part, text, kind in (*TLS, *AUTH, *STATES) if part in details), ("", Outage.FAILING))
     if not sentence:
-        return f"failed: {details}"
+        return f"failed: {details}", outage
     refused = f"does not accept the client certificate {access.cert_file}: is it expired, or is its authority another one?"
-    return sentence.format(
+    said = sentence.format(
         authority=f"ca_file {access.ca_file}" if access.ca_file else "an authority known to this system",
         certificate=refused if access.cert_file else "wants a client certificate: cert_file and key_file are needed",
         user=access.username,
@@ -77,6 +106,7 @@ def meaning(details: str, access: EtcdAccess, *, tls: bool, doing: str = "") -> 
         doing=doing,
         scheme="" if tls else ": does it want https://?",
     )
+    return said, outage
 
 
 def _who(access: EtcdAccess) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from election.etcd_access import BadAccess, EtcdAccess, Signature, Tls, read_password, read_tls, signature
 from election.etcd_faults import AUTH_IS_OFF, DENIED, TOKEN_REFUSED, WRONG_PASSWORD, too_old
-from election.etcd_rpc import rpc, ssl_channel_credentials
+from election.etcd_rpc import ChannelConnectivity, rpc, ssl_channel_credentials
 
 OPTIONS = {
     # gRPC waits up to 120 s before it tries a server again that was down; a restart has to be noticed within 500 ms, and
@@ -25,6 +25,8 @@ OPTIONS = {
     # gives up a connection whose bytes stay unacknowledged for this timeout. etcd forbids pings more often than every 5 s.
     "grpc.keepalive_time_ms": 6000,
     "grpc.keepalive_timeout_ms": 1000,
+    # A watch begins with a list of all records, and a stranger may have filled some.
+    "grpc.max_receive_message_length": 64 * 1024 * 1024,
     # http_proxy in the environment is not meant for etcd.
     "grpc.enable_http_proxy": 0,
 }
@@ -60,6 +62,11 @@ class Line:
     def in_use(self) -> bool:
         """Whether somebody still has it."""
         return self._users > 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether its connection stands, as far as gRPC knows."""
+        return bool(self._channel.get_state() is ChannelConnectivity.READY)
 
     def take(self) -> None:
         """Count one more user."""
@@ -106,6 +113,11 @@ class Lines:
         self._greeting = asyncio.Lock()
         self._refused: tuple[float, Signature] | None = None
         self.flaw = ""
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to the server, as far as gRPC knows."""
+        return self._line is not None and self._line.connected
 
     def renewable(self, metadata: Metadata, details: str) -> bool:
         """Whether to log in, and send a call again that was refused with these details.

@@ -10,7 +10,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from aetcd import rpc
 from aetcd.utils import prefix_range_end
-from grpc import ssl_channel_credentials
+from grpc import ChannelConnectivity, ssl_channel_credentials
 from grpc.aio import EOF
 
-__all__ = ["EOF", "prefix_range_end", "rpc", "ssl_channel_credentials"]
+__all__ = ["EOF", "ChannelConnectivity", "prefix_range_end", "rpc", "ssl_channel_credentials"]

@@ -56,6 +56,10 @@ REFRESH_EARLY = 0.050
 SHORT_REFRESH = 0.5
 
 
+EXPIRY_RESERVE = 1.0
+"""Seconds after a lease_duration by which another node that is fit has taken the lease: the delay of its rank, and the store."""
+
+
 class Life(enum.Enum):
     """What the daemon is doing. STARTING lasts until its first beat, STOPPING begins when it was told to end."""
 
@@ -172,8 +176,9 @@ def patience(view: View) -> float:
 
 
 def fresh(now: float, view: View) -> bool:
-    """Whether the daemon is known to make progress; systemd's watchdog is fed only then."""
-    return view.life is Life.RUNNING and not view.killed_at and now < view.alive_at + patience(view)
+    """Whether the daemon is known to make progress, or none is wanted for now; systemd's watchdog is fed only then."""
+    waiting = view.life is Life.NONE and now < _expired_at(view)
+    return waiting or (view.life is Life.RUNNING and not view.killed_at and now < view.alive_at + patience(view))
 
 
 def decide(now: float, view: View) -> list[GuardAction]:
@@ -194,7 +199,7 @@ def next_wake(now: float, view: View) -> float:
     """Return when `decide` may have something to do though nothing happens; NEVER if only an event can change that."""
     if decide(now, view):
         return now
-    moments = [view.ended_at + REMOVE_PATIENCE] if view.life is Life.NONE else _wakes_beside_daemon(now, view)
+    moments = [view.ended_at + REMOVE_PATIENCE, _expired_at(view)] if view.life is Life.NONE else _wakes_beside_daemon(now, view)
     leaving = _quit_code(now, view) is not None
     for slot in view.slots:
         if slot.deadline and _is_guards(now, view, slot):
@@ -305,7 +310,7 @@ def _quit_code(now: float, view: View) -> int | None:
         return 0 if view.status in ORDERLY_STOP else EXIT_FAILED
     if view.status in FINAL:
         return view.status
-    if len(view.crashes) >= CRASHES and view.crashes[-1] - view.crashes[-CRASHES] <= CRASH_WINDOW:
+    if _crashes_on(view):
         return EXIT_FAILED
     if any(_overdue(now, slot) and now >= max(slot.deadline, view.ended_at) + REMOVE_PATIENCE for slot in view.slots):
         return EXIT_FAILED
@@ -315,9 +320,26 @@ def _quit_code(now: float, view: View) -> int | None:
 def _leave(now: float, view: View, code: int) -> list[GuardAction]:
     """Return the removals of all that is open, and the end once nothing is or time is up."""
     still_open = [slot for slot in view.slots if slot.deadline]
+    if not still_open and now < _expired_at(view):
+        return []
     if view.life is not Life.NONE or not still_open:
         return [Quit(code)]
     if now >= view.ended_at + REMOVE_PATIENCE:
         return [Quit(code or EXIT_FAILED)]
     due = [slot for slot in still_open if now >= _remove_again_at(view, slot)]
     return [Remove(slot.number, Why.DEADLINE if _overdue(now, slot) else Why.LEAVING) for slot in due]
+
+
+def _crashes_on(view: View) -> bool:
+    return len(view.crashes) >= CRASHES and view.crashes[-1] - view.crashes[-CRASHES] <= CRASH_WINDOW
+
+
+def _expired_at(view: View) -> float:
+    """Return until when a guard whose daemon crashes again and again stays, with nothing bound.
+
+    The service manager starts it afresh at once, and the next daemon would take its own lease back and crash again: the VIP
+    would come and go on this node for as long as that lasts, and no other node would ever have it.
+    """
+    if not _crashes_on(view) or view.stop_asked_at:
+        return 0.0
+    return view.ended_at + max((slot.lease_duration + EXPIRY_RESERVE for slot in view.slots), default=0.0)

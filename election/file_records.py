@@ -29,19 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from election.model import (
-    Absent,
-    Applied,
-    CandidateRecord,
-    Conflict,
-    Content,
-    Found,
-    Record,
-    Revision,
-    Unknown,
-    Unreadable,
-    WriteAnswer,
-)
+from election.model import Absent, Applied, CandidateRecord, Conflict, Content, Found, Record, Revision, Unknown, Unreadable, WriteAnswer
 from election.record import LARGEST, BadRecord, decode_candidate, encode_candidate, encode_record, parse, record_of
 
 KEPT = 8

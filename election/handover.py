@@ -8,6 +8,7 @@ NAMING --applied--> NAMED --record held by the successor--> TAKEN --mark, frame 
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 from election.model import Candidate, Identity, Reason
@@ -30,6 +31,7 @@ class Handover:
     successor: Candidate
     reason: Reason
     pin: bool
+    pin_before: str = ""
     sent_at: float = 0.0
     phase: Phase = Phase.NAMING
     read_at: float = 0.0
@@ -46,8 +48,8 @@ class Handover:
         return self.sent_at + STRIKE_AFTER
 
     def unbind_at(self) -> float:
-        """When the former holder unbinds at the latest, once it saw the lease taken."""
-        return self.taken_at + UNBIND_AFTER_TAKEN
+        """When the former holder unbinds at the latest (inf: it has not seen the lease taken)."""
+        return self.taken_at + UNBIND_AFTER_TAKEN if self.phase is Phase.TAKEN else math.inf
 
     def reread_at(self) -> float:
         """When the record is read again while the successor's answer is awaited."""

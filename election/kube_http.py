@@ -24,8 +24,8 @@ from election.kube_credentials import Credentials, Login
 from election.kube_pool import Pool
 from election.kube_wire import Body, Head, Wire, WireError
 
-LONGEST_PAUSE = 5.0
-"""Seconds for which Retry-After is heeded at most. API servers say 1; a proxy that says 120 would cost the lease."""
+UNTOLD_PAUSE = 1.0
+"""Seconds to wait after a Retry-After that is no number: the least that API servers ask for."""
 SHOWN = 300
 """Characters of what the API says that go into a sentence."""
 OK, UNAUTHORIZED, FORBIDDEN, TOO_MANY, GONE, SERVER_ERROR = 200, 401, 403, 429, 410, 500
@@ -73,10 +73,15 @@ class Reply:
 
 
 class KubeHttp:
-    """Sends requests. Connects with the first one, and again by itself."""
+    """Sends requests. Connects with the first one, and again by itself.
 
-    def __init__(self, credentials: Credentials) -> None:
+    `longest_pause`: seconds for which Retry-After is heeded at most. API servers say 1; a proxy that says 120, or a second for
+    leases of one second, would cost the lease.
+    """
+
+    def __init__(self, credentials: Credentials, longest_pause: float) -> None:
         self._credentials = credentials
+        self._longest_pause = longest_pause
         self._pool = Pool()
         self._not_before = 0.0
         self._closed = False
@@ -219,8 +224,8 @@ class KubeHttp:
         raise self.fault(Outage.FAILING, f"{'failed' if code >= SERVER_ERROR else 'refuses the request'} ({code}): {message}")
 
     def _pause(self, retry_after: str) -> None:
-        seconds = float(retry_after) if retry_after.isdigit() else 1.0
-        self._not_before = asyncio.get_running_loop().time() + min(seconds, LONGEST_PAUSE)
+        seconds = float(retry_after) if retry_after.isdecimal() else UNTOLD_PAUSE
+        self._not_before = asyncio.get_running_loop().time() + min(seconds, self._longest_pause)
 
 
 def _headers(token: str) -> dict[str, str]:

@@ -59,6 +59,7 @@ LARGEST_TRANSITIONS = 2**31 - 1
 DEAD_AFTER = 3
 """A candidate record counts as live for so many of its refresh intervals; for people who read the Lease."""
 PLAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+"""Names that Kubernetes gives to Nodes and Leases."""
 ANNOTATION_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]")
 CODED = "x--"
 """Begins what stands in the place of a name that Kubernetes would not take; no name of a host or an instance begins so."""
@@ -239,6 +240,13 @@ def encode_candidate_lease(record: CandidateRecord, name: str, renewed: str, own
     if owner is not None and not any(isinstance(one, dict) and one.get("uid") == owner["uid"] for one in there):
         metadata(lease)["ownerReferences"] = [*there, owner]
     return lease
+
+
+def owner_of(node: Mapping[str, object]) -> Lease | None:
+    """Return the ownerReference to a Node; None: it has no uid. Not `blockOwnerDeletion`, which needs rights on finalizers of nodes."""
+    about = metadata(node)
+    name, uid = text_of(about, "name"), text_of(about, "uid")
+    return {"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid} if name and uid else None
 
 
 def decode_candidate_lease(lease: Lease) -> CandidateRecord:

@@ -1,4 +1,10 @@
-"""The candidate Leases: each node writes its own, all read all, and those of nodes that died long ago are removed."""
+"""The candidate Leases: each node writes its own, all read all, and those of nodes that are gone are removed.
+
+Kubernetes removes a Lease with the Node that owns it, if this node may look its Node up (get on nodes: optional, asked for once).
+Otherwise whoever has seen it unchanged for long enough removes it; every node looks, for none of them need live for ever.
+
+    https://kubernetes.io/docs/concepts/architecture/garbage-collection/#owners-dependents
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,7 @@ from dataclasses import dataclass
 
 from election.kube_http import KubeFault, KubeHttp, Outage
 from election.kube_lease import (
+    PLAIN,
     SELECTOR,
     Lease,
     candidate_lease,
@@ -17,6 +24,7 @@ from election.kube_lease import (
     metadata,
     name_problem,
     node_of,
+    owner_of,
     text_of,
 )
 from election.kube_watch import Echoes, list_leases
@@ -26,7 +34,9 @@ from election.record import BadRecord
 CANDIDATES = f"{SELECTOR},app.kubernetes.io/component=candidate"
 TRIES = 4
 """Attempts to replace a Lease that somebody else changes at the same time."""
-SWEEP_TIMEOUT = 2.5
+ASIDE_TIMEOUT = 2.5
+"""Seconds that a request beside the writes may take."""
+NODES = "/api/v1/nodes"
 OK, CREATED, NOT_FOUND, CONFLICT = 200, 201, 404, 409
 
 
@@ -40,20 +50,18 @@ class Sighting:
 
 
 class KubeNodes:
-    """`ttl`: seconds after which a Lease that did not change, by own observation, is removed. See KubernetesStore for the others."""
+    """`ttl`: seconds after which a Lease that did not change, by own observation, is removed. See KubernetesStore for `wall`."""
 
-    def __init__(
-        self, http: KubeHttp, path: str, echoes: Echoes, ttl: float, owner: Lease | None = None, wall: Callable[[], str] = str
-    ) -> None:
+    def __init__(self, http: KubeHttp, path: str, echoes: Echoes, ttl: float, wall: Callable[[], str] = str) -> None:
         self._http = http
         self._path = path
         self._echoes = echoes
         self._ttl = ttl
-        self._owner = owner
         self._wall = wall
         self._written: dict[str, Lease] = {}
+        self._owners: dict[str, Lease | None] = {}
         self._sightings: dict[str, Sighting] = {}
-        self._sweeping: asyncio.Task[None] | None = None
+        self._aside: asyncio.Task[None] | None = None
 
     async def read_all(self) -> list[CandidateRecord]:
         """Return all candidate records that can be read; raises KubeFault."""
@@ -86,19 +94,21 @@ class KubeNodes:
             lease = await self._put(record, name)
             if lease is not None:
                 self._written[name] = lease
-                self._sweep(name)
+                self._tidy(record.name, name)
                 return Applied(text_of(metadata(lease), "resourceVersion"))
             reply = await self._http.request("GET", f"{self._path}/{name}")
             if reply.code == OK:
                 self._written[name] = reply.body
             else:
+                # It may have gone with a Node that was made again: an owner that is no more would let Kubernetes remove it for ever.
                 self._written.pop(name, None)
+                self._owners.pop(record.name, None)
         raise self._http.fault(Outage.FAILING, f"lets somebody else change the Lease {name} all the time")
 
     async def _put(self, record: CandidateRecord, name: str) -> Lease | None:
         """Write once, on what is known to be there; None: something else is."""
         base = self._written.get(name)
-        lease = encode_candidate_lease(record, name, self._wall(), self._owner, base)
+        lease = encode_candidate_lease(record, name, self._wall(), self._owners.get(record.name), base)
         mark = self._echoes.mark()
         if base is None:
             reply = await self._http.request("POST", self._path, body=lease)
@@ -122,23 +132,39 @@ class KubeNodes:
 
     async def close(self) -> None:
         """End what runs in the background."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.wait({self._sweeping})
+        if self._aside is not None:
+            self._aside.cancel()
+            await asyncio.wait({self._aside})
 
-    # ------------------------------------------------------------------ dead nodes
+    # ------------------------------------------------------------------ beside the writes, one thing at a time
 
-    def _sweep(self, mine: str) -> None:
-        """Remove one Lease whose node died. Beside the write: that one must not fail because this one hangs."""
+    def _tidy(self, node: str, mine: str) -> None:
+        """Find out who owns the own Lease, or remove that of a dead node. A write must not fail because this one hangs."""
+        if self._aside is not None and not self._aside.done():
+            return
         now = asyncio.get_running_loop().time()
         dead = [name for name, seen in self._sightings.items() if name != mine and node_of(name) and now - seen.since > self._ttl]
-        if dead and (self._sweeping is None or self._sweeping.done()):
-            self._sweeping = asyncio.create_task(self._remove(dead[0], self._sightings[dead[0]]))
+        if node not in self._owners and PLAIN.fullmatch(node):
+            self._aside = asyncio.create_task(self._find_owner(node))
+        elif dead:
+            self._aside = asyncio.create_task(self._remove(dead[0], self._sightings[dead[0]]))
+
+    async def _find_owner(self, node: str) -> None:
+        """Look the Node up; the next refresh names it as the owner."""
+        try:
+            async with self._http.bounded(ASIDE_TIMEOUT):
+                reply = await self._http.request("GET", f"{NODES}/{node}")
+        except KubeFault as fault:
+            # Not allowed: that will not change soon, and asking for it at each refresh would fill somebody's audit log.
+            if fault.outage is Outage.REFUSING:
+                self._owners[node] = None
+            return
+        self._owners[node] = owner_of(reply.body) if reply.code == OK else None
 
     async def _remove(self, name: str, seen: Sighting) -> None:
         # The preconditions save a node that comes back in this very moment.
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": seen.uid, "resourceVersion": seen.version}}
         with suppress(KubeFault):
-            async with self._http.bounded(SWEEP_TIMEOUT):
+            async with self._http.bounded(ASIDE_TIMEOUT):
                 await self._http.request("DELETE", f"{self._path}/{name}", body=options)
                 self.gone(name)

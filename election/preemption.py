@@ -51,6 +51,8 @@ class Preemption:
             and bool(record.holder)
             and record.pin != record.holder
             and priority > record.priority
+            # A naming under way moves the pin before the address: no reason to begin to ask.
+            and (record.successor is None or self._better_since is not None)
         )
         if not better:
             self._better_since = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from election.model import Probe, Record
+from election.actions import Probe
+from election.model import Record
 
 TIMEOUT = 0.2
 """Seconds to wait for an answer; a host on the same link answers within a few milliseconds."""

@@ -21,8 +21,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from typing import TypeVar
 
 from election.etcd_access import NO_ACCESS, EtcdAccess
-from election.etcd_endpoint import Change, Endpoint, Item, Watch
+from election.etcd_endpoint import Change, Endpoint, Watch
 from election.etcd_faults import EtcdFault
+from election.etcd_requests import Item
 from election.model import (
     Absent,
     Applied,
@@ -157,7 +158,7 @@ class EtcdStore:
             except FAULTS as error:
                 self._rotation.failed(endpoint)
                 if not lost and not self._closed:
-                    yield WatchLost(why(endpoint, error, self._request_timeout))
+                    yield WatchLost(unknown(endpoint, error, self._request_timeout).why)
                 lost = True
             finally:
                 if watch is not None:
@@ -175,7 +176,7 @@ class EtcdStore:
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
         order = self._rotation.order()
-        answer = Unknown("")
+        answer: Unknown | None = None
         for endpoint in order:
             left = end - loop.time()
             share = left if endpoint is order[-1] else left / 2
@@ -184,8 +185,9 @@ class EtcdStore:
                     return await question(endpoint)
             except FAULTS as error:
                 self._rotation.failed(endpoint)
-                answer = Unknown(why(endpoint, error, share))
-        return answer
+                fault = unknown(endpoint, error, share)
+                answer = fault if answer is None or fault.outage.tells_more_than(answer.outage) else answer
+        return answer or Unknown("etcd has no endpoint")
 
     async def _tell(self, order: Callable[[Endpoint], Awaitable[T]], timeout: float) -> T | Unknown:
         """Send a write to one endpoint, once."""
@@ -195,7 +197,7 @@ class EtcdStore:
                 return await order(endpoint)
         except FAULTS as error:
             self._rotation.failed(endpoint)
-            return Unknown(why(endpoint, error, timeout))
+            return unknown(endpoint, error, timeout)
 
     def _events(self, changes: Iterable[Change], known: set[str]) -> Iterable[WatchEvent]:
         for change in changes:
@@ -241,6 +243,8 @@ def revision_of(item: Item) -> Revision:
     return f"{item.revision}-{hashlib.sha256(item.value).hexdigest()[:16]}"
 
 
-def why(endpoint: Endpoint, error: Exception, timeout: float) -> str:
-    """Return a sentence about a fault."""
-    return f"etcd at {endpoint.url} did not answer within {timeout:.3g} s" if isinstance(error, TimeoutError) else str(error)
+def unknown(endpoint: Endpoint, error: Exception, timeout: float) -> Unknown:
+    """Return what a fault means to whoever asked."""
+    if isinstance(error, EtcdFault):
+        return Unknown(str(error), error.outage)
+    return Unknown(f"etcd at {endpoint.url} did not answer within {timeout:.3g} s", endpoint.silence)

@@ -18,6 +18,7 @@ from typing import TypeVar
 from election.file_records import FileRecords
 from election.file_watch import Doorbell, Tree
 from election.model import CandidateRecord, ReadAnswer, Record, Revision, Unknown, WriteAnswer
+from election.outage import Outage, of_system_error
 from election.store import WatchEvent, WatchLost, WatchStands
 from election.worker import Worker, WorkerError
 
@@ -105,7 +106,7 @@ class FileStore:
         try:
             return await self._worker.call(work, timeout)
         except FAULTS as error:
-            return Unknown(self._why(error, timeout))
+            return Unknown(self._why(error, timeout), of_system_error(error) if isinstance(error, OSError) else Outage.SLOW)
 
     def _why(self, error: Exception, timeout: float) -> str:
         match error:

@@ -74,13 +74,12 @@ class Base:
 class KubernetesStore:
     """A Store in Kubernetes. Without `kubeconfig` it is that of the cluster in which this runs as a pod.
 
-    `request_timeout` (seconds) bounds what the watch asks, and its silence after an own write. `candidate_ttl`: seconds after
-    which a candidate record is removed that did not change, as seen from here. `owner`: an ownerReference for candidate
-    Leases, for instance to the Node, with which Kubernetes removes them. `wall` gives RFC 3339 times for people. `access` takes
-    the place of reading a file.
+    `request_timeout` (seconds) bounds what the watch asks, its silence after an own write, and how long Retry-After is heeded.
+    `candidate_ttl`: seconds after which a candidate record is removed that did not change, as seen from here. `wall` gives RFC 3339
+    times for people. `access` takes the place of reading a file.
     """
 
-    def __init__(  # noqa: PLR0913 - all but the first three have defaults and names
+    def __init__(
         self,
         namespace: str,
         kubeconfig: str = "",
@@ -88,15 +87,14 @@ class KubernetesStore:
         *,
         request_timeout: float = 2.5,
         candidate_ttl: float = DAY,
-        owner: Lease | None = None,
         wall: Callable[[], str] = str,
         access: Callable[[], Access] | None = None,
     ) -> None:
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._request_timeout = request_timeout
-        self._http = KubeHttp(Credentials(access or partial(load, kubeconfig, context)))
+        self._http = KubeHttp(Credentials(access or partial(load, kubeconfig, context)), request_timeout)
         self._echoes = Echoes()
-        self._nodes = KubeNodes(self._http, self._path, self._echoes, candidate_ttl, owner, wall)
+        self._nodes = KubeNodes(self._http, self._path, self._echoes, candidate_ttl, wall)
         self._bases: dict[str, dict[Revision, Base]] = {}
         self._closed = False
 

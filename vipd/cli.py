@@ -119,9 +119,19 @@ def _check(args: argparse.Namespace) -> int:
         print(f"{args.config} is not valid: {errors} error{'s' if errors > 1 else ''}")
         return USAGE
     print(f"{args.config} is valid")
-    for sentence in promises(examined.config):
+    for sentence in [*promises(examined.config), *_gate_here(examined.config)]:
         print(f"  {sentence}")
     return DONE
+
+
+def _gate_here(config: Config) -> list[str]:
+    """Say whether the kernel's gate can be had, as far as this process can tell: the service may have other rights."""
+    from announce.gate_support import probe_support  # noqa: PLC0415 - only this command needs it
+
+    if config.fence.gate == "off":
+        return []
+    why = probe_support()
+    return [f"tried here and now, as this user: there is no gate ({why})" if why else "tried here and now, as this user: the gate works"]
 
 
 def _load(path: str) -> Config | None:

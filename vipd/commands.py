@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from election import model
+from election import events, model
 from election.model import State
 from vipd import status
 from vipd.clock import now
@@ -72,7 +72,7 @@ class Commands:
         if not fit or (to and to not in fit):
             raise Refused(f"{to} is not fit to take {member.name}" if to else f"no other node is fit to take {member.name}")
         started = now()
-        member.instance.post(model.HandoverAsked(to, pin=True))
+        member.instance.post(events.HandoverAsked(to, pin=True))
         if not await self._until(lambda: member.instance.machine.state is not State.ACTIVE):
             raise TimeoutError
         await self._until(lambda: self._taken_from(member, me))
@@ -88,7 +88,7 @@ class Commands:
 
     async def _unpin(self, member: Member) -> dict[str, object]:
         self._holder_only(member)
-        member.instance.post(model.UnpinAsked())
+        member.instance.post(events.UnpinAsked())
         return {"message": f"{member.name} is not pinned any more: the priorities decide"}
 
     async def _drain(self, *, force: bool) -> dict[str, object]:
@@ -98,7 +98,7 @@ class Commands:
             raise Refused(f"no other node is fit to take {', '.join(alone)}; --force drains all the same and takes the address down")
         self._keep_drained(drained=True)
         for member in self.members.values():
-            member.instance.post(model.DrainChanged(drained=True))
+            member.instance.post(events.DrainChanged(drained=True))
         done = await self._until(lambda: all(m.instance.machine.is_clear for m in self.members.values()))
         where = "" if done else "; an address is still on its way"
         return {"message": f"this node is drained and stays so until `vipd resume`{where}"}
@@ -110,7 +110,7 @@ class Commands:
     def _resume(self) -> dict[str, object]:
         self._keep_drained(drained=False)
         for member in self.members.values():
-            member.instance.post(model.DrainChanged(drained=False))
+            member.instance.post(events.DrainChanged(drained=False))
         return {"message": "this node takes part in the elections again"}
 
     def _keep_drained(self, *, drained: bool) -> None:

@@ -115,6 +115,21 @@ class Log:
     level: LogLevel = LogLevel.INFO
 
 
+class Gate(enum.StrEnum):
+    """Whether the kernel's gate stands behind the guard: where it can be had, on a node that has it only, or never."""
+
+    AUTO = "auto"
+    REQUIRE = "require"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """What ends the right to the VIP besides daemon, guard and address lifetimes."""
+
+    gate: Gate = Gate.AUTO
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """All of a node's configuration.
@@ -132,4 +147,5 @@ class Config:
     control_socket: str = CONTROL_SOCKET
     state_dir: str = STATE_DIR
     log: Log = Log()
+    fence: Fence = Fence()
     path: str = ""

@@ -15,7 +15,9 @@ from vipd.config import (
     Backend,
     Config,
     EtcdBackend,
+    Fence,
     FileBackend,
+    Gate,
     Instance,
     KubernetesBackend,
     Log,
@@ -136,5 +138,6 @@ def config(draft: ConfigDraft, *, host_name: str, state_dir: str, path: str) -> 
         control_socket=draft.control.socket if draft.control and draft.control.socket else CONTROL_SOCKET,
         state_dir=state_dir or draft.state_dir or STATE_DIR,
         log=log(given(draft.log)),
+        fence=Fence(Gate(draft.fence.gate)) if draft.fence and draft.fence.gate else Fence(),
         path=path,
     )

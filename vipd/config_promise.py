@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from election.timing import HANDOVER_TIMEOUT, RANK_STEP, SHORT_LEASE, crash_promise
+from election.timing import HANDOVER_TIMEOUT, RANK_STEP, crash_promise
 from health.model import Check, InterfaceCheck, Weight
-from vipd.config import Config, EtcdBackend, Instance, KubernetesBackend
-
-STRICT_LEASE = 8.0
-"""Seconds: from here on the kernel's lifetimes alone, in whole seconds and up to 1.2 s late, end before the next owner starts."""
+from vipd.config import Config, EtcdBackend, Gate, Instance, KubernetesBackend
+from vipd.coverage import STRICT_LEASE, lifetimes
 
 
 def promises(config: Config) -> list[str]:
@@ -22,7 +20,7 @@ def promises(config: Config) -> list[str]:
         f"when the Active node is lost, the next one starts to take over {soonest:.2f}s to {latest:.2f}s later",
         *(sentence for instance in config.instances for sentence in _checks(instance)),
         crash_promise(timing) or "when only the daemon crashes or hangs, the address does not move",
-        _lifetimes(timing.lease_duration),
+        *_killed_at_once(timing.lease_duration, config.fence.gate),
     ]
 
 
@@ -60,9 +58,16 @@ def _check(check: Check) -> str:
     return f"when the check {check.name} begins to fail, {change} at most {seen:.2f}s later"
 
 
-def _lifetimes(lease: float) -> str:
-    if lease >= STRICT_LEASE:
-        return "if all of vipd is killed at once, the kernel removes the address in time, with and without the gate"
-    if lease >= SHORT_LEASE:
-        return "if all of vipd is killed at once, the kernel removes the address in time as a rule; strictly it needs the gate (CAP_BPF)"
-    return "if all of vipd is killed at once, only the gate (CAP_BPF) stops this node in time: the lease is too short for address lifetimes"
+def _killed_at_once(lease: float, gate: Gate) -> list[str]:
+    """Say what is left when daemon and guard die or freeze at once, with and without the kernel's gate."""
+    kernel = "if all of vipd is killed or frozen at once, the kernel"
+    strictly = f"{kernel}'s gate stops this node at its deadline, to the millisecond"
+    cut = "" if lease >= STRICT_LEASE else "; a full kill in the middle of a handover may then overlap by 1.5s, 2.2s at worst"
+    alone = f"lets the addresses expire: {lifetimes(lease)}{cut}"
+    match gate:
+        case Gate.OFF:
+            return [f"{kernel} {alone}"]
+        case Gate.REQUIRE:
+            return [f"{strictly}; where there is no gate (it needs CAP_BPF and Linux 5.8) this node does not take part"]
+        case Gate.AUTO:
+            return [strictly, f"where there is no gate (it needs CAP_BPF and Linux 5.8) the kernel {alone}"]

@@ -16,7 +16,7 @@ from election.timing import LONGEST_LEASE, PROFILES
 from health.model import Fault, OnFail, OnUnknown, Weight
 from vipd import config_network as network
 from vipd import config_values as values
-from vipd.config import LogFormat, LogLevel, OnConflict
+from vipd.config import Gate, LogFormat, LogLevel, OnConflict
 from vipd.config_findings import BadValueError, Findings, Path, nearest
 from vipd.config_source import Tree
 
@@ -181,6 +181,12 @@ class LogDraft(Draft):
     level: Annotated[str, PlainValidator(values.choice(tuple(LogLevel)))] | None = None
 
 
+class FenceDraft(Draft):
+    """`fence`."""
+
+    gate: Annotated[str, PlainValidator(values.choice(tuple(Gate)))] | None = None
+
+
 class ConfigDraft(Draft):
     """The whole file."""
 
@@ -191,6 +197,7 @@ class ConfigDraft(Draft):
     metrics: MetricsDraft | None = None
     control: ControlDraft | None = None
     state_dir: AbsolutePath | None = None
+    fence: FenceDraft | None = None
     log: LogDraft | None = None
 
 

@@ -15,21 +15,21 @@ import pickle
 import secrets
 import signal
 import socket
-import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from announce.address import leftovers, removal
 from announce.netlink import ReadyMessages, RouteSocket
 from announce.watch import AddressGone, AddressSeen, KernelEvent, LinkGone, LinkSeen, Resync, Watch
-from election import model
+from election import events, model
 from election.store import Store
-from vipd import config
 from vipd.clock import now
 from vipd.commands import Commands
 from vipd.config import Config
-from vipd.control import ControlError, ControlServer
+from vipd.control import ControlServer
+from vipd.difference import changed
+from vipd.fence import Fence
 from vipd.guard_link import GuardError, GuardLink, Word
 from vipd.log import configure
 from vipd.member import Member, Surroundings
@@ -37,17 +37,16 @@ from vipd.memory import Election, InUseError, Memory
 from vipd.metrics import Metrics
 from vipd.observe import Observe, Wires
 from vipd.peers import Peers
+from vipd.pulse import SHORTEST_BEAT, Pulse
+from vipd.service import Service
 from vipd.stores import open_store
-from vipd.view import ALIVE_WITHIN, View
-from vipd.web import Web
+from vipd.tasks import Tasks
+from vipd.view import View
 
 EXIT_STOPPED = 0
-EXIT_CRASHED = 70
+EXIT_CONFIG = 2
 EXIT_REFUSED = 4
 EXIT_RELOAD = 75
-SHORTEST_BEAT, LONGEST_BEAT = 0.050, 0.200
-BEATS_A_LEASE = 30
-"""A beat is a thirtieth of a lease: a fifth of the time after which the guard takes the daemon for stuck."""
 STOP_TIMEOUT = 3.0
 """Seconds for handover or release when stopping; then the lease is left to expire. The guard waits longer than that."""
 FORMER_SELF_TIMEOUT = 5.0
@@ -66,6 +65,10 @@ class RefusedError(Exception):
     """This daemon must not run beside what runs already; the text says beside what."""
 
 
+class ImpossibleError(Exception):
+    """The configuration asks for what this host does not have; the text says what."""
+
+
 def main(configuration: Config, link: GuardLink) -> int:
     """Run the daemon until it is told to stop; return its exit code. Called in the process that the guard watches."""
     configure(configuration.log)
@@ -74,6 +77,9 @@ def main(configuration: Config, link: GuardLink) -> int:
     except RefusedError as error:
         log.error("%s", error)  # noqa: TRY400 -- a sentence, no traceback
         return EXIT_REFUSED
+    except ImpossibleError as error:
+        log.error("%s", error)  # noqa: TRY400 -- likewise
+        return EXIT_CONFIG
 
 
 class Daemon:
@@ -88,19 +94,18 @@ class Daemon:
         self._ended = asyncio.Event()
         self._moved = asyncio.Event()
         self._exit_code = EXIT_STOPPED
-        self._tasks: list[asyncio.Task[None]] = []
         self._unsaved = asyncio.Event()
         self._guard = os.getppid()
-        self._beat_at = 0.0
-        self._beat_interval = min(max(configuration.timing.lease_duration / BEATS_A_LEASE, SHORTEST_BEAT), LONGEST_BEAT)
-        self._candidates_change_at = 0.0
-        self._control: ControlServer | None = None
-        self._web: Web | None = None
+        self._service = Service()
+        self._fence = Fence(configuration, link, self.metrics)
+        self._gate_told = False
 
     async def run(self) -> int:
         """Start everything in the order of urgency, wait for the end, and take it all down."""
         self._loop = asyncio.get_running_loop()
-        self._loop.set_exception_handler(self._on_bug)
+        self._tasks = Tasks()
+        if refusal := self._fence.refusal():
+            raise ImpossibleError(refusal)
         self.memory = await self._patiently(self._open_memory)
         await self._patiently(self._lock_addresses)
         self.kernel = RouteSocket()
@@ -159,7 +164,7 @@ class Daemon:
             self._moved.set()
 
     def _make_members(self, former: frozenset[str]) -> None:
-        around = Surroundings(self.me, self.store, self.config.timing, self.kernel, self.observe, self._arm)
+        around = Surroundings(self.me, self.store, self.config.timing, self.kernel, self.observe, self._arm, self._fence.unmet)
         checks = 0
         for settings in self.config.instances:
             word = self._arm(settings.name, [])
@@ -175,38 +180,27 @@ class Daemon:
 
     def _arm(self, name: str, ready: Sequence[ReadyMessages]) -> Word:
         """Tell the guard which addresses go with an election's deadline; they may be unknown until the interface exists."""
-        return self.link.word(self.link.arm(name, [messages.to_bytes() for messages in ready], self.config.timing.lease_duration))
+        messages = [one.to_bytes() for one in ready]
+        if not self._gate_told:
+            self._gate_told = True
+            self._loop.call_soon(self._on_gate)
+        return self.link.word(self.link.arm(name, messages, self.config.timing.lease_duration, gate=self._fence.wanted))
 
     def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_terminate)
-        loop.add_reader(self.link.fileno(), self._on_guard)
-        self._beat()
-        self._spawn(Watch(self._on_kernel).run())
-        self._spawn(self.peers.watch())
-        self._spawn(self.peers.publish())
-        self._spawn(self._save())
-        self._spawn(self._serve())
+            self._loop.add_signal_handler(number, self._on_terminate)
+        self._loop.add_reader(self.link.fileno(), self._on_guard)
+        self._pulse = Pulse(self.link, self.members, self.peers, self.metrics, self.config.timing.lease_duration)
+        self._pulse.start()
+        for work in (Watch(self._on_kernel).run(), self.peers.watch(), self.peers.publish(), self._save(), self._serve()):
+            self._tasks.spawn(work)
 
     async def _serve(self) -> None:
-        """Open the control socket and the web server; the election does not wait for them, nor end with them."""
-        view = View(self.config, self.me, self.members, self.peers, self.observe, now())
+        view = View(self.config, self.me, self.members, self.peers, self.observe, now(), self._fence.document)
         commands = Commands(view, self.members, self.memory, self._candidates)
-        self._control = ControlServer(self.config.control_socket, commands.handle)
-        try:
-            await self._control.start()
-        except ControlError as error:
-            log.error("%s; `vipd status` and the other commands will not work", error)  # noqa: TRY400 -- a sentence, no traceback
-        if self.config.metrics_listen is not None:
-            host, port = self.config.metrics_listen
-            self._web = Web(host, port, self.metrics, self._alive, view.ready)
-            await self._web.start()
+        control = ControlServer(self.config.control_socket, commands.handle)
+        await self._service.start(self.config, control, self.metrics, view, self._pulse.trouble)
         self.link.ready()
-
-    def _alive(self) -> str:
-        silent = now() - self._beat_at
-        return f"the event loop has not run for {silent:.1f}s" if silent > ALIVE_WITHIN else ""
 
     def _candidates(self, election: str) -> tuple[model.Candidate, ...]:
         return self.peers.candidates.of(now(), election, {})
@@ -230,27 +224,21 @@ class Daemon:
 
     # ------------------------------------------------------------------ while it runs
 
-    def _beat(self) -> None:
-        """Show life, and let time pass for every machine: timers stand still while the host is suspended."""
-        moment = now()
-        for member in self.members.values():
-            member.instance.tick()
-        if self.members and moment >= self._candidates_change_at:
-            self.peers.tell()
-            self._candidates_change_at = min(self.peers.candidates.changes_at(moment), moment + 1.0)
-        self.link.beat(now())
-        if self._beat_at:
-            self.metrics.loop_lag(max(0.0, moment - self._beat_at - self._beat_interval))
-        self._beat_at = moment
-        self._loop.call_later(self._beat_interval, self._beat)
-
     def _on_guard(self) -> None:
         for blob in self.link.receive():
             self.reload(pickle.loads(blob))  # noqa: S301 -- the guard passes on what its own child wrote
+        self._on_gate()
         self.link.flush()
         if self.link.ended:
             self._loop.remove_reader(self.link.fileno())
             self._on_terminate()
+
+    def _on_gate(self) -> None:
+        """Take in the guard's last report on the gate, which may have come with the answer to an arming."""
+        self._gate_told = False
+        renewed = self._fence.take_in()
+        for member in self.members.values():
+            member.on_gate(renewed=renewed)
 
     def _on_kernel(self, seen: KernelEvent) -> None:
         if isinstance(seen, Resync):
@@ -283,24 +271,6 @@ class Daemon:
                     log.warning("%s", said)
             await asyncio.sleep(SAVE_PAUSE)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        task.add_done_callback(self._on_task_ended)
-        self._tasks.append(task)
-
-    def _on_task_ended(self, task: asyncio.Task[None]) -> None:
-        """Take a failure in a task for what it is: nobody awaits these, and a daemon without its watch or its end looks well."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._on_bug(self._loop, {"message": "a task failed", "exception": error})
-
-    def _on_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-        """End the process at once: after an error that nobody expected, its state is not to be trusted. The guard goes on."""
-        error = context.get("exception")
-        trace = error if isinstance(error, BaseException) else None
-        log.critical("internal error: %s: %r", context.get("message", ""), error, exc_info=trace)
-        sys.stderr.flush()
-        os._exit(EXIT_CRASHED)
-
     # ------------------------------------------------------------------ the end
 
     def _on_terminate(self) -> None:
@@ -328,8 +298,8 @@ class Daemon:
             return
         self._exit_code = code
         for name in names & set(self.members):
-            self.members[name].instance.post(model.StopAsked())
-        self._spawn(self._wait_for_stop(names & set(self.members)))
+            self.members[name].instance.post(events.StopAsked())
+        self._tasks.spawn(self._wait_for_stop(names & set(self.members)))
 
     async def _wait_for_stop(self, names: set[str]) -> None:
         with contextlib.suppress(TimeoutError):
@@ -345,30 +315,12 @@ class Daemon:
         self._ended.set()
 
     async def _close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         for member in self.members.values():
             await member.close()
         if self._exit_code == EXIT_STOPPED:
             await self.peers.withdraw()
-        if self._control is not None:
-            await self._control.close()
-        if self._web is not None:
-            await self._web.close()
+        await self._service.close()
         await self.store.close()
         await asyncio.to_thread(self.memory.save)
         self.memory.close()
-
-
-def changed(old: Config, new: Config) -> set[str]:
-    """Return the names of the instances that may not stay bound over a reload."""
-    everything = {instance.name for instance in old.instances}
-    if (old.node, old.backend, old.state_dir) != (new.node, new.backend, new.state_dir):
-        return everything
-    kept = {instance.name: place(instance) for instance in new.instances}
-    return {instance.name for instance in old.instances if kept.get(instance.name) != place(instance)}
-
-
-def place(instance: config.Instance) -> tuple[str, frozenset[str]]:
-    """Return what of an instance is in the kernel."""
-    return instance.interface, frozenset(str(address) for address in instance.addresses)

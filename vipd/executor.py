@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from announce.netlink import Failure, Key, ReadyMessages, RouteSocket, bind, refresh, unbind
+from election.actions import Bind, Refresh
+from election.events import BindDone, UnbindDone
 from election.lateness import came_late, lifetime_to_set
-from election.model import Bind, BindDone, Refresh, UnbindDone
 from vipd.clock import now
 
 LATE = ""

@@ -21,6 +21,7 @@ from election.fencing import Kill, Quit, Refresh, Remove, Start, Why, decide, fr
 from vipd.clock import now
 from vipd.entries import Entries
 from vipd.guard_daemon import Daemon
+from vipd.guard_gate import GateKeeper
 from vipd.guard_locks import Locks
 from vipd.guard_log import Log
 from vipd.guard_nursery import Born, NotBorn, Nursery, NurseryEvent, Refused, Reloaded, ending
@@ -31,7 +32,6 @@ from vipd.process import become_subreaper, children, descendants, kill, reaped
 from vipd.sdnotify import Notifier
 from vipd.warm import Shared
 from vipd.wire import WireError
-from vipd.words import Words
 
 LATE = 0.1
 """Seconds after the moment by which it would look at the clock again, from which on it takes itself to have stood still."""
@@ -59,13 +59,14 @@ class Guard:
         self._log = Log()
         self._notifier = Notifier(os.environ)
         self._waiter = Waiter()
-        words = Words()
+        self._gate = GateKeeper(self._log)
+        words = self._gate.words
         self._kernel = RouteSocket()
-        self._slots = Slots(words, self._kernel)
+        self._slots = Slots(words, self._kernel, self._gate)
         self._locks = Locks()
         self._daemon = Daemon(words)
         self._nursery = Nursery(config_path, Shared(entries, words, self._waiter.counter, os.getpid()), self._log)
-        self._requests = Requests(self._slots, self._locks, self._on_ready, self._notifier.status)
+        self._requests = Requests(self._slots, self._locks, self._on_ready, self._notifier.status, self._tell_gate)
         self._unclaimed: dict[int, int] = {}
         # A shell that started something and then became the guard has left it these.
         self._strangers = children(os.getpid())
@@ -73,12 +74,14 @@ class Guard:
         self._up = False
         self._fed_at = 0.0
         self._due_at = now()
+        self._gate_at = fencing.NEVER
 
     def run(self) -> int:
         """Run until there is an exit code, and return it."""
         become_subreaper()
         self._waiter.listen()
         self._nursery.begin()
+        self._gate.open()
         while self._code is None:
             self._act()
             if self._code is None:
@@ -99,7 +102,7 @@ class Guard:
         for number in ready:
             if self._daemon.wire is not None and number == self._daemon.wire.fileno():
                 self._on_daemon()
-            else:
+            elif not self._gate.handle(number):
                 self._heed(self._nursery.handle(number))
         # Signals last: what a process said before its end was said first.
         for number in self._waiter.signals():
@@ -107,9 +110,12 @@ class Guard:
         for pid, status in reaped():
             self._on_reaped(pid, status)
         self._nursery.tick(now())
+        self._gate_at = self._gate.tick(now())
+        self._tell_gate()
 
     def _sources(self) -> Iterator[tuple[int, int]]:
         yield from self._nursery.waits()
+        yield from self._gate.waits()
         wire = self._daemon.wire
         # Before its process id is known nothing that the daemon says is heard: what is not armed need not be killed for.
         if wire is not None and not wire.ended and self._daemon.pid:
@@ -117,7 +123,7 @@ class Guard:
 
     def _wake_at(self, moment: float) -> float:
         view = self._view()
-        moments = [next_wake(moment, view), self._nursery.wake_at()]
+        moments = [next_wake(moment, view), self._nursery.wake_at(), self._gate_at]
         if self._notifier.waiting:
             moments.append(moment + NOTIFY_AGAIN)
         if fresh(moment, view):
@@ -206,8 +212,12 @@ class Guard:
             self._log(f"the daemon cannot be served ({error}): hanging up")
             self._daemon.hang_up()
 
+    def _tell_gate(self) -> None:
+        self._daemon.tell_gate(self._gate.report())
+
     def _on_ready(self) -> None:
         self._up = True
+        self._gate.settle()
         self._notifier.ready()
 
     # ------------------------------------------------------------ act
@@ -253,7 +263,7 @@ class Guard:
     def _start(self) -> None:
         self._locks.begin_life()
         try:
-            self._daemon.start(now(), self._nursery.start)
+            self._daemon.start(now(), self._nursery.start, self._gate.refusal)
         except OSError as error:
             self._log(f"no connection for a new daemon: {error}")
             self._on_not_born()
@@ -285,9 +295,9 @@ class Guard:
 
     def _end(self) -> None:
         """Leave nothing behind, but do not wait for ever for a process that cannot die."""
-        for slot in self._slots.view():
-            if slot.deadline:
-                self._tell(slot.number, "removal", self._slots.remove(slot.number, close=True))
+        troubles = {slot.number: self._slots.remove(slot.number, close=True) for slot in self._slots.view() if slot.deadline}
+        for slot, trouble in troubles.items():
+            self._tell(slot, "removal", trouble)
         self._daemon.hang_up()
         self._nursery.close()
         if self._daemon.pid:
@@ -297,6 +307,7 @@ class Guard:
         while now() < until and children(os.getpid()) - self._strangers:
             if not list(reaped()):
                 time.sleep(_LOOK)
+        self._gate.close(leave=any(troubles.values()))
         self._kernel.close()
         self._locks.close()
         self._notifier.close()

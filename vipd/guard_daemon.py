@@ -6,10 +6,10 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from election.fencing import CRASHES, Life, Slot, View, is_crash
-from vipd.guard_link import Birth
+from vipd.guard_link import Birth, GateReport
 from vipd.process import kill, send_signal
 from vipd.wire import Wire
 from vipd.words import Words
@@ -19,7 +19,8 @@ from vipd.words import Words
 class Daemon:
     """One daemon after the other. Moments are seconds on CLOCK_BOOTTIME, 0.0 is never.
 
-    `pid` is 0 while none lives or while it is not known yet whether the one that was asked for does.
+    `pid` is 0 while none lives or while it is not known yet whether the one that was asked for does. `told` is what the
+    present one knows of the gate.
     """
 
     words: Words
@@ -36,6 +37,7 @@ class Daemon:
     crash_times: tuple[float, ...] = ()
     crashes: int = 0
     fenced: Counter[str] = field(default_factory=Counter)
+    told: GateReport = field(default_factory=GateReport)
 
     def view(self, slots: tuple[Slot, ...], *, can_start: bool) -> View:
         """Return all that the decisions depend on, the heartbeat as it is now."""
@@ -60,15 +62,16 @@ class Daemon:
             return Life.STOPPING
         return Life.RUNNING if self.words.alive_at() else Life.STARTING
 
-    def start(self, moment: float, ask: Callable[[socket.socket, Birth], None]) -> None:
+    def start(self, moment: float, ask: Callable[[socket.socket, Birth], None], no_gate: str = "") -> None:
         """Begin a new life; `ask` gets the daemon's end of the connection. Raises OSError: then it was not born."""
         self.started, self.started_at, self.killed_at, self.status = True, moment, 0.0, None
         self.reload_asked = False
+        self.told = GateReport()
         self.words.beat(0.0)
         mine, others = socket.socketpair()
         self.wire = Wire(mine)
         with others:
-            ask(others, Birth(self.crashes, dict(self.fenced)))
+            ask(others, Birth(self.crashes, dict(self.fenced), no_gate))
 
     def born(self, pid: int) -> None:
         """Note its process id, and tell it what could not be told before."""
@@ -90,6 +93,12 @@ class Daemon:
         if self.started and self.wire is not None:
             self.reload_asked = True
             self.wire.send({"op": "reload", "blob": blob.hex()})
+
+    def tell_gate(self, report: GateReport) -> None:
+        """Tell the daemon how the kernel's gate is, if that is news."""
+        if self.wire is not None and report != self.told:
+            self.told = report
+            self.wire.send({"op": "gate", **asdict(report)})
 
     def kill(self, moment: float, abort_start: Callable[[], None]) -> None:
         """Kill it; if it is not known yet who it is, whoever is about to fork it."""

@@ -30,10 +30,28 @@ class GuardError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """What a new daemon is told of its former lives: how often one crashed, and each election's fences by the guard."""
+    """What a new daemon is told: how often a former one crashed, each election's fences by the guard, why there can be no gate.
+
+    `no_gate` is a sentence; empty: the kernel's gate can be had on this host.
+    """
 
     crashes: int = 0
     fenced: Mapping[str, int] = field(default_factory=dict, hash=False)
+    no_gate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """The kernel's gate as the guard sees it.
+
+    `troubles`: why it is not in force, by election. `before`: what decides about frames before it is asked, sentences.
+    `put_back`: how often somebody took it away. `inherited`: programs of an earlier life are still in force.
+    """
+
+    troubles: Mapping[str, str] = field(default_factory=dict, hash=False)
+    before: tuple[str, ...] = ()
+    put_back: int = 0
+    inherited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +75,13 @@ class Word:
         return self._link.words.deadline(self._slot)
 
     def set(self, deadline: float) -> None:
-        """Write it, and wake the guard if it fell. A closed word needs no waking: there is nothing to be late for."""
-        fell = 0 < deadline < self.deadline
+        """Write it, and wake the guard if it fell. A closed word needs no waking: there is nothing to be late for.
+
+        Nor does one that opens, unless programs of an earlier life stand in the gate, which do not know this word.
+        """
+        former = self.deadline
         self._link.words.set_deadline(self._slot, deadline)
-        if fell:
+        if 0 < deadline < former or (deadline and not former and self._link.gate.inherited):
             self._link.poke()
 
 
@@ -73,6 +94,7 @@ class GuardLink:
     def __init__(self, sock: socket.socket, words: Words, counter: int, birth: Birth) -> None:
         self.words = words
         self.birth = birth
+        self.gate = GateReport()
         self._wire = Wire(sock)
         self._counter = counter
         self._inbox: list[Message] = []
@@ -94,13 +116,14 @@ class GuardLink:
 
     # ------------------------------------------------------------ at start
 
-    def arm(self, name: str, ready: Sequence[bytes], lease_duration: float) -> Armed:
+    def arm(self, name: str, ready: Sequence[bytes], lease_duration: float, *, gate: bool = True) -> Armed:
         """Tell which addresses go with an election's deadline, before anything is bound; raises GuardError.
 
-        `ready` is ReadyMessages.to_bytes() for each interface of the election. Arming again replaces it.
+        `ready` is ReadyMessages.to_bytes() for each interface of the election. Arming again replaces it. `gate`: the kernel's
+        gate is to cover them; whether it does is in the report `gate` of this object right after.
         """
         text = [messages.hex() for messages in ready]
-        answer = self._ask({"op": "arm", "name": name, "ready": text, "lease": lease_duration})
+        answer = self._ask({"op": "arm", "name": name, "ready": text, "lease": lease_duration, "gate": gate})
         return Armed(_whole(answer["slot"]), _number(answer["deadline"]))
 
     def word(self, armed: Armed) -> Word:
@@ -156,7 +179,7 @@ class GuardLink:
 
         The daemon ends what changed, keeps what did not, and exits with EXIT_RELOAD.
         """
-        messages, self._inbox = self._inbox + self._wire.receive(), []
+        messages, self._inbox = self._inbox + self._received(), []
         return [bytes.fromhex(str(message["blob"])) for message in messages if message.get("op") == "reload"]
 
     def flush(self) -> None:
@@ -179,7 +202,7 @@ class GuardLink:
         until = time.monotonic() + ANSWER_TIMEOUT
         while True:
             answers: list[Message] = []
-            for received in self._wire.receive():
+            for received in self._received():
                 (answers if "answer" in received else self._inbox).append(received)
             if answers:
                 break
@@ -190,6 +213,14 @@ class GuardLink:
             raise GuardError(str(answers[0]["answer"]))
         return answers[0]
 
+    def _received(self) -> list[Message]:
+        """Return what has come but reports of the gate, of which the last one counts."""
+        messages = self._wire.receive()
+        for message in messages:
+            if message.get("op") == "gate":
+                self.gate = _report(message)
+        return [message for message in messages if message.get("op") != "gate"]
+
     def _wait(self, until: float) -> None:
         poll = select.poll()
         poll.register(self._wire.fileno(), select.POLLIN | (select.POLLOUT if self._wire.waiting else 0))
@@ -198,6 +229,18 @@ class GuardLink:
             raise GuardError(f"the guard did not answer within {ANSWER_TIMEOUT:g}s")
         poll.poll(left * 1000)
         self._wire.flush()
+
+
+def _report(message: Message) -> GateReport:
+    troubles, before = message["troubles"], message["before"]
+    if not isinstance(troubles, Mapping) or not isinstance(before, Sequence):
+        raise WireError("the guard's report on the gate is malformed")
+    return GateReport(
+        {str(name): str(why) for name, why in troubles.items()},
+        tuple(map(str, before)),
+        _whole(message["put_back"]),
+        bool(message["inherited"]),
+    )
 
 
 def _whole(value: object) -> int:

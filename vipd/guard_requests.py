@@ -14,12 +14,13 @@ from vipd.wire import Message, Wire, WireError
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """Serves one daemon after the other. `ready` and `status` are told on."""
+    """Serves one daemon after the other. `ready` and `status` are told on; `tell_gate` sends the daemon news of the gate."""
 
     slots: Slots
     locks: Locks
     ready: Callable[[], None]
     status: Callable[[str], None]
+    tell_gate: Callable[[], None]
 
     def serve(self, wire: Wire) -> None:
         """Handle and answer all that has come; raises WireError if that cannot be done."""
@@ -57,11 +58,12 @@ class Requests:
             wire.send({"answer": str(error)})
 
     def _arm(self, message: Message) -> Message:
-        texts, lease_duration = message["ready"], message["lease"]
+        texts, lease_duration, gate = message["ready"], message["lease"], bool(message["gate"])
         if not isinstance(texts, list) or not isinstance(lease_duration, int | float):
             raise TypeError("ready is no list, or lease no number")
         ready = [ReadyMessages.from_bytes(bytes.fromhex(str(text))) for text in texts]
-        armed: Armed = self.slots.arm(str(message["name"]), ready, float(lease_duration))
+        armed: Armed = self.slots.arm(str(message["name"]), ready, float(lease_duration), gate=gate)
+        self.tell_gate()  # before the answer: whoever armed looks at it next
         return {"slot": armed.slot, "deadline": armed.deadline}
 
     def _disarm(self, message: Message) -> Message:

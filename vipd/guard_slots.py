@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from announce.netlink import Key, ReadyMessages, RouteSocket, refresh, unbind
 from election.fencing import Slot
 from vipd.clock import now
+from vipd.guard_gate import GateKeeper
 from vipd.guard_link import Armed
 from vipd.words import Words
 
@@ -18,13 +19,14 @@ class SlotError(Exception):
 
 @dataclass(slots=True)
 class Entry:
-    """One election. `former`: messages of an earlier arming whose addresses may still be bound."""
+    """One election. `former`: messages of an earlier arming whose addresses may still be bound. `gated`: the gate is wanted."""
 
     slot: int
     name: str
     lease_duration: float
     ready: tuple[ReadyMessages, ...]
     former: tuple[ReadyMessages, ...] = ()
+    gated: bool = True
     armed: bool = True
     refreshed_at: float = 0.0
     removal_tried_at: float = 0.0
@@ -33,9 +35,10 @@ class Entry:
 class Slots:
     """All elections that the guard was told of. An election keeps its slot over restarts of the daemon."""
 
-    def __init__(self, words: Words, kernel: RouteSocket) -> None:
+    def __init__(self, words: Words, kernel: RouteSocket, gate: GateKeeper) -> None:
         self._words = words
         self._kernel = kernel
+        self._gate = gate
         self._entries: dict[str, Entry] = {}
 
     def view(self) -> tuple[Slot, ...]:
@@ -52,10 +55,10 @@ class Slots:
             for entry in self._entries.values()
         )
 
-    def arm(self, name: str, ready: Sequence[ReadyMessages], lease_duration: float) -> Armed:
+    def arm(self, name: str, ready: Sequence[ReadyMessages], lease_duration: float, *, gate: bool = True) -> Armed:
         """Note what goes with an election's word (nothing: it is not known yet); return its slot and the deadline that stands.
 
-        Raises SlotError.
+        Has the addresses covered by the kernel's gate if it is wanted. Raises SlotError.
         """
         entry = self._entries.get(name)
         if entry is None:
@@ -69,6 +72,9 @@ class Slots:
             entry.former = tuple(messages for messages in kept if not _covered(messages, ready))
         entry.ready, entry.lease_duration, entry.armed = tuple(ready), lease_duration, True
         entry.refreshed_at = entry.removal_tried_at = 0.0
+        entry.gated = gate
+        if ready:
+            self._cover(entry)
         return Armed(entry.slot, self._words.deadline(entry.slot))
 
     def disarm(self, name: str) -> None:
@@ -79,6 +85,7 @@ class Slots:
         if self._words.deadline(entry.slot):
             raise SlotError(f"{name} still has a right to its addresses: close its word first")
         del self._entries[name]
+        self._gate.uncover(entry.slot)
 
     def daemon_ended(self) -> None:
         """From now on the guard answers for all slots."""
@@ -88,7 +95,10 @@ class Slots:
 
     def settle(self) -> None:
         """Forget the closed elections that the present daemon did not arm: its configuration has them no more."""
-        self._entries = {name: entry for name, entry in self._entries.items() if entry.armed or self._words.deadline(entry.slot)}
+        for name, entry in list(self._entries.items()):
+            if not entry.armed and not self._words.deadline(entry.slot):
+                del self._entries[name]
+                self._gate.uncover(entry.slot)
 
     def open(self) -> list[str]:
         """Return the names of the elections whose word is open."""
@@ -113,8 +123,10 @@ class Slots:
         if remaining:
             return f"{len(remaining)} still bound"
         if close:
-            entry.former = ()
             self._words.set_deadline(slot, 0.0)
+            if entry.former:
+                entry.former = ()
+                self._cover(entry)
         return ""
 
     def refresh(self, slot: int, seconds: int) -> str:
@@ -132,6 +144,12 @@ class Slots:
         except OSError as error:
             return f"netlink: {error}"
         return f"the kernel refused {len(refused)} addresses" if refused else ""
+
+    def _cover(self, entry: Entry) -> None:
+        if entry.gated:
+            self._gate.cover(entry.slot, entry.name, (*entry.former, *entry.ready), entry.lease_duration)
+        else:
+            self._gate.uncover(entry.slot)
 
     def _entry(self, slot: int) -> Entry:
         return next(entry for entry in self._entries.values() if entry.slot == slot)

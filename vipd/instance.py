@@ -16,6 +16,22 @@ from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
 from election import model
+from election.actions import (
+    Action,
+    Announce,
+    Bind,
+    Notice,
+    Probe,
+    Read,
+    Refresh,
+    Remember,
+    SetDeadline,
+    Transition,
+    Unbind,
+    Write,
+    WriteKind,
+)
+from election.events import Event, ProbeDone, ReadDone, Tick, WriteDone
 from election.machine import Machine
 from election.model import State
 from election.store import Store
@@ -23,14 +39,14 @@ from vipd.announcer import Announcer
 from vipd.clock import now, wall
 from vipd.executor import Executor
 
-Plain = model.SetDeadline | model.Refresh | model.Unbind | model.Probe | model.Remember | model.Transition | model.Notice
+Plain = SetDeadline | Refresh | Unbind | Probe | Remember | Transition | Notice
 """What is done at once and whose outcome nothing in the same list depends on."""
 
 
 class Observer(Protocol):
     """Who is told what happens: log, metrics, history, memory."""
 
-    def transition(self, instance: str, change: model.Transition) -> None:
+    def transition(self, instance: str, change: Transition) -> None:
         """Note that a state changed."""
 
     def notice(self, instance: str, text: str, *, warning: bool) -> None:
@@ -39,7 +55,7 @@ class Observer(Protocol):
     def store_request(self, op: str, answer: object, seconds: float) -> None:
         """Note that a store request was answered, or given up."""
 
-    def remember(self, instance: str, what: model.Remember) -> None:
+    def remember(self, instance: str, what: Remember) -> None:
         """Keep something for the next life."""
 
     def took_over(self, instance: str, seconds: float) -> None:
@@ -76,7 +92,7 @@ class Instance:
         self.name = name
         self.machine = machine
         self.ports = ports
-        self._queue: deque[model.Event] = deque()
+        self._queue: deque[Event] = deque()
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,7 +101,7 @@ class Instance:
         self._epoch = 0
         self.wake_at = 0.0
 
-    def post(self, event: model.Event) -> None:
+    def post(self, event: Event) -> None:
         """Take an event in and do all that follows from it, before returning unless a step is under way."""
         self._queue.append(event)
         if self._busy:
@@ -106,7 +122,7 @@ class Instance:
         Timers stand still while the host is suspended, CLOCK_BOOTTIME does not.
         """
         if now() >= self.wake_at:
-            self.post(model.Tick())
+            self.post(Tick())
 
     def cancel(self) -> None:
         """Forget timers and store requests: the daemon is about to end."""
@@ -127,17 +143,17 @@ class Instance:
 
     # ------------------------------------------------------------------ actions
 
-    def _perform(self, actions: list[model.Action]) -> None:
+    def _perform(self, actions: list[Action]) -> None:
         announced = True
         for action in actions:
             match action:
-                case model.Bind():
+                case Bind():
                     announced = self._bind(action)
-                case model.Announce(epoch) if announced:
+                case Announce(epoch) if announced:
                     self._announce(epoch)
-                case model.Announce():
+                case Announce():
                     pass
-                case model.Read() | model.Write():
+                case Read() | Write():
                     self._request(action)
                 case _:
                     self._do(action)
@@ -145,19 +161,19 @@ class Instance:
     def _do(self, action: Plain) -> None:
         ports = self.ports
         match action:
-            case model.SetDeadline(deadline):
+            case SetDeadline(deadline):
                 ports.executor.word.set(deadline)
-            case model.Refresh():
+            case Refresh():
                 self._complain(ports.executor.refresh(action))
-            case model.Unbind(why=reason):
+            case Unbind(why=reason):
                 self._unbind(reason)
-            case model.Probe(timeout):
+            case Probe(timeout):
                 self._spawn(self._probe(timeout))
-            case model.Remember():
+            case Remember():
                 ports.observer.remember(self.name, action)
-            case model.Transition():
+            case Transition():
                 ports.observer.transition(self.name, action)
-            case model.Notice(text, warning):
+            case Notice(text, warning):
                 ports.observer.notice(self.name, text, warning=warning)
             case _:
                 assert_never(action)
@@ -175,7 +191,7 @@ class Instance:
         if not done.ok:
             self._complain(done.why)
 
-    def _bind(self, action: model.Bind) -> bool:
+    def _bind(self, action: Bind) -> bool:
         self._epoch = action.epoch
         done = self.ports.executor.bind(action)
         # Handled before anything that came in meanwhile: what follows depends on it.
@@ -197,23 +213,23 @@ class Instance:
 
     # ------------------------------------------------------------------ store and wire
 
-    def _request(self, action: model.Read | model.Write) -> None:
-        if isinstance(action, model.Write) and action.kind is model.WriteKind.TAKE:
+    def _request(self, action: Read | Write) -> None:
+        if isinstance(action, Write) and action.kind is WriteKind.TAKE:
             self._chance_at = now()
             self.acquired_at = wall()
-        self._spawn(self._read(action) if isinstance(action, model.Read) else self._write(action))
+        self._spawn(self._read(action) if isinstance(action, Read) else self._write(action))
 
-    async def _read(self, action: model.Read) -> None:
+    async def _read(self, action: Read) -> None:
         sent_at = now()
         answer = await self.ports.store.read(self.name, action.timeout)
         self.ports.observer.store_request("read", answer, now() - sent_at)
-        self.post(model.ReadDone(action.request, answer))
+        self.post(ReadDone(action.request, answer))
 
-    async def _write(self, action: model.Write) -> None:
+    async def _write(self, action: Write) -> None:
         sent_at = now()
         answer = await self.ports.store.write(self.name, self._stamped(action.record), action.expected, action.timeout)
         self.ports.observer.store_request(str(action.kind), answer, now() - sent_at)
-        self.post(model.WriteDone(action.request, answer))
+        self.post(WriteDone(action.request, answer))
 
     def _stamped(self, record: model.Record) -> model.Record:
         """Put the wall-clock times in, for people."""
@@ -222,7 +238,7 @@ class Instance:
         return replace(record, renew_time=wall(), acquire_time=record.acquire_time or self.acquired_at)
 
     async def _probe(self, timeout: float) -> None:
-        self.post(model.ProbeDone(await self.ports.probe(timeout)))
+        self.post(ProbeDone(await self.ports.probe(timeout)))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -15,10 +15,11 @@ from announce.probe import probe
 from announce.rivals import Rivals, RivalSeen
 from announce.route_socket import ifindex_of
 from announce.sender import Sender
-from election import model
+from election import events
 from election.lateness import lifetime_to_set
-from election.machine import Machine, Settings
+from election.machine import Machine
 from election.model import Identity, Reason, State
+from election.settings import Settings
 from election.store import Store
 from election.timing import Timing
 from health.effective import effective_priority
@@ -54,7 +55,7 @@ class MemberObserver(Observer, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all members of a daemon share."""
+    """What all members of a daemon share. `unmet` tells why an instance may not take part for want of the kernel's gate."""
 
     me: Identity
     store: Store
@@ -62,6 +63,7 @@ class Surroundings:
     kernel: RouteSocket
     observer: MemberObserver
     arm: Callable[[str, Sequence[ReadyMessages]], object]
+    unmet: Callable[[str], str] = lambda _instance: ""
 
 
 class Member:
@@ -107,11 +109,11 @@ class Member:
         # Only who still has the address bound may go on before its frames are ready; a takeover must not wait for them.
         self._seeded = bool(verdicts) and (inherited > 0 or leftover)
         if drained:
-            self.instance.post(model.DrainChanged(drained=True))
+            self.instance.post(events.DrainChanged(drained=True))
         if self._seeded:
             # The last verdict holds until the first result: a restart takes its own lease back without waiting for checks.
             self._on_verdict(self.checks.verdict)
-        self.instance.post(model.Started(former, inherited, leftover=leftover))
+        self.instance.post(events.Started(former, inherited, leftover=leftover))
         self.checks.start()
 
     def _first_look(self) -> None:
@@ -195,7 +197,7 @@ class Member:
         active = self.instance.machine.state is State.ACTIVE
         right_left = lifetime_to_set(now(), self.executor.word.deadline, self._around.timing.lease_duration) >= 1
         if active and right_left and self._ips - self.executor.bound().keys():
-            self.instance.post(model.AddressLost())
+            self.instance.post(events.AddressLost())
 
     def _is_usable(self) -> bool:
         try:
@@ -208,6 +210,17 @@ class Member:
         if ip in self._ips and self.instance.machine.is_clear and ip in self.executor.bound():
             self._around.observer.notice(self.name, f"{ip} was bound here although this node does not own it; removed", warning=True)
             self.executor.unbind()
+
+    @property
+    def gate_problem(self) -> str:
+        """Why this node may not take part for want of the kernel's gate, or nothing."""
+        return self._around.unmet(self.name)
+
+    def on_gate(self, *, renewed: bool) -> None:
+        """Take in what the guard says of the gate. `renewed`: until now an earlier life's programs may have stopped announcements."""
+        if renewed:
+            self.announcer.again()
+        self._judge()
 
     def _on_frames(self) -> None:
         self.announcer.frames = tuple(frame for frames in self.link.frames for frame in frames.announce)
@@ -248,7 +261,7 @@ class Member:
             if moment - self._answered_at.get(rival.mac, -CONFLICT_PAUSE) >= CONFLICT_PAUSE:
                 self._answered_at[rival.mac] = moment
                 self.announcer.again()
-        self.instance.post(model.RivalSeen())
+        self.instance.post(events.RivalSeen())
 
     # ------------------------------------------------------------------ checks
 
@@ -267,7 +280,10 @@ class Member:
         if verdict.fit is None or not (self.link.frames or self._seeded or verdict.fit is False):
             return
         reason = Reason.LINK_DOWN if config.LINK_CHECK in verdict.failing else Reason.CHECK_FAILED
-        judged = (verdict.fit, effective_priority(self.settings.priority, verdict), reason)
+        fit = verdict.fit
+        if fit and self.gate_problem:
+            fit, reason = False, Reason.FENCED
+        judged = (fit, effective_priority(self.settings.priority, verdict), reason)
         if judged != self._judged:
             self._judged = judged
-            self.instance.post(model.FitnessChanged(*judged))
+            self.instance.post(events.FitnessChanged(*judged))

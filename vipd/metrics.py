@@ -13,6 +13,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from election.model import Reason, State
+from election.outage import Outage
 from vipd.clock import now
 from vipd.version import VERSION
 
@@ -67,7 +68,10 @@ class Metrics:
     def _node_metrics(self) -> None:
         self._store_request = self._histogram("store_request_seconds", "Requests to the store.", ("op", "result"), STORE_BUCKETS)
         self._store_success = self._gauge("store_last_success_timestamp_seconds", "Unix time of the store's last answer.")
+        self._store_outage = self._gauge("store_outage", "1: the store has this kind of outage.", ("kind",))
+        self.store_outage(None)
         self._crashes = self._counter("crashes", "Daemons that the guard had to replace.")
+        self._gate_put_back = self._counter("gate_put_back", "Times the kernel's gate was put back that somebody had taken away.")
         lag = self._gauge("loop_lag_seconds", f"Longest delay of the event loop in the last {LAG_WINDOW:g} s.")
         lag.set_function(self._lag.read)
         build = self._gauge("build_info", "What runs here; always 1.", ("version", "python"))
@@ -88,6 +92,7 @@ class Metrics:
         self._repaired = self._counter("address_repaired", "Times an address was put back that somebody had removed.", one)
         self._conflicts = self._counter("conflicts", "Frames for an address of ours from somebody else.", one)
         self._fenced = self._counter("fenced", "Times the right ended before it was renewed.", ("instance", "by"))
+        self._gate = self._gauge("gate_in_force", "1: the kernel's gate covers the addresses.", one)
         self._check_up = self._gauge("check_up", "1: the check is up.", ("instance", "check"))
         self._check_seconds = self._histogram("check_seconds", "Tries of the checks.", ("instance", "check"), CHECK_BUCKETS)
 
@@ -114,9 +119,18 @@ class Metrics:
         """Note that the store answered, whatever it said."""
         self._store_success.set(unix_time)
 
+    def store_outage(self, kind: Outage | None) -> None:
+        """Show which kind of outage the store has; None: none."""
+        for each in Outage:
+            self._store_outage.labels(each.value).set(each is kind)
+
     def crashed(self, count: int = 1) -> None:
         """Count daemons that the guard had to replace; a new daemon reports those before it at once."""
         self._crashes.inc(count)
+
+    def gate_put_back(self, count: int) -> None:
+        """Count removals of the kernel's gate; a new daemon reports those before it at once."""
+        self._gate_put_back.inc(count)
 
     def loop_lag(self, seconds: float) -> None:
         """Note by how much the event loop was late."""
@@ -186,6 +200,10 @@ class Metrics:
     def fenced(self, instance: str, by: str) -> None:
         """Count a right that ended before it was renewed; `by` is daemon or guard: who removed the addresses."""
         self._fenced.labels(instance, by).inc()
+
+    def gate_in_force(self, instance: str, *, in_force: bool) -> None:
+        """Show whether the kernel's gate covers the addresses."""
+        self._gate.labels(instance).set(in_force)
 
     def check(self, instance: str, check: str, *, up: bool | None, seconds: float) -> None:
         """Note one try of a check and its verdict; an undecided one (None) shows nothing yet."""

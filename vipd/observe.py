@@ -9,19 +9,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from announce.rivals import RivalSeen
-from election import model
+from election import actions, model
 from election.machine import Machine
 from health.model import Check, Result, Verdict
 from vipd.clock import now
 from vipd.log import fields
 from vipd.memory import Memory
 from vipd.metrics import Metrics
+from vipd.outages import WORDS, StoreHealth
 
 NOTES_KEPT = 5
 NOTE_AGE = 300.0
 """Seconds for which a notice is repeated in `vipd status`."""
 RIVAL_QUIET = 60.0
 """Seconds between two log lines about the same rival; the metric counts every frame."""
+READS = {"read"}
+"""Requests that a store can answer which cannot be written."""
 ETHERTYPE_ARP = b"\x08\x06"
 
 log = logging.getLogger("vipd")
@@ -55,8 +58,7 @@ class Observe:
     """One for the daemon; every member reports to it."""
 
     def __init__(self, wires: Wires) -> None:
-        self.store_answered_at = 0.0
-        self.store_outage = ""
+        self.store = StoreHealth()
         self._wires = wires
         self._shown: dict[str, Shown] = {}
         self._machines: Mapping[str, Machine] = {}
@@ -64,6 +66,9 @@ class Observe:
     def serve(self, machines: Mapping[str, Machine], priorities: Mapping[str, int]) -> None:
         """Look at these machines after each of their steps; `priorities` are the configured ones."""
         self._machines = machines
+        for machine in machines.values():
+            # All instances of a node have the same timing: that of its configuration.
+            self.store.timing = machine.settings.timing
         for name, priority in priorities.items():
             self._wires.metrics.instance(name, priority)
 
@@ -76,7 +81,7 @@ class Observe:
 
     # ------------------------------------------------------------------ of a machine
 
-    def transition(self, instance: str, change: model.Transition) -> None:
+    def transition(self, instance: str, change: actions.Transition) -> None:
         """Log and count a change of state."""
         self._wires.metrics.transition(instance, change.after, change.reason)
         words = f"{change.before.name.capitalize()} -> {change.after.name.capitalize()} ({change.reason})"
@@ -94,18 +99,20 @@ class Observe:
     def store_request(self, op: str, answer: object, seconds: float) -> None:
         """Count a request, and say when the store stops or starts answering."""
         self._wires.metrics.store_request(op, type(answer).__name__.lower(), seconds)
+        moment = now()
         if isinstance(answer, model.Unknown):
-            if not self.store_outage:
-                log.warning("the store does not answer: %s", answer.why, extra=fields(op=op))
-            self.store_outage = answer.why
+            if self.store.failed(moment, answer.outage, answer.why, write=op not in READS):
+                self._wires.metrics.store_outage(answer.outage)
+                text = f"the store is {WORDS[answer.outage]}: {answer.why}; {self.store.reaction()}"
+                log.warning("%s", text, extra=fields(op=op, outage=str(answer.outage)))
             return
-        self.store_answered_at = now()
         self._wires.metrics.store_answered(time.time())  # noqa: TID251 -- a metric for people
-        if self.store_outage:
-            self.store_outage = ""
-            log.info("the store answers again")
+        over = self.store.answered(moment, applied=isinstance(answer, model.Applied))
+        if over is not None:
+            self._wires.metrics.store_outage(None)
+            log.info("the store serves again; it was %s, for %.1fs in all", WORDS[over.kind], moment - over.since)
 
-    def remember(self, instance: str, what: model.Remember) -> None:
+    def remember(self, instance: str, what: actions.Remember) -> None:
         """Keep the highest epoch and the longest lease."""
         self._wires.memory.remember(instance, what)
         self._wires.save()

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from election import model
+from election import events, model
 from election.candidates import Candidates
 from election.store import CandidateChanged, ElectionChanged, Store, WatchEvent, WatchLost, WatchStands
 from election.timing import Timing
@@ -47,6 +47,7 @@ class Peers:
         self._counter = 0
         self._wanted = asyncio.Event()
         self._watch_lost = ""
+        self._listed = False
         self.watching = False
 
     def serve(self, instances: Mapping[str, Instance]) -> None:
@@ -68,7 +69,7 @@ class Peers:
                 self._claims.see(now(), event)
                 instance = self._instances.get(election)
                 if instance is not None:
-                    instance.post(model.RecordSeen(content))
+                    instance.post(events.RecordSeen(content))
                 self._tell_claims()
             case CandidateChanged(name, record):
                 self.candidates.see(now(), name, record)
@@ -91,15 +92,16 @@ class Peers:
         namesake = self.candidates.namesake(moment)
         for name, instance in self._instances.items():
             shown = self._shown.get(name, Shown())
-            candidates = self.candidates.of(moment, name, own)
+            # Before all were read once, this node would look like the only one, and take an expired lease ahead of its rank.
+            candidates = self.candidates.of(moment, name, own) if self._listed else None
             self._shown[name] = Shown(candidates, namesake, shown.claimed_by)
             if namesake != shown.namesake:
                 if namesake:
                     text = f"another node is named {self._me.name} too and was there first: this one stays out; give it a name of its own"
                     _notice(instance, text)
-                instance.post(model.NamesakeSeen(namesake))
-            if candidates != shown.candidates:
-                instance.post(model.CandidatesSeen(candidates))
+                instance.post(events.NamesakeSeen(namesake))
+            if candidates is not None and candidates != shown.candidates:
+                instance.post(events.CandidatesSeen(candidates))
         self._tell_claims()
 
     def _tell_claims(self) -> None:
@@ -113,7 +115,7 @@ class Peers:
                     _notice(
                         instance, f"the election {by} holds an address of {name} and was there first: {name} stays out of its own election"
                     )
-                instance.post(model.AddressClaimed(by))
+                instance.post(events.AddressClaimed(by))
 
     # ------------------------------------------------------------------ what this node says
 
@@ -144,12 +146,17 @@ class Peers:
                 break
             await asyncio.sleep(self._timing.renew_interval / 2)
         self.candidates.see_all(now(), found)
+        self._listed = True
         self.tell()
 
     async def _write(self) -> bool:
         self._wanted.clear()
         own = self._own(now())
+        sent_at = now()
         answer = await self._store.write_candidate(self._record(own), self._timing.request_timeout)
+        for instance in list(self._instances.values())[:1]:
+            # One request for all instances. While this node holds nothing, it alone tells whether the store takes writes.
+            instance.ports.observer.store_request("candidate", answer, now() - sent_at)
         if not isinstance(answer, model.Applied):
             return False
         self._published = own

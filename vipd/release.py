@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from announce.address import ready_messages
+from announce.gate import remove_leftovers
 from announce.netlink import RouteSocket, unbind
 from election import model, records
 from election.store import Store
@@ -34,7 +35,9 @@ def main(config: Config) -> int:
             # Unbind before release, always: a lease let go while the address is bound makes two owners.
             print(*failures, sep="\n", file=sys.stderr)
             return EXIT_FAILED
-        return asyncio.run(_release_leases(config, frozenset(memory.former)))
+        gate_is_gone = _remove_gate()
+        code = asyncio.run(_release_leases(config, frozenset(memory.former)))
+        return code if gate_is_gone else EXIT_FAILED
     finally:
         for lock in locks:
             lock.close()
@@ -72,6 +75,17 @@ def _remove_addresses(config: Config) -> list[str]:
             print(f"{instance.name}: no address of it is bound on {instance.interface}")
     kernel.close()
     return failures
+
+
+def _remove_gate() -> bool:
+    """Take down the gates of dead daemons, now that nothing is behind them; those of a living one of this host stay."""
+    try:
+        for interface in remove_leftovers():
+            print(f"the kernel's gate on {interface} is removed")
+    except OSError as error:
+        print(f"the kernel's gate could not be removed: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 async def _release_leases(config: Config, former: frozenset[str]) -> int:

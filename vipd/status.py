@@ -7,9 +7,11 @@ Status             `schema` (int) 1 · `node` its configured name · `session` f
                    `uptime` seconds since the daemon started · `drained` out of all elections by the operator ·
                    `store`, `fence`, `instances`
 Store              `kind` etcd or file · `reachable` the last request was answered · `last_success_age` seconds since the last answer ·
-                   `outage` what is wrong, a sentence; empty: nothing
-Fence              `guard` the guard stands behind the daemon · `gate` the kernel's gate is loaded ·
-                   `covers` what stands behind the guard and which leases that covers, a sentence
+                   `outage` what is wrong, a sentence; empty: nothing · `outage_kind` election.outage.Outage · `outage_since` seconds ·
+                   `reaction` what vipd does about it, a sentence
+Fence              `guard` the guard stands behind the daemon · `gate` the kernel's gate is in force for all instances ·
+                   `covers` what stands behind the guard and which leases that covers, a sentence ·
+                   `put_back` how often somebody took the gate away · `before` what decides about frames before it, sentences
 Instance           `name`, also of its election · `interface` · `addresses` · `state` Initialize, Backup, Active or Fault ·
                    `since` seconds in this state · `reason` of the last transition (election.model.Reason) · `detail` a sentence on it ·
                    `epoch` of the record · `priority` configured · `effective_priority` after checks · `preempt` ·
@@ -112,6 +114,9 @@ class Store:
     reachable: bool
     last_success_age: float | None
     outage: str = ""
+    outage_kind: str = ""
+    outage_since: float | None = None
+    reaction: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,8 @@ class Fence:
     guard: bool
     gate: bool
     covers: str
+    put_back: int = 0
+    before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

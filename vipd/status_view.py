@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from vipd.outages import WORDS
 from vipd.status import Address, Candidate, Check, Instance, Status, Store
 
 RED, GREEN, YELLOW, BOLD, FAINT = "31", "32", "33", "1", "2"
 STATE_COLOURS = {"Active": GREEN, "Backup": "36", "Fault": RED, "Initialize": YELLOW}
+NOT_REACHABLE = "NOT REACHABLE"
+OUTAGES = {str(kind): words.upper() for kind, words in WORDS.items()}
+"""By `outage_kind`; a kind of another version's is NOT_REACHABLE."""
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
@@ -41,16 +45,25 @@ def _node(document: Status, paint: Paint) -> Iterable[str]:
     up = f", up {duration(document.uptime)}" if document.uptime else ""
     yield f"node   {paint(document.node, BOLD)}  vipd {clean(document.version)}{up}, session {clean(document.session)}{drained}"
     yield f"store  {_store(document.store, paint)}"
+    if document.store.reaction:
+        yield f"       {clean(document.store.reaction)}"
     fence = "guard and gate" if document.fence.gate else "guard, no gate"
     named = paint(fence, GREEN) if document.fence.guard else paint("no guard", RED)
     yield f"fence  {named}: {clean(document.fence.covers)}" if document.fence.covers else f"fence  {named}"
+    times = document.fence.put_back
+    taken = [f"somebody took the gate away {times} time{'s' if times > 1 else ''}; it was put back"] if times else []
+    for note in (*document.fence.before, *taken):
+        yield paint(f"  ! {note}", YELLOW)
 
 
 def _store(store: Store, paint: Paint) -> str:
     age = "never answered" if store.last_success_age is None else f"last answer {duration(store.last_success_age)} ago"
-    word = paint("reachable", GREEN) if store.reachable else paint("NOT REACHABLE", RED)
-    outage = f": {clean(store.outage)}" if store.outage else ""
-    return f"{clean(store.kind)} {word}, {age}{outage}"
+    if not store.outage:
+        word = paint("reachable", GREEN) if store.reachable else paint(NOT_REACHABLE, RED)
+        return f"{clean(store.kind)} {word}, {age}"
+    word = paint(OUTAGES.get(store.outage_kind, NOT_REACHABLE), RED)
+    since = "" if store.outage_since is None else f" for {duration(store.outage_since)}"
+    return f"{clean(store.kind)} {word}{since}, {age}: {clean(store.outage)}"
 
 
 def _instance(instance: Instance, node: str, paint: Paint) -> Iterable[str]:

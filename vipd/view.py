@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from election import model
-from election.timing import SHORT_LEASE
 from vipd import status
 from vipd.clock import now
 from vipd.config import Config
-from vipd.config_promise import STRICT_LEASE
 from vipd.member import Member
 from vipd.stores import kind
 from vipd.version import VERSION
@@ -25,7 +24,7 @@ ALIVE_WITHIN = 1.0
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Reads, and changes nothing."""
+    """Reads, and changes nothing. `fence` tells what ends the right to the VIP if the daemon does not."""
 
     config: Config
     me: model.Identity
@@ -33,6 +32,7 @@ class View:
     peers: Peers
     observe: Observe
     started_at: float
+    fence: Callable[[], status.Fence]
 
     def document(self, *, drained: bool) -> status.Status:
         """Return the status document of this moment."""
@@ -43,22 +43,26 @@ class View:
             version=VERSION,
             drained=drained,
             store=self._store(moment),
-            fence=status.Fence(guard=True, gate=False, covers=covers(self.config.timing.lease_duration)),
+            fence=self.fence(),
             instances=tuple(self._instance(member, moment) for member in self.members.values()),
             uptime=moment - self.started_at,
         )
 
     def ready(self) -> str:
         """Return why this node is not ready to take part, or nothing: configured, store seen, checks ran."""
-        if not self.observe.store_answered_at:
+        if not self.observe.store.answered_at:
             return "the store has not answered yet"
         waiting = [name for name, member in self.members.items() if member.verdict.fit is None]
         return f"no verdict of the checks yet: {', '.join(waiting)}" if waiting else ""
 
     def _store(self, moment: float) -> status.Store:
-        answered = self.observe.store_answered_at
-        outage = self.observe.store_outage
-        return status.Store(kind(self.config), not outage and answered > 0, moment - answered if answered else None, outage)
+        health = self.observe.store
+        trouble = health.trouble
+        age = moment - health.answered_at if health.answered_at else None
+        if trouble is None:
+            return status.Store(kind(self.config), health.reachable, age)
+        since = moment - trouble.since
+        return status.Store(kind(self.config), health.reachable, age, trouble.why, str(trouble.kind), since, health.reaction())
 
     def _instance(self, member: Member, moment: float) -> status.Instance:
         machine, settings = member.instance.machine, member.settings
@@ -102,7 +106,7 @@ class View:
         return tuple(status.Candidate(c.name, c.live, c.eligible, c.priority, c.asks, states.get(c.name, "")) for c in known)
 
     def _notes(self, member: Member) -> tuple[str, ...]:
-        notes = [member.link_problem, member.verdict.detail, *self.observe.notes(member.name)]
+        notes = [member.link_problem, member.gate_problem, member.verdict.detail, *self.observe.notes(member.name)]
         return tuple(dict.fromkeys(note for note in notes if note))
 
 
@@ -113,13 +117,3 @@ def _remaining(deadline: float, record: model.Record | None, changed_at: float, 
     if record is None or not record.holder:
         return None
     return max(0.0, changed_at + record.lease_duration / 1000 - moment)
-
-
-def covers(lease_duration: float) -> str:
-    """Return what stands behind the guard, and whether that is enough for this lease."""
-    what = "address lifetimes stand behind the guard, no kernel gate"
-    if lease_duration >= STRICT_LEASE:
-        return f"{what}: a lease of {lease_duration:g}s is covered strictly"
-    if lease_duration >= SHORT_LEASE:
-        return f"{what}: a lease of {lease_duration:g}s is covered as a rule, one of {STRICT_LEASE:g}s strictly"
-    return f"{what}: a lease of {lease_duration:g}s is not covered if guard and daemon die at once"

@@ -103,7 +103,7 @@ def _daemon(go_between: int, link: int, birth: Birth, config: object, shared: Sh
 
 
 def _birth(message: Message) -> Birth:
-    crashes, fenced = message["crashes"], message["fenced"]
+    crashes, fenced, no_gate = message["crashes"], message["fenced"], message["no_gate"]
     if not isinstance(crashes, int) or not isinstance(fenced, Mapping):
         raise TypeError("the guard's request is malformed")
-    return Birth(crashes, {str(name): int(count) for name, count in fenced.items()})
+    return Birth(crashes, {str(name): int(count) for name, count in fenced.items()}, str(no_gate))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import subprocess
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +16,7 @@ from aetcd.rpc.rpc_pb2_grpc import add_MaintenanceServicer_to_server
 from election.etcd_access import EtcdAccess
 from election.etcd_rpc import rpc
 from election.model import Absent, Applied, CandidateRecord, Record, Unknown
+from election.outage import Outage
 from election.store import WatchLost, WatchStands
 from election.store_etcd import EtcdStore
 from tests.contract.etcd_secure import (
@@ -86,13 +85,6 @@ async def operator(server: EtcdServer, ca: Authority) -> AsyncIterator[Users]:
         await users.close()
 
 
-def authentications(server: EtcdServer) -> int:
-    """Return how many passwords a server without TLS has been asked to compare."""
-    with urllib.request.urlopen(f"{server.url}/metrics", timeout=PATIENCE) as answer:  # noqa: S310 - our own server
-        lines = re.findall(r'grpc_server_handled_total\{.*grpc_method="Authenticate".*\} (\d+)', answer.read().decode())
-    return sum(map(int, lines))
-
-
 def test_a_user_may_do_all_that_vipd_does(tmp_path: Path, server: EtcdServer, access: EtcdAccess) -> None:
     """With a role for the prefix only; also through a restart of the server, which may know the token no more."""
     place = SecurePlace(tmp_path, server, access)
@@ -122,8 +114,10 @@ def test_a_prefix_that_is_not_the_users_is_denied(tmp_path: Path, server: EtcdSe
         async with opened(place) as [store], watching(store) as watch:
             assert await watch.next() == WatchLost(f"{denied} read /elsewhere/")
             assert await refused(store) == f"{denied} read /elsewhere/elections/ingress"
-            assert await store.write("ingress", RECORD, None, TIMEOUT) == Unknown(f"{denied} write /elsewhere/elections/ingress")
-            assert await store.write_candidate(CANDIDATE, TIMEOUT) == Unknown(f"{denied} write /elsewhere/nodes/n")
+            assert await store.write("ingress", RECORD, None, TIMEOUT) == Unknown(
+                f"{denied} write /elsewhere/elections/ingress", Outage.REFUSING
+            )
+            assert await store.write_candidate(CANDIDATE, TIMEOUT) == Unknown(f"{denied} write /elsewhere/nodes/n", Outage.REFUSING)
 
     asyncio.run(scenario())
 
@@ -149,13 +143,13 @@ def test_a_wrong_password_is_not_tried_all_the_time(tmp_path: Path, ca: Authorit
     async def scenario(server: EtcdServer) -> None:
         await protect(server, client_access(ca))
         async with opened(SecurePlace(tmp_path, server, access)) as [store], watching(store) as watch:
-            before = await asyncio.to_thread(authentications, server)
+            before = await asyncio.to_thread(server.handled, "Authenticate")
             started = asyncio.get_running_loop().time()
             assert isinstance(await watch.next(), WatchLost)
             for _ in range(100):
                 await refused(store)
             seconds = asyncio.get_running_loop().time() - started
-            assert 1 <= await asyncio.to_thread(authentications, server) - before <= 1 + seconds
+            assert 1 <= await asyncio.to_thread(server.handled, "Authenticate") - before <= 1 + seconds
 
     with EtcdServer(tmp_path / "etcd") as server:
         asyncio.run(scenario(server))
@@ -235,11 +229,11 @@ def test_a_token_that_has_expired_is_renewed(tmp_path: Path, ca: Authority) -> N
         await protect(server, client_access(ca))
         async with opened(SecurePlace(tmp_path, server, access)) as [store], watching(store) as watch:
             assert await watch.next() == WatchStands()
-            before = await asyncio.to_thread(authentications, server)
+            before = await asyncio.to_thread(server.handled, "Authenticate")
             written = await revision(store, "ingress", RECORD)
             counter = 1
             async with asyncio.timeout(PATIENCE):
-                while await asyncio.to_thread(authentications, server) == before:
+                while await asyncio.to_thread(server.handled, "Authenticate") == before:
                     await asyncio.sleep(TOKEN_TTL / 5)
                     counter += 1
                     written = await revision(store, "ingress", replace(RECORD, counter=counter), written)
@@ -262,7 +256,8 @@ def test_a_full_server_is_said_to_be_full(tmp_path: Path) -> None:
                 answer = await store.write(f"other-{number}", large, None, TIMEOUT)
                 if isinstance(answer, Unknown):
                     break
-            full = Unknown(f"etcd at {place.server.url} is full (alarm NOSPACE): compact and defragment it, then disarm the alarm")
+            why = f"etcd at {place.server.url} is full (alarm NOSPACE): compact and defragment it, then disarm the alarm"
+            full = Unknown(why, Outage.FULL)
             assert await store.write("ingress", replace(RECORD, counter=2), written, TIMEOUT) == full
             assert await store.write_candidate(CANDIDATE, TIMEOUT) == full
             assert (await current(store, "ingress")).revision == written
@@ -294,6 +289,9 @@ def test_a_server_that_is_too_old_is_not_used(old: bool, sentence: str) -> None:
         store = EtcdStore([f"http://127.0.0.1:{port}"])
         try:
             await refused_because(store, sentence)
+            answer = await store.read("ingress", TIMEOUT)
+            assert isinstance(answer, Unknown)
+            assert answer.outage is Outage.TOO_OLD
         finally:
             await store.close()
             await server.stop(None)

@@ -1,7 +1,9 @@
-"""The files: comments, and for each command its exact output between `----` and an empty line."""
+"""The form of a golden file: comments, and for each command its exact output between `----` and an empty line."""
 
 from __future__ import annotations
 
+import difflib
+import itertools
 from collections.abc import Callable
 
 RULE = "----"
@@ -22,3 +24,14 @@ def replay(text: str, perform: Callable[[str], list[str]]) -> str:
                 break
         written += [RULE, *(perform(line) or ["ok"]), ""]
     return "\n".join(written).rstrip("\n") + "\n"
+
+
+def commands(text: str) -> list[str]:
+    """Return the names of the commands in a file, in order."""
+    lines = text.splitlines()
+    return [line.split()[0] for line, after in itertools.pairwise(lines) if after == RULE]
+
+
+def difference(name: str, written: str, told: str) -> str:
+    """Return what differs, with the lines around it; empty: nothing does."""
+    return "\n".join(difflib.unified_diff(written.splitlines(), told.splitlines(), f"{name}, as written", f"{name}, now", lineterm=""))

@@ -13,8 +13,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from election import model
+from election.actions import Action, Announce, Bind, Notice, Probe, Read, Refresh, SetDeadline, Transition, Unbind, Write, WriteKind
+from election.events import (
+    AddressClaimed,
+    AddressLost,
+    BindDone,
+    Event,
+    NamesakeSeen,
+    ProbeDone,
+    ReadDone,
+    RivalSeen,
+    Started,
+    UnbindDone,
+    WriteDone,
+)
 from election.machine import Machine
-from election.model import Action, Event, Found, Read, Record, State, Write, WriteKind
+from election.model import Record, State
+from election.observation import sane
 from tests.sim.daemon import Daemon
 from tests.sim.speech import say_answer, say_record
 
@@ -34,18 +49,25 @@ class Block:
         """Return the lines: the first with time and names, the others under it."""
         time = f"{self.at:.3f} "
         first, *rest = self.lines
-        return [f"{time}{','.join(self.who)} {first}"] + [" " * len(time) + line for line in rest]
+        return [f"{time}{','.join(sorted(self.who))} {first}"] + [" " * len(time) + line for line in rest]
 
 
 @dataclass(slots=True)
 class Tale:
-    """What the narrator has to remember of one life of a daemon."""
+    """What the narrator has to remember of one life of a daemon.
 
+    `pending` is the request under way (0: none), which counts as unknown from `gives_up_at` on, by the node's clock.
+    `highest` is the highest (epoch, counter) that the node has seen, `counter` the highest that it has used itself.
+    """
+
+    highest: tuple[int, int]
     asked: dict[int, str] = field(default_factory=dict)
     pending: int = 0
+    gives_up_at: float = 0.0
     given_up: set[int] = field(default_factory=set)
     in_trouble: bool = False
     written: Record | None = None
+    counter: int = 0
     seen: str = "nothing"
     asks: bool = False
 
@@ -69,14 +91,24 @@ class Narrator:
 
     def step(self, now: float, daemon: Daemon, machine: Machine, event: Event, actions: Sequence[Action]) -> None:
         """Add one step of a machine."""
-        tale = self._tales.setdefault(daemon.me.session, Tale())
-        told = [*self._outcome(tale, machine, event, now), *_told(event), *_observed(tale, machine)]
-        transitions = [line for action in actions if isinstance(action, model.Transition) for line in _done(action)]
-        transitions += _asking(tale, machine, now)
-        done = [line for action in actions if not isinstance(action, model.Transition) for line in self._wanted(tale, action)]
+        own_time = daemon.now
+        tale = self._tales.setdefault(daemon.me.session, Tale(highest=(daemon.host.state.epochs.get(machine.settings.election, 0), 0)))
+        tale.counter = max([tale.counter, *(a.record.counter for a in actions if isinstance(a, Write) and a.kind is not WriteKind.CREATE)])
+        told = [*_outcome(tale, machine, event, own_time), *_told(event, now - own_time), *_observed(tale, machine, event, own_time)]
+        transitions = [line for action in actions if isinstance(action, Transition) for line in _done(action, now - own_time)]
+        transitions += _asking(tale, machine, own_time)
+        done = []
+        for action in actions:
+            match action:
+                case Read() | Write():
+                    done += self._requested(tale, action, own_time)
+                case Transition():
+                    pass
+                case _:
+                    done += _done(action, now - own_time)
         if self.quiet and not tale.in_trouble and not told and not transitions and _is_deadline_only(done):
             return
-        if any(isinstance(action, model.SetDeadline) and action.deadline for action in actions):
+        if any(isinstance(action, SetDeadline) and action.deadline for action in actions):
             tale.in_trouble = False
         self._add(now, daemon.host.label, told + transitions + done)
 
@@ -91,45 +123,43 @@ class Narrator:
                 return
         self._blocks.append(Block(now, [who], lines))
 
-    # ------------------------------------------------------------------ requests
+    def _requested(self, tale: Tale, request: Read | Write, now: float) -> list[str]:
+        tale.pending, tale.gives_up_at = request.request, now + request.timeout
+        if isinstance(request, Read):
+            tale.asked[request.request] = READ
+            return []
+        kind, record = request.kind, request.record
+        text = say_write(kind, record)
+        if kind is WriteKind.RENEW and tale.written is not None and tale.written.priority != record.priority:
+            text += f" priority={record.priority}"
+        tale.asked[request.request] = text
+        routine = _is_routine(tale, kind, record)
+        tale.written = record
+        return [] if routine and self.quiet else [f"> {text}"]
 
-    def _outcome(self, tale: Tale, machine: Machine, event: Event, now: float) -> Iterator[str]:
-        """Say how the request under way ended, unless all is well; a machine may give up before anybody tells it to."""
-        number = event.request if isinstance(event, model.ReadDone | model.WriteDone) else 0
-        if number in tale.given_up and not isinstance(getattr(event, "answer", None), model.Unknown):
-            tale.given_up.discard(number)
-            if tale.asked[number] != READ:
-                yield f"< answer to {tale.asked[number]}, which was given up: dropped"
-        request = machine._desk.request
-        if not tale.pending or (request is not None and request.number == tale.pending):
-            return
-        asked, pending, tale.pending = tale.asked[tale.pending], tale.pending, 0
-        answer = getattr(event, "answer", None) if number == pending else model.Unknown("timeout")
-        if isinstance(answer, model.Unknown):
-            tale.given_up.add(pending)
-            left = machine.snapshot(now).deadline - now
-            first, tale.in_trouble = not tale.in_trouble, True
-            if left > 0 or first:
-                yield f"< {asked} unknown: {answer.why}" + (f" ({left:.3f} left)" if left > 0 else "")
-        elif isinstance(answer, model.Conflict):
-            tale.in_trouble = True
-            yield f"< {asked} conflict"
 
-    def _wanted(self, tale: Tale, action: Action) -> Iterator[str]:
-        match action:
-            case Read(request):
-                tale.pending, tale.asked[request] = request, READ
-            case Write(request, kind, record):
-                text = say_write(kind, record)
-                if kind is WriteKind.RENEW and tale.written is not None and tale.written.priority != record.priority:
-                    text += f" priority={record.priority}"
-                tale.pending, tale.asked[request] = request, text
-                routine = _is_routine(tale, kind, record)
-                tale.written = record
-                if not (routine and self.quiet):
-                    yield f"> {text}"
-            case _:
-                yield from _done(action)
+def _outcome(tale: Tale, machine: Machine, event: Event, now: float) -> Iterator[str]:
+    """Say how the request under way ended, unless all is well; a machine may give up before anybody tells it to."""
+    number, answer = (event.request, event.answer) if isinstance(event, ReadDone | WriteDone) else (0, None)
+    if number in tale.given_up and not isinstance(answer, model.Unknown):
+        tale.given_up.discard(number)
+        if tale.asked[number] != READ:
+            yield f"< answer to {tale.asked[number]}, which was given up: dropped"
+    overdue = now >= tale.gives_up_at
+    if not tale.pending or (number != tale.pending and not overdue):
+        return
+    asked, pending, tale.pending = tale.asked[tale.pending], tale.pending, 0
+    if overdue:
+        answer = model.Unknown("timeout")
+    if isinstance(answer, model.Unknown):
+        tale.given_up.add(pending)
+        left = machine.snapshot(now).deadline - now
+        first, tale.in_trouble = not tale.in_trouble, True
+        if left > 0 or first:
+            yield f"< {asked} unknown: {answer.why}" + (f" ({left:.3f} left)" if left > 0 else "")
+    elif isinstance(answer, model.Conflict):
+        tale.in_trouble = True
+        yield f"< {asked} conflict"
 
 
 def say_write(kind: WriteKind, record: Record) -> str:
@@ -154,39 +184,43 @@ def _is_deadline_only(lines: list[str]) -> bool:
     return all(line.startswith("> Guard until=") for line in lines)
 
 
-def _told(event: Event) -> Iterator[str]:
+def _told(event: Event, shift: float) -> Iterator[str]:
+    """Say what happened; `shift` turns the node's seconds into true ones."""
     match event:
-        case model.Started(inherited=inherited) if inherited:
-            yield f"< Started, with the right of its former self until {inherited:.3f}"
-        case model.ProbeDone(mac):
+        case Started(inherited=inherited) if inherited:
+            yield f"< Started, with the right of its former self until {inherited + shift:.3f}"
+        case ProbeDone(mac):
             yield f"< Probe answered by {mac}" if mac else "< Probe: silence"
-        case model.RivalSeen():
+        case RivalSeen():
             yield "< frame for the address from another node"
-        case model.BindDone(ok=False, why=why):
+        case BindDone(ok=False, why=why):
             yield f"< Bind refused: {why}" if why else "< Bind came too late for its lifetime"
-        case model.UnbindDone(ok=False):
+        case UnbindDone(ok=False):
             yield "< Unbind not confirmed"
-        case model.AddressLost():
+        case AddressLost():
             yield "< the address is gone from the interface"
-        case model.NamesakeSeen(present):
+        case AddressClaimed(by):
+            yield f"< the election {by} holds the address" if by else "< no other election holds the address any more"
+        case NamesakeSeen(present):
             yield "< another live daemon has this name" if present else "< no other daemon has this name any more"
 
 
-def _observed(tale: Tale, machine: Machine) -> Iterator[str]:
+def _observed(tale: Tale, machine: Machine, event: Event, now: float) -> Iterator[str]:
     """Say what the node now knows of the record, if it tells more than a renewal and is not its own writing."""
-    content = machine._seen.content
-    if content is None:
-        return
-    if isinstance(content, Found):
-        record = content.record
+    record = machine.snapshot(now).record
+    if record is not None:
+        age = (record.epoch, record.counter)
+        older, tale.highest = age < tale.highest, max(age, tale.highest)
         text = say_record(replace(record, counter=0, bound=False), usual=_sessions(machine, record)).replace(" counter=0", "")
         lease = record.lease_duration / 1000
         text += "" if lease == machine.settings.timing.lease_duration else f" lease={lease:g}s"
-        text += " (older than one already seen)" if machine._seen.older else ""
-        own = not machine._seen.older and (record.held_by(machine.me) or (record.released and record.session == machine.me.session))
-        own = own and machine._right.used(record.counter)
+        text += " (older than one already seen)" if older else ""
+        mine = record.held_by(machine.me) or (record.released and record.session == machine.me.session)
+        own = mine and not older and 0 < record.counter <= tale.counter
+    elif isinstance(event, ReadDone) and not isinstance(event.answer, model.Unknown):
+        text, own = f"record {say_answer(sane(event.answer))}", False
     else:
-        text, own = f"record {say_answer(content)}", False
+        return
     changed, tale.seen = text != tale.seen, text
     if changed and not own:
         # What an Active node has to put right is no routine.
@@ -207,22 +241,22 @@ def _asking(tale: Tale, machine: Machine, now: float) -> Iterator[str]:
     tale.asks = asks
 
 
-def _done(action: Action) -> Iterator[str]:
+def _done(action: Action, shift: float) -> Iterator[str]:
     match action:
-        case model.Transition(before, after, reason, epoch, detail):
+        case Transition(before, after, reason, epoch, detail):
             said = f"{before.name.capitalize()} -> {after.name.capitalize()} ({reason}{', ' + detail if detail else ''})"
             yield said + (f" epoch={epoch}" if after is State.ACTIVE else "")
-        case model.SetDeadline(deadline):
-            yield f"> Guard until={deadline:.3f}" if deadline else "> Guard closed"
-        case model.Bind(repair=repair):
+        case SetDeadline(deadline):
+            yield f"> Guard until={deadline + shift:.3f}" if deadline else "> Guard closed"
+        case Bind(repair=repair):
             yield "> Bind" + (" again" if repair else "")
-        case model.Unbind():
+        case Unbind():
             yield "> Unbind"
-        case model.Announce():
+        case Announce():
             yield "> Announce"
-        case model.Refresh(shrink=True):
+        case Refresh(shrink=True):
             yield "> Lifetime 1 s"
-        case model.Probe():
+        case Probe():
             yield "> Probe: does anybody answer for the address?"
-        case model.Notice(text):
+        case Notice(text):
             yield f"> Notice: {text}"

@@ -1,16 +1,19 @@
 """The calm world of the golden dialogues: the simulation's, without dice, with what a story needs to steer it by hand.
 
-Every message takes 1 ms one way, every clock is the true one, netlink takes no time, and the gate is there.
+Every message takes 1 ms one way, every clock runs at the true rate, netlink takes no time, and the gate is there.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from election.machine import Settings
-from election.model import Action, Event, Write, WriteAnswer
+from election.actions import Action, Write
+from election.candidates import Candidates
+from election.events import Event
+from election.model import Candidacy, Candidate, WriteAnswer
+from election.settings import Settings
 from tests.interaction.narration import Narrator
 from tests.sim.daemon import Daemon
 from tests.sim.host import Host
@@ -25,20 +28,40 @@ KEYWORD = re.compile(r"<\w+\.\w+: '(\w+)'>")
 
 
 class Stage(World):
-    """A world that narrates. Answers that come after a request was given up reach the machine, as those of a real store may."""
+    """A world that narrates. Answers that come after a request was given up reach the machine, as those of a real store may.
+
+    `bystander` and `steered` are its judge and its store, by the names that commands know them by.
+    """
 
     def __init__(self) -> None:
         super().__init__(climate=Climate(late_answers=1.0), tell=lambda _: None)
         self.narrator = Narrator()
-        self.judge: Bystander = Bystander(self)
-        self.store: SteeredStore = SteeredStore(self)
+        self.bystander = Bystander(self)
+        self.judge = self.bystander
+        self.steered = SteeredStore(self)
+        self.store = self.steered
+        self.candidates_readable = True
 
     def add(self, label: str, name: str, settings: Settings, priority: int) -> Host:
         """Put a node on the stage, switched off."""
         host = CarefulHost(self, label, name, {ELECTION: settings}, priority)
-        host.kernel = ToldKernel(host)
+        host.kernel = ToldKernel(self, host)
         self.hosts.append(host)
         return host
+
+    def find(self, label: str) -> Host:
+        """Return the node with this label; raises ValueError."""
+        for host in self.hosts:
+            if host.label == label:
+                return host
+        raise ValueError(f"there is no node {label!r}; there is {', '.join(host.label for host in self.hosts)}")
+
+    def holder(self) -> Host:
+        """Return the Active node; raises ValueError."""
+        for host in self.hosts:
+            if host.daemon is not None and host.daemon.is_active(ELECTION):
+                return host
+        raise ValueError("no node is Active")
 
     def trace_step(self, daemon: Daemon, election: str, event: Event, actions: Sequence[Action]) -> None:
         """Narrate what a machine was told and what it wants done."""
@@ -61,9 +84,23 @@ class CarefulHost(Host):
 
     def arm(self, daemon: Daemon, election: str) -> None:
         """Let a new daemon look first; arming is the last thing before it runs."""
-        if not self.store_cut:
-            daemon.candidates.see_all(daemon.now, self.world.store.candidates.values())
+        stage = self.world
+        if isinstance(stage, Stage) and not stage.candidates_readable:
+            daemon.candidates = NobodyKnown(daemon.me)
+            # What a daemon has not read it does not report either: the machine's ranking stays unknown.
+            daemon._seen[election] = ()
+        elif not self.store_cut:
+            daemon.candidates.see_all(daemon.now, stage.store.candidates.values())
         super().arm(daemon, election)
+
+
+class NobodyKnown(Candidates):
+    """The candidates as seen by a node that may not read their records."""
+
+    def of(self, now: float, election: str, own: Mapping[str, Candidacy]) -> tuple[Candidate, ...]:
+        """Return nothing: not even this node's own record could be read."""
+        del now, election, own
+        return ()
 
 
 class Bystander(Judge):
@@ -104,7 +141,7 @@ class Bystander(Judge):
 
 
 class SteeredStore(Store):
-    """The model of a store, with answers that are lost or late by order. Drops hold for one write each."""
+    """The model of a store, with answers that are lost or late by order. A drop holds for one write."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -132,6 +169,8 @@ class SteeredStore(Store):
         def replied(answer: Answer) -> None:
             if wrote and host.label in self.drops:
                 self.drops.discard(host.label)
+                # A lost answer is a fault: a handover that it meets may overlap for longer.
+                self._world.disturb(0.0)
             else:
                 self._world.after(self.delays.get(host.label, 0.0), reply, answer)
 
@@ -141,14 +180,14 @@ class SteeredStore(Store):
 class ToldKernel(Kernel):
     """A kernel that says when it acts by itself: when a lifetime ends, and when the gate closes over a bound address."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, stage: Stage, host: Host) -> None:
         super().__init__(host, gate=True, sloppy=False)
-        self._stage = host.world
+        self._stage = stage
 
     def open_until(self, words: Words, election: str, deadline: float) -> None:
         """Write a shared word; look when its time has come whether anybody was there to obey it."""
         super().open_until(words, election, deadline)
-        self._stage.at(deadline, partial(self._close, words, election, deadline))
+        self._stage.at(self._host.clock.true(deadline), partial(self._close, words, election, deadline))
 
     def _close(self, words: Words, election: str, deadline: float) -> None:
         if deadline and words is self.words and words.get(election) == deadline and self.bound(election):
@@ -161,6 +200,4 @@ class ToldKernel(Kernel):
         super()._expire(election)
 
     def _tell(self, text: str) -> None:
-        stage = self._stage
-        if isinstance(stage, Stage):
-            stage.narrator.line(stage.now, self._host.label, text)
+        self._stage.narrator.line(self._stage.now, self._host.label, text)

@@ -8,19 +8,23 @@ import ssl
 from collections.abc import Callable
 from urllib.parse import urlencode, urlsplit
 
+from tests.kube.certificates import Certificate
 from tests.kube.fixture import Cluster
+from tests.kube.resources import path_of, resource_of
 from tests.kube.status import Json
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 
 
 class Admin:
-    """Asks the API server of a cluster. `token` logs in; without one it is nobody."""
+    """Asks the API server of a cluster. `token` or `certificate` logs in; without any it is nobody."""
 
-    def __init__(self, cluster: Cluster, token: str) -> None:
+    def __init__(self, cluster: Cluster, token: str, certificate: Certificate | None = None) -> None:
         self._cluster = cluster
         self._token = token
         self._tls = ssl.create_default_context(cafile=cluster.authority.file)
+        if certificate is not None:
+            self._tls.load_cert_chain(certificate.cert, certificate.key)
 
     def ask(
         self, method: str, path: str, body: object = None, query: dict[str, str] | None = None, content: str = "application/json"
@@ -41,7 +45,10 @@ class Admin:
         try:
             connection.request(method, f"{path}?{urlencode(query)}" if query else path, None if body is None else json.dumps(body), headers)
             answer = connection.getresponse()
-            return answer.status, dict(answer.getheaders()), json.loads(answer.read())
+            data = answer.read()
+            # A path that no API has is answered with a plain text.
+            told = json.loads(data) if data.startswith(b"{") else {"message": data.decode()}
+            return answer.status, dict(answer.getheaders()), told
         finally:
             connection.close()
 
@@ -63,3 +70,19 @@ class Admin:
         """Delete a Lease, which must be there."""
         code, answer = self.ask("DELETE", f"{LEASES.format(namespace)}/{name}")
         assert code == 200, answer
+
+    def apply(self, thing: Json) -> Json:
+        """Make an object, which must not be there, in the namespace that it names."""
+        metadata = thing["metadata"]
+        assert isinstance(metadata, dict)
+        resource = resource_of(str(thing["apiVersion"]), str(thing["kind"]))
+        code, answer = self.ask("POST", path_of(resource, str(metadata.get("namespace", ""))), thing)
+        assert code == 201, answer
+        return answer
+
+    def grant(self, namespace: str, user: str, rules: list[Json]) -> None:
+        """Give a user the rules of a Role. A real server needs a moment to know of it."""
+        group, about = "rbac.authorization.k8s.io", {"name": user, "namespace": namespace}
+        self.apply({"apiVersion": f"{group}/v1", "kind": "Role", "metadata": about, "rules": rules})
+        subject, role = {"kind": "User", "name": user, "apiGroup": group}, {"kind": "Role", "name": user, "apiGroup": group}
+        self.apply({"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": about, "subjects": [subject], "roleRef": role})

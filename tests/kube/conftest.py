@@ -1,4 +1,4 @@
-"""The API server that is tested here."""
+"""The API server that is tested here: ours, or a real one, against which the same tests prove what ours claims."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ from collections.abc import Iterator
 import pytest
 
 from tests.kube.admin import Admin
-from tests.kube.fixture import ADMIN, KubeServer
+from tests.kube.cluster import start_cluster
+from tests.kube.fixture import ADMIN, Cluster
 
 numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeServer]:
-    """Return our API server."""
-    with KubeServer(tmp_path_factory.mktemp("kube")) as server:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Return the API server."""
+    with start_cluster(tmp_path_factory.mktemp("kube")) as server:
         yield server
 
 
 @pytest.fixture
-def admin(server: KubeServer) -> Iterator[Admin]:
-    """Return somebody who may do all; no fault is left."""
-    server.requests()
-    yield Admin(server, ADMIN)
-    server.clear()
+def admin(cluster: Cluster) -> Admin:
+    """Return somebody who may do all."""
+    return Admin(cluster, ADMIN)
 
 
 @pytest.fixture
-def namespace(server: KubeServer) -> str:
+def namespace(cluster: Cluster) -> str:
     """Return an empty namespace."""
     name = f"n{next(numbers)}"
-    server.add_namespace(name)
+    cluster.add_namespace(name)
     return name

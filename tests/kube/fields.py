@@ -54,7 +54,8 @@ def fields(resource: Resource, thing: Json) -> dict[Path, object]:
 
 
 def _walk(value: object, path: Path, keys: Mapping[str, str], name: str) -> Iterator[tuple[Path, object]]:
-    if isinstance(value, dict) and (value or not path):
+    # An empty map is a value (`emptyDir: {}`), but not where every object has a map: `spec: {}` says nothing of any field.
+    if isinstance(value, dict) and (value or len(path) <= 1):
         for key, item in value.items():
             yield from _walk(item, (*path, f"f:{key}"), keys, key)
     elif isinstance(value, list) and name in keys and all(isinstance(item, dict) and keys[name] in item for item in value):
@@ -137,7 +138,7 @@ def applied(resource: Resource, live: Json | None, config: Json, who: Manager, *
     for other, path in taken:
         others[other].discard(path)
     owned = {path for paths in others.values() for path in paths}
-    result = copy.deepcopy(live) if live else {key: config[key] for key in ("apiVersion", "kind")}
+    result = copy.deepcopy(live) if live else {"apiVersion": config["apiVersion"], "kind": config["kind"], "metadata": {}}
     for path in managers.get(who, set()) - set(wanted) - owned:
         _drop(result, path)
     for path, value in wanted.items():

@@ -1,7 +1,7 @@
 """The API server for tests: a process that can be stopped, frozen, restarted, put into a namespace and made to fail.
 
-Where the environment variable KUBEBUILDER_ASSETS names a folder with kube-apiserver and etcd (the convention of envtest,
-https://book.kubebuilder.io/reference/envtest ), `kube_server` starts those in its place.
+Where the environment variable KUBEBUILDER_ASSETS names a folder with kube-apiserver and etcd, cluster.start_cluster starts those in
+its place.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class Cluster(Protocol):
     """What the tests need of an API server, be it ours or a real one."""
 
     authority: Authority
+    host: str
+    port: int
 
     @property
     def url(self) -> str:
@@ -47,6 +49,10 @@ class Cluster(Protocol):
 
     def restore(self, name: str) -> None:
         """Put a copy in the place of everything."""
+        ...
+
+    def compact(self) -> None:
+        """Forget what was: earlier versions can neither be listed nor watched from now on."""
         ...
 
     def stop(self) -> None:
@@ -193,6 +199,10 @@ class KubeServer:
         found = self.order("requests")
         assert isinstance(found, list)
         return found
+
+    def compact(self) -> None:
+        """Forget what was."""
+        self.order("compact")
 
     def add_namespace(self, name: str) -> None:
         """Make a namespace."""

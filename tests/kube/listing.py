@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 
 from tests.kube.resources import Resource, Target
 from tests.kube.selecting import Matches, selector
-from tests.kube.status import Json, bad_request, expired, not_found, too_large_version
+from tests.kube.status import Json, bad_options, bad_request, expired, not_found, too_large_version
 from tests.kube.storage import Change, Key, Storage
 from tests.kube.verbs import metadata_of
 
+MATCH = "resourceVersionMatch"
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 LONGEST_WATCH = 1800.0
 """Seconds after which a watch ends whose client named no timeoutSeconds."""
@@ -68,17 +69,17 @@ def list_version(storage: Storage, query: Mapping[str, str], habits: Habits) -> 
     """Return the version that a LIST without a continue token shows, by the table of #resource-versions."""
     version, match = query.get("resourceVersion", ""), query.get("resourceVersionMatch", "")
     if match and not version:
-        raise bad_request("resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided")
+        raise bad_options(MATCH, "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided")
     if match not in ("", "Exact", "NotOlderThan"):
-        raise bad_request(f'resourceVersionMatch: Unsupported value: "{match}"')
+        raise bad_options(MATCH, f'Unsupported value: "{match}"')
+    if match == "Exact" and version == "0":
+        raise bad_options(MATCH, 'Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"')
     if not version:
         return storage.version
     wanted = _number(version)
     if wanted > storage.version:
         raise too_large_version(wanted, storage.version)
     if match == "Exact" or (not match and query.get("limit") and wanted):
-        if not wanted:
-            raise bad_request('resourceVersionMatch: Forbidden: resourceVersionMatch "Exact" is forbidden for resourceVersion "0"')
         return wanted
     return max(wanted, stale_version(storage, habits))
 
@@ -89,6 +90,8 @@ def listed(storage: Storage, target: Target, query: Mapping[str, str], habits: H
     token = query.get("continue", "")
     if token and query.get("resourceVersion", "0") != "0":
         raise bad_request("specifying resource version is not allowed when using continue")
+    if token and query.get(MATCH):
+        raise bad_options(MATCH, "Forbidden: resourceVersionMatch is forbidden when continue is provided")
     version, after = _read_token(token) if token else (list_version(storage, query, habits), None)
     selected = selector(query.get("labelSelector", ""), query.get("fieldSelector", ""))
     there = storage.objects(resource, target.namespace, version)
@@ -130,7 +133,7 @@ class Watch:
         self._bookmarks = query.get("allowWatchBookmarks") in ("true", "1")
         self._initial = query.get("sendInitialEvents") in ("true", "1")
         if self._initial and query.get("resourceVersionMatch") != "NotOlderThan":
-            raise bad_request("resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+            raise bad_options("sendInitialEvents", "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
         self._timeout = float(query.get("timeoutSeconds") or LONGEST_WATCH)
         version = query.get("resourceVersion", "")
         # Without a version: from now on, after what there is. With 0: the same, but of the cache.

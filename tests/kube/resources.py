@@ -50,7 +50,7 @@ NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False, sta
 RESOURCES = (
     LEASES,
     NAMESPACES,
-    Resource("", "v1", "nodes", "Node", namespaced=False, status=True, merge_keys={**CONDITIONS, "addresses": "type", "taints": "key"}),
+    Resource("", "v1", "nodes", "Node", namespaced=False, status=True, merge_keys={**CONDITIONS, "addresses": "type"}),
     Resource(
         "",
         "v1",
@@ -63,6 +63,11 @@ RESOURCES = (
     Resource("", "v1", "services", "Service", status=True, merge_keys={**CONDITIONS, "ports": "port"}),
     Resource("", "v1", "events", "Event", create_on_update=True),
     Resource("", "v1", "configmaps", "ConfigMap"),
+    Resource("", "v1", "serviceaccounts", "ServiceAccount"),
+    Resource("rbac.authorization.k8s.io", "v1", "roles", "Role"),
+    Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding"),
+    Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False),
+    Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False),
     Resource("events.k8s.io", "v1", "events", "Event", create_on_update=True),
     Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", generation=True),
     Resource("networking.k8s.io", "v1", "ingresses", "Ingress", status=True, generation=True),
@@ -104,6 +109,17 @@ def target_of(path: str) -> Target | None:
     if name and found.namespaced and not namespace:
         return None
     return Target(found, namespace, name, subresource)
+
+
+def resource_of(api_version: str, kind: str) -> Resource:
+    """Return the resource of an object; raises StopIteration for one that this server does not have."""
+    return next(row for row in RESOURCES if (row.api_version, row.kind) == (api_version, kind))
+
+
+def path_of(resource: Resource, namespace: str = "") -> str:
+    """Return the path of a collection: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-uris ."""
+    start = f"/apis/{resource.api_version}" if resource.group else f"/api/{resource.version}"
+    return f"{start}/namespaces/{namespace}/{resource.plural}" if resource.namespaced else f"{start}/{resource.plural}"
 
 
 def _find(group: str, version: str, plural: str, *, namespaced: bool = False) -> Resource | None:

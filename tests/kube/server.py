@@ -20,7 +20,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 
 from tests.kube import verbs
-from tests.kube.access import User, rule_of
+from tests.kube.access import known
 from tests.kube.faults import Fault, Kind
 from tests.kube.service import Service
 from tests.kube.storage import Copy, Key
@@ -90,15 +90,11 @@ class Control:
 
     def token(self, token: str, user: str, groups: list[str]) -> None:
         """Give a user a token."""
-        self._service.access.tokens[token] = User(user, tuple(groups))
+        self._service.access.tokens[token] = known(user, groups)
 
     def revoke(self, token: str) -> None:
         """Take a token back."""
         self._service.access.tokens.pop(token, None)
-
-    def allow(self, user: str, namespace: str, rules: list[dict[str, object]]) -> None:
-        """Give a user the rules of a Role, in the place of those that it had."""
-        self._service.access.rules[user] = [rule_of(rule, namespace) for rule in rules]
 
     def namespace(self, name: str) -> None:
         """Make a namespace."""

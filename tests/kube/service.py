@@ -47,7 +47,7 @@ class Service:
     def __init__(self, host: str, port: int, tls: ssl.SSLContext) -> None:
         self.host, self.port = host, port
         self.storage = Storage()
-        self.access = Access()
+        self.access = Access(self.storage)
         self.faults = Faults()
         self.habits = Habits()
         self.log: deque[Logged] = deque(maxlen=LOGGED)
@@ -110,7 +110,9 @@ class Service:
         target = target_of(request.path)
         verb = _verb(request, target)
         user = User("")
-        code = 0
+        # Now, for later the connection may be gone: the client's port, of which no two connections of a short test have the same.
+        peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+        connection, code = peer[1] if peer else 0, 0
         try:
             user = self.access.user(request.headers.get("Authorization", ""), _certificate(request))
             if target is None:
@@ -122,7 +124,7 @@ class Service:
             code = error.code
             answer = _refused(error)
         finally:
-            self._note(request, verb, target, user, code)
+            self._note(request, verb, target, user, connection, code)
         return answer
 
     async def _serve(self, request: web.Request, verb: str, target: Target, user: User) -> web.StreamResponse:
@@ -182,8 +184,6 @@ class Service:
         return status.success(target.resource, "", "")
 
     async def _watch(self, request: web.Request, target: Target) -> web.StreamResponse:
-        if target.name:
-            raise status.bad_request("a watch of one object is a watch of the collection with fieldSelector=metadata.name=…")
         watch = Watch(self.storage, target, request.query, self.habits)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         response.enable_chunked_encoding()
@@ -193,13 +193,10 @@ class Service:
         await response.write_eof()
         return response
 
-    def _note(self, request: web.Request, verb: str, target: Target | None, user: User, code: int) -> None:
-        # The client's port: no two connections of a short test have the same one.
-        peer = request.transport.get_extra_info("peername") if request.transport is not None else None
-        number = peer[1] if peer else 0
+    def _note(self, request: web.Request, verb: str, target: Target | None, user: User, connection: int, code: int) -> None:
         where = target or Target(NAMESPACES)
         resource = request.path if target is None else target.resource.plural
-        self.log.append(Logged(verb, resource, where.namespace, where.name, user.name, number, code, request.query_string))
+        self.log.append(Logged(verb, resource, where.namespace, where.name, user.name, connection, code, request.query_string))
 
 
 def _verb(request: web.Request, target: Target | None) -> str:
@@ -208,7 +205,8 @@ def _verb(request: web.Request, target: Target | None) -> str:
         return request.method.lower()
     match request.method, bool(target.name):
         case "GET", named:
-            return "watch" if request.query.get("watch") in ("1", "true") else "get" if named else "list"
+            # `watch` means nothing for one object: that is a watch of the collection with fieldSelector=metadata.name=….
+            return "get" if named else "watch" if request.query.get("watch") in ("1", "true") else "list"
         case "DELETE", named:
             return "delete" if named else "deletecollection"
         case "POST", False:

@@ -29,9 +29,9 @@ LEASE_SPEC = {
     "acquireTime": "time",
     "renewTime": "time",
     "leaseTransitions": int,
-    "strategy": str,
-    "preferredHolder": str,
 }
+"""The fields of the stable API. `strategy` and `preferredHolder` fall away unless the feature gate CoordinatedLeaderElection is on,
+which it is not by default: https://kubernetes.io/docs/concepts/cluster-administration/coordinated-leader-election/ ."""
 
 
 def is_subdomain(text: str) -> bool:
@@ -135,8 +135,6 @@ def _lease_problems(spec: object) -> Iterator[Cause]:
         yield _cause("spec.leaseDurationSeconds", spec["leaseDurationSeconds"], "must be greater than 0")
     if spec.get("leaseTransitions", 0) < 0:
         yield _cause("spec.leaseTransitions", spec["leaseTransitions"], "must be greater than or equal to 0")
-    if spec.get("preferredHolder") and not spec.get("strategy"):
-        yield Cause("FieldValueForbidden", "Forbidden: may only be specified if `strategy` is defined", "spec.preferredHolder")
 
 
 def _cause(path: str, value: object, text: str) -> Cause:

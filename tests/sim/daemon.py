@@ -7,24 +7,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from election.candidates import Candidates
+from election.events import CandidatesSeen, Event, FitnessChanged, NamesakeSeen, RecordSeen, Started, StopAsked, Tick
 from election.fencing import EXIT_RELOAD
 from election.machine import Machine
-from election.model import (
-    Candidacy,
-    Candidate,
-    CandidateRecord,
-    CandidatesSeen,
-    Content,
-    Event,
-    FitnessChanged,
-    Identity,
-    NamesakeSeen,
-    RecordSeen,
-    Started,
-    State,
-    StopAsked,
-    Tick,
-)
+from election.model import Candidacy, Candidate, CandidateRecord, Content, Identity, State
 from tests.sim.clock import SLACK
 from tests.sim.executor import Executor
 from tests.sim.process import Process, Turn
@@ -43,8 +29,7 @@ class Daemon(Process):
     """One life of a node's daemon."""
 
     def __init__(self, host: Host, started: dict[str, Started]) -> None:
-        super().__init__(host.world, f"{host.label}.daemon")
-        self.host = host
+        super().__init__(host, "daemon")
         self.clock = host.clock
         self.me = Identity(host.name, f"{host.label}{host.state.lives}")
         former = host.state.sessions
@@ -70,7 +55,7 @@ class Daemon(Process):
         self._candidates_change_at = float("inf")
         for election, event in started.items():
             # What is remembered comes first, as in the daemon: the drain flag, then the last verdict.
-            self.inbox += [(election, order) for order in host.orders(election)]
+            self.inbox += [(election, order) for order in host.orders()]
             self.inbox += [(election, host.fit[election]), (election, event)]
             host.arm(self, election)
         self.watch = Watch(self)
@@ -166,7 +151,7 @@ class Daemon(Process):
             self._publish(now)
         if self._candidates_change_at <= now:
             self._look_at_candidates()
-        self._set_timer(now)
+        self._set_timer()
 
     def exit(self, status: int) -> None:
         """End by itself."""
@@ -176,14 +161,14 @@ class Daemon(Process):
         self.kill()
 
     def on_silence(self, seconds: float) -> None:
-        """The guard misses the heartbeat."""
+        """Let the guard miss the heartbeat."""
         self.host.daemon_silent(seconds)
 
     def on_death(self) -> None:
         """Tell the guard: SIGCHLD."""
-        self.host.daemon_ended(self)
+        self.host.daemon_ended()
 
-    def _set_timer(self, now: float) -> None:
+    def _set_timer(self) -> None:
         times = [*self._wakes.values(), self._publish_at, self._candidates_change_at]
         if self.stopping_since is not None:
             times.append(self.stopping_since + STOP_PATIENCE)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Replace `old`, which must occur exactly once in the file, by `new`."""
+    """Replace `old`, which must occur exactly once in the module, by `new`. Both begin with the indentation of a first line."""
 
-    file: str
+    module: str
     old: str
     new: str
 
@@ -24,19 +24,54 @@ class Defect:
     seeds: int = 60
 
 
-def machine(old: str, new: str) -> Patch:
-    """Patch the machine."""
-    return Patch("machine.py", old, new)
+READ = """
+        s.desk.unread, s.desk.read_at = False, now
+        self._digest.take_in(now, answer)
+"""
+LEASE_OUT = """
+        return self.changed_at + self._lease
+"""
+LONGEST_OUT = """
+            return self.changed_at + self.longest
+"""
+NAME = """
+        self._promise(now, counter, now + HANDOVER_TIMEOUT)
+"""
+SEND_NAME = """
+        self._send(now, WriteKind.NAME, records.named(record, counter, handover.successor, handover.pin))
+"""
+TELL = """
+        s.out.append(SetDeadline(s.right.deadline))
+"""
+BIND = """
+        s.out.append(Bind(taking.epoch, s.right.deadline, s.lease))
+"""
+ANNOUNCE = """
+        s.out.append(Announce(taking.epoch))
+"""
+
+
+def joined(*lines: str) -> str:
+    """Return the pieces as one."""
+    return "\n" + "".join(line.removeprefix("\n") for line in lines)
 
 
 DEFECTS = (
+    # ------------------------------------------------------------ until when the right lasts
     Defect(
         "stamp at the reply instead of the send",
         "slow answers",
         (
-            machine(
-                "            if self._right.confirm(record.counter):\n",
-                "            if self._right.confirm(record.counter):\n                self._right.deadline = right_ends(now, self._lease)\n",
+            Patch(
+                "digest",
+                """
+            if s.right.confirm(record.counter):
+""",
+                """
+            if s.right.confirm(record.counter):
+                from election.timing import right_ends
+                s.right.deadline = right_ends(now, s.lease)
+""",
             ),
         ),
     ),
@@ -44,42 +79,304 @@ DEFECTS = (
         "a read-back gives a right from its own time",
         "slow answers",
         (
-            machine(
-                "        self._desk.unread, self._desk.read_at = False, now\n        self._digest(now, answer)\n",
-                "        self._desk.unread, self._desk.read_at = False, now\n        self._digest(now, answer)\n"
-                "        if self.state is State.ACTIVE and self._seen.record and self._seen.record.held_by(self.me):\n"
-                "            self._right.deadline = right_ends(now, self._lease)\n"
-                "            self._out.append(model.SetDeadline(self._right.deadline))\n",
+            Patch(
+                "answers",
+                READ,
+                joined(
+                    READ,
+                    """
+        if s.state is State.ACTIVE and s.seen.record and s.seen.record.held_by(s.me):
+            from election.actions import SetDeadline
+            from election.timing import right_ends
+            s.right.deadline = right_ends(now, s.lease)
+            s.out.append(SetDeadline(s.right.deadline))
+""",
+                ),
             ),
         ),
     ),
     Defect(
-        "a record counts as observed when it was asked for",
-        "slow answers",
+        "skip the fence margin",
+        "drift",
         (
-            machine(
-                "        self._desk.unread, self._desk.read_at = False, now\n        self._digest(now, answer)\n",
-                "        self._desk.unread, self._desk.read_at = False, now\n        self._digest(request.sent_at, answer)\n",
+            Patch(
+                "timing",
+                """
+    return sent_at + lease_duration - fence_margin(lease_duration)
+""",
+                """
+    return sent_at + lease_duration
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "read an unknown answer as applied",
+        "lost requests",
+        (
+            Patch(
+                "answers",
+                """
+            case Unknown():
+                self._on_unknown(now, request)
+            case Conflict():
+""",
+                """
+            case Unknown():
+                self._digest.take_in(now, Found(request.write.record, "?"))
+            case Conflict():
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "use a counter value twice",
+        "lost requests",
+        (
+            Patch(
+                "right",
+                """
+        self._last_counter = max(self._last_counter, seen) + 1
+""",
+                """
+        self._last_counter = seen + 1
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "take a late answer for that to the present request",
+        "late answers",
+        (
+            Patch(
+                "desk",
+                """
+        if request is None or request.number != number:
+""",
+                """
+        if request is None:
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "a late answer binds again what was left",
+        "late answers",
+        (
+            # The answer to a request that was given up is taken, and a right outlives the unbind.
+            Patch(
+                "answers",
+                """
+        request = s.desk.answered(number)
+        if request is None or request.write is None:
+            return
+""",
+                """
+        request = s.desk.answered(number)
+        if request is None and isinstance(answer, Applied) and s.mine is not None and s.state is not State.ACTIVE:
+            from election.situation import Taking
+            from election.timing import right_ends
+            s.right.deadline = right_ends(now, s.lease)
+            self._digest._hold.acquired(now, Taking(s.mine.epoch, s.reason))
+        if request is None or request.write is None:
+            return
+""",
+            ),
+        ),
+        200,
+    ),
+    # ------------------------------------------------------------ from when on others may take it
+    Defect(
+        "a record counts as observed when it was asked for",
+        "slow reads",
+        (
+            Patch(
+                "answers",
+                READ,
+                """
+        s.desk.unread, s.desk.read_at = False, now
+        self._digest.take_in(request.sent_at, answer)
+""",
             ),
         ),
     ),
     Defect(
         "wait the configured lease_duration instead of the written one",
         "mixed leases",
-        (Patch("observation.py", "        return self.changed_at + self._lease\n", "        return self.changed_at + self._own_lease\n"),),
+        (
+            Patch(
+                "observation",
+                LEASE_OUT,
+                """
+        return self.changed_at + self._own_lease
+""",
+            ),
+        ),
     ),
     Defect(
         "wait one's own lease for a record that says nothing",
         "mixed absences",
-        (Patch("observation.py", "            return self.changed_at + self.longest\n", "            return self.changed_at + self._own_lease\n"),),
+        (
+            Patch(
+                "observation",
+                LONGEST_OUT,
+                """
+            return self.changed_at + self._own_lease
+""",
+            ),
+        ),
     ),
+    Defect(
+        "trust the wall-clock renew time",
+        "lost requests",
+        (
+            Patch(
+                "observation",
+                LEASE_OUT,
+                """
+        return float(record.renew_time) + self._lease
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "take an absent record at once",
+        "absences",
+        (
+            Patch(
+                "observation",
+                LONGEST_OUT,
+                """
+            return self.changed_at
+""",
+            ),
+            Patch(
+                "observation",
+                """
+            return self.changed_at + max(self.longest, self._lease)
+""",
+                """
+            return self.changed_at
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "an absence seen twice taken for one",
+        "absences",
+        (
+            Patch(
+                "due",
+                """
+    if isinstance(seen.content, Absent):
+        return Due(0.0, Errand.CREATE)
+""",
+                """
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "count a foreign edit as a renewal",
+        "touched for ever",
+        (
+            Patch(
+                "observation",
+                """
+            case Found(record=r):
+                return (r.uid,""",
+                """
+            case Found(record=r, revision=v):
+                return (v, r.uid,""",
+            ),
+        ),
+    ),
+    Defect(
+        "take an emptied holder for a release",
+        "emptied",
+        (
+            Patch(
+                "model",
+                """
+        return not self.holder and self.release == Release(self.session, self.epoch)
+""",
+                """
+        return not self.holder
+""",
+            ),
+        ),
+    ),
+    # ------------------------------------------------------------ who it is
+    Defect(
+        "ignore the session",
+        "namesakes",
+        (
+            Patch(
+                "model",
+                """
+        return self.holder == identity.name and self.session == identity.session
+""",
+                """
+        return self.holder == identity.name
+""",
+            ),
+            Patch(
+                "situation",
+                """
+        return record.session in self.former and not self.seen.older
+""",
+                """
+        return not self.seen.older
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "acquire at the same epoch",
+        "lost requests",
+        (
+            Patch(
+                "observation",
+                """
+        return max(seen, self.highest[0], self.epoch_floor) + 1
+""",
+                """
+        return max(seen, self.highest[0], self.epoch_floor, 1)
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "count a full lease for what a former daemon left",
+        "crashes in the dark",
+        (
+            Patch(
+                "hold",
+                """
+            s.right.inherit(event.inherited)
+""",
+                """
+            from election.timing import right_ends
+            s.right.inherit(right_ends(now, s.lease))
+            s.out.append(SetDeadline(s.right.deadline))
+""",
+            ),
+        ),
+    ),
+    # ------------------------------------------------------------ in which order
     Defect(
         "release before the unbind",
         "planned",
         (
-            machine(
-                "        self._leave(now, Reason.SHUTDOWN if self._fitness.stopping else Reason.DRAINED)\n",
-                "        self._release(now)\n        self._leave(now, Reason.SHUTDOWN if self._fitness.stopping else Reason.DRAINED)\n",
+            Patch(
+                "machine",
+                """
+            self._hold.retire(now)
+""",
+                """
+            self._requests._release(now)
+            self._hold.retire(now)
+""",
             ),
         ),
     ),
@@ -87,35 +384,14 @@ DEFECTS = (
         "release before the unbind is confirmed",
         "stuck unbinds",
         (
-            machine("        if self._kernel is Kernel.LEAVING:\n            return NEVER, self._read\n", ""),
-            machine("        if self._is_mine() and self._kernel is Kernel.CLEAR and (", "        if self._is_mine() and ("),
-        ),
-    ),
-    Defect(
-        "ignore the session",
-        "namesakes",
-        (
-            Patch("model.py", "        return self.holder == identity.name and self.session == identity.session\n", "        return self.holder == identity.name\n"),
-            machine("        return record.session in self._former and not self._seen.older\n", "        return not self._seen.older\n"),
-        ),
-    ),
-    Defect(
-        "trust the wall-clock renew time",
-        "lost requests",
-        (Patch("observation.py", "        return self.changed_at + self._lease\n", "        return float(record.renew_time) + self._lease\n"),),
-    ),
-    Defect(
-        "skip the fence margin",
-        "drift",
-        (Patch("timing.py", "    return sent_at + lease_duration - fence_margin(lease_duration)\n", "    return sent_at + lease_duration\n"),),
-    ),
-    Defect(
-        "read an unknown answer as applied",
-        "lost requests",
-        (
-            machine(
-                "            case Unknown():\n                self._on_unknown(now, request)\n            case Conflict():",
-                '            case Unknown():\n                self._digest(now, Found(request.write.record, "?"))\n            case Conflict():',
+            Patch(
+                "due",
+                """
+    if s.kernel is Kernel.LEAVING:
+        return Due(NEVER, Errand.READ)
+    if s.is_mine and s.kernel is Kernel.CLEAR and (""",
+                """
+    if s.is_mine and (""",
             ),
         ),
     ),
@@ -123,157 +399,147 @@ DEFECTS = (
         "bind before the lease is taken",
         "lost requests",
         (
-            machine(
-                "        self._send(now, WriteKind.TAKE, record)\n",
-                "        self._send(now, WriteKind.TAKE, record)\n"
-                "        self._right.deadline = right_ends(now, self._lease)\n"
-                "        self._mine = record\n"
-                "        self._on_acquired(now, self._taking)\n",
+            Patch(
+                "requests",
+                """
+        self._send(now, WriteKind.TAKE, record)
+""",
+                """
+        self._send(now, WriteKind.TAKE, record)
+        from election.hold import Hold
+        s.right.deadline = right_ends(now, s.lease)
+        s.mine = record
+        Hold(s).acquired(now, s.taking)
+""",
             ),
         ),
     ),
     Defect(
-        "no second look after a kernel call",
+        "no second look after a refresh or bind",
         "paused calls",
-        (Patch("lateness.py", "    return now >= deadline\n", "    return False\n"),),
-    ),
-    Defect(
-        "take an absent record at once",
-        "absences",
         (
-            Patch("observation.py", "            return self.changed_at + self.longest\n", "            return self.changed_at\n"),
-            Patch("observation.py", "            return self.changed_at + max(self.longest, self._lease)\n", "            return self.changed_at\n"),
+            Patch(
+                "lateness",
+                """
+    return now >= deadline
+""",
+                """
+    return False
+""",
+            ),
         ),
     ),
-    Defect(
-        "an absence seen twice taken for one",
-        "absences",
-        (machine("        if isinstance(seen.content, Absent):\n            return 0.0, self._create\n", ""),),
-    ),
-    Defect(
-        "use a counter value twice",
-        "lost requests",
-        (Patch("right.py", "        self._last_counter = max(self._last_counter, seen) + 1\n", "        self._last_counter = seen + 1\n"),),
-    ),
-    Defect(
-        "take a late answer for that to the present request",
-        "late answers",
-        (Patch("desk.py", "        if request is None or request.number != number:\n", "        if request is None:\n"),),
-    ),
+    Defect("tell the guard after the bind", "planned", (Patch("hold", joined(TELL, BIND), joined(BIND, TELL)),)),
+    Defect("announce before the bind", "planned", (Patch("hold", joined(BIND, ANNOUNCE), joined(ANNOUNCE, BIND)),)),
+    # ------------------------------------------------------------ planned moves
     Defect(
         "trust a strike-out that is not confirmed",
-        "broken moves",
+        "silent successors",
         (
-            machine(
-                "        self._renew(now, WriteKind.STRIKE)\n",
-                "        self._renew(now, WriteKind.STRIKE)\n"
-                "        self._right.deadline = right_ends(now, self._lease)\n"
-                "        self._out.append(model.SetDeadline(self._right.deadline))\n",
+            Patch(
+                "requests",
+                """
+        self._renew(now, WriteKind.STRIKE)
+""",
+                """
+        self._renew(now, WriteKind.STRIKE)
+        self._s.right.deadline = right_ends(now, self._s.lease)
+        self._s.out.append(SetDeadline(self._s.right.deadline))
+""",
             ),
         ),
     ),
     Defect(
         "name a successor without lowering the deadline",
         "broken moves",
-        (machine("        self._promise(now, counter, now + HANDOVER_TIMEOUT)\n", "        self._promise(now, counter, right_ends(now, self._lease))\n"),),
+        (
+            Patch(
+                "requests",
+                NAME,
+                """
+        self._promise(now, counter, right_ends(now, s.lease))
+""",
+            ),
+        ),
     ),
     Defect(
         "lower the deadline without telling guard and gate",
         "broken moves",
         (
-            machine(
-                "        if self._right.attempt(counter, ends_at):\n            self._out.append(model.SetDeadline(self._right.deadline))\n",
-                "        if self._right.attempt(counter, ends_at):\n",
+            Patch(
+                "requests",
+                """
+        if s.right.attempt(counter, ends_at):
+            s.out.append(SetDeadline(s.right.deadline))
+""",
+                """
+        if s.right.attempt(counter, ends_at):
+""",
             ),
         ),
     ),
     Defect(
         "lower the deadline after the naming was sent",
-        "broken moves",
-        (
-            machine(
-                "        self._promise(now, counter, now + HANDOVER_TIMEOUT)\n"
-                "        self._send(now, WriteKind.NAME, records.named(record, counter, handover.successor, handover.pin))\n",
-                "        self._send(now, WriteKind.NAME, records.named(record, counter, handover.successor, handover.pin))\n"
-                "        self._promise(now, counter, now + HANDOVER_TIMEOUT)\n",
-            ),
-        ),
-        200,
+        "planned",
+        (Patch("requests", joined(NAME, SEND_NAME), joined(SEND_NAME, NAME)),),
     ),
     Defect(
-        "leave the lifetimes long in a handover",
-        "killed moves",
-        (machine("shrink=self._handover is not None)", "shrink=False)"),),
+        "leave the lifetimes long in a handover", "killed moves", (Patch("requests", "shrink=s.handover is not None)", "shrink=False)"),)
     ),
     Defect(
         "hand on at once what was just taken as a successor",
         "chained moves",
-        (Patch("timing.py", "SUCCESSOR_HOLDOFF = 0.510\n", "SUCCESSOR_HOLDOFF = 0.0\n"),),
+        (
+            Patch(
+                "timing",
+                """
+SUCCESSOR_HOLDOFF = 0.510
+""",
+                """
+SUCCESSOR_HOLDOFF = 0.0
+""",
+            ),
+        ),
     ),
     Defect(
         "put the own record back though a successor may have taken it",
         "deleted moves",
-        (machine("        if self._handover is not None and (record is None or", "        if self._handover is not None and False and (record is None or"),),
-        200,
-    ),
-    Defect(
-        "count a foreign edit as a renewal",
-        "touched for ever",
         (
-            Patch("observation.py", "            case Found(record=r):\n                return (", "            case Found(record=r, revision=v):\n                return (v, "),
-        ),
-    ),
-    Defect(
-        "take an emptied holder for a release",
-        "emptied",
-        (Patch("model.py", "        return not self.holder and self.release == Release(self.session, self.epoch)\n", "        return not self.holder\n"),),
-    ),
-    Defect(
-        "tell the guard after the bind",
-        "planned",
-        (
-            machine(
-                "        self._out.append(model.SetDeadline(self._right.deadline))\n        self._out.append(model.Bind(taking.epoch, self._right.deadline, self._lease))\n",
-                "        self._out.append(model.Bind(taking.epoch, self._right.deadline, self._lease))\n        self._out.append(model.SetDeadline(self._right.deadline))\n",
+            Patch(
+                "digest",
+                """
+        if s.handover is not None and (record is None or""",
+                """
+        if s.handover is not None and False and (record is None or""",
             ),
         ),
     ),
-    Defect(
-        "announce before the bind",
-        "planned",
-        (
-            machine(
-                "        self._out.append(model.Bind(taking.epoch, self._right.deadline, self._lease))\n        self._out.append(model.Announce(taking.epoch))\n",
-                "        self._out.append(model.Announce(taking.epoch))\n        self._out.append(model.Bind(taking.epoch, self._right.deadline, self._lease))\n",
-            ),
-        ),
-    ),
-    Defect(
-        "acquire at the same epoch",
-        "lost requests",
-        (Patch("observation.py", "        return max(seen, self.highest[0], self.epoch_floor) + 1\n", "        return max(seen, self.highest[0], self.epoch_floor, 1)\n"),),
-    ),
-    Defect(
-        "leave what a former life bound",
-        "full kills",
-        (
-            machine("            if self._kernel is Kernel.LEFTOVER or (self._kernel", "            if (self._kernel"),
-            machine("        return staying_out and self._kernel in FORMER\n", "        return False\n"),
-        ),
-        200,
-    ),
-    Defect(
-        "forget the deadline that a former daemon left",
-        "full kills",
-        (machine("        if event.inherited > now:\n", "        if False:\n"),),
-    ),
+    # ------------------------------------------------------------ the guard
     Defect(
         "the guard removes before it kills",
         "thaws",
         (
-            Patch("fencing.py", "    return view.life is Life.NONE or not slot.armed or _beyond_return(now, view)\n", "    return True\n"),
-            Patch("fencing.py", "        actions += [Kill(why) for at, why in _offences(view) if now >= at][:1]\n    actions += _care(now, view)\n", "        actions += _care(now, view)\n        actions += [Kill(why) for at, why in _offences(view) if now >= at][:1]\n"),
-            Patch("fencing.py", "close=view.life is Life.NONE or not slot.armed)", "close=True)"),
+            Patch(
+                "fencing",
+                """
+    return view.life is Life.NONE or not slot.armed or _beyond_return(now, view)
+""",
+                """
+    return True
+""",
+            ),
+            Patch(
+                "fencing",
+                """
+        actions += [Kill(why) for at, why in _offences(view) if now >= at][:1]
+    actions += _care(now, view)
+""",
+                """
+        actions += _care(now, view)
+        actions += [Kill(why) for at, why in _offences(view) if now >= at][:1]
+""",
+            ),
+            Patch("fencing", "close=view.life is Life.NONE or not slot.armed)", "close=True)"),
         ),
     ),
     Defect(
@@ -281,15 +547,27 @@ DEFECTS = (
         "thaws",
         (
             Patch(
-                "fencing.py",
-                "    found = [(slot.deadline, Why.DEADLINE)",
-                "    found = [(max(slot.deadline, view.late_at + patience(view)), Why.DEADLINE)",
+                "fencing",
+                """
+    found = [(slot.deadline, Why.DEADLINE)""",
+                """
+    found = [(max(slot.deadline, view.late_at + patience(view)), Why.DEADLINE)""",
             ),
         ),
     ),
     Defect(
         "the guard leaves a dead daemon's addresses",
-        "full kills",
-        (Patch("fencing.py", "    removals: list[GuardAction] = [\n", "    removals: list[GuardAction] = [] if view.life is Life.NONE else [\n"),),
+        "crash after crash",
+        (
+            Patch(
+                "fencing",
+                """
+    removals: list[GuardAction] = [
+""",
+                """
+    removals: list[GuardAction] = [] if view.life is Life.NONE else [
+""",
+            ),
+        ),
     ),
 )

@@ -4,29 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from election.actions import Action, Announce, Bind, Notice, Probe, Read, Refresh, Remember, SetDeadline, Transition, Unbind, Write
+from election.events import BindDone, ProbeDone, ReadDone, UnbindDone, WriteDone
 from election.lateness import came_late, lifetime_to_set
-from election.model import (
-    Action,
-    Announce,
-    Bind,
-    BindDone,
-    Notice,
-    Probe,
-    ProbeDone,
-    Read,
-    ReadDone,
-    Refresh,
-    Remember,
-    SetDeadline,
-    Transition,
-    Unbind,
-    UnbindDone,
-    Unknown,
-    Write,
-    WriteDone,
-)
+from election.model import ReadAnswer, Unknown, WriteAnswer
 from election.timing import fence_margin
 from tests.sim.process import Turn
 from tests.sim.store import Answer
@@ -34,6 +17,8 @@ from tests.sim.store import Answer
 if TYPE_CHECKING:
     from tests.sim.daemon import Daemon
 
+AtOnce = SetDeadline | Read | Write | Probe | Remember | Transition | Notice
+"""Actions that take the process no time."""
 BURST = (0.0, 1.1, 2.2)
 """Seconds after the bind at which frames go out (three of the product's burst are enough here)."""
 
@@ -57,8 +42,6 @@ class Executor:
             if self._daemon.hazard():
                 yield 0.0
             match action:
-                case SetDeadline(deadline):
-                    self._set_deadline(election, deadline)
                 case Bind():
                     done = yield from self._bind(election, action)
                     bound = done.ok
@@ -71,14 +54,21 @@ class Executor:
                     if bound:
                         self._world.judge.announcing(self._host, election, holds=election in self.holds)
                         self._announce(election)
-                case Read() | Write():
-                    self._request(election, action)
-                case Probe():
-                    self._probe(election, action)
-                case Remember(epoch, lease_duration):
-                    self._host.remember(election, epoch, lease_duration / 1000)
-                case Transition() | Notice():
-                    pass
+                case _:
+                    self._do_at_once(election, action)
+
+    def _do_at_once(self, election: str, action: AtOnce) -> None:
+        match action:
+            case SetDeadline(deadline):
+                self._set_deadline(election, deadline)
+            case Read() | Write():
+                self._request(election, action)
+            case Probe():
+                self._probe(election, action)
+            case Remember(epoch, lease_duration):
+                self._host.remember(election, epoch, lease_duration / 1000)
+            case Transition() | Notice():
+                pass
 
     # ------------------------------------------------------------------ the kernel
 
@@ -90,6 +80,7 @@ class Executor:
             self._host.poke_guard(self._daemon)
 
     def _bind(self, election: str, bind: Bind) -> Generator[float, None, BindDone]:
+        self._world.judge.binding(self._host, election, bind)
         if self._world.weather.refuses_bind():
             return BindDone(bind.epoch, ok=False, why="EPERM")
         ok = yield from self._touch(election, bind.lease_duration)
@@ -114,6 +105,7 @@ class Executor:
         if came_late(self._daemon.now, self._words.get(election)):
             self._host.kernel.remove(election)
             return False
+        self._world.judge.touched(self._host, election)
         return True
 
     def _unbind(self, election: str) -> Turn:
@@ -169,5 +161,8 @@ class Executor:
             self._report(key, request, Unknown("timeout"))
 
     def _report(self, key: tuple[str, int], request: Read | Write, answer: Answer) -> None:
-        done = WriteDone(key[1], answer) if isinstance(request, Write) else ReadDone(key[1], answer)  # type: ignore[arg-type]
-        self._daemon.deliver(key[0], done)
+        election, number = key
+        if isinstance(request, Write):
+            self._daemon.deliver(election, WriteDone(number, cast("WriteAnswer", answer)))
+        else:
+            self._daemon.deliver(election, ReadDone(number, cast("ReadAnswer", answer)))

@@ -30,7 +30,7 @@ class Faults:
     def _stop(self, process: Process) -> None:
         length = self._world.weather.stop_length(self.longest_lease)
         process.freeze(length)
-        host = process.host  # type: ignore[attr-defined]
+        host = process.host
         if self._world.rng.random() < 0.3:
             for other in (host.guard, host.daemon):
                 if other is not None and other is not process:

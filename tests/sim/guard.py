@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from election.fencing import (
-    EXIT_RELOAD,
     CRASH_WINDOW,
+    EXIT_RELOAD,
     GuardAction,
     Kill,
     Life,
@@ -50,8 +50,7 @@ class Guard(Process):
     """One life of a node's guard. It starts daemons, and outlives them."""
 
     def __init__(self, host: Host) -> None:
-        super().__init__(host.world, f"{host.label}.guard")
-        self.host = host
+        super().__init__(host, "guard")
         self.words = host.kernel.fresh_words(tuple(host.settings))
         self._held = {e: Held(i, s.timing.lease_duration) for i, (e, s) in enumerate(host.settings.items())}
         self._life = Life.NONE
@@ -149,7 +148,7 @@ class Guard(Process):
             self.world.judge.nothing_orphaned(self.host, self.words)
 
     def on_death(self) -> None:
-        """The kernel tells the daemon (parent-death signal), and systemd."""
+        """Let the kernel tell the daemon (parent-death signal), and systemd."""
         self.host.guard_ended(self, None)
 
     def _view(self, *, healthy: float = 0.0) -> View:
@@ -234,6 +233,7 @@ class Guard(Process):
             yield 0.0
         if came_late(self.now, self.words.get(election)):
             self.host.kernel.remove(election)
+        self.world.judge.touched(self.host, election)
 
     def _start(self) -> None:
         self._life = Life.STARTING

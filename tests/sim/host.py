@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from election.machine import Settings
-from election.model import AddressLost, DrainChanged, Event, FitnessChanged, Started
+from election.events import AddressLost, DrainChanged, Event, FitnessChanged, Started
+from election.settings import Settings
 from tests.sim.clock import Clock
 from tests.sim.daemon import Daemon
 from tests.sim.guard import Guard
@@ -72,7 +72,7 @@ class Host:
         """Whether guard or daemon makes progress."""
         return any(p is not None and p.alive and not p.frozen for p in (self.guard, self.daemon))
 
-    def orders(self, election: str) -> list[Event]:
+    def orders(self) -> list[Event]:
         """Return what the daemon tells a new machine besides: the drain flag outlives restarts."""
         return [DrainChanged(self.drained)] if self.drained else []
 
@@ -120,7 +120,7 @@ class Host:
             self.want()
 
     def guard_ended(self, guard: Guard, code: int | None) -> None:
-        """The guard is gone: the daemon is told to stop, and both are started again unless that was wanted."""
+        """Tell the daemon to stop, since the guard is gone, and start both again unless that was wanted."""
         self.guard = None
         self.note_stunned()
         if self.world.tracing:
@@ -177,8 +177,8 @@ class Host:
 
         self.world.after(SAVE_TIME if self.world.weather.rough else 0.0, write)
 
-    def daemon_ended(self, daemon: Daemon) -> None:
-        """The daemon is gone."""
+    def daemon_ended(self) -> None:
+        """Tell the guard that the daemon is gone."""
         self.daemon = None
         status, self.daemon_status = self.daemon_status, KILLED
         self.note_stunned()
@@ -209,7 +209,7 @@ class Host:
             self.guard.ask_reload()
 
     def kill_daemon(self) -> None:
-        """A crash, or somebody's kill -9."""
+        """Let the daemon crash, or somebody kill -9 it."""
         if self.daemon is not None:
             self.daemon.kill()
 
@@ -219,13 +219,17 @@ class Host:
             self.stunned = True
 
     def acted(self) -> None:
-        """Note that guard or daemon has done all that there was to do."""
-        if self.stunned and self.running:
+        """Note that guard or daemon has done all that there was to do.
+
+        What a former guard's life left is bound under words that nobody reads any more: only its lifetime ends it for certain.
+        """
+        orphaned = any(self.kernel.bound(e) and self.kernel.bound_under[e] is not self.kernel.words for e in self.settings)
+        if self.stunned and self.running and not orphaned:
             for election in self.settings:
                 self.world.judge.account(election)
             self.stunned = False
 
     def address_lost(self, election: str) -> None:
-        """The kernel reports that an address went away."""
+        """Tell the daemon, as the kernel does, that an address went away."""
         if self.daemon is not None:
             self.daemon.deliver(election, AddressLost())

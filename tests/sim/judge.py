@@ -4,6 +4,8 @@
   second fault, at most 500 ms with one. (A node without the gate whose guard and daemon were both out of action may serve
   until its address lifetimes end: section 6 says for which leases and how long.)
 - Nothing is announced that is not bound; nothing is released that is still bound; nothing is left after a stop.
+- Guard and gate know the deadline before a bind, and the lower one before a successor is named; what was bound or refreshed
+  after the deadline is gone again before anything else happens.
 - Epochs rise with every acquisition; no session uses a counter value twice.
 """
 
@@ -12,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from election.model import Content, Found, Identity, Record, Write, WriteKind
+from election.actions import Bind, Write, WriteKind
+from election.model import Content, Found, Identity, Record
 from election.timing import HANDOVER_TIMEOUT, fence_margin
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ LIFETIME_RESERVE = 0.6
 WORST_WITHOUT_GATE = 2.2
 
 
-class Violation(Exception):
+class InvariantError(Exception):
     """An invariant does not hold; the message says which, where and when."""
 
 
@@ -60,7 +63,7 @@ class Ledger:
 
 
 class Judge:
-    """Watches a world. Raises Violation."""
+    """Watches a world. Raises InvariantError."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -73,7 +76,7 @@ class Judge:
 
     def blame(self, host: Host, election: str, text: str) -> None:
         """Stop the run."""
-        raise Violation(f"{self._world.now:.4f} {host.label} {election}: {text}")
+        raise InvariantError(f"{self._world.now:.4f} {host.label} {election}: {text}")
 
     def ledger(self, election: str) -> Ledger:
         """Return the election's history."""
@@ -138,6 +141,9 @@ class Judge:
             if host.kernel.bound(election):
                 self.blame(host, election, "released while still bound")
             return
+        told = host.kernel.words.get(election)
+        if write.kind is WriteKind.NAME and told > host.clock.local(self._world.now) + HANDOVER_TIMEOUT + TOLERANCE:
+            self.blame(host, election, "named a successor while guard and gate still count on a later deadline")
         if write.kind is WriteKind.CREATE:
             if record.holder:
                 self.blame(host, election, "created an absent record with a holder")
@@ -185,6 +191,17 @@ class Judge:
         """Note that a stranger changed all records."""
         for ledger in self._ledgers.values():
             ledger.tampered = True
+
+    def binding(self, host: Host, election: str, bind: Bind) -> None:
+        """Check that guard and gate know of what is about to be bound."""
+        if host.kernel.words.get(election) != bind.deadline:
+            self.blame(host, election, f"binds until {bind.deadline} while guard and gate know {host.kernel.words.get(election)}")
+
+    def touched(self, host: Host, election: str) -> None:
+        """Check what a bind or refresh leaves: an address brought back after its right had ended must be gone again."""
+        late = host.clock.local(self._world.now) >= host.kernel.words.get(election)
+        if late and host.kernel.bound(election):
+            self.blame(host, election, "left what was bound or refreshed after the right had ended")
 
     def bound(self, host: Host, election: str, epoch: int) -> None:
         """Check the epoch of a bind."""

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from election.model import DrainChanged, Event, FitnessChanged, Found, HandoverAsked, Reason, Record, UnpinAsked
+from election.events import DrainChanged, Event, FitnessChanged, HandoverAsked, UnpinAsked
+from election.model import Found, Reason, Record
 from tests.sim.timings import any_timing
 
 if TYPE_CHECKING:
     from tests.sim.host import Host
+    from tests.sim.store import Backup
     from tests.sim.world import World
 
 Mishap = Callable[["World"], None]
@@ -76,7 +78,7 @@ def stop_both(world: World) -> None:
 
 
 def kill_daemon(world: World) -> None:
-    """A crash of the daemon."""
+    """Let the daemon crash."""
     world.disturb(0.5)
     _victim(world).kill_daemon()
 
@@ -91,15 +93,19 @@ def kill_guard(world: World) -> None:
 
 def kill_both(world: World) -> None:
     """SIGKILL both in one moment."""
+    kill_all(world, _victim(world))
+
+
+def kill_all(world: World, host: Host) -> None:
+    """SIGKILL both of this node's processes in one moment."""
     world.disturb(2.5)
-    host = _victim(world)
     for process in (host.daemon, host.guard):
         if process is not None:
             process.kill()
 
 
 def power_cut(world: World) -> None:
-    """A node loses power and boots again later."""
+    """Cut a node's power; it boots again later."""
     host = _victim(world)
     world.disturb(1.0)
     host.power_off()
@@ -107,7 +113,7 @@ def power_cut(world: World) -> None:
 
 
 def die(world: World) -> None:
-    """A node loses power for good, as long as others remain."""
+    """Cut a node's power for good, as long as others remain."""
     host = _victim(world)
     if sum(not other.dead for other in world.hosts) > 1 and not host.dead:
         world.disturb(1.0)
@@ -135,25 +141,29 @@ def reload(world: World) -> None:
 
 
 def cut_off(world: World) -> None:
-    """A node does not reach the store."""
-    host = _victim(world)
-    _while(world, _length(world), lambda: setattr(host, "store_cut", True), lambda: setattr(host, "store_cut", False))
+    """Let a node not reach the store."""
+    cut_off_host(world, _victim(world), _length(world))
+
+
+def cut_off_host(world: World, host: Host, seconds: float) -> None:
+    """Let this node not reach the store."""
+    _while(world, seconds, lambda: setattr(host, "store_cut", True), lambda: setattr(host, "store_cut", False))
 
 
 def cut_replies(world: World) -> None:
-    """A node reaches the store, but hears no answer."""
+    """Let a node reach the store, but hear no answer."""
     host = _victim(world)
     _while(world, _length(world), lambda: setattr(host, "replies_cut", True), lambda: setattr(host, "replies_cut", False))
 
 
 def cut_link(world: World) -> None:
-    """A node's frames reach nobody."""
+    """Let a node's frames reach nobody."""
     host = _victim(world)
     _while(world, _length(world), lambda: setattr(host, "link_cut", True), lambda: setattr(host, "link_cut", False))
 
 
 def store_down(world: World) -> None:
-    """The store restarts: nobody reaches it, and watches end."""
+    """Restart the store: nobody reaches it, and watches end."""
     length = _length(world)
     world.disturb(length)
     world.store.down_until = max(world.store.down_until, world.now + length)
@@ -161,7 +171,7 @@ def store_down(world: World) -> None:
 
 
 def store_stalls(world: World) -> None:
-    """The store takes requests and answers them much later, in another order."""
+    """Let the store take requests and answer them much later, in another order."""
     length = _length(world)
     world.disturb(length)
     world.store.stalled_until = max(world.store.stalled_until, world.now + length)
@@ -181,14 +191,14 @@ def break_watch(world: World) -> None:
 
 
 def restore_backup(world: World) -> None:
-    """The store is lost, and comes back with older content after at least one lease_duration."""
+    """Lose the store, and bring it back with older content after at least one lease_duration."""
     world.judge.tampered_all()
     age = world.rng.uniform(0.0, 3.0) * world.faults.longest_lease
     backup = world.store.backup()
     world.later(age, _lose_store, world, backup)
 
 
-def _lose_store(world: World, backup: object) -> None:
+def _lose_store(world: World, backup: Backup) -> None:
     away = world.faults.longest_lease * world.rng.uniform(1.02, 1.5)
     world.store.down_until = max(world.store.down_until, world.now + away)
     world.disturb(away)
@@ -196,9 +206,9 @@ def _lose_store(world: World, backup: object) -> None:
     world.later(world.store.down_until - world.now, _restore, world, backup)
 
 
-def _restore(world: World, backup: object) -> None:
+def _restore(world: World, backup: Backup) -> None:
     world.judge.tampered_all()
-    world.store.restore(backup)  # type: ignore[arg-type]
+    world.store.restore(backup)
 
 
 # ---------------------------------------------------------------- strangers
@@ -238,7 +248,7 @@ def _annotate(world: World, election: str, number: int) -> None:
 
 
 def annotate_for_ever(world: World, election: str, interval: float) -> None:
-    """Some controller touches the record again and again: no fault, and no renewal."""
+    """Touch the record again and again, as some controller may: no fault, and no renewal."""
     _annotate(world, election, 0)
     world.after(interval, annotate_for_ever, world, election, interval)
 
@@ -289,7 +299,7 @@ def stranger_on_wire(world: World) -> None:
 
 
 def fall_ill(world: World) -> None:
-    """A node's check fails for a while."""
+    """Let a node's check fail for a while."""
     election = _election(world)
     host = _holder(world, election)
     _judge(world, host, election, fit=False, priority=host.priority)
@@ -297,14 +307,14 @@ def fall_ill(world: World) -> None:
 
 
 def lose_weight(world: World) -> None:
-    """A node's effective priority changes for a while."""
+    """Change a node's effective priority for a while."""
     election = _election(world)
     host = _holder(world, election)
     _judge(world, host, election, fit=True, priority=world.rng.randrange(1, 255))
     world.later(_length(world) * 2, _judge, world, host, election, True, host.priority)
 
 
-def _judge(world: World, host: Host, election: str, fit: bool, priority: int) -> None:  # noqa: FBT001
+def _judge(world: World, host: Host, election: str, fit: bool, priority: int) -> None:
     reason = world.rng.choice((Reason.CHECK_FAILED, Reason.LINK_DOWN))
     host.fit[election] = event = FitnessChanged(fit, priority, reason)
     if host.daemon is not None:
@@ -312,15 +322,71 @@ def _judge(world: World, host: Host, election: str, fit: bool, priority: int) ->
 
 
 def ask_handover(world: World) -> None:
-    """An operator moves the address, perhaps twice in a row."""
+    """Move the address, as an operator, perhaps twice in a row."""
     election = _election(world)
     for _ in range(world.rng.choice((1, 1, 2))):
         to = world.rng.choice(["", _host(world).name])
         world.later(world.rng.uniform(0.0, 0.3), _order, world, election, HandoverAsked(to, pin=world.rng.random() < 0.5))
 
 
+def _move(world: World) -> Host:
+    """Ask the holder for a move, right now."""
+    election = _election(world)
+    host = _holder(world, election)
+    if host.daemon is not None:
+        host.daemon.deliver(election, HandoverAsked("", pin=False))
+    return host
+
+
+def cut_in_move(world: World) -> None:
+    """Let the successor be silent, and cut the holder off just when it strikes it out."""
+    host = _move(world)
+    for other in world.hosts:
+        if other is not host and other.daemon is not None:
+            other.daemon.freeze(world.rng.uniform(0.2, 0.45))
+    world.later(world.rng.uniform(0.18, 0.201), cut_off_host, world, host, 2.0 * world.faults.longest_lease)
+
+
+def kill_in_move(world: World) -> None:
+    """Kill guard and daemon of the holder in the middle of a move; they come back late."""
+    host = _move(world)
+    world.later(world.rng.uniform(0.0, 0.004), _kill_for_long, world, host)
+
+
+def _kill_for_long(world: World, host: Host) -> None:
+    host.wanted = False
+    kill_all(world, host)
+    world.later(world.faults.longest_lease, host.want)
+
+
+def delete_in_move(world: World) -> None:
+    """Delete the record in the middle of a move that the holder has not seen end, while others do not reach the store."""
+    host = _move(world)
+    if host.watch is not None:
+        host.watch.break_off(1.0)
+    world.later(world.rng.uniform(0.0, 0.02), _delete_and_cut, world, host)
+
+
+def _delete_and_cut(world: World, host: Host) -> None:
+    for election in host.settings:
+        world.judge.tampered(election)
+        world.store.delete(election)
+    for other in world.hosts:
+        if other is not host:
+            cut_off_host(world, other, 1.0)
+
+
+def crash_cut_off(world: World) -> None:
+    """Let the holder's daemon crash twice, the second time before another is ready, while it does not reach the store."""
+    host, lease = _victim(world), world.faults.longest_lease
+    cut_off_host(world, host, 2.0 * lease)
+    first = world.rng.uniform(0.3, 1.0) * lease
+    for delay in (first, first + world.rng.uniform(0.0, 0.3)):
+        world.later(delay, host.kill_daemon)
+
+
 def ask_unpin(world: World) -> None:
-    """An operator gives the choice back to the priorities."""
+    """Give the choice back to the priorities, as an operator."""
     _order(world, _election(world), UnpinAsked())
 
 
@@ -331,13 +397,13 @@ def _order(world: World, election: str, order: Event) -> None:
 
 
 def drain(world: World) -> None:
-    """An operator drains a node and resumes it later."""
+    """Drain a node, as an operator, and resume it later."""
     host = _victim(world)
     set_drain(host, drained=True)
-    world.later(_length(world) * 2, set_drain, host, False)  # noqa: FBT003
+    world.later(_length(world) * 2, set_drain, host, False)
 
 
-def set_drain(host: Host, drained: bool) -> None:  # noqa: FBT001
+def set_drain(host: Host, drained: bool) -> None:
     """Set a node's drain flag, and tell its daemon."""
     host.drained = drained
     if host.daemon is not None:
@@ -350,7 +416,7 @@ MISHAPS: dict[str, Mishap] = {
         stop_daemon, stop_guard, stop_both, kill_daemon, kill_guard, kill_both, power_cut, die, restart, reload,
         cut_off, cut_replies, cut_link, store_down, store_stalls, break_watches, break_watch, restore_backup,
         delete_record, remake_record, corrupt_record, annotate, empty_holder, edit_record, remove_address, stranger_on_wire,
-        fall_ill, lose_weight, ask_handover, ask_unpin, drain,
+        fall_ill, lose_weight, ask_handover, ask_unpin, drain, cut_in_move, kill_in_move, delete_in_move, crash_cut_off,
     )
 }  # fmt: skip
 """By name, for the themes."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.sim.world import World
+    from tests.sim.host import Host
 
 Turn = Iterator[float]
 """One piece of work: yields the seconds that pass before it goes on."""
@@ -17,9 +17,10 @@ KILL_DISTURBS = 0.5
 class Process:
     """Runs one turn at a time. SIGSTOP is `freeze`, SIGKILL is `kill`; both act at the points where a turn yields."""
 
-    def __init__(self, world: World, name: str) -> None:
-        self.world = world
-        self.name = name
+    def __init__(self, host: Host, kind: str) -> None:
+        self.host = host
+        self.world = host.world
+        self.name = f"{host.label}.{kind}"
         self.alive = True
         self.frozen_until = 0.0
         self.silent_since: float | None = None
@@ -85,7 +86,8 @@ class Process:
 
     def hazard(self) -> bool:
         """Perhaps stop or kill this process right here; whether the turn must yield for it to take effect."""
-        return self.world.faults.strike(self)
+        # Who wakes the guard may be killed by it on the spot: the rest of its turn must not happen.
+        return not self.alive or self.world.faults.strike(self)
 
     def _go_on(self, turn: Turn) -> None:
         while turn is self._turn:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
-from tests.sim.judge import Violation
+from tests.sim.judge import InvariantError
 from tests.sim.scenario import DIRECTED, THEMES, build, from_seed
 from tests.sim.settle import settle, stop_all
 from tests.sim.world import World
@@ -41,7 +41,7 @@ def run_seed(seed: int, theme: str = "", tell: Callable[[str], object] | None = 
         world.run_until(scenario.seconds)
         settle(world)
         stop_all(world)
-    except Violation as violation:
+    except InvariantError as violation:
         problem = str(violation)
     except Exception:  # noqa: BLE001 -- whatever is raised in a step is the finding
         problem = f"{world.now:.4f} " + traceback.format_exc()
@@ -100,7 +100,7 @@ def summary(results: list[Result], took: float) -> str:
     """Say how it went, and how to replay what failed."""
     failed = [result for result in results if result.problem]
     lines = [
-        f"{len(results)} seeds, {sum(r.seconds for r in results) / 3600:.1f} simulated hours in {took:.0f} s: "
+        f"{len(results)} seeds, {sum(r.seconds for r in results) / 3600:.1f} simulated hours in {took:.0f} s",
         f"{sum(r.failovers for r in results)} failovers, {sum(r.handovers for r in results)} handovers, {len(failed)} failed",
     ]
     for theme, count in Counter(result.theme for result in failed).most_common():

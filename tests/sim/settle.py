@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from election.model import FitnessChanged, Found, State
+from election.events import FitnessChanged
+from election.model import Found, State
 from tests.sim.mishaps import set_drain
 
 if TYPE_CHECKING:

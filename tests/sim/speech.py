@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 
 from election import model
-from election.model import Absent, Action, Event, Found, Identity, Record
+from election.actions import Action, Bind, Notice, Read, Refresh, SetDeadline, Transition, Unbind, Write
+from election.events import CandidatesSeen, Event, ReadDone, RecordSeen, WriteDone
+from election.model import Absent, Found, Identity, Record
 
 
 def say_record(record: Record, usual: frozenset[str] = frozenset()) -> str:
@@ -48,13 +51,13 @@ def say_answer(answer: object, usual: frozenset[str] = frozenset()) -> str:
 def say_event(event: Event, usual: frozenset[str] = frozenset()) -> str:
     """Say what happened, as the machine was told."""
     match event:
-        case model.RecordSeen(content):
+        case RecordSeen(content):
             return f"RecordSeen {say_answer(content, usual)}"
-        case model.ReadDone(request, answer):
+        case ReadDone(request, answer):
             return f"ReadDone {request} {say_answer(answer, usual)}"
-        case model.WriteDone(request, answer):
+        case WriteDone(request, answer):
             return f"WriteDone {request} {say_answer(answer, usual)}"
-        case model.CandidatesSeen(candidates):
+        case CandidatesSeen(candidates):
             return "CandidatesSeen " + " ".join(_candidate(c) for c in candidates)
     return _plain(event)
 
@@ -70,31 +73,31 @@ def say_actions(actions: Sequence[Action], usual: frozenset[str] = frozenset(), 
     """Say what is to be done; `shift` turns a node's seconds into true ones."""
     for action in actions:
         match action:
-            case model.Write(request, kind, record, expected):
+            case Write(request, kind, record, expected):
                 yield f"{kind.capitalize()} {request} {say_record(record, usual)} if={expected or 'absent'}"
-            case model.Read(request):
+            case Read(request):
                 yield f"Read {request}"
-            case model.SetDeadline(deadline):
+            case SetDeadline(deadline):
                 yield f"SetDeadline {deadline + shift:.3f}" if deadline else "SetDeadline closed"
-            case model.Bind(epoch=epoch, repair=repair):
+            case Bind(epoch=epoch, repair=repair):
                 yield f"Bind epoch={epoch}" + (" repair" if repair else "")
-            case model.Refresh(shrink=shrink):
+            case Refresh(shrink=shrink):
                 yield "Refresh" + (" shrink" if shrink else "")
-            case model.Unbind(why):
+            case Unbind(why):
                 yield f"Unbind {why}"
-            case model.Transition(before, after, reason, epoch, detail):
+            case Transition(before, after, reason, epoch, detail):
                 names = f"{before.name.capitalize()} -> {after.name.capitalize()}"
                 yield f"{names} ({reason}) epoch={epoch}" + (f" {detail}" if detail else "")
-            case model.Notice(text):
+            case Notice(text):
                 yield f"Notice: {text}"
             case _:
                 yield _plain(action)
 
 
-def _plain(value: object) -> str:
+def _plain(value: Event | Action) -> str:
     """Say a small value by its name and those fields that are not empty."""
-    fields = ((name, getattr(value, name)) for name in value.__dataclass_fields__)  # type: ignore[attr-defined]
-    said = [f"{name}={_value(field)}" for name, field in fields if field not in (False, "", 0.0, None, frozenset())]
+    values = ((field.name, getattr(value, field.name)) for field in fields(value))
+    said = [f"{name}={_value(said)}" for name, said in values if said not in (False, "", 0.0, None, frozenset())]
     return " ".join([type(value).__name__, *said])
 
 
@@ -102,4 +105,3 @@ def _value(value: object) -> str:
     if isinstance(value, frozenset):
         return ",".join(sorted(map(str, value)))
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from election.actions import Write
 from election.model import (
     Absent,
     Applied,
@@ -18,7 +19,6 @@ from election.model import (
     Revision,
     Unknown,
     Unreadable,
-    Write,
     WriteAnswer,
 )
 
@@ -112,7 +112,7 @@ class Store:
         """Change fields as a stranger would, with kubectl or etcdctl."""
         content = self.records.get(election)
         if isinstance(content, Found):
-            self._put(election, replace(content.record, **changes))  # type: ignore[arg-type]
+            self._put(election, replace(content.record, **changes))  # type: ignore[arg-type] # a stranger writes what he likes
 
     def put(self, election: str, record: Record) -> None:
         """Write a whole record as a stranger would."""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
-from election.model import Action, Event, RivalSeen
+from election.actions import Action
+from election.events import Event, RivalSeen
 from tests.sim.faults import Faults
 from tests.sim.judge import Judge
 from tests.sim.speech import say_actions, say_event

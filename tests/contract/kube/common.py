@@ -33,6 +33,13 @@ def metadata(lease: Json) -> Json:
     return found
 
 
+def notes(lease: Json) -> Json:
+    """Return the annotations of a Lease."""
+    found = metadata(lease)["annotations"]
+    assert isinstance(found, dict)
+    return found
+
+
 def spec(lease: Json) -> Json:
     """Return the spec of a Lease."""
     found = lease["spec"]

@@ -16,6 +16,7 @@ from tests.contract.kube.common import RECORD
 from tests.contract.kube_place import KubePlace
 from tests.contract.places import TIMEOUT, revision, watching
 from tests.kube.fixture import ADMIN, KubeServer, certificate_user, kubeconfig
+from tests.kube.status import Json
 
 OLD, NEW, WEAK = "old-token", "new-token", "weak-token"
 
@@ -96,8 +97,8 @@ def test_credentials_that_are_not_accepted_are_named(server: KubeServer, place: 
 def test_what_is_forbidden_is_named(server: KubeServer, place: KubePlace, tmp_path: Path) -> None:
     """A 403 says which verb on what is missing; what is allowed goes on."""
     server.order("token", token=WEAK, user="weak", groups=[])
-    rules = [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create"]}]
-    server.order("allow", user="weak", namespace=place.namespace, rules=rules)
+    rules: list[Json] = [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create"]}]
+    place.admin.grant(place.namespace, "weak", rules)
     store = KubernetesStore(place.namespace, str(kubeconfig(server, tmp_path / "k", {"token": WEAK})), request_timeout=0.5)
 
     async def scenario() -> None:

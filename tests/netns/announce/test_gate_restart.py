@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import mmap
 import random
 import signal
@@ -112,7 +113,12 @@ class Questions:
     def most_silent(self, begin: int, end: int) -> int:
         """Return the longest time without an answer, in ns."""
         times = [begin, *(found.at for found in self.heard if begin <= found.at <= end), end]
-        return max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+        return max(later - earlier for earlier, later in itertools.pairwise(times))
+
+
+def inherited(gate: Gate) -> bool:
+    """Whether the programs of the former life are still in force."""
+    return gate.state.inherited
 
 
 @pytest.fixture
@@ -134,10 +140,10 @@ def test_a_vip_that_is_taken_back_in_time_is_never_silent(questions: Questions, 
             begin = boottime()
             assert gate.cover() == ""
             gate.gates.settle(now())
-            assert gate.state.inherited
+            assert inherited(gate)
             questions.until(begin + 100 * MILLISECOND)
             gate.open()
-            assert not gate.state.inherited
+            assert not inherited(gate)
             # Beyond the old deadline: only the new right counts.
             questions.until(life.promise[0] + 100 * MILLISECOND)
             assert {found.kind for found in questions.heard if found.at > life.promise[0]} == KINDS
@@ -154,8 +160,8 @@ def test_a_vip_that_is_not_taken_back_ends_with_its_old_right(questions: Questio
             gate.gates.settle(now())
             questions.until(life.promise[0])
             assert questions.last() <= life.promise[0] + TOLERANCE
-            assert gate.state.inherited
-            while gate.state.inherited:
+            assert inherited(gate)
+            while inherited(gate):
                 due = gate.gates.tick(now())
                 questions.until(min(int(due * 1e9), boottime() + 50 * MILLISECOND))
             assert questions.last() <= life.promise[0] + TOLERANCE
@@ -169,9 +175,9 @@ def test_a_vip_that_was_not_bound_can_be_announced_at_once(cable: Cable, questio
         unbind(cable.a)
         with contextlib.closing(Gate()) as gate:
             assert gate.cover() == ""
-            assert gate.state.inherited
+            assert inherited(gate)
             gate.open()
-            assert not gate.state.inherited
+            assert not inherited(gate)
             bind(cable.a)
             assert questions.client.answered({"arp", "nd"}) == {"arp", "nd"}
 
@@ -207,5 +213,5 @@ def test_a_hundred_processes_that_wake_up_late_extend_nothing(questions: Questio
     """At a hundred random moments, among them between a promise and its store."""
     rng = random.Random(time.time_ns())
     late = sorted(freeze(questions, tmp_path / "promise", rng) / MILLISECOND for _ in range(100))
-    print(f"last answer against the deadline, 100 freezes: p50 {late[50]:+.3f} ms, max {late[-1]:+.3f} ms")  # noqa: T201
+    print(f"last answer against the deadline, 100 freezes: p50 {late[50]:+.3f} ms, max {late[-1]:+.3f} ms")
     assert late[-1] <= TOLERANCE / MILLISECOND

@@ -56,23 +56,22 @@ V6 = [ip for ip in (*VIPS, *STRANGERS) if len(ip) == 16]
 
 
 def named(frame: bytes, direction: Direction) -> set[bytes]:
-    """Return the addresses that a frame comes for, or in whose name it goes."""
+    """Return the addresses that a frame comes for, or in whose name it goes; what is cut off names nobody."""
     kind, packet = unwrapped(frame)
     arriving = direction is Direction.ARRIVING
-    if kind == 0x0800 and len(packet) >= 20:
-        return {packet[16:20] if arriving else packet[12:16]}
-    if kind == 0x0806 and len(packet) >= 28:
-        sender, target = packet[14:18], packet[24:28]
-        if not arriving:
-            return {sender}
-        return {target} - {sender}
-    if kind == 0x86DD and len(packet) >= 40:
-        found = {packet[24:40] if arriving else packet[8:24]}
-        next_header, message = packet[6], packet[40:]
-        if next_header == 58 and len(message) >= 24 and message[0] == (135 if arriving else 136):
-            found.add(message[8:24])
-        return found
-    return set()
+    match kind:
+        case 0x0800:
+            found = {packet[16:20] if arriving else packet[12:16]}
+        case 0x0806:
+            sender, target = packet[14:18], packet[24:28]
+            found = {target} - {sender} if arriving else {sender}
+        case 0x86DD:
+            found = {packet[24:40] if arriving else packet[8:24]}
+            if packet[6:7] == b"\x3a" and packet[40:41] == (b"\x87" if arriving else b"\x88"):
+                found.add(packet[48:64])
+        case _:
+            return set()
+    return {ip for ip in found if len(ip) == (16 if kind == 0x86DD else 4)}
 
 
 def unwrapped(frame: bytes) -> tuple[int, bytes]:

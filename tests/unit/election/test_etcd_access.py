@@ -20,6 +20,7 @@ from election.etcd_access import (
     signature,
 )
 from election.etcd_faults import meaning, too_old
+from election.outage import Outage
 
 SELF_SIGNED = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj /CN=x"
 
@@ -144,26 +145,40 @@ FULL = EtcdAccess("/ca", "/cert", "/key", "vipd", "/password")
 
 
 @pytest.mark.parametrize(
-    ("details", "sentence"),
+    ("details", "sentence", "outage"),
     [
-        ("etcdserver: no leader", "has no quorum"),
-        ("etcdserver: leader changed", "has lost its quorum for a moment"),
-        ("etcdserver: request timed out, possibly due to previous leader failure", "has no quorum, or is overloaded"),
-        ("etcdserver: mvcc: database space exceeded", "is full (alarm NOSPACE): compact and defragment it, then disarm the alarm"),
-        ("etcdserver: corrupt cluster", "has found its data to be corrupt (alarm CORRUPT)"),
-        ("etcdserver: too many requests", "has too many requests"),
-        ("etcdserver: rpc not supported for learner", "is a learner, which answers no requests"),
-        ("etcdserver: permission denied", "denies user vipd the permission to read /x"),
-        ("etcdserver: authentication failed, invalid user ID or password", "does not know user vipd with the password of /password"),
+        ("etcdserver: no leader", "has no quorum", Outage.NO_QUORUM),
+        ("etcdserver: leader changed", "has lost its quorum for a moment", Outage.NO_QUORUM),
+        ("etcdserver: request timed out, possibly due to previous leader failure", "has no quorum, or is overloaded", Outage.NO_QUORUM),
+        (
+            "etcdserver: mvcc: database space exceeded",
+            "is full (alarm NOSPACE): compact and defragment it, then disarm the alarm",
+            Outage.FULL,
+        ),
+        ("etcdserver: corrupt cluster", "has found its data to be corrupt (alarm CORRUPT)", Outage.FAILING),
+        ("etcdserver: too many requests", "has too many requests", Outage.THROTTLED),
+        ("etcdserver: rpc not supported for learner", "is a learner, which answers no requests", Outage.FAILING),
+        ("etcdserver: permission denied", "denies user vipd the permission to read /x", Outage.REFUSING),
+        (
+            "etcdserver: authentication failed, invalid user ID or password",
+            "does not know user vipd with the password of /password",
+            Outage.REFUSING,
+        ),
         (
             "failed to connect to all addresses; last error: x: Failed to connect to remote host: Connection refused",
             "refuses the connection",
+            Outage.UNREACHABLE,
         ),
-        ("failed to connect to all addresses; last error: x: Failed to connect to remote host: No route to host", "cannot be reached"),
-        ("Socket closed", "closed the connection"),
-        ("something {new}", "failed: something {new}"),
+        (
+            "failed to connect to all addresses; last error: x: Failed to connect to remote host: No route to host",
+            "cannot be reached",
+            Outage.UNREACHABLE,
+        ),
+        ("unknown service etcdserverpb.KV", "is no etcd, or too old: version 3.4 or newer is needed", Outage.TOO_OLD),
+        ("Socket closed", "closed the connection", Outage.UNREACHABLE),
+        ("something {new}", "failed: something {new}", Outage.FAILING),
     ],
 )
-def test_what_etcd_says_becomes_a_sentence(details: str, sentence: str) -> None:
+def test_what_etcd_says_becomes_a_sentence(details: str, sentence: str, outage: Outage) -> None:
     """The operator reads what to look at; what is not known is passed on."""
-    assert meaning(details, FULL, tls=True, doing="read /x") == sentence
+    assert meaning(details, FULL, tls=True, doing="read /x") == (sentence, outage)

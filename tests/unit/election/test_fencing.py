@@ -93,7 +93,13 @@ TABLE: dict[str, tuple[View, list[GuardAction]]] = {
     "did not stop": (replace(STOPPING, stop_asked_at=NOW - 5), [Kill(Why.STOP_TIMEOUT)]),
     "stopping, and a deadline passed": (replace(STOPPING, slots=(PASSED,)), [Kill(Why.DEADLINE)]),
     "three crashes in ten seconds": (replace(AWAY, crashes=(NOW - 9, NOW - 5, NOW), slots=(OPEN,)), [Remove(1, Why.LEAVING)]),
-    "and all is removed": (replace(AWAY, crashes=(NOW - 9, NOW - 5, NOW), slots=(CLOSED,)), [Quit(1)]),
+    "and all is removed, the lease not expired": (replace(AWAY, crashes=(NOW - 9, NOW - 5, NOW), slots=(CLOSED,)), []),
+    "and the lease has expired": (replace(AWAY, ended_at=NOW - 4, crashes=(NOW - 9, NOW - 5, NOW - 4), slots=(CLOSED,)), [Quit(1)]),
+    "and a stop is asked for meanwhile": (
+        replace(AWAY, crashes=(NOW - 9, NOW - 5, NOW), slots=(CLOSED,), stop_asked_at=NOW),
+        [Quit(1)],
+    ),
+    "three crashes before anything was held": (replace(AWAY, crashes=(NOW - 9, NOW - 5, NOW)), [Quit(1)]),
     "and it cannot be removed": (
         replace(AWAY, ended_at=NOW - 2, crashes=(NOW - 9, NOW - 5, NOW - 2), slots=(replace(OPEN, removal_tried_at=NOW - 0.001),)),
         [Quit(1)],

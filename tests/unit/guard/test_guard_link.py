@@ -16,8 +16,10 @@ import pytest
 from announce.address import ready_messages
 from announce.netlink import RouteSocket
 from vipd.clock import now
+from vipd.guard_gate import GateKeeper
 from vipd.guard_link import Birth, GuardError, GuardLink
 from vipd.guard_locks import LockedError, Locks
+from vipd.guard_log import Log
 from vipd.guard_requests import Requests
 from vipd.guard_slots import Slots
 from vipd.wire import Wire, WireError
@@ -38,7 +40,7 @@ class HalfGuard:
 
     def __post_init__(self) -> None:
         self.kernel = RouteSocket()
-        self.slots = Slots(self.words, self.kernel)
+        self.slots = Slots(self.words, self.kernel, GateKeeper(Log(), 4))
         self.locks = Locks()
         self.counter = os.eventfd(0, os.EFD_NONBLOCK)
 
@@ -53,7 +55,7 @@ class HalfGuard:
         """Give a new daemon's end of a connection that is being served, and the guard's."""
         mine, others = socket.socketpair()
         wire, link = Wire(mine), GuardLink(others, self.words, self.counter, Birth(2, {"ingress": 1}))
-        requests = Requests(self.slots, self.locks, lambda: self.heard.append("ready"), self.heard.append)
+        requests = Requests(self.slots, self.locks, lambda: self.heard.append("ready"), self.heard.append, lambda: None)
         thread = threading.Thread(target=self._serve, args=(wire, requests))
         thread.start()
         try:

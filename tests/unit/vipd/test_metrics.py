@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from election.model import Reason, State
+from election.outage import Outage
 from vipd.metrics import LAG_WINDOW, Metrics, RecentMaximum
 from vipd.version import VERSION
 
@@ -15,7 +16,7 @@ PROMISED = {
     *("state", "priority", "effective_priority", "address_bound", "transitions", "holder_info", "epoch", "lease_remaining_seconds"),
     *("store_request_seconds", "store_last_success_timestamp_seconds", "takeover_seconds", "announcements_sent", "address_repaired"),
     *("conflicts", "fenced", "crashes", "check_up", "check_seconds", "loop_lag_seconds", "build_info"),
-    *("gate_in_force", "gate_put_back"),
+    *("gate_in_force", "gate_put_back", "store_outage"),
 }
 """design: names without the prefix vipd_, counters without their suffix _total."""
 
@@ -53,6 +54,19 @@ def test_every_promised_metric_is_there_and_no_other(metrics: Metrics) -> None:
     """Dashboards and alerts are written against these names."""
     names = {family.name for family in text_string_to_metric_families(metrics.render().decode())}
     assert names == {f"vipd_{name}" for name in PROMISED}
+
+
+def test_an_outage_is_shown_by_its_kind(metrics: Metrics) -> None:
+    """All kinds are there from the start, so that an alert on one of them works before the first."""
+
+    def shown() -> dict[str, float]:
+        return {dict(labels)["kind"]: value for (name, labels), value in scrape(metrics).items() if name == "vipd_store_outage"}
+
+    assert shown() == dict.fromkeys(map(str, Outage), 0)
+    metrics.store_outage(Outage.FULL)
+    assert shown() == {**dict.fromkeys(map(str, Outage), 0), "full": 1}
+    metrics.store_outage(None)
+    assert sum(shown().values()) == 0
 
 
 def test_a_transition_is_counted_and_shown(metrics: Metrics) -> None:

@@ -130,6 +130,15 @@ def test_what_is_wrong_stands_in_the_first_lines() -> None:
     assert view.splitlines()[1:3] == ["store  etcd NOT REACHABLE, never answered: connection refused", "fence  no guard"]
 
 
+def test_an_outage_is_named_with_what_is_done_about_it() -> None:
+    """Its kind, how long it lasts, the store's own words, and on a line of its own what this node does."""
+    store = Store("etcd", False, 12.0, "etcd at x has no quorum", "no_quorum", 13.0, "keeping it for 2.7s")
+    assert render(replace(DOCUMENT, store=store)).splitlines()[1:3] == [
+        "store  etcd WITHOUT QUORUM for 13s, last answer 12s ago: etcd at x has no quorum",
+        "       keeping it for 2.7s",
+    ]
+
+
 def test_names_from_elsewhere_cannot_drive_the_terminal() -> None:
     """A node's name comes from a store that others write to."""
     evil = replace(DOCUMENT.instances[0], notes=("\x1b]0;title\x07",), detail="a\nb", holder=Holder("\x1b[2J", "", "", 1))

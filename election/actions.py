@@ -1,0 +1,121 @@
+"""What an election wants done: the actions that `Machine.step` returns, each a frozen value; their order is a contract."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from election.model import Reason, Record, Revision, State
+
+
+class WriteKind(enum.StrEnum):
+    """What a write is for; the name appears in metrics and dialogues."""
+
+    CREATE = "create"
+    TAKE = "take"
+    RENEW = "renew"
+    NAME = "name"
+    STRIKE = "strike"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Read the record; answer with ReadDone within `timeout` seconds."""
+
+    request: int
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Write the record if its revision is still `expected` (None: if there is none); answer with WriteDone within `timeout` seconds."""
+
+    request: int
+    kind: WriteKind
+    record: Record
+    expected: Revision | None
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class SetDeadline:
+    """Write the shared word that daemon, guard and gate obey: the moment the right ends, 0.0 for closed. Never fails, never waits."""
+
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """Bind all addresses at once, comparing the deadline before and after; answer with BindDone. Idempotent.
+
+    If it fails, the Announce that follows it in the same list is left out.
+    """
+
+    epoch: int
+    deadline: float
+    lease_duration: float
+    repair: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Give the bound addresses their kernel lifetimes again, comparing the deadline before and after.
+
+    `shrink`: the deadline was lowered for a handover; the lifetime becomes the shortest there is, one second.
+    """
+
+    deadline: float
+    lease_duration: float
+    shrink: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unbind:
+    """Stop announcing, remove all addresses and read back that they are gone; answer with UnbindDone. Idempotent."""
+
+    why: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Send the first frames at once, then the burst and the refreshes for as long as the deadline lies ahead."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Ask by ARP or neighbour solicitation whether somebody answers for the VIP; answer with ProbeDone within `timeout` seconds."""
+
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Keep the highest epoch seen and the longest lease_duration known (ms) in the state directory."""
+
+    epoch: int
+    lease_duration: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """This node's state changed; for log, metrics and history."""
+
+    before: State
+    after: State
+    reason: Reason
+    epoch: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One sentence for the operator, said once."""
+
+    text: str
+    warning: bool = False
+
+
+Action = Read | Write | SetDeadline | Bind | Refresh | Unbind | Announce | Probe | Remember | Transition | Notice

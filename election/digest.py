@@ -1,0 +1,121 @@
+"""What a record means for this node once the store is known to have had it: mine and confirmed, lost, handed over, absent.
+
+Only another holder or session is a loss. A foreign edit is not: the holder writes its record again.
+"""
+
+from __future__ import annotations
+
+from election.actions import Remember
+from election.handover import Handover, Phase
+from election.hold import Hold
+from election.model import Content, Identity, Reason, Record, State
+from election.situation import Kernel, Situation
+from election.timing import STRIKE_AFTER
+
+
+class Digest:
+    """Draws the conclusions from each content of the record."""
+
+    def __init__(self, situation: Situation, hold: Hold) -> None:
+        self._s = situation
+        self._hold = hold
+        self._remembered = (situation.seen.highest[0], situation.seen.longest)
+
+    def take_in(self, now: float, content: Content) -> None:
+        """Take in content that the store is known to have had."""
+        s = self._s
+        before = s.seen.record
+        changed = s.seen.see(now, content)
+        self._remember()
+        record = s.seen.record
+        if s.handover is not None and (record is None or (not record.holder and record.session != s.me.session)):
+            # The successor may have taken the lease before somebody deleted the record: who has named another cannot put
+            # its own record back, as a holder does that has its full right.
+            self._hold.leave(now, Reason.LOST)
+        if record is None:
+            if s.kernel is Kernel.LEFTOVER:
+                self._hold.unbind(Reason.STARTUP)
+            return
+        s.preemption.note_epoch(now, record.epoch)
+        self._look_for_namesake(now, record, before, changed)
+        self._compare_addresses(record)
+        if record.held_by(s.me):
+            known_until = s.right.deadline
+            if s.right.confirm(record.counter):
+                self._on_confirmed(now, record, known_until)
+        elif s.state is State.ACTIVE:
+            if record.holder:
+                self._on_other_holder(now, record)
+        elif not s.is_mine and (s.kernel is Kernel.LEFTOVER or (s.kernel is Kernel.INHERITED and record.holder)):
+            self._hold.leave(now, Reason.LOST)
+
+    # ------------------------------------------------------------------ held by this session
+
+    def _on_confirmed(self, now: float, record: Record, known_until: float) -> None:
+        """Act on a write of this session that is now known to be applied; `known_until` is the deadline told so far."""
+        s = self._s
+        s.mine = record
+        s.unpin = s.unpin and bool(record.pin)
+        s.renewed_at = s.sent_at
+        if s.state is State.ACTIVE:
+            if s.handover is None or not self._still_handing_over(s.handover, record):
+                self._hold.renewed(now)
+            elif s.right.deadline > known_until:
+                # Named with less than handover_timeout left, which the naming itself made longer: a guard that is not told
+                # kills a daemon that would leave in time.
+                self._hold.shrink()
+        elif s.taking is not None and s.taking.epoch == record.epoch:
+            self._hold.acquired(now, s.taking)
+
+    def _still_handing_over(self, handover: Handover, record: Record) -> bool:
+        """Look what a confirmed write means for the handover; False: it has failed, and the full deadline is back."""
+        if record.successor == handover.identity:
+            if handover.phase is Phase.NAMING:
+                handover.phase = Phase.NAMED
+        elif handover.phase is Phase.STRIKING:
+            self._strike_out(handover)
+            return False
+        return True
+
+    def _strike_out(self, handover: Handover) -> None:
+        s = self._s
+        s.field.strike(handover.successor)
+        s.handover = s.wish = None
+        name, election = handover.successor.name, s.settings.election
+        s.warn(f"{name} did not take {election} within {STRIKE_AFTER:g}s and was struck out")
+
+    # ------------------------------------------------------------------ held by another
+
+    def _on_other_holder(self, now: float, record: Record) -> None:
+        s = self._s
+        handover = s.handover
+        if handover is None or handover.identity != Identity(record.holder, record.session):
+            reason = Reason.NAMESAKE if record.holder == s.me.name else Reason.LOST
+            self._hold.leave(now, reason, f"to {record.holder}")
+            return
+        if handover.phase is not Phase.TAKEN:
+            handover.phase, handover.taken_at = Phase.TAKEN, now
+        if record.bound or handover.frame_seen:
+            self._hold.leave(now, handover.reason, f"to {record.holder}")
+
+    def _look_for_namesake(self, now: float, record: Record, before: Record | None, changed: bool) -> None:
+        """Stay out for a while if a session changes the record under this node's name: another daemon of that name."""
+        s = self._s
+        strange = record.holder == s.me.name and record.session != s.me.session and record.session not in s.former
+        watched = before is not None and before.holder == s.me.name and before.session == record.session
+        if strange and watched and changed and s.state is not State.ACTIVE:
+            s.fitness.saw_namesake(now + record.lease_duration / 1000)
+
+    def _compare_addresses(self, record: Record) -> None:
+        """Say that nodes disagree on an election's addresses, and go on: a roll-out does that for minutes."""
+        s = self._s
+        if record.holder not in {"", s.me.name} and set(record.addresses) != set(s.settings.addresses):
+            theirs, ours = ", ".join(record.addresses), ", ".join(s.settings.addresses)
+            s.warn_once(f"{record.holder} holds {s.settings.election} with {theirs}; here it has {ours}")
+
+    def _remember(self) -> None:
+        seen = self._s.seen
+        known = (seen.highest[0], seen.longest)
+        if known[0] > self._remembered[0] or known[1] > self._remembered[1]:
+            self._remembered = known
+            self._s.out.append(Remember(known[0], round(known[1] * 1000)))

@@ -1,0 +1,141 @@
+"""All that one election's machine knows and has under way, and the questions that several of its rules ask.
+
+The rules stand elsewhere, each in a module of its own: what the store's answers prove (answers), what a record means
+(digest), what happens to the addresses (hold), which request is next (due) and what it says (requests).
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+
+from election.actions import Action, Notice
+from election.desk import Desk
+from election.fitness import Fitness
+from election.handover import Handover, Wish
+from election.model import Identity, Reason, Record, State
+from election.observation import Observation
+from election.preemption import Preemption
+from election.probing import Probing
+from election.ranking import Field
+from election.right import Right
+from election.settings import Settings
+from election.timing import HANDOVER_TIMEOUT, unbind_lead
+
+NEVER = math.inf
+
+
+class Kernel(enum.Enum):
+    """Where this node's addresses stand, as far as the machine has been told."""
+
+    CLEAR = "clear"
+    LEFTOVER = "leftover"  # an earlier life's, of unknown deadline: only their kernel lifetime stands behind them
+    INHERITED = "inherited"  # a former daemon's of the same guard, under the deadline it left
+    BOUND = "bound"
+    LEAVING = "leaving"
+
+
+UNDER_DEADLINE = (Kernel.BOUND, Kernel.INHERITED)
+FORMER = (Kernel.INHERITED, Kernel.LEFTOVER)
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """An acquisition that was sent, whatever became of it."""
+
+    epoch: int
+    reason: Reason
+
+
+class Situation:
+    """One election on one node. Times are seconds on its CLOCK_BOOTTIME; `out` is what the present step wants done, in order."""
+
+    def __init__(self, settings: Settings, me: Identity, epoch: int, longest: float) -> None:
+        self.settings = settings
+        self.me = me
+        self.lease = settings.timing.lease_duration
+        self.lead = unbind_lead(len(settings.addresses))
+        self.out: list[Action] = []
+        self._warned: set[str] = set()
+
+        # This node's place in the election, and how it came there.
+        self.state = State.INITIALIZE
+        self.reason, self.since, self.detail = Reason.STARTUP, 0.0, ""
+
+        # What is known, each with the rules about it.
+        self.right = Right()
+        self.seen = Observation(self.lease, epoch, longest)
+        self.fitness = Fitness()
+        self.field = Field(me.name)
+        self.preemption = Preemption(settings.preempt, settings.preempt_delay)
+        self.probing = Probing(settings.probe)
+        self.desk = Desk()
+
+        # What former lives of this node left: their sessions, and whether the last one may have named a successor.
+        self.former: frozenset[str] = frozenset()
+        self.may_have_named = False
+
+        # This session's own writing: the record as last confirmed, the epochs it chose, when it wrote and what it took.
+        self.mine: Record | None = None
+        self.own_epochs: set[int] = set()
+        self.taking: Taking | None = None
+        self.sent_at = self.renewed_at = 0.0
+        self.holdoff_until = 0.0
+
+        # The addresses.
+        self.kernel = Kernel.CLEAR
+        self.refreshed_at = 0.0
+        self.unbind_again_at = NEVER
+
+        # Planned moves: the one under way, the one that an operator wants, and whether a pin is to go.
+        self.handover: Handover | None = None
+        self.wish: Wish | None = None
+        self.unpin = False
+
+    def warn(self, text: str) -> None:
+        """Warn the operator."""
+        self.out.append(Notice(text, warning=True))
+
+    def warn_once(self, text: str) -> None:
+        """Warn the operator of something that stays as it is."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.warn(text)
+
+    # ------------------------------------------------------------------ questions
+
+    def resting_state(self, now: float) -> tuple[State, Reason]:
+        """Return the state of this node while it is not Active, and the reason it would be entered for."""
+        return self.fitness.resting_state(now, self.state, self.seen.content is not None)
+
+    def eligible(self, now: float) -> bool:
+        """Whether this node may take the VIP if it is its turn."""
+        return self.resting_state(now)[0] is State.BACKUP
+
+    @property
+    def leaving_for_good(self) -> bool:
+        """Whether an operator wants this node out: stopped or drained."""
+        return self.fitness.stopping or self.fitness.drained
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the record is held by this session, or by a former one of this node that is proven gone."""
+        record = self.seen.record
+        if record is None or record.holder != self.me.name:
+            return False
+        if record.session == self.me.session:
+            return record.epoch in self.own_epochs and self.right.used(record.counter) and not self.seen.older
+        return record.session in self.former and not self.seen.older
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether the record is as this session last wrote it."""
+        record = self.seen.record
+        if record is None or self.mine is None or not record.held_by(self.me):
+            return False
+        return record.counter == self.right.confirmed and record.epoch == self.mine.epoch
+
+    def is_named(self, now: float) -> bool:
+        """Whether this session was named as successor, and the naming still counts."""
+        return self.seen.naming_of(self.me) and now <= self.seen.changed_at + HANDOVER_TIMEOUT

@@ -1,0 +1,86 @@
+"""What the documentation leaves to a server, or to its controllers: how ours decides, so that the tests meet the harder case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kube.admin import LEASES, Admin
+from tests.kube.conftest import numbers
+from tests.kube.fixture import ADMIN, KubeServer
+from tests.kube.test_collections import names, put, watch
+from tests.kube.test_objects import about, lease
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeServer]:
+    """Return our API server."""
+    with KubeServer(tmp_path_factory.mktemp("own")) as server:
+        yield server
+
+
+@pytest.fixture
+def admin(server: KubeServer) -> Admin:
+    """Return somebody who may do all."""
+    return Admin(server, ADMIN)
+
+
+@pytest.fixture
+def namespace(server: KubeServer) -> str:
+    """Return an empty namespace."""
+    name = f"n{next(numbers)}"
+    server.add_namespace(name)
+    return name
+
+
+def test_the_cache_is_always_old(admin: Admin, namespace: str) -> None:
+    """…/#resource-versions : resourceVersion=0 means any version; a real server's cache may lag, ours does all the time."""
+    path = LEASES.format(namespace)
+    for name in "abcdef":
+        put(admin, namespace, name, "x")
+    assert names(admin.ask("GET", path, query={"resourceVersion": "0"})[1]) == ["a"]
+    assert admin.ask("GET", f"{path}/f", query={"resourceVersion": "0"})[0] == 404
+
+
+def test_a_watch_may_be_refused_before_it_begins(admin: Admin, namespace: str, server: KubeServer) -> None:
+    """…/#410-gone-responses : the answer itself is a 410, and not an event in it."""
+    first = put(admin, namespace, "a", "1")
+    put(admin, namespace, "a", "2")
+    server.compact()
+    server.order("habit", refuse_gone=True)
+    with watch(server, namespace, resourceVersion=first) as stream:
+        assert stream.answer.status == 410
+    server.order("habit", refuse_gone=False)
+
+
+def test_bookmarks_say_how_far_the_watch_is(admin: Admin, namespace: str, server: KubeServer) -> None:
+    """…/#watch-bookmarks : an object with nothing but a resourceVersion; only for who asks for them."""
+    server.order("habit", bookmark_interval=0.05)
+    put(admin, namespace, "a", "1")
+    version = about(admin.ask("GET", LEASES.format(namespace))[1])["resourceVersion"]
+    with watch(server, namespace, resourceVersion=str(version), allowWatchBookmarks="true") as stream:
+        kind, thing = stream.next()
+    server.order("habit", bookmark_interval=60)
+    assert (kind, about(thing)) == ("BOOKMARK", {"resourceVersion": version})
+
+
+def test_a_streaming_list_tells_where_it_ends(admin: Admin, namespace: str, server: KubeServer) -> None:
+    """…/#streaming-lists : a bookmark with the annotation k8s.io/initial-events-end."""
+    put(admin, namespace, "a", "1")
+    query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", "allowWatchBookmarks": "true"}
+    with watch(server, namespace, **query) as stream:
+        assert stream.next()[0] == "ADDED"
+        kind, thing = stream.next()
+    assert kind == "BOOKMARK"
+    assert about(thing)["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+def test_what_is_owned_goes_with_its_owner(admin: Admin, namespace: str, server: KubeServer) -> None:
+    """…/architecture/garbage-collection/#owners-dependents ."""
+    code, node = admin.ask("POST", "/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": namespace}})
+    assert code == 201
+    owner = {"apiVersion": "v1", "kind": "Node", "name": namespace, "uid": about(node)["uid"]}
+    assert admin.ask("POST", LEASES.format(namespace), lease("a", {"ownerReferences": [owner]}))[0] == 201
+    assert admin.ask("DELETE", f"/api/v1/nodes/{namespace}")[0] == 200
+    assert admin.ask("GET", f"{LEASES.format(namespace)}/a")[0] == 404

@@ -1,0 +1,76 @@
+"""Which state a node rests in, and what makes it leave the address at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from election.fitness import BIND_RETRY, Fitness
+from election.model import Reason, State
+
+NOW = 100.0
+
+
+def fitness(*, fit: bool | None = True, **set_to: object) -> Fitness:
+    """Return a node's fitness with these attributes."""
+    made = Fitness()
+    if fit is not None:
+        made.judge(fit, 100, Reason.LINK_DOWN)
+    for name, value in set_to.items():
+        setattr(made, name, value)
+    return made
+
+
+def failed_bind() -> Fitness:
+    """Return that of a node whose kernel has just refused an address."""
+    made = fitness()
+    made.bind_failed(NOW)
+    return made
+
+
+def namesake() -> Fitness:
+    """Return that of a node that has just seen a namesake's lease of three seconds."""
+    made = fitness()
+    made.saw_namesake(NOW + 3.0)
+    return made
+
+
+RESTING: dict[str, tuple[Fitness, State, Reason]] = {
+    "no verdict yet": (fitness(fit=None), State.INITIALIZE, Reason.STARTUP),
+    "healthy": (fitness(), State.BACKUP, Reason.RECOVERED),
+    "unfit": (fitness(fit=False), State.FAULT, Reason.LINK_DOWN),
+    "drained": (fitness(drained=True), State.FAULT, Reason.DRAINED),
+    "drained and unfit": (fitness(fit=False, drained=True), State.FAULT, Reason.DRAINED),
+    "stopping, whatever else": (fitness(fit=False, drained=True, stopping=True), State.INITIALIZE, Reason.SHUTDOWN),
+    "a namesake lives": (fitness(foreign_namesake=True), State.FAULT, Reason.NAMESAKE),
+    "a namesake writes the record": (namesake(), State.FAULT, Reason.NAMESAKE),
+    "an earlier election claims the address": (fitness(claimed_by="edge"), State.FAULT, Reason.ADDRESS_CLAIMED),
+    "the kernel refused": (failed_bind(), State.FAULT, Reason.BIND_FAILED),
+}
+
+
+@pytest.mark.parametrize(("given", "state", "reason"), RESTING.values(), ids=list(RESTING))
+def test_resting_state(given: Fitness, state: State, reason: Reason) -> None:
+    """The state of a node that is not Active, and why."""
+    assert given.resting_state(NOW, State.FAULT, seen=True) == (state, reason)
+
+
+def test_a_node_that_never_saw_the_record_is_no_backup_yet() -> None:
+    """It cannot know how long to wait."""
+    assert fitness().resting_state(NOW, State.INITIALIZE, seen=False) == (State.INITIALIZE, Reason.STARTUP)
+    assert fitness().resting_state(NOW, State.INITIALIZE, seen=True) == (State.BACKUP, Reason.STARTUP)
+
+
+@pytest.mark.parametrize(
+    "order", [fitness(drained=True), fitness(stopping=True), fitness(fit=None)], ids=["drained", "stopping", "no verdict"]
+)
+def test_an_order_is_no_reason_to_drop_the_address_at_once(order: Fitness) -> None:
+    """It is handed over; only what is wrong here makes it go whoever is there to take it."""
+    assert order.fault(NOW) is None
+
+
+@pytest.mark.parametrize(("given", "lasts"), [(failed_bind(), BIND_RETRY), (namesake(), 3.0)], ids=["bind failed", "namesake"])
+def test_what_ends_by_itself_says_when(given: Fitness, lasts: float) -> None:
+    """So that somebody looks again at that moment."""
+    assert given.changes_at(NOW) == [NOW + lasts]
+    assert given.fault(NOW + lasts) is None
+    assert given.changes_at(NOW + lasts) == []

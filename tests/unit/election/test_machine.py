@@ -1,0 +1,372 @@
+"""Rules of the machine that a dialogue between nodes does not show well: the order of actions, late events, odd moments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from election.actions import Action, Announce, Bind, Notice, Probe, Read, Refresh, SetDeadline, Transition, Unbind, Write, WriteKind
+from election.events import (
+    AddressLost,
+    BindDone,
+    CandidatesSeen,
+    DrainChanged,
+    Event,
+    FitnessChanged,
+    HandoverAsked,
+    ProbeDone,
+    ReadDone,
+    RecordSeen,
+    Started,
+    StopAsked,
+    Tick,
+    UnbindDone,
+    WriteDone,
+)
+from election.machine import Machine
+from election.model import Absent, Applied, Candidate, Conflict, Content, Found, Identity, Reason, Record, Release, State, Unknown
+from election.settings import Settings
+from election.timing import PROFILES, right_ends, unbind_lead
+
+VIP = ("192.0.2.10/32",)
+SETTINGS = Settings("web", VIP, PROFILES["default"], probe=False)
+ME, OTHER = Identity("a", "a1"), Identity("b", "b1")
+FREE = Record("u", session="z1", epoch=4, counter=9, release=Release("z1", 4))
+HELD_BY_B = Record("u", holder="b", session="b1", epoch=4, counter=9, priority=100, addresses=VIP)
+B = Candidate("b", "b1", 1, eligible=True, priority=100, asks=False, live=True)
+
+
+def kinds(actions: Sequence[Action]) -> list[str]:
+    """Return the actions by name, writes by what they are for."""
+    return [action.kind.capitalize() if isinstance(action, Write) else type(action).__name__ for action in actions]
+
+
+class Node:
+    """A machine with a store that it alone writes to. `now` moves with `at`; answers come when the test says so."""
+
+    def __init__(self, content: Content | Record = FREE, settings: Settings = SETTINGS, started: Started | None = None) -> None:
+        self.machine = Machine(settings, ME)
+        self.content: Content = Found(content, "r0") if isinstance(content, Record) else content
+        self.now = 100.0
+        self.request: Read | Write | None = None
+        self.take(FitnessChanged(fit=True, priority=150))
+        self.take(started or Started())
+        if started is None:
+            self.take(UnbindDone(ok=True))
+
+    def take(self, event: Event, at: float | None = None) -> list[Action]:
+        """Let an event happen; the last request among its actions is under way from then on."""
+        self.now = self.now if at is None else at
+        actions = self.machine.step(self.now, event)
+        self.request = next((a for a in reversed(actions) if isinstance(a, Read | Write)), self.request)
+        return actions
+
+    def answer(self, at: float | None = None) -> list[Action]:
+        """Let the request under way be carried out and answered."""
+        request, self.request = self.request, None
+        if isinstance(request, Read):
+            return self.take(ReadDone(request.request, self.content), at)
+        assert isinstance(request, Write)
+        self.content = Found(request.record, f"r{request.request}")
+        return self.take(WriteDone(request.request, Applied(self.content.revision)), at)
+
+    def become_active(self) -> list[Action]:
+        """Take the free lease at 100.0 and answer what follows; return the actions of the confirmed take."""
+        self.answer()
+        self.take(Tick(), 101.0)
+        actions = self.answer()
+        self.take(BindDone(5, ok=True))
+        self.answer()
+        return actions
+
+    def wake(self) -> list[Action]:
+        """Let time pass until the machine wants to be asked."""
+        return self.take(Tick(), self.machine.next_wake(self.now))
+
+
+def active(*, among: tuple[Candidate, ...] = ()) -> Node:
+    """Return a node that is Active since 101.0 and whose record says so, bound."""
+    node = Node()
+    node.become_active()
+    node.take(CandidatesSeen(among))
+    assert node.machine.state is State.ACTIVE
+    return node
+
+
+def deadline(node: Node) -> float:
+    """Return the deadline."""
+    return node.machine.snapshot(node.now).deadline
+
+
+# ---------------------------------------------------------------- the order of actions
+
+
+def test_guard_and_gate_know_the_deadline_before_the_bind_and_the_wire_hears_after_it() -> None:
+    """If the daemon dies between any two of these, what is bound has somebody who ends it."""
+    node = Node()
+    actions = node.become_active()
+    assert kinds(actions) == ["Remember", "SetDeadline", "Bind", "Announce", "Transition", "Renew"]
+    told, bind = actions[1], actions[2]
+    assert isinstance(told, SetDeadline)
+    assert isinstance(bind, Bind)
+    assert told.deadline == bind.deadline == right_ends(101.0, 3.0)
+
+
+def test_a_naming_lowers_deadline_and_lifetimes_before_it_is_sent() -> None:
+    """If its answer is lost, the successor may act on it all the same."""
+    node = active(among=(B,))
+    actions = node.take(HandoverAsked())
+    assert kinds(actions) == ["SetDeadline", "Refresh", "Name"]
+    assert actions[:2] == [SetDeadline(101.5), Refresh(101.5, 3.0, shrink=True)]
+
+
+def test_a_naming_with_little_left_tells_what_it_gives_when_it_is_confirmed() -> None:
+    """Out of touch for long, then back: the naming promises more than what was left, and a guard not told would kill."""
+    node = active(among=(B,))
+    late = deadline(node) - 0.2
+    node.take(Tick(), node.machine.next_wake(node.now))
+    assert isinstance(node.request, Write)
+    node.take(WriteDone(node.request.request, Unknown("lost")), late - 0.01)
+    node.wake()
+    node.take(HandoverAsked())
+    assert "Name" in kinds(node.answer(late))
+    assert node.answer(late + 0.01)[:2] == [SetDeadline(late + 0.5), Refresh(late + 0.5, 3.0, shrink=True)]
+
+
+def test_an_unbind_is_confirmed_before_anything_is_released() -> None:
+    """A release lets others bind at once."""
+    node = active()
+    assert kinds(node.take(StopAsked())) == ["Unbind", "Transition"]
+    assert kinds(node.take(Tick(), node.now + 1.0)) == []
+    assert kinds(node.take(UnbindDone(ok=False, why="EBUSY"))) == []
+    assert kinds(node.wake()) == ["Unbind"]
+    assert kinds(node.take(UnbindDone(ok=True))) == ["SetDeadline", "Release"]
+    node.answer()
+    assert node.machine.stopped
+
+
+# ---------------------------------------------------------------- the deadline
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Tick(),
+        RecordSeen(Found(replace(FREE, epoch=9), "x")),
+        AddressLost(),
+        BindDone(5, ok=True),
+        HandoverAsked(),
+        DrainChanged(drained=True),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_every_event_is_handled_only_after_the_deadline_was_looked_at(event: Event) -> None:
+    """After a pause of the process queued events come before the timer does."""
+    node = active(among=(B,))
+    actions = node.take(event, deadline(node))
+    assert kinds(actions)[:2] == ["Unbind", "Transition"]
+    assert not any(isinstance(action, Bind | Announce | Refresh) for action in actions)
+    assert deadline(node) == 0.0
+
+
+def test_the_unbind_begins_early_enough_to_be_done_by_the_deadline() -> None:
+    """And not before: the VIP is up for as long as it may."""
+    node = active()
+    node.wake()
+    due = deadline(node) - unbind_lead(1)
+    assert "Unbind" not in kinds(node.take(Tick(), due - 0.001))
+    assert "Unbind" in kinds(node.take(Tick(), due))
+
+
+def test_an_answer_after_the_unbind_brings_nothing_back() -> None:
+    """It belongs to a write that was sent before."""
+    node = active()
+    node.wake()
+    renewal = node.request
+    node.take(FitnessChanged(fit=False, priority=150))
+    node.request = renewal
+    assert not {"Bind", "SetDeadline", "Refresh"} & set(kinds(node.answer()))
+    assert deadline(node) == 0.0
+
+
+def test_a_take_that_is_confirmed_too_late_binds_nothing() -> None:
+    """Too little is left for the shortest lifetime there is."""
+    node = Node()
+    node.answer()
+    node.take(Tick(), 101.0)
+    taken = node.request
+    assert isinstance(taken, Write)
+    written = Found(taken.record, "r9")
+    actions = node.take(RecordSeen(written), right_ends(101.0, 3.0) - 0.1)
+    assert "Bind" not in kinds(actions)
+    assert node.machine.state is State.BACKUP
+
+
+# ---------------------------------------------------------------- what answers prove
+
+
+def test_a_lost_answer_is_read_back_and_gives_the_right_of_the_send() -> None:
+    """Not of the read."""
+    node = active()
+    node.wake()
+    renewal, sent_at = node.request, node.now
+    assert isinstance(renewal, Write)
+    node.content = Found(renewal.record, "r9")
+    node.wake()
+    node.take(Tick(), sent_at + 0.8)
+    assert isinstance(node.request, Read)
+    assert SetDeadline(right_ends(sent_at, 3.0)) in node.answer(sent_at + 0.9)
+
+
+def test_a_conflict_is_judged_by_reading() -> None:
+    """A stranger's annotation is no loss: the holder renews on top of it and keeps it."""
+    node = active()
+    node.wake()
+    renewal = node.request
+    assert isinstance(renewal, Write)
+    assert isinstance(node.content, Found)
+    node.content = Found(replace(node.content.record, extra={"note": "x"}), "r9")
+    assert kinds(node.take(WriteDone(renewal.request, Conflict()))) == ["Read"]
+    actions = node.answer()
+    assert kinds(actions) == ["Renew"]
+    assert isinstance(actions[0], Write)
+    assert actions[0].record.extra == {"note": "x"}
+    assert actions[0].expected == "r9"
+
+
+def test_another_session_in_the_record_is_a_loss() -> None:
+    """Whoever wrote it: there must not be two."""
+    node = active()
+    actions = node.take(RecordSeen(Found(replace(HELD_BY_B, epoch=6, counter=99), "r9")))
+    assert kinds(actions)[-2:] == ["Unbind", "Transition"]
+    assert node.machine.snapshot(node.now).reason is Reason.LOST
+
+
+def test_a_late_answer_to_a_request_that_was_given_up_is_dropped() -> None:
+    """Another request may be under way."""
+    node = active()
+    node.wake()
+    renewal = node.request
+    assert isinstance(renewal, Write)
+    node.take(Tick(), node.machine.next_wake(node.now))
+    node.take(Tick(), node.now + 0.8)
+    before = deadline(node)
+    assert node.take(WriteDone(renewal.request, Applied("r9"))) == []
+    assert deadline(node) == before
+
+
+# ---------------------------------------------------------------- taking
+
+
+def test_an_absent_record_is_first_created_without_a_holder_and_waited_out() -> None:
+    """The wait counts from one's own observation of it."""
+    node = Node(Absent())
+    actions = node.answer()
+    assert kinds(actions) == ["Transition", "Create"]
+    node.answer(100.1)
+    node.answer(100.2)
+    assert kinds(node.take(Tick(), 103.0)) == []
+    node.take(CandidatesSeen(()), 103.0)
+    assert kinds(node.take(Tick(), 103.2))[-1:] == ["Take"] or kinds(node.take(Tick(), 104.0))[-1:] == ["Take"]
+
+
+def test_before_a_record_that_nobody_held_is_taken_the_wire_is_asked() -> None:
+    """keepalived may still be there; whoever answers is named to the operator."""
+    node = Node(Record("u"), replace(SETTINGS, probe=True))
+    node.answer()
+    node.take(CandidatesSeen(()))
+    assert kinds(node.take(Tick(), 103.0)) == ["Probe"]
+    assert isinstance(node.take(ProbeDone("02:00:00:00:00:01"))[0], Notice)
+    assert isinstance(node.wake()[0], Read | Probe)
+    assert node.machine.state is State.BACKUP
+
+
+def test_a_named_successor_takes_at_once_and_only_while_the_naming_counts() -> None:
+    """500 ms from its own first sight of it."""
+    node = Node(HELD_BY_B)
+    node.answer()
+    named = Found(replace(HELD_BY_B, counter=10, successor=ME), "r1")
+    assert "Take" in kinds(node.take(RecordSeen(named), 100.1))
+    late = Node(HELD_BY_B)
+    late.answer()
+    late.take(FitnessChanged(fit=False, priority=150))
+    late.take(RecordSeen(named), 100.1)
+    assert "Take" not in kinds(late.take(FitnessChanged(fit=True, priority=150), 100.7))
+
+
+def test_a_restarted_daemon_goes_on_under_the_deadline_it_inherits() -> None:
+    """It neither unbinds nor waits, and takes its own lease back with its own session."""
+    mine = replace(HELD_BY_B, holder="a", session="a0")
+    node = Node(mine, started=Started(frozenset({"a0"}), inherited=102.0))
+    assert not node.machine.is_clear
+    actions = node.answer(100.1)
+    assert kinds(actions) == ["Remember", "Transition", "Take"]
+    assert kinds(node.answer(100.2))[-4:] == ["Bind", "Announce", "Transition", "Renew"]
+    assert node.machine.snapshot(100.2).reason is Reason.TAKEN_BACK
+
+
+def test_what_an_earlier_life_left_stays_only_under_its_own_lease() -> None:
+    """Somebody else holds it: the address goes, at once."""
+    node = Node(HELD_BY_B, started=Started(leftover=True))
+    assert "Unbind" in kinds(node.answer())
+
+
+def test_nobody_takes_what_another_holds_and_renews() -> None:
+    """However long it waits, each change begins the wait anew."""
+    node = Node(HELD_BY_B)
+    node.answer()
+    for number in range(1, 8):
+        actions = node.take(RecordSeen(Found(replace(HELD_BY_B, counter=9 + number), f"r{number}")), 100.0 + 2.9 * number)
+        assert not any(isinstance(action, Write) for action in actions)
+
+
+# ---------------------------------------------------------------- staying and being asked
+
+
+def test_renewals_come_on_one_tick_for_all_that_a_node_holds() -> None:
+    """The multiples of renew_interval on its own clock, whenever the lease was taken."""
+    node = active()
+    times = []
+    for _ in range(3):
+        node.wake()
+        times.append(node.now)
+        node.answer(node.now + 0.01)
+    assert times == pytest.approx([101.4, 102.0, 102.6])
+
+
+def test_the_last_fit_node_leaves_without_a_successor() -> None:
+    """There is nobody to name; the reason says why."""
+    node = active()
+    transition = node.take(DrainChanged(drained=True))[-1]
+    assert transition == Transition(State.ACTIVE, State.FAULT, Reason.DRAINED, 5)
+
+
+def test_an_address_removed_by_hand_is_put_back_under_the_same_right() -> None:
+    """And announced again."""
+    node = active()
+    assert node.take(AddressLost()) == [Bind(5, deadline(node), 3.0, repair=True), Announce(5)]
+
+
+def test_a_bind_that_the_kernel_refuses_leaves_the_field_to_others() -> None:
+    """Fault for a while, with the kernel's word in the detail."""
+    node = active()
+    actions = node.take(BindDone(5, ok=False, why="EPERM"))
+    assert kinds(actions) == ["Unbind", "Transition"]
+    assert (node.machine.state, node.machine.snapshot(node.now).detail) == (State.FAULT, "EPERM")
+
+
+def test_a_wish_that_nobody_can_fulfil_is_dropped_with_a_sentence() -> None:
+    """The operator is told once, and nothing happens later."""
+    node = active()
+    assert [action for action in node.take(HandoverAsked("b")) if isinstance(action, Notice)]
+    assert "Name" not in kinds(node.take(CandidatesSeen((B,))))
+
+
+def test_a_machine_that_waits_for_nothing_says_so() -> None:
+    """While it unbinds, only the kernel's answer matters."""
+    node = Node(started=Started())
+    node.answer()
+    assert node.machine.next_wake(node.now) == math.inf

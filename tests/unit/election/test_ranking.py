@@ -1,0 +1,96 @@
+"""Who comes next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from election.model import Candidate, Record, Release
+from election.ranking import Field, order
+
+A = Candidate("a", "a1", 1, eligible=True, priority=200, asks=False, live=True)
+B = Candidate("b", "b1", 1, eligible=True, priority=150, asks=False, live=True)
+C = Candidate("c", "c1", 1, eligible=True, priority=100, asks=False, live=True)
+
+
+def field(*candidates: Candidate, me: str = "c") -> Field:
+    """Return the field as this node sees it."""
+    known = Field(me)
+    known.see(candidates)
+    return known
+
+
+RANKS: dict[str, tuple[Field, Record | None, int | None]] = {
+    "nothing is known of the candidates": (Field("c"), None, None),
+    "alone": (field(C), None, 0),
+    "two are better": (field(A, B, C), None, 2),
+    "the expired holder is left out": (field(A, B, C), Record("u", holder="a", session="a1"), 1),
+    "so is who has just released": (field(A, B, C), Record("u", session="a1", epoch=1, release=Release("a1", 1)), 1),
+    "but not who was merely emptied": (field(A, B, C), Record("u", session="a1", epoch=1), 2),
+    "the dead don't count": (field(replace(A, live=False), B, C), None, 1),
+    "nor do the unfit": (field(replace(A, eligible=False), B, C), None, 1),
+    "equal priorities go by name": (field(replace(A, priority=100), replace(B, name="z", priority=100), C), None, 1),
+}
+
+
+@pytest.mark.parametrize(("known", "record", "expected"), RANKS.values(), ids=list(RANKS))
+def test_rank(known: Field, record: Record | None, expected: int | None) -> None:
+    """So many come before node c with priority 100."""
+    assert known.rank(record, 100) == expected
+
+
+CANDIDATES = st.builds(
+    Candidate,
+    name=st.sampled_from("abcdef"),
+    session=st.just("s"),
+    counter=st.just(1),
+    eligible=st.booleans(),
+    priority=st.integers(1, 3),
+    asks=st.booleans(),
+    live=st.booleans(),
+)
+
+
+@given(st.lists(CANDIDATES, unique_by=lambda c: c.name, max_size=6))
+def test_the_fit_have_ranks_without_gaps(candidates: list[Candidate]) -> None:
+    """All nodes that see the same field agree, so no two of them wait equally long."""
+    fit = sorted((c for c in candidates if c.live and c.eligible), key=order)
+    assert [field(*candidates, me=c.name).rank(None, c.priority) for c in fit] == list(range(len(fit)))
+
+
+def test_the_best_is_handed_to_unless_another_is_wanted() -> None:
+    """A named node that is not fit is not replaced by another one."""
+    known = field(A, B, C, me="a")
+    assert known.best() == B
+    assert known.best("c") == C
+    assert known.best("a") is None
+    assert known.best("nobody") is None
+
+
+def test_the_best_of_those_that_ask_and_are_better_gets_it() -> None:
+    """Who asks with no higher priority asks in vain."""
+    known = field(A, replace(B, asks=True), replace(C, asks=True), me="d")
+    assert known.asker(99) == replace(B, asks=True)
+    assert known.asker(150) is None
+
+
+def test_who_was_struck_out_is_not_named_until_its_record_changes() -> None:
+    """It may be dead, and every naming costs half a second of a lowered deadline."""
+    known = field(B, C, me="a")
+    known.strike(B)
+    assert known.best() == C
+    known.see((B, C))
+    assert known.best() == C
+    known.see((replace(B, counter=2), C))
+    assert known.best() == replace(B, counter=2)
+
+
+def test_a_new_tenure_begins_with_a_clean_sheet() -> None:
+    """Whoever struck out did so in a situation that is over."""
+    known = field(B, me="a")
+    known.strike(B)
+    known.forget_struck()
+    assert known.best() == B

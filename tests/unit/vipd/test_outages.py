@@ -1,0 +1,71 @@
+"""One outage from the first failed request to calm, under the name that says most."""
+
+from __future__ import annotations
+
+import pytest
+
+from election.outage import Outage
+from election.timing import PROFILES
+from vipd.outages import WORDS, StoreHealth, Trouble
+
+DEFAULT = PROFILES["default"]
+LEASE = DEFAULT.lease_duration
+
+
+@pytest.fixture
+def health() -> StoreHealth:
+    """Return the health of a store that has answered at 100."""
+    made = StoreHealth(DEFAULT)
+    made.answered(100.0, applied=True)
+    return made
+
+
+def test_an_outage_begins_at_once_and_ends_with_calm(health: StoreHealth) -> None:
+    """Answers between failures are no end; a lease_duration without a failure is."""
+    assert health.failed(101.0, Outage.SLOW, "a", write=True)
+    assert [health.reachable] == [False]
+    for moment in (101.5, 102.5, 103.5):
+        assert health.answered(moment, applied=True) is None
+        assert not health.failed(moment + 0.5, Outage.SLOW, "b", write=True)
+    assert health.trouble == Trouble(Outage.SLOW, "b", 101.0)
+    assert health.answered(104.0 + LEASE - 0.1, applied=True) is None
+    assert [health.reachable] == [True]
+    assert health.answered(104.0 + LEASE, applied=True) == Trouble(Outage.SLOW, "b", 101.0)
+    assert health.reaction() == ""
+
+
+def test_servers_that_fail_in_turn_are_one_outage(health: StoreHealth) -> None:
+    """The one that says most is named, once; another name comes only when that one has not been heard for a lease."""
+    kinds = (Outage.UNREACHABLE, Outage.SLOW, Outage.NO_QUORUM)
+    said = [health.failed(101 + number / 10, kinds[number % 3], "", write=True) for number in range(30)]
+    assert said == [True, True, True] + [False] * 27
+    assert health.trouble == Trouble(Outage.NO_QUORUM, "", 101.0)
+    last = 101 + 29 / 10
+    assert not health.failed(last + LEASE - 0.1, Outage.UNREACHABLE, "", write=True)
+    assert health.failed(last + LEASE + 0.1, Outage.UNREACHABLE, "gone", write=True)
+    assert health.trouble == Trouble(Outage.UNREACHABLE, "gone", 101.0)
+
+
+def test_reads_that_are_answered_do_not_end_an_outage_of_writes(health: StoreHealth) -> None:
+    """A full store: the record is read back after every write that fails."""
+    assert health.failed(101.0, Outage.FULL, "full", write=True)
+    for number in range(50):
+        assert health.answered(101.05 + number, applied=False) is None
+        assert not health.failed(101.1 + number, Outage.FULL, "full", write=True)
+    assert health.answered(150.1 + LEASE, applied=False) is None
+    assert health.answered(150.2 + LEASE, applied=True) is not None
+
+
+def test_a_failed_write_that_nobody_repeats_is_forgotten(health: StoreHealth) -> None:
+    """A node that writes nothing any more would otherwise show it for ever."""
+    health.failed(101.0, Outage.READ_ONLY, "", write=True)
+    assert health.answered(101.0 + 4 * LEASE - 0.1, applied=False) is None
+    assert health.answered(101.0 + 4 * LEASE, applied=False) is not None
+
+
+@pytest.mark.parametrize("kind", Outage)
+def test_each_kind_has_words_and_a_reaction(kind: Outage, health: StoreHealth) -> None:
+    """The operator reads until when the VIP stays: 2.7 s after the last renewal with a lease of 3 s."""
+    health.failed(101.0, kind, "", write=True)
+    assert "until 2.7s after its last renewal, and it tries every 0.1s" in health.reaction()
+    assert WORDS[kind]
