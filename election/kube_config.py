@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 LARGEST_FILE = 1024 * 1024
 EXEC_API = "client.authentication.k8s.io/"
+EXEC_VERSIONS = {f"{EXEC_API}v1", f"{EXEC_API}v1beta1"}
+EXEC_EXTENSION = f"{EXEC_API}exec"
 
 Entries = Mapping[str, object]
 
@@ -31,7 +33,7 @@ class BadAccess(ValueError):  # noqa: N818 - a finding about the operator's file
 
 @dataclass(frozen=True, slots=True)
 class ExecPlugin:
-    """A program that issues credentials. `cluster` is told to it if it asks for that; relative commands are looked up in the path."""
+    """A program that issues credentials; without a slash it is looked up in the path. `cluster` is told to it if it asks for that."""
 
     argv: tuple[str, ...]
     api_version: str
@@ -94,7 +96,7 @@ def from_kubeconfig(path: Path, context: str) -> Access:
         cert=reader.data(user, "client-certificate"),
         key=reader.data(user, "client-key"),
         token=reader.token(user),
-        plugin=reader.plugin(user, cluster),
+        plugin=reader.plugin(user, cluster, ca),
         verify=cluster.get("insecure-skip-tls-verify") is not True,
         server_name=reader.text(cluster, "tls-server-name"),
         files=tuple(reader.files),
@@ -178,15 +180,17 @@ class _Reader:
         name = self.text(user, "tokenFile")
         return _token(self._file(name)) if name else self.text(user, "token")
 
-    def plugin(self, user: Entries, cluster: Entries) -> ExecPlugin | None:
+    def plugin(self, user: Entries, cluster: Entries, ca: bytes) -> ExecPlugin | None:
         """Return the exec plugin, if there is one."""
         if not user.get("exec"):
             return None
         said = self._object(user["exec"], "exec")
         command, version = self.text(said, "command"), self.text(said, "apiVersion")
         arguments, env = said.get("args") or [], said.get("env") or []
-        if not command or not version.startswith(EXEC_API):
-            raise BadAccess(f"{self.path}: exec needs a command, and an apiVersion like {EXEC_API}v1")
+        if not command or version not in EXEC_VERSIONS:
+            raise BadAccess(f"{self.path}: exec needs a command, and as apiVersion one of {', '.join(sorted(EXEC_VERSIONS))}")
+        if self.text(said, "interactiveMode") == "Always":
+            raise BadAccess(f"{self.path}: the exec plugin {command} wants to talk to somebody (interactiveMode: Always)")
         if not isinstance(arguments, list) or not isinstance(env, list):
             raise BadAccess(f"{self.path}: args and env of exec are lists")
         # A command with a slash is relative to the kubeconfig; one without is looked up in the path.
@@ -196,9 +200,20 @@ class _Reader:
             (program, *(str(argument) for argument in arguments)),
             version,
             tuple((self.text(pair, "name"), self.text(pair, "value")) for pair in pairs),
-            dict(cluster) if said.get("provideClusterInfo") is True else None,
+            self._cluster_info(cluster, ca) if said.get("provideClusterInfo") is True else None,
             self.text(said, "installHint"),
         )
+
+    def _cluster_info(self, cluster: Entries, ca: bytes) -> Entries:
+        """Return spec.cluster of an ExecCredential: the CA as data even where the kubeconfig names a file, the extension as `config`."""
+        info: dict[str, object] = {key: cluster[key] for key in ("server", "tls-server-name", "insecure-skip-tls-verify") if key in cluster}
+        if ca:
+            info["certificate-authority-data"] = base64.b64encode(ca).decode()
+        extensions = cluster.get("extensions")
+        for entry in extensions if isinstance(extensions, list) else []:
+            if isinstance(entry, dict) and entry.get("name") == EXEC_EXTENSION:
+                info["config"] = entry.get("extension")
+        return info
 
     def _file(self, name: str) -> Path:
         path = self.path.parent / name

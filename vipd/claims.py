@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from ipaddress import ip_interface
 
@@ -22,31 +23,45 @@ class Claim:
 
 
 class Claims:
-    """The held records of all elections of the store, this node's and others."""
+    """The held records of all elections of the store, this node's and others; found by address, for there may be hundreds."""
 
     def __init__(self) -> None:
         self._claims: dict[str, Claim] = {}
+        self._elections: dict[str, set[str]] = {}
 
-    def see(self, now: float, event: ElectionChanged) -> None:
-        """Take in what a watch showed."""
-        if isinstance(event.content, Found):
-            self._claims[event.election] = Claim(event.content.record, now)
-        else:
-            self._claims.pop(event.election, None)
+    def see(self, now: float, event: ElectionChanged) -> bool:
+        """Take in what a watch showed; return whether it may change what anybody has to respect, as no renewal does."""
+        before = self._claims.pop(event.election, None)
+        claim = Claim(event.content.record, now) if isinstance(event.content, Found) else None
+        if claim is not None:
+            self._claims[event.election] = claim
+        claimed_before = hosts(before.record.addresses) if before else frozenset[str]()
+        claimed_now = hosts(claim.record.addresses) if claim else frozenset[str]()
+        for address in claimed_before - claimed_now:
+            self._elections[address].discard(event.election)
+            if not self._elections[address]:
+                del self._elections[address]
+        for address in claimed_now - claimed_before:
+            self._elections.setdefault(address, set()).add(event.election)
+        stood = claimed_before if before is not None and before.stands(now) else frozenset()
+        stands = claimed_now if claim is not None and claim.stands(now) else frozenset()
+        return stood != stands
 
     def against(self, now: float, election: str, addresses: frozenset[str], *, active: bool) -> str:
         """Return the election whose claim this one has to respect, or nothing.
 
         Who is Active was first, and stays; if both are, having started in one moment, the name decides.
         """
-        for other, claim in self._claims.items():
-            if other == election or not claim.stands(now) or not addresses & hosts(claim.record.addresses):
+        others = {other for address in addresses for other in self._elections.get(address, ())} - {election}
+        for other in sorted(others):
+            if not self._claims[other].stands(now):
                 continue
             if not active or other < election:
                 return other
         return ""
 
 
+@functools.lru_cache(maxsize=4096)
 def hosts(addresses: tuple[str, ...]) -> frozenset[str]:
     """Return the addresses without their prefix lengths; what is none is left out."""
     found = set()

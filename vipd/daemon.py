@@ -180,6 +180,8 @@ class Daemon:
 
     def _arm(self, name: str, ready: Sequence[ReadyMessages]) -> Word:
         """Tell the guard which addresses go with an election's deadline; they may be unknown until the interface exists."""
+        # Making a hundred instances takes longer than a daemon may be silent.
+        self.link.beat(now())
         messages = [one.to_bytes() for one in ready]
         if not self._gate_told:
             self._gate_told = True

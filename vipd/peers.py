@@ -46,6 +46,7 @@ class Peers:
         self._published: dict[str, model.Candidacy] = {}
         self._counter = 0
         self._wanted = asyncio.Event()
+        self._looking = False
         self._watch_lost = ""
         self._listed = False
         self.watching = False
@@ -66,11 +67,12 @@ class Peers:
     def _on_event(self, event: WatchEvent) -> None:
         match event:
             case ElectionChanged(election, content):
-                self._claims.see(now(), event)
+                claims_changed = self._claims.see(now(), event)
                 instance = self._instances.get(election)
                 if instance is not None:
                     instance.post(events.RecordSeen(content))
-                self._tell_claims()
+                if claims_changed:
+                    self._tell_claims()
             case CandidateChanged(name, record):
                 self.candidates.see(now(), name, record)
                 self.tell()
@@ -123,9 +125,20 @@ class Peers:
         return {name: instance.machine.candidacy(moment) for name, instance in self._instances.items()}
 
     def stepped(self) -> None:
-        """Look whether this node has something new to say of itself: a machine has moved."""
+        """Look soon whether this node has something new to say of itself: a machine has moved.
+
+        Once for all that move in one turn of the loop: a hundred that are renewed together would look at a hundred each.
+        """
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        self._looking = False
         if self._own(now()) != self._published:
             self._wanted.set()
+            # Who has just become Active is judged by another rule.
+            self._tell_claims()
 
     async def publish(self) -> None:
         """Write the candidate record on every change, and refresh it slowly."""

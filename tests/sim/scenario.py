@@ -100,7 +100,7 @@ DIRECTED = {
     "killed moves": Theme({"kill_in_move": 25}, {}, OPEN | {"timing": DEFAULT}),
     "chained moves": Theme({"ask_handover": 40, "stop_both": 15}, {"stops": 0.02, "lost_frames": 1.0}, GATED | {"nodes": 4}),
     "touched for ever": Theme({"die": 6}, {}, GATED | {"annotated": True}),
-    "thaws": Theme({"cut_off": 14, "stop_both": 30}, {}, OPEN | {"timing": FAST, "sloppy": True}),
+    "thaws": Theme({"cut_off": 14, "stop_both": 30}, {"slow_kernel": 0.3}, OPEN | {"timing": FAST, "sloppy": True}),
     "crashes in the dark": Theme({"kill_daemon": 25, "cut_off": 14}, {}, GATED | {"timing": BARE}),
     "paused calls": Theme({"remove_address": 10, "cut_off": 6, "ask_handover": 6}, {"stops": 0.04}, GATED | {"timing": DEFAULT}),
     "crash after crash": Theme({"crash_cut_off": 15}, {}, OPEN | {"timing": FAST, "sloppy": True}),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from election.model import Absent, Conflict, Release, Unreadable
 from tests.contract.kube.common import NAME, RECORD, metadata, notes, spec, written
 from tests.contract.kube_place import KubePlace
@@ -160,5 +162,21 @@ def test_a_renewal_does_not_bring_a_deleted_lease_back(kube_place: KubePlace) ->
             kube_place.admin.delete(kube_place.namespace, NAME)
             assert await store.write("ingress", replace(RECORD, counter=8), last, TIMEOUT) == Conflict()
             assert await store.read("ingress", TIMEOUT) == Absent()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("time", ["2026-01-01T05:00:00Z", "1970-01-01T00:00:00Z", "2999-01-01T00:00:00+14:00", "", "yesterday"])
+def test_a_clock_that_is_hours_off_costs_nothing(kube_place: KubePlace, time: str) -> None:
+    """Times are for people: whatever they say, the record is written, read and built on as any other; what is no time is left out."""
+
+    async def scenario() -> None:
+        async with opened(kube_place, 2) as [one, other]:
+            last = await revision(one, "ingress", replace(RECORD, acquire_time=time, renew_time=time))
+            seen = await current(other, "ingress")
+            assert seen.revision == last
+            assert replace(seen.record, acquire_time="", renew_time="") == replace(RECORD, acquire_time="", renew_time="")
+            await revision(other, "ingress", replace(RECORD, holder="b", acquire_time=time, renew_time=time), last)
+            assert await one.write("ingress", RECORD, last, TIMEOUT) == Conflict()
 
     asyncio.run(scenario())

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from election.kube_watch import PAGE
 from election.model import Applied, CandidateRecord
 from election.store import CandidateChanged, Store
 from election.store_kubernetes import KubernetesStore
@@ -125,5 +126,27 @@ def test_nonsense_in_a_candidate_lease_is_left_out(place: KubePlace) -> None:
             await watch.until(lambda event: event == CandidateChanged("a", None))
             assert isinstance(await store.write_candidate(CandidateRecord("a", "s", 2), TIMEOUT), Applied)
             await watch.until(lambda event: event == CandidateChanged("a", CandidateRecord("a", "s", 2)))
+
+    asyncio.run(scenario())
+
+
+def test_a_long_list_comes_in_portions(server: KubeServer, place: KubePlace) -> None:
+    """More nodes than fit into one answer: all of them are there, and the watch goes on after the last portion."""
+    count = PAGE + 1
+
+    async def scenario() -> None:
+        async with opened(place, 2) as [one, other]:
+            for number in range(count):
+                assert isinstance(await one.write_candidate(CandidateRecord(f"N{number}", "s", 1), TIMEOUT), Applied)
+            server.requests()
+            answer = await other.read_candidates(TIMEOUT)
+            assert isinstance(answer, list)
+            assert {record.name for record in answer} == {f"N{number}" for number in range(count)}
+            assert ["continue" in str(request["query"]) for request in server.requests()] == [False, True]
+            async with watching(other) as watch:
+                for _ in range(1 + count):
+                    await watch.next()
+                await one.write_candidate(CandidateRecord("late", "s", 1), TIMEOUT)
+                assert await watch.next() == CandidateChanged("late", CandidateRecord("late", "s", 1))
 
     asyncio.run(scenario())

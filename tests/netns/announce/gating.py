@@ -303,9 +303,9 @@ def arp(operation: int, mac: bytes, sender: str, target: str) -> bytes:
     return struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation) + mac + packed(sender) + bytes(6) + packed(target)
 
 
-def ipv4(source: str, destination: str, payload: bytes) -> bytes:
-    """Return an IPv4 packet with UDP in it."""
-    head = struct.pack("!BBHHHBB", 0x45, 0, 20 + len(payload), 0, 0, 64, _UDP)
+def ipv4(source: str, destination: str, payload: bytes, protocol: int = _UDP) -> bytes:
+    """Return an IPv4 packet."""
+    head = struct.pack("!BBHHHBB", 0x45, 0, 20 + len(payload), 0, 0, 64, protocol)
     rest = packed(source) + packed(destination)
     return head + checksum(head + rest).to_bytes(2, "big") + rest + payload
 

@@ -45,5 +45,5 @@ def test_after_an_unknown_outcome_the_record_is_read_but_not_in_a_spin(failed_at
     assert desk.request is not None
     desk.unknown(failed_at, desk.request, pause=0.1)
     assert (desk.unread, desk.in_touch) == (True, False)
-    assert not desk.request
+    assert desk.answered(1) is None
     assert desk.not_before == pytest.approx(next_at)

@@ -63,6 +63,30 @@ def test_a_plugin_is_an_argv(tmp_path: Path) -> None:
         assert plugin.cluster is None
 
 
+def test_a_plugin_is_told_of_the_cluster_if_it_wants(tmp_path: Path) -> None:
+    """As the documentation of provideClusterInfo says: the CA always as data, and what the extension for plugins holds as `config`."""
+    (tmp_path / "ca").write_text("CA")
+    said: Json = {
+        "command": "p",
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "provideClusterInfo": True,
+        "interactiveMode": "IfAvailable",
+    }
+    cluster: Json = {
+        "certificate-authority": "ca",
+        "tls-server-name": "api",
+        "extensions": [{"name": "other", "extension": 1}, {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "a"}}],
+    }
+    plugin = from_kubeconfig(config(tmp_path / "k", {"exec": said}, cluster), "").plugin
+    assert plugin is not None
+    assert plugin.cluster == {
+        "server": "https://192.0.2.1:6443/",
+        "tls-server-name": "api",
+        "certificate-authority-data": data("CA"),
+        "config": {"audience": "a"},
+    }
+
+
 def test_secrets_are_not_shown(tmp_path: Path) -> None:
     """An access in a log or a traceback tells nobody how to log in."""
     said: Json = {"command": "p", "apiVersion": "client.authentication.k8s.io/v1", "env": [{"name": "N", "value": "s3cret"}]}
@@ -82,6 +106,12 @@ REFUSED: dict[str, tuple[str, Json, Json]] = {
     "go together": ("", {"client-certificate-data": data("x")}, {}),
     "is not an address": ("", {}, {"server": "192.0.2.1"}),
     "exec needs a command": ("", {"exec": {"command": "x", "apiVersion": "v1"}}, {}),
+    "apiVersion one of": ("", {"exec": {"command": "x", "apiVersion": "client.authentication.k8s.io/v1alpha1"}}, {}),
+    "interactiveMode: Always": (
+        "",
+        {"exec": {"command": "x", "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Always"}},
+        {},
+    ),
     "exec is not a mapping": ("", {"exec": "x"}, {}),
     "are lists": ("", {"exec": {"command": "x", "apiVersion": "client.authentication.k8s.io/v1", "args": "a"}}, {}),
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from election.kube_config import Access, BadAccess, ExecPlugin
-from election.kube_credentials import Credentials
+from election.kube_credentials import LOOK_AGAIN, Credentials
 from election.kube_exec import Issued, issue, read
 
 VERSION = "client.authentication.k8s.io/v1"
@@ -68,6 +68,26 @@ def test_files_are_not_read_for_every_request(tmp_path: Path) -> None:
         credentials.refused()
         assert await token(credentials) == "bb"
         assert files.reads == 2
+
+    run(scenario)
+
+
+def test_a_token_of_a_projected_volume_is_found_when_it_is_replaced(tmp_path: Path) -> None:
+    """The kubelet swaps a symbolic link above it; a look now and then is enough, for it does so long before the old one expires."""
+    for version, content in (("..1", "first"), ("..2", "second")):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "token").write_text(content)
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "token").symlink_to("..data/token")
+
+    async def scenario() -> None:
+        credentials = Credentials(Files(tmp_path / "token"))
+        assert await token(credentials) == "first"
+        (tmp_path / "..new").symlink_to("..2")
+        (tmp_path / "..new").rename(tmp_path / "..data")
+        assert await token(credentials) == "first"
+        credentials._looked_at -= LOOK_AGAIN
+        assert await token(credentials) == "second"
 
     run(scenario)
 

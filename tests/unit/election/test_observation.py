@@ -158,16 +158,18 @@ CONTENTS = st.one_of(
 
 
 @given(st.lists(CONTENTS, min_size=1, max_size=12))
-def test_nobody_waits_less_than_the_lease_that_stands_in_the_record(contents: list[Content]) -> None:
-    """Unless the holder itself let go; and the highest seen and the longest known never sink."""
+def test_nobody_waits_less_than_the_lease_that_was_promised(contents: list[Content]) -> None:
+    """Promised by the record when it last changed, unless the holder itself let go; what is known of others never sinks."""
     view = Observation(OWN_LEASE, 0, 0.0)
-    known = (view.highest, view.longest)
+    known, promised = (view.highest, view.longest), OWN_LEASE
     for now, content in enumerate(contents):
-        view.see(float(now), content)
-        assert (view.highest, view.longest) >= known
+        changed, record = view.see(float(now), content), view.record
         assert view.highest >= known[0]
+        assert view.longest >= known[1]
         known = (view.highest, view.longest)
-        record = view.record
-        if record is None or not record.released or view.older:
-            least = OWN_LEASE if record is None or view.older or not record.holder else record.lease_duration / 1000
-            assert view.free_at() >= view.changed_at + least
+        if changed and record is not None:
+            promised = record.lease_duration / 1000
+        if record is None or view.older or not record.holder:
+            promised = OWN_LEASE
+        if record is None or view.older or not record.released:
+            assert view.free_at() >= view.changed_at + promised

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import pytest
 
@@ -17,7 +17,7 @@ from announce.address import ready_messages
 from announce.netlink import RouteSocket
 from vipd.clock import now
 from vipd.guard_gate import GateKeeper
-from vipd.guard_link import Birth, GuardError, GuardLink
+from vipd.guard_link import Birth, GateReport, GuardError, GuardLink
 from vipd.guard_locks import LockedError, Locks
 from vipd.guard_log import Log
 from vipd.guard_requests import Requests
@@ -231,6 +231,31 @@ def test_a_lowered_deadline_wakes_the_guard(guard: HalfGuard) -> None:
             assert guard.words.deadline(1) == word.deadline == deadline
             with contextlib.suppress(BlockingIOError):
                 assert (os.eventfd_read(guard.counter) > 0) is told
+
+
+def test_an_opened_word_wakes_the_guard_only_if_an_earlier_lifes_gate_stands(guard: HalfGuard) -> None:
+    """Its programs do not know this word: they have to give way before anything is announced."""
+    with guard.daemon() as (link, wire):
+        word = link.word(link.arm("one", READY, LEASE))
+        for inherited in (False, True):
+            wire.send({"op": "gate", **asdict(GateReport(inherited=inherited))})
+            link.arm("one", READY, LEASE)
+            word.set(10.0)
+            with contextlib.suppress(BlockingIOError):
+                assert (os.eventfd_read(guard.counter) > 0) is inherited
+            word.set(0.0)
+
+
+def test_a_report_on_the_gate_is_known_with_the_answer_before_which_it_came(guard: HalfGuard) -> None:
+    """Whoever arms asks next whether the gate is in force; the last report counts, and none is taken for a configuration."""
+    with guard.daemon() as (link, wire):
+        assert link.gate == GateReport()
+        report = GateReport({"one": "a0: no room"}, ("a0: somebody is first",), 2, inherited=True)
+        for sent in (GateReport(put_back=1), report):
+            wire.send({"op": "gate", **asdict(sent)})
+        link.arm("one", READY, LEASE)
+        assert link.gate == report
+        assert link.receive() == []
 
 
 def test_a_new_configuration_is_heard_even_in_the_middle_of_a_question(guard: HalfGuard) -> None:

@@ -63,3 +63,23 @@ def test_who_is_active_was_first() -> None:
 def test_hosts_are_addresses_without_their_prefix_lengths() -> None:
     """What is no address is left out: the record may be of a stranger's hand."""
     assert hosts((f"{VIP}/32", "2001:DB8:0::1/64", "nonsense", "")) == {VIP, "2001:db8::1"}
+
+
+def test_a_renewal_changes_no_claim() -> None:
+    """Only what others may have to respect is worth a look at all elections: a holder that comes or goes, other addresses."""
+    claims = Claims()
+
+    def seen(content: Content, at: float) -> bool:
+        return claims.see(at, ElectionChanged("old", content))
+
+    assert seen(held(f"{VIP}/32"), 100.0)
+    assert not seen(held(f"{VIP}/32"), 101.0)
+    assert not seen(held(f"{VIP}/24", holder="n2"), 102.0)
+    assert seen(held(f"{VIP}/32", "192.0.2.11/32"), 103.0)
+    assert seen(held(f"{VIP}/32"), 104.0)
+    assert seen(held(f"{VIP}/32", holder=""), 105.0)
+    assert not seen(held(f"{VIP}/32", holder=""), 106.0)
+    assert seen(held(f"{VIP}/32"), 107.0)
+    assert seen(held(f"{VIP}/32"), 107.0 + 2 * LEASE)
+    assert not seen(Absent(), 120.0)
+    assert not claims._elections

@@ -130,6 +130,16 @@ def test_what_is_wrong_stands_in_the_first_lines() -> None:
     assert view.splitlines()[1:3] == ["store  etcd NOT REACHABLE, never answered: connection refused", "fence  no guard"]
 
 
+def test_a_gate_that_others_meddle_with_is_named() -> None:
+    """Taken away, or with somebody's filter before it: below the fence, since it is about the whole node."""
+    fence = Fence(guard=True, gate=True, covers="any lease", put_back=2, before=("eth0: another filter decides first",))
+    assert render(replace(DOCUMENT, fence=fence)).splitlines()[2:5] == [
+        "fence  guard and gate: any lease",
+        "  ! eth0: another filter decides first",
+        "  ! somebody took the gate away 2 times; it was put back",
+    ]
+
+
 def test_an_outage_is_named_with_what_is_done_about_it() -> None:
     """Its kind, how long it lasts, the store's own words, and on a line of its own what this node does."""
     store = Store("etcd", False, 12.0, "etcd at x has no quorum", "no_quorum", 13.0, "keeping it for 2.7s")
