@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import json
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -23,6 +22,7 @@ from election.kube_config import BadAccess
 from election.kube_credentials import Credentials, Login
 from election.kube_pool import Pool
 from election.kube_wire import Body, Head, Wire, WireError
+from election.outage import Outage
 
 UNTOLD_PAUSE = 1.0
 """Seconds to wait after a Retry-After that is no number: the least that API servers ask for."""
@@ -31,16 +31,13 @@ SHOWN = 300
 OK, UNAUTHORIZED, FORBIDDEN, TOO_MANY, GONE, SERVER_ERROR = 200, 401, 403, 429, 410, 500
 ANSWERS = {OK, 201, 404, 409, GONE, 422}
 """Codes with which the API says what it did or did not do; all others are faults."""
-
-
-class Outage(enum.StrEnum):
-    """What is wrong with the store, for whoever has to tell the kinds apart."""
-
-    UNREACHABLE = "unreachable"
-    SLOW = "slow"
-    REFUSING = "refusing"
-    THROTTLED = "throttled"
-    FAILING = "failing"
+BEHIND = {
+    "etcdserver: mvcc: database space exceeded": Outage.FULL,
+    "etcdserver: leader changed": Outage.NO_QUORUM,
+    "etcdserver: no leader": Outage.NO_QUORUM,
+    "etcdserver: request timed out": Outage.NO_QUORUM,
+}
+"""What the etcd behind the API says in its answers with 500."""
 
 
 class KubeFault(Exception):  # noqa: N818 - faults of the store are its everyday life, not errors of this program
@@ -116,7 +113,8 @@ class KubeHttp:
             async with asyncio.timeout(timeout):
                 yield
         except TimeoutError:
-            raise self.fault(Outage.SLOW, f"did not answer within {timeout:.3g} s") from None
+            outage = Outage.SLOW if self._pool.reached else Outage.UNREACHABLE
+            raise self.fault(outage, f"did not answer within {timeout:.3g} s") from None
 
     async def close(self) -> None:
         """Let go of connections; calls that still wait get a KubeFault."""
@@ -221,7 +219,8 @@ class KubeHttp:
             raise self.fault(Outage.REFUSING, f"forbids it (403): {message}")
         if code == TOO_MANY:
             raise self.fault(Outage.THROTTLED, f"has too many requests (429): {message}")
-        raise self.fault(Outage.FAILING, f"{'failed' if code >= SERVER_ERROR else 'refuses the request'} ({code}): {message}")
+        outage = next((outage for words, outage in BEHIND.items() if words in message), Outage.FAILING)
+        raise self.fault(outage, f"{'failed' if code >= SERVER_ERROR else 'refuses the request'} ({code}): {message}")
 
     def _pause(self, retry_after: str) -> None:
         seconds = float(retry_after) if retry_after.isdecimal() else UNTOLD_PAUSE

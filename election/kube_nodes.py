@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from election.kube_http import KubeFault, KubeHttp, Outage
+from election.kube_http import KubeFault, KubeHttp
 from election.kube_lease import (
     PLAIN,
     SELECTOR,
@@ -29,6 +29,7 @@ from election.kube_lease import (
 )
 from election.kube_watch import Echoes, list_leases
 from election.model import Applied, CandidateRecord, Unknown, WriteAnswer
+from election.outage import Outage
 from election.record import BadRecord
 
 CANDIDATES = f"{SELECTOR},app.kubernetes.io/component=candidate"
@@ -89,7 +90,7 @@ class KubeNodes:
         """Replace a node's Lease whatever is there; raises KubeFault."""
         name = candidate_lease(record.name)
         if problem := name_problem(name):
-            return Unknown(problem)
+            return Unknown(problem, Outage.FAILING)
         for _ in range(TRIES):
             lease = await self._put(record, name)
             if lease is not None:

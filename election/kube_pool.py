@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 from election.kube_credentials import Login
-from election.kube_wire import Wire, connect
+from election.kube_wire import Wire, connect, reach
 
 IDLE = 60.0
 """Seconds that an unused connection is kept; API servers end them after 90."""
@@ -24,7 +24,8 @@ class Pool:
     """Gives out connections, the one used last first.
 
     `contact` is a number that rises whenever a connection is made while no other one stands: between the two the server may
-    have been stopped and may have come back with an older copy, in which a resourceVersion means another content.
+    have been stopped and may have come back with an older copy, in which a resourceVersion means another content. `reached` is
+    whether the server, or the kernel below it, took the last connection that was tried.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,7 @@ class Pool:
         self._failed = False
         self._closed = False
         self.contact = 0
+        self.reached = False
 
     @contextlib.asynccontextmanager
     async def wire(self, login: Login, *, watch: bool = False) -> AsyncIterator[Wire]:
@@ -83,7 +85,10 @@ class Pool:
         host, port = at.hostname or "", at.port or (443 if login.tls else 80)
         address = await self._address(host, port)
         try:
-            wire = await connect(address, port, login.server_name or host, login.tls)
+            self.reached = False
+            reached = await reach(address, port)
+            self.reached = True
+            wire = await connect(reached, port, login.server_name or host, login.tls)
         except BaseException:
             # Refused, or the caller's time was up: the next attempt goes to another address, if there are several.
             self._addresses = [*self._addresses[1:], *self._addresses[:1]]

@@ -18,9 +18,10 @@ import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from election.kube_http import KubeHttp, Outage
+from election.kube_http import KubeHttp
 from election.kube_lease import SELECTOR, Lease, metadata, text_of
 from election.kube_wire import Body
+from election.outage import Outage
 
 WATCH_SECONDS = 300
 """How long the server is asked to keep a watch; it may end it earlier."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -189,9 +190,26 @@ def _number(text: str, base: int) -> int:
     return number
 
 
-async def connect(host: str, port: int, name: str, tls: ssl.SSLContext | None) -> Wire:
-    """Connect to an address. `name` is what the Host header says and, with TLS, what the certificate is for; raises OSError."""
-    reader, writer = await asyncio.open_connection(
-        host, port, ssl=tls, server_hostname=name if tls is not None else None, limit=LONGEST_HEAD
-    )
+async def reach(host: str, port: int) -> socket.socket:
+    """Connect to an address; raises OSError."""
+    # Only with the protocol named does asyncio see that this is TCP, and turn off the delay that waits for more to send.
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        found.settimeout(0)
+        await asyncio.get_running_loop().sock_connect(found, (host, port))
+    except BaseException:
+        found.close()
+        raise
+    return found
+
+
+async def connect(reached: socket.socket, port: int, name: str, tls: ssl.SSLContext | None) -> Wire:
+    """Begin HTTP on a connection. `name` is what the Host header says and, with TLS, what the certificate is for; raises OSError."""
+    try:
+        reader, writer = await asyncio.open_connection(
+            sock=reached, ssl=tls, server_hostname=name if tls is not None else None, limit=LONGEST_HEAD
+        )
+    except BaseException:
+        reached.close()
+        raise
     return Wire(reader, writer, f"[{name}]:{port}" if ":" in name else f"{name}:{port}")

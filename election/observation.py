@@ -96,6 +96,10 @@ class Observation:
         seen = self.record.epoch if self.record else 0
         return max(seen, self.highest[0], self.epoch_floor) + 1
 
+    def counter_floor(self, epoch: int) -> int:
+        """Return the highest counter seen at this epoch (0: none): a write at it with less looks old to all who saw that."""
+        return self.highest[1] if self.highest[0] == epoch else 0
+
     def free_at(self) -> float:
         """Return from when on anybody may take the record, apart from ranks; its holder may hold it until then."""
         record = self.record

@@ -93,7 +93,7 @@ class Requests:
         if mine is None:
             return
         base = s.seen.record or mine
-        counter = s.right.next_counter(max(base.counter, mine.counter))
+        counter = s.right.next_counter(max(base.counter, mine.counter, s.seen.counter_floor(mine.epoch)))
         self._promise(now, counter, right_ends(now, s.lease))
         # A handover that failed leaves the pin as it was; the naming already carried the successor's.
         pin = mine.pin if s.handover is None else s.handover.pin_before

@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from election.kube_config import Access, load
 from election.kube_credentials import Credentials
-from election.kube_http import Gone, KubeFault, KubeHttp, Outage, Stale
+from election.kube_http import Gone, KubeFault, KubeHttp, Stale
 from election.kube_lease import (
     Lease,
     decode_lease,
@@ -50,6 +50,7 @@ from election.model import (
     Unreadable,
     WriteAnswer,
 )
+from election.outage import Outage
 from election.record import BadRecord
 from election.store import CandidateChanged, ElectionChanged, WatchEvent, WatchLost, WatchStands
 
@@ -166,7 +167,7 @@ class KubernetesStore:
             async with self._http.bounded(timeout):
                 return await question()
         except KubeFault as fault:
-            return Unknown(str(fault))
+            return Unknown(str(fault), fault.outage)
 
     async def _read(self, election: str) -> Content:
         reply = await self._http.request("GET", f"{self._path}/{election_lease(election)}")
@@ -179,7 +180,7 @@ class KubernetesStore:
     async def _write(self, election: str, record: Record, base: Base | None) -> WriteAnswer:
         name = election_lease(election)
         if problem := name_problem(name):
-            return Unknown(problem)
+            return Unknown(problem, Outage.FAILING)
         lease = encode_lease(record, name, base.lease if base else None)
         mark = self._echoes.mark()
         try:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from announce.address import ready_messages
 from announce.burst import delays
-from announce.forge import forge
 from announce.netlink import FOREVER, ReadyMessages, RouteSocket
 from announce.probe import probe
 from announce.rivals import Rivals, RivalSeen
@@ -32,6 +31,7 @@ from vipd.executor import Executor, Word
 from vipd.instance import Instance, Observer, Ports
 from vipd.link import Link, look
 from vipd.memory import Election
+from vipd.smithy import Smithy
 
 CONFLICT_PAUSE = 1.0
 """Seconds between two announcements against the same rival: both sides answering each frame would be a storm."""
@@ -64,6 +64,7 @@ class Surroundings:
     observer: MemberObserver
     arm: Callable[[str, Sequence[ReadyMessages]], object]
     unmet: Callable[[str], str] = lambda _instance: ""
+    smithy: Smithy = field(default_factory=Smithy)
 
 
 class Member:
@@ -89,7 +90,7 @@ class Member:
         self.executor = Executor(word, around.kernel)
         machine = Machine(self._machine_settings(), around.me, known.epoch, known.lease_duration / 1000)
         self.instance = Instance(self.name, machine, Ports(around.store, self.executor, announcer, self._probe, around.observer))
-        self.link = Link(settings.addresses, forge, self._on_frames, self._on_trouble)
+        self.link = Link(settings.addresses, around.smithy.forge, self._on_frames, self._on_trouble)
         self.checks = Runner(settings.checks, self._on_verdict, now, on_result=self._on_result, position=position)
 
     def _machine_settings(self) -> Settings:

@@ -110,7 +110,7 @@ class Observe:
         over = self.store.answered(moment, applied=isinstance(answer, model.Applied))
         if over is not None:
             self._wires.metrics.store_outage(None)
-            log.info("the store serves again; it was %s, for %.1fs in all", WORDS[over.kind], moment - over.since)
+            log.info("the store serves again; it was %s for %.1fs", WORDS[over.kind], over.failed_at - over.since)
 
     def remember(self, instance: str, what: actions.Remember) -> None:
         """Keep the highest epoch and the longest lease."""

@@ -35,11 +35,12 @@ FORGOTTEN_AFTER = 4
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """An outage: its kind, a sentence about it, and since when it lasts (seconds, the daemon's clock)."""
+    """An outage: its kind, a sentence about it, since when it lasts and when the last request failed (seconds, the daemon's clock)."""
 
     kind: Outage
     why: str
     since: float
+    failed_at: float
 
 
 class StoreHealth:
@@ -66,13 +67,14 @@ class StoreHealth:
             self._write_failed_at = moment
         before = self.trouble
         if before is None:
-            self.trouble = Trouble(kind, why, moment)
+            self.trouble = Trouble(kind, why, moment, moment)
         elif kind is before.kind:
-            self.trouble = replace(before, why=why)
+            self.trouble = replace(before, why=why, failed_at=moment)
         elif kind.tells_more_than(before.kind) or moment - self._kind_seen_at >= self.timing.lease_duration:
-            self.trouble = Trouble(kind, why, before.since)
+            self.trouble = Trouble(kind, why, before.since, moment)
         else:
             # Another server's fault, or what this one says between two words that tell more.
+            self.trouble = replace(before, failed_at=moment)
             return False
         self._kind_seen_at = moment
         return before is None or self.trouble.kind is not before.kind

@@ -11,7 +11,8 @@ import os
 import pickle
 import sys
 
-from vipd.config_findings import Finding
+from vipd.config import Config, Gate
+from vipd.config_findings import NOWHERE, Finding
 from vipd.config_load import examine
 
 OK = 0
@@ -22,13 +23,15 @@ INVALID = 2
 def main(path: str, fd: int) -> int:
     """Write the configuration of the file to the descriptor and close it; return 0, or 2 if the file has errors, or 1.
 
-    All findings, warnings too, go to stderr. With errors nothing is written.
+    All findings, warnings too, go to stderr. With errors nothing is written. What this host cannot do is an error here, not
+    only in the daemon: on a reload the one that runs has to go on.
     """
     examined = examine(path)
     try:
-        for finding in examined.findings:
+        findings = [*examined.findings, *_impossible(path, examined.config)]
+        for finding in findings:
             sys.stderr.write(_line(finding))
-        if examined.config is None:
+        if examined.config is None or not all(finding.warning for finding in findings):
             return INVALID
         _write(fd, pickle.dumps(examined.config))
     except OSError as error:
@@ -39,6 +42,16 @@ def main(path: str, fd: int) -> int:
     finally:
         with contextlib.suppress(OSError):
             os.close(fd)
+
+
+def _impossible(path: str, config: Config | None) -> list[Finding]:
+    """Return what the configuration requires and this process, which has the guard's rights, cannot have."""
+    if config is None or config.fence.gate is not Gate.REQUIRE:
+        return []
+    from announce.gate_support import probe_support  # noqa: PLC0415 -- only who requires the gate needs it
+
+    why = probe_support()
+    return [Finding(path, NOWHERE, ("fence", "gate"), f"is {Gate.REQUIRE}, and the kernel's gate cannot be had: {why}")] if why else []
 
 
 def _line(finding: Finding) -> str:

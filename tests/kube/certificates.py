@@ -19,18 +19,24 @@ class Certificate:
 
 
 class Authority:
-    """A CA with its files below `folder`, which is made."""
+    """A CA with its files below `folder`, which is made.
 
-    def __init__(self, folder: Path) -> None:
+    `bare`: neither the CA nor what it signs has more extensions than Kubernetes demands, as in many clusters.
+    """
+
+    def __init__(self, folder: Path, *, bare: bool = False) -> None:
         self.folder = folder
+        self._usage = "" if bare else "-addext keyUsage=critical,keyCertSign,cRLSign"
+        self._identifier = "" if bare else "authorityKeyIdentifier=keyid\n"
         self.file = folder / "ca.crt"
         self.key = folder / "ca.key"
         folder.mkdir(parents=True)
-        self._openssl(f"req -x509 {NEW_KEY} -days 2 -subj /CN=test-ca -keyout ca.key -out ca.crt")
+        self._openssl(f"req -x509 {NEW_KEY} -days 2 -subj /CN=test-ca {self._usage} -keyout ca.key -out ca.crt")
 
     def sign(self, name: str, subject: str, names: str = "") -> Certificate:
         """Return a certificate for a subject (`/O=group/CN=user`); `names` are subjectAltNames: `DNS:a,IP:b`."""
-        (self.folder / f"{name}.ext").write_text(f"subjectAltName={names}\n" if names else "extendedKeyUsage=clientAuth\n")
+        purpose = f"subjectAltName={names}\n" if names else "extendedKeyUsage=clientAuth\n"
+        (self.folder / f"{name}.ext").write_text(purpose + self._identifier)
         self._openssl(f"req {NEW_KEY} -subj {subject} -keyout {name}.key -out {name}.csr")
         self._openssl(f"x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile {name}.ext -out {name}.crt")
         return Certificate(self.folder / f"{name}.crt", self.folder / f"{name}.key")

@@ -66,7 +66,7 @@ class Executor:
             case Probe():
                 self._probe(election, action)
             case Remember(epoch, lease_duration):
-                self._host.remember(election, epoch, lease_duration / 1000)
+                self._host.remember(self._daemon, election, epoch, lease_duration / 1000)
             case Transition() | Notice():
                 pass
 

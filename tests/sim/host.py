@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -149,33 +150,33 @@ class Host:
             word = self.kernel.words.get(election)
             started[election] = Started(self.state.sessions, word, leftover=self.kernel.bound(election) and word == 0.0)
         self.state.lives += 1
-        self._remember_session(f"{self.label}{self.state.lives}")
         daemon = Daemon(self, started)
+        self._remember_session(daemon)
         self.daemon = daemon
         if guard.stopping:
             daemon.ask_stop()
         guard.first_beat()
         daemon.poke()
 
-    def _remember_session(self, session: str) -> None:
+    def _remember_session(self, daemon: Daemon) -> None:
         """Write the session down, a moment later: the disk must not hold up the election."""
-        boot = self._boots
 
         def write() -> None:
-            if boot == self._boots:
-                self.state.sessions |= {session}
+            self.state.sessions |= {daemon.me.session}
 
-        self.world.after(SAVE_TIME if self.world.weather.rough else 0.0, write)
+        self._save(daemon, write)
 
-    def remember(self, election: str, epoch: int, longest: float) -> None:
+    def remember(self, daemon: Daemon, election: str, epoch: int, longest: float) -> None:
         """Keep the highest epoch and the longest lease (s), a moment later."""
-        boot = self._boots
 
         def write() -> None:
-            if boot == self._boots:
-                self.state.epochs[election], self.state.longest[election] = epoch, longest
+            self.state.epochs[election], self.state.longest[election] = epoch, longest
 
-        self.world.after(SAVE_TIME if self.world.weather.rough else 0.0, write)
+        self._save(daemon, write)
+
+    def _save(self, daemon: Daemon, write: Callable[[], None]) -> None:
+        """Let a daemon write to the state directory; what it has not written when it dies is lost."""
+        self.world.after(SAVE_TIME if self.world.weather.rough else 0.0, lambda: write() if daemon.alive else None)
 
     def daemon_ended(self) -> None:
         """Tell the guard that the daemon is gone."""

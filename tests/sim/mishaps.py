@@ -226,7 +226,12 @@ def remake_record(world: World) -> None:
     election = _election(world)
     world.judge.tampered(election)
     world.store.delete(election)
-    world.later(world.rng.uniform(0.0, 0.5), world.store.put, election, Record(uid=f"stranger{world.now}", lease_duration=1000))
+    world.later(world.rng.uniform(0.0, 0.5), _put, world, election, Record(uid=f"stranger{world.now}", lease_duration=1000))
+
+
+def _put(world: World, election: str, record: Record) -> None:
+    world.judge.tampered(election)
+    world.store.put(election, record)
 
 
 def corrupt_record(world: World) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.sim.defects import DEFECTS, Defect
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT = 50
+TIMEOUT = 100
 """Seconds for one defect; most are caught within two."""
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from election.model import Absent, CandidateRecord, Unknown
+from election.outage import Outage
 from tests.contract.kube.common import RECORD, written
 from tests.contract.kube_place import KubePlace
 from tests.contract.places import PATIENCE, TIMEOUT, current, opened
@@ -76,20 +77,32 @@ def test_every_request_is_bounded_and_its_connection_given_up(server: KubeServer
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize(
-    ("code", "reason", "text"),
-    [(500, "InternalError", "failed (500)"), (503, "ServiceUnavailable", "failed (503)"), (400, "BadRequest", "refuses the request (400)")],
-)
-def test_an_error_of_the_server_is_unknown(server: KubeServer, place: KubePlace, code: int, reason: str, text: str) -> None:
-    """With its code and what it says."""
+FAULTS = [
+    (500, "InternalError", "Internal error occurred: x", "failed (500)", Outage.FAILING),
+    (500, "", "etcdserver: leader changed", "failed (500)", Outage.NO_QUORUM),
+    (500, "", "etcdserver: mvcc: database space exceeded", "failed (500)", Outage.FULL),
+    (503, "ServiceUnavailable", "apiserver is shutting down", "failed (503)", Outage.FAILING),
+    (400, "BadRequest", "x", "refuses the request (400)", Outage.FAILING),
+    (401, "Unauthorized", "Unauthorized", "does not accept the credentials", Outage.REFUSING),
+    (403, "Forbidden", "x", "forbids it (403)", Outage.REFUSING),
+    (429, "TooManyRequests", "x", "too many requests (429)", Outage.THROTTLED),
+]
+
+
+@pytest.mark.parametrize(("code", "reason", "message", "text", "outage"), FAULTS)
+def test_an_error_of_the_server_is_unknown(
+    server: KubeServer, place: KubePlace, code: int, reason: str, message: str, text: str, outage: Outage
+) -> None:
+    """With its code, what it says, and the kind of outage that it is."""
 
     async def scenario() -> None:
         async with written(place) as (store, last):
-            server.fault("refused", verb="update", code=code, reason=reason, message="etcdserver: leader changed", times=1)
+            server.fault("refused", verb="update", code=code, reason=reason, message=message, times=2)
             answer = await store.write("ingress", RECORD, last, TIMEOUT)
             assert isinstance(answer, Unknown)
             assert text in answer.why
-            assert "etcdserver: leader changed" in answer.why
+            assert message in answer.why or code == 401
+            assert answer.outage is outage
 
     asyncio.run(scenario())
 
@@ -125,5 +138,20 @@ def test_a_missing_namespace_is_said(server: KubeServer, place: KubePlace) -> No
             answer = await store.write("ingress", RECORD, None, TIMEOUT)
             assert isinstance(answer, Unknown)
             assert 'namespaces "no-such-namespace" not found' in answer.why
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_hangs_is_slow_and_one_that_is_away_unreachable(server: KubeServer, place: KubePlace) -> None:
+    """Also to a node that has no connection yet: somebody takes the connection of one that hangs."""
+
+    async def scenario() -> None:
+        async with written(place) as (store, _), opened(place) as [fresh]:
+            for fault, outage in ((place.hung, Outage.SLOW), (place.away, Outage.UNREACHABLE)):
+                async with fault():
+                    for one in (store, fresh):
+                        answer = await one.read("ingress", 0.2)
+                        assert isinstance(answer, Unknown)
+                        assert answer.outage is outage
 
     asyncio.run(scenario())

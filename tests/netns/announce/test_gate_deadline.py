@@ -75,8 +75,11 @@ class Outcome:
     bound: bool
 
 
-def trial(stage: Stage, vipd: Vipd, rng: random.Random, fault: str, longest_freeze: float = 0.0) -> Outcome:
-    """Let a VIP be served, strike at a random moment, and watch until its right has ended, or until a frozen vipd has awoken."""
+def trial(stage: Stage, vipd: Vipd, rng: random.Random, fault: str, longest_freeze: float) -> Outcome | None:
+    """Let a VIP be served, strike at a random moment, and watch until its right has ended, or until a frozen vipd has awoken.
+
+    None: on a machine as busy as this one it had lost its right by itself in the moment before.
+    """
     watcher, lease = stage.watcher, int(vipd.lease * SECOND)
     with served(vipd, watcher) as words:
         watcher.until(boottime() + rng.randrange(lease // 2), 3 * MILLISECOND)
@@ -85,6 +88,8 @@ def trial(stage: Stage, vipd: Vipd, rng: random.Random, fault: str, longest_free
         struck = boottime()
         stage.hold()
         deadline = words.at(SLOT)
+        if deadline <= struck:
+            return None
         # The word itself is no more than what the last write gives that the store knows.
         assert deadline <= vipd.written_at() + lease - int(fence_margin(vipd.lease) * SECOND)
         if fault == "freeze, then kill":
@@ -119,7 +124,10 @@ def strike(vipd: Vipd, pids: list[int], fault: str) -> None:
 def trials(stage: Stage, lease: float, count: int, seed: int, longest_freeze: float = 0.0) -> list[Outcome]:
     """Do so many trials, the faults in turn; print what came of them."""
     rng, vipd = random.Random(seed), stage.vipd(lease)
-    outcomes = [trial(stage, vipd, rng, FAULTS[number % len(FAULTS)], longest_freeze) for number in range(count)]
+    outcomes: list[Outcome] = []
+    while len(outcomes) < count:
+        outcome = trial(stage, vipd, rng, FAULTS[len(outcomes) % len(FAULTS)], longest_freeze)
+        outcomes += [outcome] if outcome else []
     late = sorted(outcome.late / MILLISECOND for outcome in outcomes)
     assert all(outcome.bound for outcome in outcomes)
     print(
@@ -169,7 +177,7 @@ def test_an_orderly_end_leaves_no_gate(stage: Stage) -> None:
 
 def test_a_vip_is_never_silent_when_all_of_vipd_is_killed_and_started_again(stage: Stage) -> None:
     """It is served under the old right by the old programs until the new life has the lease back, and then under the new one."""
-    watcher, vipd = stage.watcher, stage.vipd(8.0)
+    watcher, vipd = stage.watcher, stage.vipd(6.0)
     with served(vipd, watcher) as words:
         former = words.at(SLOT)
         signal_all(vipd.tree(), signal.SIGKILL)
@@ -193,7 +201,7 @@ def test_who_requires_a_gate_does_not_run_without(stage: Stage) -> None:
     with stage.cable.a.inside():
         refused = subprocess.run([*rights, sys.executable, "-m", "vipd", "run", "-c", file], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
-    assert "fence.gate is require, and the kernel's gate cannot be had: this process lacks CAP_BPF" in refused.stderr
+    assert "fence.gate: is require, and the kernel's gate cannot be had: this process lacks CAP_BPF" in refused.stderr
     assert not stage.bound()
     file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), "fence": {"gate": "auto"}}), encoding="utf-8")
     with (

@@ -160,6 +160,18 @@ def test_a_backup_keeps_its_gate_closed(cable: Cable, vipd: Vipd, client: Client
     assert client.answered() == set()
 
 
+def test_a_reload_that_requires_what_cannot_be_had_changes_nothing(cable: Cable, vipd: Vipd, client: Client) -> None:
+    """The daemon that runs goes on without a gate."""
+    vipd.start(*WITHOUT_BPF)
+    active(vipd)
+    former = vipd.daemon
+    vipd.configure("require")
+    os.kill(vipd.guard, signal.SIGHUP)
+    until(lambda: "cannot be used: nothing changes" in vipd.log.read_text(encoding="utf-8"), "the refusal")
+    assert (vipd.daemon, vipd.instance()["state"]) == (former, "Active")
+    assert client.answered() == KINDS
+
+
 def test_a_reload_that_switches_the_gate_on_and_off(cable: Cable, vipd: Vipd, client: Client) -> None:
     """The VIP stays, and is served, with and without."""
     vipd.configure("off")

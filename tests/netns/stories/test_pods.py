@@ -146,6 +146,9 @@ def test_a_pod_has_all_that_it_needs(pods: Pods) -> None:
     effective = next(line for line in Path(f"/proc/{holder.daemon}/status").read_text().splitlines() if line.startswith("CapEff"))
     assert int(effective.split()[1], 16).bit_count() == len(container()["securityContext"]["capabilities"]["add"])
     assert "Read-only file system" not in holder.log
+    document = holder.status()
+    assert document is not None
+    assert (document["fence"]["guard"], document["fence"]["gate"]) == (True, True), document["fence"]
 
 
 def test_a_pod_that_ends_hands_over(pods: Pods) -> None:

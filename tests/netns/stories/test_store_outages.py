@@ -29,6 +29,8 @@ PROXY = Path(__file__).parents[2] / "wire_proxy.py"
 CLIENT_PORT = 2379
 BROKEN_HANDOVER = 0.500
 """For so long both nodes of a handover may have an address when a second fault falls into the middle of it."""
+MANY = 100
+"""Instances on one node."""
 LEASE, RENEW = 3.0, 0.6
 """Of the profile `default`, which all nodes here have."""
 
@@ -322,14 +324,14 @@ def test_a_member_cut_off_from_the_others_moves_nothing(triple: Group) -> None:
 def test_without_a_quorum_the_vip_goes_and_comes_back(triple: Group) -> None:
     """Two of three are killed: the third one's word is what the nodes show."""
     holder, begin = triple.settle()
-    with contextlib.ExitStack() as stack:
-        for member in triple.members[:2]:
-            stack.enter_context(killed(member))
+    for member in triple.members[:2]:
+        member.kill()
+    try:
         triple.wait_fenced(holder, begin)
         triple.wait_outage("no_quorum")
-        # They serve only together.
-        stack.pop_all()
-    start_all(triple.members[:2])
+    finally:
+        # Together: none of them serves without another.
+        start_all(triple.members[:2])
     triple.wait_back(holder, begin)
     triple.settle()
     triple.world.assert_never_two(begin)
@@ -338,10 +340,10 @@ def test_without_a_quorum_the_vip_goes_and_comes_back(triple: Group) -> None:
 # ---------------------------------------------------------------- many instances
 
 
-def test_a_hundred_instances_are_renewed_by_one_request(build: Build, tmp_path: Path) -> None:
+def test_many_instances_are_renewed_by_one_request(build: Build, tmp_path: Path) -> None:
     """Counted at the server: on each tick one transaction, at most two; beside it the candidate record, every lease_duration."""
-    names = [f"web{number}" for number in range(100)]
-    addresses = [f"198.51.100.{number + 1}" for number in range(100)]
+    names = [f"web{number}" for number in range(MANY)]
+    addresses = [f"198.51.100.{number + 1}" for number in range(MANY)]
     net = build(["a", "store"], addresses)
     host = net.hosts["store"]
     with EtcdServer(tmp_path / "etcd", netns=host.namespace, host=host.address) as etcd:
@@ -354,7 +356,7 @@ def test_a_hundred_instances_are_renewed_by_one_request(build: Build, tmp_path: 
             net.wait_owner(address)
         begin = time.monotonic()
         before = inside(host.namespace, lambda: etcd.handled("Txn")), applied(node), time.monotonic()
-        wait_for(lambda: applied(node) >= before[1] + 1000, "ten renewals of each")
+        wait_for(lambda: applied(node) >= before[1] + 10 * MANY, "ten renewals of each")
         requests = inside(host.namespace, lambda: etcd.handled("Txn")) - before[0]
         ticks = (time.monotonic() - before[2]) / RENEW + 1
         assert requests <= 2 * ticks

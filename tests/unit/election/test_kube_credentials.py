@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import ssl
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -11,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from election.kube_config import Access, BadAccess, ExecPlugin
-from election.kube_credentials import LOOK_AGAIN, Credentials
+from election.kube_credentials import LOOK_AGAIN, Credentials, tls_context
 from election.kube_exec import Issued, issue, read
+from tests.kube.certificates import Authority
 
 VERSION = "client.authentication.k8s.io/v1"
 PLUGIN = ExecPlugin(("plug",), VERSION)
@@ -221,3 +224,25 @@ def test_certificates_of_a_plugin_are_read() -> None:
     """With the moment at which they expire."""
     output = printed({"clientCertificateData": "C", "clientKeyData": "K", "expirationTimestamp": "1970-01-01T00:01:40Z"})
     assert read(PLUGIN, output) == Issued("", b"C", b"K", 100.0)
+
+
+def test_certificates_with_few_extensions_are_trusted(tmp_path: Path) -> None:
+    """Many clusters have such ones, no other client of Kubernetes minds, and Python does from 3.13 on. Another CA's are refused."""
+    ours, other = Authority(tmp_path / "ours", bare=True), Authority(tmp_path / "other", bare=True)
+    serving = ours.serving(ours.sign("server", "/CN=kube-apiserver", "DNS:api"))
+
+    def trusted(authority: Authority) -> bool:
+        there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+        server = serving.wrap_bio(there, back, server_side=True)
+        client = tls_context(authority.file.read_bytes(), b"", b"", verify=True).wrap_bio(back, there, server_hostname="api")
+        for _ in range(4):
+            for end in (client, server):
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    try:
+                        end.do_handshake()
+                    except ssl.SSLCertVerificationError:
+                        return False
+        return client.version() is not None
+
+    assert trusted(ours)
+    assert not trusted(other)

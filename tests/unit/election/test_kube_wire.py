@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from election.kube_wire import LONGEST_HEAD, Body, Wire, WireError, connect
+from election.kube_wire import LONGEST_HEAD, Body, Wire, WireError, connect, reach
 
 PATIENCE = 5.0
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -24,7 +26,8 @@ async def connected(script: Script) -> AsyncIterator[Wire]:
         writer.close()
 
     server = await asyncio.start_server(play, "127.0.0.1", 0)
-    wire = await connect("127.0.0.1", server.sockets[0].getsockname()[1], "127.0.0.1", None)
+    port = server.sockets[0].getsockname()[1]
+    wire = await connect(await reach("127.0.0.1", port), port, "127.0.0.1", None)
     try:
         async with asyncio.timeout(PATIENCE):
             yield wire
@@ -192,5 +195,35 @@ def test_a_connection_that_the_server_closed_does_not_stand() -> None:
             while wire.reusable:  # noqa: ASYNC110 - the end of a connection is no event of this class
                 await asyncio.sleep(0.001)
             assert not wire.stands
+
+    asyncio.run(scenario())
+
+
+def test_a_request_does_not_wait_for_more_to_send() -> None:
+    """A write of two segments would wait for the delayed acknowledgement of the first one, 40 ms."""
+
+    async def scenario() -> None:
+        async with connected(saying(WHOLE["length"])) as wire:
+            connection: socket.socket = wire._writer.get_extra_info("socket")
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    asyncio.run(scenario())
+
+
+def test_a_connection_that_is_given_up_while_it_is_made_leaves_nothing() -> None:
+    """The server takes the connection and says nothing to the TLS handshake: the socket is closed at the time-out."""
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            reached = await reach("127.0.0.1", port)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await connect(reached, port, "127.0.0.1", ssl.create_default_context())
+            taken, _ = server.accept()
+            taken.settimeout(PATIENCE)
+            with taken, contextlib.suppress(ConnectionResetError):
+                while taken.recv(4096):
+                    pass
 
     asyncio.run(scenario())

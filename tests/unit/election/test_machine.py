@@ -240,6 +240,19 @@ def test_a_conflict_is_judged_by_reading() -> None:
     assert actions[0].expected == "r9"
 
 
+def test_the_holder_outbids_a_counter_that_a_stranger_raised() -> None:
+    """Even if that record is gone again: who saw it takes all below it for old, and believes no naming and no release."""
+    node = active()
+    lost = node.renew()
+    assert isinstance(node.content, Found)
+    node.take(RecordSeen(Found(replace(node.content.record, counter=1007), "x")))
+    node.content = Absent()
+    node.take(WriteDone(lost.request, Unknown("lost")), node.now + 0.8)
+    assert kinds(node.answer(node.now + 0.01)) == ["Renew"]
+    assert isinstance(node.request, Write)
+    assert node.request.record.counter > 1007
+
+
 def test_another_session_in_the_record_is_a_loss() -> None:
     """Whoever wrote it: there must not be two."""
     node = active()

@@ -27,10 +27,10 @@ def test_an_outage_begins_at_once_and_ends_with_calm(health: StoreHealth) -> Non
     for moment in (101.5, 102.5, 103.5):
         assert health.answered(moment, applied=True) is None
         assert not health.failed(moment + 0.5, Outage.SLOW, "b", write=True)
-    assert health.trouble == Trouble(Outage.SLOW, "b", 101.0)
+    assert health.trouble == Trouble(Outage.SLOW, "b", 101.0, 104.0)
     assert health.answered(104.0 + LEASE - 0.1, applied=True) is None
     assert [health.reachable] == [True]
-    assert health.answered(104.0 + LEASE, applied=True) == Trouble(Outage.SLOW, "b", 101.0)
+    assert health.answered(104.0 + LEASE, applied=True) == Trouble(Outage.SLOW, "b", 101.0, 104.0)
     assert health.reaction() == ""
 
 
@@ -39,11 +39,11 @@ def test_servers_that_fail_in_turn_are_one_outage(health: StoreHealth) -> None:
     kinds = (Outage.UNREACHABLE, Outage.SLOW, Outage.NO_QUORUM)
     said = [health.failed(101 + number / 10, kinds[number % 3], "", write=True) for number in range(30)]
     assert said == [True, True, True] + [False] * 27
-    assert health.trouble == Trouble(Outage.NO_QUORUM, "", 101.0)
     last = 101 + 29 / 10
+    assert health.trouble == Trouble(Outage.NO_QUORUM, "", 101.0, last)
     assert not health.failed(last + LEASE - 0.1, Outage.UNREACHABLE, "", write=True)
     assert health.failed(last + LEASE + 0.1, Outage.UNREACHABLE, "gone", write=True)
-    assert health.trouble == Trouble(Outage.UNREACHABLE, "gone", 101.0)
+    assert health.trouble == Trouble(Outage.UNREACHABLE, "gone", 101.0, last + LEASE + 0.1)
 
 
 def test_reads_that_are_answered_do_not_end_an_outage_of_writes(health: StoreHealth) -> None:
