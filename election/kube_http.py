@@ -3,8 +3,8 @@
 Every request goes out once and is bounded as a whole by its caller. What is no answer of the API becomes a KubeFault with a
 sentence.
 
-The generated client of the kubernetes package is not used: with it the daemon has 20 MB more, starts 0.3 to 0.5 s later, and each
-renewal costs several times the CPU time.
+The generated client of the kubernetes package is not used: with it the daemon has 20 MB more, starts 0.5 s later, and each
+renewal costs about twice the CPU time.
 """
 
 from __future__ import annotations

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from election.events import DrainChanged, Event, FitnessChanged, HandoverAsked, UnpinAsked
+from election.events import FitnessChanged
 from election.model import Found, Reason, Record
+from tests.sim.moves import ask_handover, ask_unpin, crash_cut_off, cut_in_move, delete_in_move, drain, kill_in_move
 from tests.sim.timings import any_timing
+from tests.sim.victims import any_election, any_length, cut_off_host, for_a_while, holder_of, kill_all, victim
 
 if TYPE_CHECKING:
     from tests.sim.host import Host
@@ -18,59 +20,29 @@ if TYPE_CHECKING:
 Mishap = Callable[["World"], None]
 
 
-def _host(world: World) -> Host:
-    return world.rng.choice(world.hosts)
-
-
-def _election(world: World) -> str:
-    return world.rng.choice(list(world.hosts[0].settings))
-
-
-def _holder(world: World, election: str) -> Host:
-    """Pick the one that holds, as a rule: there it hurts."""
-    serving = [h for h in world.hosts if h.kernel.serving_until(election) > world.now]
-    return serving[0] if serving and world.rng.random() < 0.7 else _host(world)
-
-
-def _victim(world: World) -> Host:
-    return _holder(world, _election(world))
-
-
-def _while(world: World, seconds: float, begin: Callable[[], None], end: Callable[[], None]) -> None:
-    world.disturb(seconds)
-    begin()
-    world.later(seconds, end)
-
-
-def _length(world: World) -> float:
-    """Return a duration around the lease's: the interesting ones are just shorter and just longer."""
-    lease = world.faults.longest_lease
-    return world.rng.choice((world.rng.uniform(0.0, 0.5), world.rng.uniform(0.0, lease), world.rng.uniform(lease * 0.8, lease * 2.5)))
-
-
 # ---------------------------------------------------------------- processes and nodes
 
 
 def stop_daemon(world: World) -> None:
     """SIGSTOP the daemon for a while."""
-    host = _victim(world)
+    host = victim(world)
     if host.daemon is not None:
-        host.daemon.freeze(_length(world))
+        host.daemon.freeze(any_length(world))
     host.note_stunned()
 
 
 def stop_guard(world: World) -> None:
     """SIGSTOP the guard for a while."""
-    host = _victim(world)
+    host = victim(world)
     if host.guard is not None:
-        host.guard.freeze(_length(world))
+        host.guard.freeze(any_length(world))
     host.note_stunned()
 
 
 def stop_both(world: World) -> None:
     """SIGSTOP guard and daemon in one moment; they need not go on in one moment."""
-    host = _victim(world)
-    length = _length(world)
+    host = victim(world)
+    length = any_length(world)
     for process in (host.guard, host.daemon):
         if process is not None:
             process.freeze(length * world.rng.choice((1.0, 1.0, world.rng.uniform(0.5, 1.5))))
@@ -80,33 +52,25 @@ def stop_both(world: World) -> None:
 def kill_daemon(world: World) -> None:
     """Let the daemon crash."""
     world.disturb(0.5)
-    _victim(world).kill_daemon()
+    victim(world).kill_daemon()
 
 
 def kill_guard(world: World) -> None:
     """SIGKILL the guard: the daemon is told by the kernel."""
     world.disturb(0.5)
-    host = _victim(world)
+    host = victim(world)
     if host.guard is not None:
         host.guard.kill()
 
 
 def kill_both(world: World) -> None:
     """SIGKILL both in one moment."""
-    kill_all(world, _victim(world))
-
-
-def kill_all(world: World, host: Host) -> None:
-    """SIGKILL both of this node's processes in one moment."""
-    world.disturb(2.5)
-    for process in (host.daemon, host.guard):
-        if process is not None:
-            process.kill()
+    kill_all(world, victim(world))
 
 
 def power_cut(world: World) -> None:
     """Cut a node's power; it boots again later."""
-    host = _victim(world)
+    host = victim(world)
     world.disturb(1.0)
     host.power_off()
     world.later(world.rng.uniform(0.5, 2.0) * world.faults.longest_lease, host.power_on)
@@ -114,7 +78,7 @@ def power_cut(world: World) -> None:
 
 def die(world: World) -> None:
     """Cut a node's power for good, as long as others remain."""
-    host = _victim(world)
+    host = victim(world)
     if sum(not other.dead for other in world.hosts) > 1 and not host.dead:
         world.disturb(1.0)
         host.dead = True
@@ -123,7 +87,7 @@ def die(world: World) -> None:
 
 def restart(world: World) -> None:
     """Stop the service in an orderly way and start it again."""
-    host = _victim(world)
+    host = victim(world)
     host.stop()
     world.later(world.rng.uniform(0.5, 2.0) * world.faults.longest_lease, host.want)
 
@@ -132,7 +96,7 @@ def reload(world: World) -> None:
     """Change the lease of one node, or of all."""
     timing = any_timing(world.rng)
     everybody = world.rng.random() < 0.5
-    for host in world.hosts if everybody else [_victim(world)]:
+    for host in world.hosts if everybody else [victim(world)]:
         host.reload({e: replace(s, timing=timing) for e, s in host.settings.items()})
     world.faults.longest_lease = max(world.faults.longest_lease, timing.lease_duration)
 
@@ -142,29 +106,24 @@ def reload(world: World) -> None:
 
 def cut_off(world: World) -> None:
     """Let a node not reach the store."""
-    cut_off_host(world, _victim(world), _length(world))
-
-
-def cut_off_host(world: World, host: Host, seconds: float) -> None:
-    """Let this node not reach the store."""
-    _while(world, seconds, lambda: setattr(host, "store_cut", True), lambda: setattr(host, "store_cut", False))
+    cut_off_host(world, victim(world), any_length(world))
 
 
 def cut_replies(world: World) -> None:
     """Let a node reach the store, but hear no answer."""
-    host = _victim(world)
-    _while(world, _length(world), lambda: setattr(host, "replies_cut", True), lambda: setattr(host, "replies_cut", False))
+    host = victim(world)
+    for_a_while(world, any_length(world), lambda: setattr(host, "replies_cut", True), lambda: setattr(host, "replies_cut", False))
 
 
 def cut_link(world: World) -> None:
     """Let a node's frames reach nobody."""
-    host = _victim(world)
-    _while(world, _length(world), lambda: setattr(host, "link_cut", True), lambda: setattr(host, "link_cut", False))
+    host = victim(world)
+    for_a_while(world, any_length(world), lambda: setattr(host, "link_cut", True), lambda: setattr(host, "link_cut", False))
 
 
 def store_down(world: World) -> None:
     """Restart the store: nobody reaches it, and watches end."""
-    length = _length(world)
+    length = any_length(world)
     world.disturb(length)
     world.store.down_until = max(world.store.down_until, world.now + length)
     break_watches(world)
@@ -172,7 +131,7 @@ def store_down(world: World) -> None:
 
 def store_stalls(world: World) -> None:
     """Let the store take requests and answer them much later, in another order."""
-    length = _length(world)
+    length = any_length(world)
     world.disturb(length)
     world.store.stalled_until = max(world.store.stalled_until, world.now + length)
 
@@ -185,7 +144,7 @@ def break_watches(world: World) -> None:
 
 def break_watch(world: World) -> None:
     """One watch dies silently."""
-    watch = _victim(world).watch
+    watch = victim(world).watch
     if watch is not None:
         watch.break_off(world.weather.watch_retry() * 3)
 
@@ -216,14 +175,14 @@ def _restore(world: World, backup: Backup) -> None:
 
 def delete_record(world: World) -> None:
     """Somebody deletes the record by hand."""
-    election = _election(world)
+    election = any_election(world)
     world.judge.tampered(election)
     world.store.delete(election)
 
 
 def remake_record(world: World) -> None:
     """Somebody deletes the record and makes an empty one."""
-    election = _election(world)
+    election = any_election(world)
     world.judge.tampered(election)
     world.store.delete(election)
     world.later(world.rng.uniform(0.0, 0.5), _put, world, election, Record(uid=f"stranger{world.now}", lease_duration=1000))
@@ -236,14 +195,14 @@ def _put(world: World, election: str, record: Record) -> None:
 
 def corrupt_record(world: World) -> None:
     """Somebody breaks the record."""
-    election = _election(world)
+    election = any_election(world)
     world.judge.tampered(election)
     world.store.corrupt(election)
 
 
 def annotate(world: World) -> None:
     """Somebody adds an annotation, several times."""
-    election = _election(world)
+    election = any_election(world)
     for i in range(world.rng.randrange(1, 20)):
         world.later(i * world.rng.uniform(0.0, 0.3), _annotate, world, election, i)
 
@@ -260,12 +219,12 @@ def annotate_for_ever(world: World, election: str, interval: float) -> None:
 
 def empty_holder(world: World) -> None:
     """Somebody empties the holder, and no more."""
-    world.store.edit(_election(world), holder="")
+    world.store.edit(any_election(world), holder="")
 
 
 def edit_record(world: World) -> None:
     """Somebody changes one field."""
-    election = _election(world)
+    election = any_election(world)
     content = world.store.records.get(election)
     if not isinstance(content, Found):
         return
@@ -287,8 +246,8 @@ def edit_record(world: World) -> None:
 
 def remove_address(world: World) -> None:
     """Somebody removes the address from the interface."""
-    election = _election(world)
-    host = _holder(world, election)
+    election = any_election(world)
+    host = holder_of(world, election)
     if host.kernel.bound(election):
         host.kernel.remove(election)
         host.address_lost(election)
@@ -296,27 +255,27 @@ def remove_address(world: World) -> None:
 
 def stranger_on_wire(world: World) -> None:
     """Somebody who is no part of the group answers for the address for a while."""
-    election, on_wire = _election(world), world.strangers_on_wire
-    _while(world, _length(world), lambda: on_wire.add(election), lambda: on_wire.discard(election))
+    election, on_wire = any_election(world), world.strangers_on_wire
+    for_a_while(world, any_length(world), lambda: on_wire.add(election), lambda: on_wire.discard(election))
 
 
-# ---------------------------------------------------------------- health and operators
+# ---------------------------------------------------------------- health
 
 
 def fall_ill(world: World) -> None:
     """Let a node's check fail for a while."""
-    election = _election(world)
-    host = _holder(world, election)
+    election = any_election(world)
+    host = holder_of(world, election)
     _judge(world, host, election, fit=False, priority=host.priority)
-    world.later(_length(world), _judge, world, host, election, True, host.priority)
+    world.later(any_length(world), _judge, world, host, election, True, host.priority)
 
 
 def lose_weight(world: World) -> None:
     """Change a node's effective priority for a while."""
-    election = _election(world)
-    host = _holder(world, election)
+    election = any_election(world)
+    host = holder_of(world, election)
     _judge(world, host, election, fit=True, priority=world.rng.randrange(1, 255))
-    world.later(_length(world) * 2, _judge, world, host, election, True, host.priority)
+    world.later(any_length(world) * 2, _judge, world, host, election, True, host.priority)
 
 
 def _judge(world: World, host: Host, election: str, fit: bool, priority: int) -> None:
@@ -324,95 +283,6 @@ def _judge(world: World, host: Host, election: str, fit: bool, priority: int) ->
     host.fit[election] = event = FitnessChanged(fit, priority, reason)
     if host.daemon is not None:
         host.daemon.deliver(election, event)
-
-
-def ask_handover(world: World) -> None:
-    """Move the address, as an operator, perhaps twice in a row."""
-    election = _election(world)
-    for _ in range(world.rng.choice((1, 1, 2))):
-        to = world.rng.choice(["", _host(world).name])
-        world.later(world.rng.uniform(0.0, 0.3), _order, world, election, HandoverAsked(to, pin=world.rng.random() < 0.5))
-
-
-def _move(world: World) -> Host:
-    """Ask the holder for a move, right now."""
-    election = _election(world)
-    host = _holder(world, election)
-    if host.daemon is not None:
-        host.daemon.deliver(election, HandoverAsked("", pin=False))
-    return host
-
-
-def cut_in_move(world: World) -> None:
-    """Let the successor be silent, and cut the holder off just when it strikes it out."""
-    host = _move(world)
-    for other in world.hosts:
-        if other is not host and other.daemon is not None:
-            other.daemon.freeze(world.rng.uniform(0.2, 0.45))
-    world.later(world.rng.uniform(0.18, 0.201), cut_off_host, world, host, 2.0 * world.faults.longest_lease)
-
-
-def kill_in_move(world: World) -> None:
-    """Kill guard and daemon of the holder in the middle of a move; they come back late."""
-    host = _move(world)
-    world.later(world.rng.uniform(0.0, 0.004), _kill_for_long, world, host)
-
-
-def _kill_for_long(world: World, host: Host) -> None:
-    host.wanted = False
-    kill_all(world, host)
-    world.later(world.faults.longest_lease, host.want)
-
-
-def delete_in_move(world: World) -> None:
-    """Delete the record in the middle of a move that the holder has not seen end, while others do not reach the store."""
-    host = _move(world)
-    if host.watch is not None:
-        host.watch.break_off(1.0)
-    world.later(world.rng.uniform(0.0, 0.02), _delete_and_cut, world, host)
-
-
-def _delete_and_cut(world: World, host: Host) -> None:
-    for election in host.settings:
-        world.judge.tampered(election)
-        world.store.delete(election)
-    for other in world.hosts:
-        if other is not host:
-            cut_off_host(world, other, 1.0)
-
-
-def crash_cut_off(world: World) -> None:
-    """Let the holder's daemon crash twice, the second time before another is ready, while it does not reach the store."""
-    host, lease = _victim(world), world.faults.longest_lease
-    cut_off_host(world, host, 2.0 * lease)
-    first = world.rng.uniform(0.3, 1.0) * lease
-    for delay in (first, first + world.rng.uniform(0.0, 0.3)):
-        world.later(delay, host.kill_daemon)
-
-
-def ask_unpin(world: World) -> None:
-    """Give the choice back to the priorities, as an operator."""
-    _order(world, _election(world), UnpinAsked())
-
-
-def _order(world: World, election: str, order: Event) -> None:
-    host = _holder(world, election)
-    if host.daemon is not None:
-        host.daemon.deliver(election, order)
-
-
-def drain(world: World) -> None:
-    """Drain a node, as an operator, and resume it later."""
-    host = _victim(world)
-    set_drain(host, drained=True)
-    world.later(_length(world) * 2, set_drain, host, False)
-
-
-def set_drain(host: Host, drained: bool) -> None:
-    """Set a node's drain flag, and tell its daemon."""
-    host.drained = drained
-    if host.daemon is not None:
-        host.daemon.deliver_all(DrainChanged(drained))
 
 
 MISHAPS: dict[str, Mishap] = {

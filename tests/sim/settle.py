@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from election.events import FitnessChanged
 from election.model import Found, State
-from tests.sim.mishaps import set_drain
+from tests.sim.moves import set_drain
 
 if TYPE_CHECKING:
     from tests.sim.host import Host

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.defects import DEFECTS, Defect
+from tests.sim.defects import DEFECTS
+from tests.sim.planting import Defect
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 100

@@ -116,8 +116,9 @@ class Node:
         os.kill(daemon, signal.SIGKILL)
 
     def kill_all(self) -> None:
-        """End guard, daemon and all that belongs to them with SIGKILL, the guard first: nobody is left to react."""
+        """End guard, daemon and all that belongs to them with SIGKILL, all stopped before the first one dies: nobody is left to react."""
         self._wanted = False
+        self._signal(signal.SIGSTOP)
         self._signal(signal.SIGKILL)
         self._guard.wait()
 

@@ -160,7 +160,8 @@ class VipdNode:
         return found
 
     def kill_all(self) -> None:
-        """End guard, daemon and all that belongs to them with SIGKILL, the guard first: nobody is left to react."""
+        """End guard, daemon and all that belongs to them with SIGKILL, all stopped before the first one dies: nobody is left to react."""
+        self.signal_all(signal.SIGSTOP)
         self.signal_all(signal.SIGKILL)
         self.guard.wait(PATIENCE)
 

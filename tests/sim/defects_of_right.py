@@ -1,0 +1,325 @@
+"""Planted defects about rights: until when one lasts, from when on others may take it, and who it is."""
+
+from __future__ import annotations
+
+from tests.sim.planting import Defect, Patch, joined
+
+READ = """
+        s.desk.unread, s.desk.read_at = False, now
+        self._digest.take_in(now, answer)
+"""
+LEASE_OUT = """
+        return self.changed_at + self._lease
+"""
+LONGEST_OUT = """
+            return self.changed_at + self.longest
+"""
+
+DEFECTS = (
+    # ------------------------------------------------------------ until when the right lasts
+    Defect(
+        "stamp at the reply instead of the send",
+        "slow answers",
+        (
+            Patch(
+                "digest",
+                """
+            if s.right.confirm(record.counter):
+""",
+                """
+            if s.right.confirm(record.counter):
+                from election.timing import right_ends
+                s.right.deadline = right_ends(now, s.lease)
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "a read-back gives a right from its own time",
+        "slow answers",
+        (
+            Patch(
+                "answers",
+                READ,
+                joined(
+                    READ,
+                    """
+        if s.state is State.ACTIVE and s.seen.record and s.seen.record.held_by(s.me):
+            from election.actions import SetDeadline
+            from election.timing import right_ends
+            s.right.deadline = right_ends(now, s.lease)
+            s.out.append(SetDeadline(s.right.deadline))
+""",
+                ),
+            ),
+        ),
+    ),
+    Defect(
+        "skip the fence margin",
+        "drift",
+        (
+            Patch(
+                "timing",
+                """
+    return sent_at + lease_duration - fence_margin(lease_duration)
+""",
+                """
+    return sent_at + lease_duration
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "read an unknown answer as applied",
+        "lost requests",
+        (
+            Patch(
+                "answers",
+                """
+            case Unknown():
+                self._on_unknown(now, request)
+            case Conflict():
+""",
+                """
+            case Unknown():
+                self._digest.take_in(now, Found(request.write.record, "?"))
+            case Conflict():
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "use a counter value twice",
+        "lost requests",
+        (
+            Patch(
+                "right",
+                """
+        self._last_counter = max(self._last_counter, seen) + 1
+""",
+                """
+        self._last_counter = seen + 1
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "take a late answer for that to the present request",
+        "late answers",
+        (
+            Patch(
+                "desk",
+                """
+        if request is None or request.number != number:
+""",
+                """
+        if request is None:
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "a late answer binds again what was left",
+        "late answers",
+        (
+            # The answer to a request that was given up is taken, and a right outlives the unbind.
+            Patch(
+                "answers",
+                """
+        request = s.desk.answered(number)
+        if request is None or request.write is None:
+            return
+""",
+                """
+        request = s.desk.answered(number)
+        if request is None and isinstance(answer, Applied) and s.mine is not None and s.state is not State.ACTIVE:
+            from election.situation import Taking
+            from election.timing import right_ends
+            s.right.deadline = right_ends(now, s.lease)
+            self._digest._hold.acquired(now, Taking(s.mine.epoch, s.reason))
+        if request is None or request.write is None:
+            return
+""",
+            ),
+        ),
+        200,
+    ),
+    # ------------------------------------------------------------ from when on others may take it
+    Defect(
+        "a record counts as observed when it was asked for",
+        "slow reads",
+        (
+            Patch(
+                "answers",
+                READ,
+                """
+        s.desk.unread, s.desk.read_at = False, now
+        self._digest.take_in(request.sent_at, answer)
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "wait the configured lease_duration instead of the written one",
+        "mixed leases",
+        (
+            Patch(
+                "observation",
+                LEASE_OUT,
+                """
+        return self.changed_at + self._own_lease
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "wait one's own lease for a record that says nothing",
+        "mixed absences",
+        (
+            Patch(
+                "observation",
+                LONGEST_OUT,
+                """
+            return self.changed_at + self._own_lease
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "trust the wall-clock renew time",
+        "lost requests",
+        (
+            Patch(
+                "observation",
+                LEASE_OUT,
+                """
+        return float(record.renew_time) + self._lease
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "take an absent record at once",
+        "absences",
+        (
+            Patch(
+                "observation",
+                LONGEST_OUT,
+                """
+            return self.changed_at
+""",
+            ),
+            Patch(
+                "observation",
+                """
+            return self.changed_at + max(self.longest, self._lease)
+""",
+                """
+            return self.changed_at
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "an absence seen twice taken for one",
+        "absences",
+        (
+            Patch(
+                "due",
+                """
+    if isinstance(seen.content, Absent):
+        return Due(0.0, Errand.CREATE)
+""",
+                """
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "count a foreign edit as a renewal",
+        "touched for ever",
+        (
+            Patch(
+                "observation",
+                """
+            case Found(record=r):
+                return (r.uid,""",
+                """
+            case Found(record=r, revision=v):
+                return (v, r.uid,""",
+            ),
+        ),
+    ),
+    Defect(
+        "take an emptied holder for a release",
+        "emptied",
+        (
+            Patch(
+                "model",
+                """
+        return not self.holder and self.release == Release(self.session, self.epoch)
+""",
+                """
+        return not self.holder
+""",
+            ),
+        ),
+    ),
+    # ------------------------------------------------------------ who it is
+    Defect(
+        "ignore the session",
+        "namesakes",
+        (
+            Patch(
+                "model",
+                """
+        return self.holder == identity.name and self.session == identity.session
+""",
+                """
+        return self.holder == identity.name
+""",
+            ),
+            Patch(
+                "situation",
+                """
+        return record.session in self.former and not self.seen.older
+""",
+                """
+        return not self.seen.older
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "acquire at the same epoch",
+        "lost requests",
+        (
+            Patch(
+                "observation",
+                """
+        return max(seen, self.highest[0], self.epoch_floor) + 1
+""",
+                """
+        return max(seen, self.highest[0], self.epoch_floor, 1)
+""",
+            ),
+        ),
+    ),
+    Defect(
+        "count a full lease for what a former daemon left",
+        "crashes in the dark",
+        (
+            Patch(
+                "hold",
+                """
+            s.right.inherit(event.inherited)
+""",
+                """
+            from election.timing import right_ends
+            s.right.inherit(right_ends(now, s.lease))
+            s.out.append(SetDeadline(s.right.deadline))
+""",
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,101 @@
+"""What operators ask for, and what befalls a node in the very moment that hurts most."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from election.events import DrainChanged, Event, HandoverAsked, UnpinAsked
+from tests.sim.victims import any_election, any_host, any_length, cut_off_host, holder_of, kill_all, victim
+
+if TYPE_CHECKING:
+    from tests.sim.host import Host
+    from tests.sim.world import World
+
+
+def ask_handover(world: World) -> None:
+    """Move the address, as an operator, perhaps twice in a row."""
+    election = any_election(world)
+    for _ in range(world.rng.choice((1, 1, 2))):
+        to = world.rng.choice(["", any_host(world).name])
+        world.later(world.rng.uniform(0.0, 0.3), _order, world, election, HandoverAsked(to, pin=world.rng.random() < 0.5))
+
+
+def _move(world: World) -> Host:
+    """Ask the holder for a move, right now."""
+    election = any_election(world)
+    host = holder_of(world, election)
+    if host.daemon is not None:
+        host.daemon.deliver(election, HandoverAsked("", pin=False))
+    return host
+
+
+def cut_in_move(world: World) -> None:
+    """Let the successor be silent, and cut the holder off just when it strikes it out."""
+    host = _move(world)
+    for other in world.hosts:
+        if other is not host and other.daemon is not None:
+            other.daemon.freeze(world.rng.uniform(0.2, 0.45))
+    world.later(world.rng.uniform(0.18, 0.201), cut_off_host, world, host, 2.0 * world.faults.longest_lease)
+
+
+def kill_in_move(world: World) -> None:
+    """Kill guard and daemon of the holder in the middle of a move; they come back late."""
+    host = _move(world)
+    world.later(world.rng.uniform(0.0, 0.004), _kill_for_long, world, host)
+
+
+def _kill_for_long(world: World, host: Host) -> None:
+    host.wanted = False
+    kill_all(world, host)
+    world.later(world.faults.longest_lease, host.want)
+
+
+def delete_in_move(world: World) -> None:
+    """Delete the record in the middle of a move that the holder has not seen end, while others do not reach the store."""
+    host = _move(world)
+    if host.watch is not None:
+        host.watch.break_off(1.0)
+    world.later(world.rng.uniform(0.0, 0.02), _delete_and_cut, world, host)
+
+
+def _delete_and_cut(world: World, host: Host) -> None:
+    for election in host.settings:
+        world.judge.tampered(election)
+        world.store.delete(election)
+    for other in world.hosts:
+        if other is not host:
+            cut_off_host(world, other, 1.0)
+
+
+def crash_cut_off(world: World) -> None:
+    """Let the holder's daemon crash twice, the second time before another is ready, while it does not reach the store."""
+    host, lease = victim(world), world.faults.longest_lease
+    cut_off_host(world, host, 2.0 * lease)
+    first = world.rng.uniform(0.3, 1.0) * lease
+    for delay in (first, first + world.rng.uniform(0.0, 0.3)):
+        world.later(delay, host.kill_daemon)
+
+
+def ask_unpin(world: World) -> None:
+    """Give the choice back to the priorities, as an operator."""
+    _order(world, any_election(world), UnpinAsked())
+
+
+def _order(world: World, election: str, order: Event) -> None:
+    host = holder_of(world, election)
+    if host.daemon is not None:
+        host.daemon.deliver(election, order)
+
+
+def drain(world: World) -> None:
+    """Drain a node, as an operator, and resume it later."""
+    host = victim(world)
+    set_drain(host, drained=True)
+    world.later(any_length(world) * 2, set_drain, host, False)
+
+
+def set_drain(host: Host, drained: bool) -> None:
+    """Set a node's drain flag, and tell its daemon."""
+    host.drained = drained
+    if host.daemon is not None:
+        host.daemon.deliver_all(DrainChanged(drained))

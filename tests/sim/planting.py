@@ -1,0 +1,29 @@
+"""What a defect planted on purpose is: a patch to the election, and the kind of trouble in which it must be caught."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Replace `old`, which must occur exactly once in the module, by `new`. Both begin with the indentation of a first line."""
+
+    module: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """One mistake that somebody could make. `theme` is where it shows, `seeds` how many seeds that takes at most."""
+
+    name: str
+    theme: str
+    patches: tuple[Patch, ...]
+    seeds: int = 60
+
+
+def joined(*lines: str) -> str:
+    """Return the pieces as one."""
+    return "\n" + "".join(line.removeprefix("\n") for line in lines)
