@@ -12,7 +12,7 @@ import pytest
 
 from tests.netns.systemd_host import INTERFACE, VIP, SystemdHost, missing
 
-pytestmark = [pytest.mark.root, pytest.mark.xdist_group("systemd")]
+pytestmark = pytest.mark.root
 
 CONFIG = {
     "node": "a",

@@ -213,7 +213,7 @@ def test_an_etcd_that_stalls_moves_nothing(single: Group) -> None:
     assert single.world.events(begin) == []
 
 
-@pytest.mark.parametrize("how", ["reset", "cut"])
+@pytest.mark.parametrize("how", ["reset", pytest.param("cut", marks=pytest.mark.long)])
 def test_connections_that_break_all_the_time_move_nothing(single: Group, how: str) -> None:
     """Whatever was under way is unknown, read back and sent again."""
     _, begin = single.settle()
@@ -243,7 +243,9 @@ def test_an_etcd_that_everybody_lost_is_not_stormed_when_it_is_back(single: Grou
     single.world.assert_never_two(begin)
 
 
-@pytest.mark.parametrize("step", [0.0, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064])
+@pytest.mark.parametrize(
+    "step", [0.002, 0.008, 0.032, *(pytest.param(step, marks=pytest.mark.long) for step in (0.0, 0.004, 0.016, 0.064))]
+)
 def test_a_handover_survives_an_etcd_that_fails_at_any_step(single: Group, step: float) -> None:
     """It freezes so many seconds after the order: before the naming, the take, the mark, or the holder's next look."""
     holder, begin = single.settle()
@@ -290,10 +292,7 @@ def killed(member: EtcdServer) -> Iterator[None]:
         member.start()
 
 
-FAULTS: list[Callable[[EtcdServer], contextlib.AbstractContextManager[None]]] = [frozen, killed]
-
-
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", [frozen, pytest.param(killed, marks=pytest.mark.long)])
 def test_a_member_that_fails_moves_nothing(triple: Group, fault: Callable[[EtcdServer], contextlib.AbstractContextManager[None]]) -> None:
     """Each of the three in turn, whichever the nodes talk to and whichever leads the others."""
     _, begin = triple.settle()
