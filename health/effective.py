@@ -39,6 +39,17 @@ def judge(standings: Sequence[Standing]) -> Verdict:
     return Verdict(fit=True, weight=weight, failing=names, detail=detail)
 
 
+def together(verdicts: Sequence[Verdict]) -> Verdict:
+    """Return the verdict on several instances that are elected as one: what one of them lacks, they all lack."""
+    if len(verdicts) == 1:
+        return verdicts[0]
+    fits = [one.fit for one in verdicts]
+    fit = False if False in fits else None if None in fits else True
+    failing = tuple(name for one in verdicts for name in one.failing)
+    detail = "; ".join(one.detail for one in verdicts if one.detail)
+    return Verdict(fit=fit, weight=sum(one.weight for one in verdicts), failing=failing, detail=detail)
+
+
 def effective_priority(base: int, verdict: Verdict) -> int:
     """Return the configured priority with the checks' weights in it, 1..254."""
     return min(max(base + verdict.weight, LOWEST), HIGHEST)

@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     status = command("status", _status, "this node and the whole group: who, since when, why")
     status.add_argument("--json", action="store_true", help="the status document (schema version 1)")
     handover = command("handover", _handover, "move an instance to another node as planned, without loss")
-    handover.add_argument("instance", metavar="INSTANCE")
+    handover.add_argument("instance", metavar="INSTANCE", help="its name, or that of its group: all of a group move together")
     where = handover.add_mutually_exclusive_group()
     where.add_argument("--to", metavar="NODE", default="", help="the node to move to; default: the best one")
     where.add_argument("--auto", action="store_true", help="unpin: give the choice back to the priorities")

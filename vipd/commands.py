@@ -46,11 +46,12 @@ class Commands:
                 raise Refused(f"this daemon knows no command {command!r}")
 
     def _member(self, arguments: dict[str, object]) -> Member:
+        """Return the election of this name, or of the instance of this name."""
         name = str(arguments.get("instance") or "")
-        member = self.members.get(name)
-        if member is None:
-            raise Refused(f"there is no instance {name!r} here; there is {', '.join(self.members)}")
-        return member
+        known = {part.name: member for member in self.members.values() for part in member.parts} | self.members
+        if name not in known:
+            raise Refused(f"there is no instance {name!r} here; there is {', '.join(known)}")
+        return known[name]
 
     def _holder_only(self, member: Member) -> None:
         """Nodes do not talk to each other: only the holder can hand over."""

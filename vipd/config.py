@@ -75,7 +75,7 @@ class OnConflict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One virtual IP or several that move together; its name is that of its election.
+    """One virtual IP or several that move together. Instances of one `group` are elected as one; empty: by itself.
 
     `priority` is 1..254. `checks` begins with the built-in one of the own interface (LINK_CHECK).
     """
@@ -89,6 +89,12 @@ class Instance:
     announce: Announce = Announce()
     on_conflict: OnConflict = OnConflict.WAIT
     checks: tuple[Check, ...] = ()
+    group: str = ""
+
+    @property
+    def election(self) -> str:
+        """The name of its election."""
+        return self.group or self.name
 
 
 class LogFormat(enum.StrEnum):
@@ -149,3 +155,11 @@ class Config:
     log: Log = Log()
     fence: Fence = Fence()
     path: str = ""
+
+    @property
+    def elections(self) -> dict[str, tuple[Instance, ...]]:
+        """The instances of each election, in the order of the file."""
+        found: dict[str, tuple[Instance, ...]] = {}
+        for instance in self.instances:
+            found[instance.election] = (*found.get(instance.election, ()), instance)
+        return found

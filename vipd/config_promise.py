@@ -26,7 +26,8 @@ def promises(config: Config) -> list[str]:
 
 def _instance(instance: Instance) -> str:
     addresses = ", ".join(map(str, instance.addresses))
-    return f"{instance.name}: {addresses} on {instance.interface}, priority {instance.priority}"
+    group = f", elected with the group {instance.group}" if instance.group else ""
+    return f"{instance.name}: {addresses} on {instance.interface}, priority {instance.priority}{group}"
 
 
 def _store(config: Config) -> str:
@@ -44,14 +45,14 @@ def _profile(config: Config) -> str:
 
 
 def _checks(instance: Instance) -> list[str]:
-    return [f"{instance.name}: {_check(check)}" for check in instance.checks]
+    return [f"{instance.name}: {_check(check, instance.group)}" for check in instance.checks]
 
 
-def _check(check: Check) -> str:
-    change = "the address is given up"
+def _check(check: Check, group: str) -> str:
+    change = f"all addresses of the group {group} are given up" if group else "the address is given up"
     if isinstance(check.on_fail, Weight):
         points = check.on_fail.points
-        change = f"the priority changes by {-abs(points)}"
+        change = f"the priority of the group {group} changes by {-abs(points)}" if group else f"the priority changes by {-abs(points)}"
     if isinstance(check.kind, InterfaceCheck):
         return f"when {check.kind.interface} goes down, {change} at once"
     seen = check.interval * check.fall + check.timeout

@@ -13,6 +13,7 @@ from health.model import InterfaceCheck
 from health.problems import problems as check_problems
 from vipd import config_backend as backend
 from vipd import config_build as build
+from vipd import config_groups as groups
 from vipd.config import LINK_CHECK
 from vipd.config_findings import Findings, Path
 from vipd.config_network import host_in
@@ -39,6 +40,7 @@ def relate(draft: ConfigDraft, findings: Findings, resolve: Resolve) -> None:
     for path, instance in instances:
         _instance(path, instance, findings)
     findings.unique([((*path, "name"), one.name) for path, one in instances], "the instance")
+    groups.relate(instances, findings)
     addresses = list(_addresses(instances))
     findings.unique([(path, one.ip) for path, one in addresses], "the address")
     _never_the_vip(draft, instances, addresses, findings, resolve)

@@ -157,6 +157,7 @@ class InstanceDraft(Draft):
     priority: Priority | None = None
     preempt: Flag | None = None
     preempt_delay: Duration | None = None
+    group: Label | None = None
     announce: AnnounceDraft | None = None
     on_conflict: Annotated[str, PlainValidator(values.choice(tuple(OnConflict)))] | None = None
     checks: tuple[CheckDraft | None, ...] | None = None
@@ -204,7 +205,7 @@ class ConfigDraft(Draft):
 NOT_YET = "not in this release yet"
 LATER = {
     "": ("kubernetes",),
-    "instances": ("group", "hooks", "webhooks", "publish"),
+    "instances": ("hooks", "webhooks", "publish"),
     "instances.checks": ("exec", "file", "process", "gateway", "pod", "service", "node"),
 }
 """Keys that are described but whose feature this release does not have."""

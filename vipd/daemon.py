@@ -152,8 +152,9 @@ class Daemon:
     def _count_former_lives(self) -> None:
         self.metrics.crashed(self.link.birth.crashes)
         for name, count in self.link.birth.fenced.items():
-            for _ in range(count):
-                self.metrics.fenced(name, "guard")
+            for instance in self.config.elections.get(name, ()):
+                for _ in range(count):
+                    self.metrics.fenced(instance.name, "guard")
 
     def _stepped(self, name: str) -> None:
         """Follow a machine's step: listen for rivals while Active, publish what is new."""
@@ -166,17 +167,17 @@ class Daemon:
     def _make_members(self, former: frozenset[str]) -> None:
         around = Surroundings(self.me, self.store, self.config.timing, self.kernel, self.observe, self._arm, self._fence.unmet)
         checks = 0
-        for settings in self.config.instances:
-            word = self._arm(settings.name, [])
-            known = self.memory.elections.get(settings.name, Election())
-            self.members[settings.name] = Member(settings, around, word, known, checks)
-            checks += len(settings.checks)
+        elections = self.config.elections
+        for name, instances in elections.items():
+            word = self._arm(name, [])
+            self.members[name] = Member(instances, around, word, self.memory.elections.get(name, Election()), checks)
+            checks += sum(len(instance.checks) for instance in instances)
         self.peers.serve({name: member.instance for name, member in self.members.items()})
         machines = {name: member.instance.machine for name, member in self.members.items()}
-        self.observe.serve(machines, {name: member.settings.priority for name, member in self.members.items()})
+        self.observe.serve(machines, elections)
         drained = self.memory.drained
-        for name, member in self.members.items():
-            member.start(former, self.memory.verdicts.get(name, {}), drained=drained)
+        for member in self.members.values():
+            member.start(former, self.memory.verdicts, drained=drained)
 
     def _arm(self, name: str, ready: Sequence[ReadyMessages]) -> Word:
         """Tell the guard which addresses go with an election's deadline; they may be unknown until the interface exists."""
@@ -209,7 +210,7 @@ class Daemon:
 
     def _remove_orphans(self) -> None:
         """Remove what an earlier life bound and this configuration does not know, unless another vipd manages it."""
-        known = [member.executor.ready for member in self.members.values() if member.executor.ready is not None]
+        known = [ready for member in self.members.values() for ready in member.executor.ready]
         for address in leftovers(self.kernel.addresses(), known):
             name = socket.inet_ntop(address.family, address.ip)
             if not self.link.lock([name]):
@@ -244,17 +245,18 @@ class Daemon:
 
     def _on_kernel(self, seen: KernelEvent) -> None:
         if isinstance(seen, Resync):
+            bound = frozenset((address.interface, address.ip) for address in seen.addresses)
             for member in self.members.values():
-                member.on_resync(frozenset(a.ip for a in seen.addresses if a.interface == member.settings.interface))
+                member.on_resync(bound)
             return
         for member in self.members.values():
-            if seen.interface != member.settings.interface:
+            if seen.interface not in member.interfaces:
                 continue
             match seen:
-                case LinkSeen(mac=mac):
-                    member.on_link(up=seen.usable, mac=mac)
-                case LinkGone():
-                    member.on_link_gone()
+                case LinkSeen(interface=interface, mac=mac):
+                    member.on_link(interface, up=seen.usable, mac=mac)
+                case LinkGone(interface):
+                    member.on_link_gone(interface)
                 case AddressGone(ip=ip):
                     member.on_address_gone(ip)
                 case AddressSeen(ip=ip):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from vipd.config import Config, Instance
 
 
 def changed(old: Config, new: Config) -> set[str]:
-    """Return the names of the instances that may not stay bound over a reload."""
-    everything = {instance.name for instance in old.instances}
+    """Return the names of the elections whose addresses may not stay bound over a reload."""
     if (old.node, old.backend, old.state_dir) != (new.node, new.backend, new.state_dir):
-        return everything
-    kept = {instance.name: _place(instance) for instance in new.instances}
-    return {instance.name for instance in old.instances if kept.get(instance.name) != _place(instance)}
+        return set(old.elections)
+    kept = {name: _places(instances) for name, instances in new.elections.items()}
+    return {name for name, instances in old.elections.items() if kept.get(name) != _places(instances)}
 
 
-def _place(instance: Instance) -> tuple[str, frozenset[str]]:
-    """Return what of an instance is in the kernel."""
-    return instance.interface, frozenset(str(address) for address in instance.addresses)
+def _places(instances: Iterable[Instance]) -> frozenset[tuple[str, str]]:
+    """Return what of an election is in the kernel: pairs of interface and address."""
+    return frozenset((instance.interface, str(address)) for instance in instances for address in instance.addresses)

@@ -2,6 +2,9 @@
 
 The deadline is read from the shared word, which guard and gate obey as well. All calls are synchronous and bounded: a
 bind of one address takes 0.2 ms, and nothing else of the daemon can come between a lost lease and the unbind.
+
+The addresses of a group may lie on several interfaces, each of which has its own messages. They have one deadline, which is
+compared around each of the kernel calls.
 """
 
 from __future__ import annotations
@@ -35,23 +38,36 @@ class Word(Protocol):
 
 
 class Executor:
-    """Binds and unbinds one election's addresses. `ready` is None while the interface does not exist."""
+    """Binds and unbinds one election's addresses. `ready` has messages for each of its `parts` whose interface has been seen."""
 
-    def __init__(self, word: Word, kernel: RouteSocket, clock: Callable[[], float] = now) -> None:
+    def __init__(self, word: Word, kernel: RouteSocket, clock: Callable[[], float] = now, *, parts: int = 1) -> None:
         self.word = word
-        self.ready: ReadyMessages | None = None
+        self.ready: tuple[ReadyMessages, ...] = ()
         self._kernel = kernel
         self._clock = clock
+        self._parts = parts
 
     def bind(self, action: Bind) -> BindDone:
-        """Bind all addresses in one go and read them back; undo it if the deadline passed meanwhile."""
-        seconds = lifetime_to_set(self._clock(), self.word.deadline, action.lease_duration)
+        """Bind all addresses in one go and read them back; all are removed again if the deadline passed meanwhile.
+
+        The first interface that refuses one ends it: what the others have got is removed by the Unbind that follows.
+        """
+        if len(self.ready) < self._parts:
+            late = self._lifetime(action) < 1
+            return BindDone(action.epoch, ok=False, why=LATE if late else "the interface does not exist")
+        done = BindDone(action.epoch, ok=True)
+        for ready in self.ready:
+            done = self._bind(ready, action)
+            if not done.ok:
+                break
+        return done
+
+    def _bind(self, ready: ReadyMessages, action: Bind) -> BindDone:
+        seconds = self._lifetime(action)
         if seconds < 1:
             return BindDone(action.epoch, ok=False, why=LATE)
-        if self.ready is None:
-            return BindDone(action.epoch, ok=False, why="the interface does not exist")
         try:
-            failures = bind(self._kernel, self.ready, seconds)
+            failures = bind(self._kernel, ready, seconds)
         except OSError as error:
             failures, why = [], f"netlink: {error}"
         else:
@@ -62,12 +78,17 @@ class Executor:
         return BindDone(action.epoch, ok=not why, why=why)
 
     def refresh(self, action: Refresh) -> str:
-        """Give the addresses their lifetime again; return what went wrong, if anything. Undone if it came late."""
-        seconds = lifetime_to_set(self._clock(), self.word.deadline, action.lease_duration, shrink=action.shrink)
-        if seconds < 1 or self.ready is None:
+        """Give the addresses their lifetime again; return what went wrong, if anything. All are removed if it came late."""
+        # An interface that refuses must not cost the others their addresses.
+        troubles = [self._refresh(ready, action) for ready in self.ready]
+        return "; ".join(dict.fromkeys(filter(None, troubles)))
+
+    def _refresh(self, ready: ReadyMessages, action: Refresh) -> str:
+        seconds = self._lifetime(action, shrink=action.shrink)
+        if seconds < 1:
             return ""
         try:
-            failures = refresh(self._kernel, self.ready, seconds)
+            failures = refresh(self._kernel, ready, seconds)
         except OSError as error:
             return f"netlink: {error}"
         finally:
@@ -77,24 +98,29 @@ class Executor:
 
     def unbind(self) -> UnbindDone:
         """Remove all addresses and read back that they are gone."""
-        if self.ready is None:
-            return UnbindDone(ok=True)
+        # One after the other, whatever befalls: what can go has to go.
+        troubles = list(dict.fromkeys(filter(None, map(self._unbind, self.ready))))
+        return UnbindDone(ok=not troubles, why="; ".join(troubles))
+
+    def _unbind(self, ready: ReadyMessages) -> str:
         try:
-            remaining = unbind(self._kernel, self.ready)
+            remaining = unbind(self._kernel, ready)
         except OSError as error:
-            return UnbindDone(ok=False, why=f"netlink: {error}")
-        return UnbindDone(ok=not remaining, why=f"still bound: {_names(remaining)}" if remaining else "")
+            return f"netlink: {error}"
+        return f"still bound: {_names(remaining)}" if remaining else ""
 
     def bound(self) -> dict[str, int]:
-        """Return which of the election's addresses the kernel has on the interface, and their valid lifetimes in seconds."""
-        if self.ready is None:
-            return {}
-        wanted = {key[:2] for key in self.ready.keys}
-        return {
-            socket.inet_ntop(address.family, address.ip): address.valid_lft
-            for address in self._kernel.addresses(self.ready.ifindex)
-            if address.key[:2] in wanted
-        }
+        """Return which of the election's addresses the kernel has, each on its interface, and their valid lifetimes in seconds."""
+        found = dict[str, int]()
+        for ready in self.ready:
+            wanted = {key[:2] for key in ready.keys}
+            for address in self._kernel.addresses(ready.ifindex):
+                if address.key[:2] in wanted:
+                    found[socket.inet_ntop(address.family, address.ip)] = address.valid_lft
+        return found
+
+    def _lifetime(self, action: Bind | Refresh, *, shrink: bool = False) -> int:
+        return lifetime_to_set(self._clock(), self.word.deadline, action.lease_duration, shrink=shrink)
 
     def _undo(self) -> None:
         """Remove what was bound too late. The guard is there for the case that this fails as well."""

@@ -21,7 +21,7 @@ class Fence:
         self.wanted = config.fence.gate is not Gate.OFF
         self._required = config.fence.gate is Gate.REQUIRE
         self._lease = config.timing.lease_duration
-        self._names = [instance.name for instance in config.instances]
+        self._elections = {instance.name: instance.election for instance in config.instances}
         self._link = link
         self._metrics = metrics
         self._seen = GateReport()
@@ -36,17 +36,17 @@ class Fence:
         log.warning("%s", without_gate(self._lease, why))
         return ""
 
-    def unmet(self, instance: str) -> str:
-        """Return why an instance may not take part for want of its gate, or nothing."""
-        why = self._link.gate.troubles.get(instance, "")
+    def unmet(self, election: str) -> str:
+        """Return why this node may not take part in an election for want of its gate, or nothing."""
+        why = self._link.gate.troubles.get(election, "")
         return f"no kernel gate, and fence.gate is {Gate.REQUIRE}: {why}" if why and self._required else ""
 
     def take_in(self) -> bool:
         """Look at the guard's last report; return whether programs of an earlier life have given way since the one before."""
         former, self._seen = self._seen, self._link.gate
         self._metrics.gate_put_back(max(0, self._seen.put_back - former.put_back))
-        for name in self._names:
-            self._metrics.gate_in_force(name, in_force=self.wanted and name not in self._seen.troubles)
+        for name, election in self._elections.items():
+            self._metrics.gate_in_force(name, in_force=self.wanted and election not in self._seen.troubles)
         return former.inherited and not self._seen.inherited
 
     def document(self) -> status.Fence:

@@ -1,4 +1,4 @@
-"""One instance on this node: feeds its machine, does what the machine says, in order, and reports back.
+"""One election on this node: feeds its machine, does what the machine says, in order, and reports back.
 
     event --> queue --> Machine.step(now, event) --> actions --> store (a task), kernel and frames (at once)
                 ^                                                  |
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
@@ -46,38 +46,38 @@ Plain = SetDeadline | Refresh | Unbind | Probe | Remember | Transition | Notice
 class Observer(Protocol):
     """Who is told what happens: log, metrics, history, memory."""
 
-    def transition(self, instance: str, change: Transition) -> None:
+    def transition(self, election: str, change: Transition) -> None:
         """Note that a state changed."""
 
-    def notice(self, instance: str, text: str, *, warning: bool) -> None:
+    def notice(self, election: str, text: str, *, warning: bool) -> None:
         """Pass a sentence on to the operator."""
 
     def store_request(self, op: str, answer: object, seconds: float) -> None:
         """Note that a store request was answered, or given up."""
 
-    def remember(self, instance: str, what: Remember) -> None:
+    def remember(self, election: str, what: Remember) -> None:
         """Keep something for the next life."""
 
-    def took_over(self, instance: str, seconds: float) -> None:
+    def took_over(self, election: str, seconds: float) -> None:
         """Note that the VIP was bound and announced, so long after the chance was seen."""
 
-    def repaired(self, instance: str) -> None:
+    def repaired(self, election: str) -> None:
         """Note that an address that somebody removed was put back."""
 
-    def fenced(self, instance: str) -> None:
+    def fenced(self, election: str) -> None:
         """Note that the daemon unbound because the right ended."""
 
-    def stepped(self, instance: str) -> None:
+    def stepped(self, election: str) -> None:
         """Note that the machine moved: what it says of itself may have changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What an instance is connected to. `probe` asks on the wire and returns a MAC address or nothing."""
+    """What an election is connected to. `announcers`: one for each of its instances. `probe` returns a MAC address or nothing."""
 
     store: Store
     executor: Executor
-    announcer: Announcer
+    announcers: Sequence[Announcer]
     probe: Callable[[float], Awaitable[str]]
     observer: Observer
 
@@ -128,7 +128,7 @@ class Instance:
         """Forget timers and store requests: the daemon is about to end."""
         if self._timer is not None:
             self._timer.cancel()
-        self.ports.announcer.stop()
+        self._stop_announcing()
         for task in self._tasks:
             task.cancel()
 
@@ -182,8 +182,12 @@ class Instance:
         if why:
             self.ports.observer.notice(self.name, why, warning=True)
 
+    def _stop_announcing(self) -> None:
+        for announcer in self.ports.announcers:
+            announcer.stop()
+
     def _unbind(self, reason: model.Reason) -> None:
-        self.ports.announcer.stop()
+        self._stop_announcing()
         done = self.ports.executor.unbind()
         self._queue.append(done)
         if reason is model.Reason.LEASE_EXPIRED:
@@ -206,7 +210,8 @@ class Instance:
         def owner() -> bool:
             return machine.state is State.ACTIVE and self._epoch == epoch and now() < word.deadline
 
-        self.ports.announcer.start(owner)
+        for announcer in self.ports.announcers:
+            announcer.start(owner)
         if self._chance_at:
             self.ports.observer.took_over(self.name, now() - self._chance_at)
             self._chance_at = 0.0

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from announce.rivals import RivalSeen
 from election import actions, model
 from election.machine import Machine
 from health.model import Check, Result, Verdict
+from vipd import config
 from vipd.clock import now
 from vipd.log import fields
 from vipd.memory import Memory
@@ -32,7 +33,7 @@ log = logging.getLogger("vipd")
 
 @dataclass(slots=True)
 class Shown:
-    """What was last put into the metrics for an instance."""
+    """What was last told of an election or an instance."""
 
     holder: str = ""
     epoch: int = -1
@@ -55,46 +56,61 @@ class Wires:
 
 
 class Observe:
-    """One for the daemon; every member reports to it."""
+    """One for the daemon; every election and every instance reports to it, each under its name.
+
+    Metrics are those of instances: what happens to an election happens to each instance of it.
+    """
 
     def __init__(self, wires: Wires) -> None:
         self.store = StoreHealth()
         self._wires = wires
         self._shown: dict[str, Shown] = {}
         self._machines: Mapping[str, Machine] = {}
+        self._elections: Mapping[str, Sequence[config.Instance]] = {}
 
-    def serve(self, machines: Mapping[str, Machine], priorities: Mapping[str, int]) -> None:
-        """Look at these machines after each of their steps; `priorities` are the configured ones."""
+    def serve(self, machines: Mapping[str, Machine], elections: Mapping[str, Sequence[config.Instance]]) -> None:
+        """Look at these machines after each of their steps; `elections` tells whose they are."""
         self._machines = machines
+        self._elections = elections
         for machine in machines.values():
             # All instances of a node have the same timing: that of its configuration.
             self.store.timing = machine.settings.timing
-        for name, priority in priorities.items():
-            self._wires.metrics.instance(name, priority)
+        for instances in elections.values():
+            for instance in instances:
+                self._wires.metrics.instance(instance.name, instance.priority)
 
-    def _of(self, instance: str) -> Shown:
-        return self._shown.setdefault(instance, Shown())
+    def _of(self, name: str) -> Shown:
+        return self._shown.setdefault(name, Shown())
 
-    def notes(self, instance: str) -> list[str]:
-        """Return the latest notices, oldest first."""
-        return [text for at, text in self._of(instance).notes if now() - at < NOTE_AGE]
+    def _instances(self, election: str) -> list[str]:
+        return [instance.name for instance in self._elections.get(election, ())]
+
+    def _where(self, name: str) -> dict[str, str]:
+        """Return how a log line says what it is about: an instance, or a group of them."""
+        of_one = all(instance.name == name for instance in self._elections.get(name, ()))
+        return {"instance" if of_one else "group": name}
+
+    def notes(self, name: str) -> list[str]:
+        """Return the latest notices of an election or an instance, oldest first."""
+        return [text for at, text in self._of(name).notes if now() - at < NOTE_AGE]
 
     # ------------------------------------------------------------------ of a machine
 
-    def transition(self, instance: str, change: actions.Transition) -> None:
+    def transition(self, election: str, change: actions.Transition) -> None:
         """Log and count a change of state."""
-        self._wires.metrics.transition(instance, change.after, change.reason)
+        for instance in self._instances(election):
+            self._wires.metrics.transition(instance, change.after, change.reason)
         words = f"{change.before.name.capitalize()} -> {change.after.name.capitalize()} ({change.reason})"
         level = logging.WARNING if change.after is model.State.FAULT or change.reason is model.Reason.LEASE_EXPIRED else logging.INFO
-        values = {"instance": instance, "state": change.after.name.capitalize(), "reason": str(change.reason), "epoch": change.epoch}
-        log.log(level, f"{words} {change.detail}".rstrip(), extra=fields(**values))
+        values = {"state": change.after.name.capitalize(), "reason": str(change.reason), "epoch": change.epoch}
+        log.log(level, f"{words} {change.detail}".rstrip(), extra=fields(**self._where(election), **values))
 
-    def notice(self, instance: str, text: str, *, warning: bool) -> None:
+    def notice(self, name: str, text: str, *, warning: bool) -> None:
         """Log a sentence and keep it for `vipd status`, once in a while."""
-        if text in self.notes(instance):
+        if text in self.notes(name):
             return
-        self._of(instance).notes.append((now(), text))
-        log.log(logging.WARNING if warning else logging.INFO, "%s", text, extra=fields(instance=instance))
+        self._of(name).notes.append((now(), text))
+        log.log(logging.WARNING if warning else logging.INFO, "%s", text, extra=fields(**self._where(name)))
 
     def store_request(self, op: str, answer: object, seconds: float) -> None:
         """Count a request, and say when the store stops or starts answering."""
@@ -112,53 +128,57 @@ class Observe:
             self._wires.metrics.store_outage(None)
             log.info("the store serves again; it was %s for %.1fs", WORDS[over.kind], over.failed_at - over.since)
 
-    def remember(self, instance: str, what: actions.Remember) -> None:
+    def remember(self, election: str, what: actions.Remember) -> None:
         """Keep the highest epoch and the longest lease."""
-        self._wires.memory.remember(instance, what)
+        self._wires.memory.remember(election, what)
         self._wires.save()
 
-    def took_over(self, instance: str, seconds: float) -> None:
+    def took_over(self, election: str, seconds: float) -> None:
         """Measure the takeover path."""
-        self._wires.metrics.took_over(instance, seconds)
+        for instance in self._instances(election):
+            self._wires.metrics.took_over(instance, seconds)
 
-    def repaired(self, instance: str) -> None:
-        """Count and log an address that was put back."""
-        self._wires.metrics.repaired(instance)
-        log.warning("an address was removed by somebody else and put back", extra=fields(instance=instance))
+    def repaired(self, election: str) -> None:
+        """Count and log an address that was put back: all of the election were bound again."""
+        for instance in self._instances(election):
+            self._wires.metrics.repaired(instance)
+        log.warning("an address was removed by somebody else and put back", extra=fields(**self._where(election)))
 
-    def fenced(self, instance: str) -> None:
+    def fenced(self, election: str) -> None:
         """Count a right that ended before it was renewed."""
-        self._wires.metrics.fenced(instance, "daemon")
+        for instance in self._instances(election):
+            self._wires.metrics.fenced(instance, "daemon")
 
-    def stepped(self, instance: str) -> None:
+    def stepped(self, election: str) -> None:
         """Bring the gauges up to date, and pass it on."""
-        machine = self._machines.get(instance)
+        machine = self._machines.get(election)
         if machine is not None:
-            self._show(instance, machine)
-        self._wires.stepped(instance)
+            self._show(election, machine)
+        self._wires.stepped(election)
 
-    def _show(self, instance: str, machine: Machine) -> None:
-        shown, metrics = self._of(instance), self._wires.metrics
+    def _show(self, election: str, machine: Machine) -> None:
+        shown, metrics = self._of(election), self._wires.metrics
         seen = machine.snapshot(now())
         record = seen.record
         holder = record.holder if record else ""
         epoch = record.epoch if record else 0
         ends = seen.deadline or (seen.changed_at + record.lease_duration / 1000 if record and record.holder else 0.0)
         bound = seen.state is model.State.ACTIVE
-        if holder != shown.holder:
-            metrics.holder(instance, holder)
-        if epoch != shown.epoch:
-            metrics.epoch(instance, epoch)
-        if ends != shown.lease_ends:
-            metrics.lease_ends(instance, ends)
-        if seen.priority != shown.priority and seen.priority:
-            metrics.effective_priority(instance, seen.priority)
-        if bound is not shown.bound:
-            for address in machine.settings.addresses:
-                metrics.address_bound(instance, address, bound=bound)
+        for instance in self._elections[election]:
+            if holder != shown.holder:
+                metrics.holder(instance.name, holder)
+            if epoch != shown.epoch:
+                metrics.epoch(instance.name, epoch)
+            if ends != shown.lease_ends:
+                metrics.lease_ends(instance.name, ends)
+            if seen.priority != shown.priority and seen.priority:
+                metrics.effective_priority(instance.name, seen.priority)
+            if bound is not shown.bound:
+                for address in instance.addresses:
+                    metrics.address_bound(instance.name, str(address), bound=bound)
         shown.holder, shown.epoch, shown.lease_ends, shown.priority, shown.bound = holder, epoch, ends, seen.priority, bound
 
-    # ------------------------------------------------------------------ of a member
+    # ------------------------------------------------------------------ of an instance
 
     def conflict(self, instance: str, rival: RivalSeen) -> None:
         """Count somebody else's frame for the VIP; log it once a minute."""

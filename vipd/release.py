@@ -92,9 +92,9 @@ async def _release_leases(config: Config, former: frozenset[str]) -> int:
     store = open_store(config)
     code = EXIT_DONE
     try:
-        for instance in config.instances:
-            outcome, done = await _release(config, store, instance.name, former)
-            print(f"{instance.name}: {outcome}")
+        for election in config.elections:
+            outcome, done = await _release(config, store, election, former)
+            print(f"{election}: {outcome}")
             code = code if done else EXIT_FAILED
     finally:
         await store.close()

@@ -12,7 +12,8 @@ Store              `kind` etcd or file · `reachable` the last request was answe
 Fence              `guard` the guard stands behind the daemon · `gate` the kernel's gate is in force for all instances ·
                    `covers` what stands behind the guard and which leases that covers, a sentence ·
                    `put_back` how often somebody took the gate away · `before` what decides about frames before it, sentences
-Instance           `name`, also of its election · `interface` · `addresses` · `state` Initialize, Backup, Active or Fault ·
+Instance           `name`, also of its election unless it has a `group`: the instances of one are elected as one, under its name ·
+                   `interface` · `addresses` · `state` Initialize, Backup, Active or Fault ·
                    `since` seconds in this state · `reason` of the last transition (election.model.Reason) · `detail` a sentence on it ·
                    `epoch` of the record · `priority` configured · `effective_priority` after checks · `preempt` ·
                    `pin` the node that `vipd handover` has pinned; empty: none · `holder` null: nobody ·
@@ -85,7 +86,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One election as this node sees it."""
+    """One instance as this node sees it; those of one group have one election, and so all that is known of it in common."""
 
     name: str
     interface: str
@@ -104,6 +105,7 @@ class Instance:
     checks: tuple[Check, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     notes: tuple[str, ...] = ()
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)

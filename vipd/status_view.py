@@ -68,7 +68,8 @@ def _store(store: Store, paint: Paint) -> str:
 
 def _instance(instance: Instance, node: str, paint: Paint) -> Iterable[str]:
     state = paint(instance.state, STATE_COLOURS.get(instance.state, BOLD))
-    yield f"{paint(instance.name, BOLD)}  {state} for {duration(instance.since)} ({clean(instance.reason)})"
+    group = f" of the group {clean(instance.group)}" if instance.group else ""
+    yield f"{paint(instance.name, BOLD)}{group}  {state} for {duration(instance.since)} ({clean(instance.reason)})"
     if instance.detail:
         yield f"  {clean(instance.detail)}"
     addresses = ", ".join(_address(address, instance, paint) for address in instance.addresses)

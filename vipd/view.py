@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from election import model
@@ -11,6 +11,7 @@ from vipd import status
 from vipd.clock import now
 from vipd.config import Config
 from vipd.member import Member
+from vipd.part import Part
 from vipd.stores import kind
 from vipd.version import VERSION
 
@@ -44,7 +45,7 @@ class View:
             drained=drained,
             store=self._store(moment),
             fence=self.fence(),
-            instances=tuple(self._instance(member, moment) for member in self.members.values()),
+            instances=tuple(shown for member in self.members.values() for shown in self._instances(member, moment)),
             uptime=moment - self.started_at,
         )
 
@@ -52,7 +53,7 @@ class View:
         """Return why this node is not ready to take part, or nothing: configured, store seen, checks ran."""
         if not self.observe.store.answered_at:
             return "the store has not answered yet"
-        waiting = [name for name, member in self.members.items() if member.verdict.fit is None]
+        waiting = [part.name for member in self.members.values() for part in member.parts if part.verdict.fit is None]
         return f"no verdict of the checks yet: {', '.join(waiting)}" if waiting else ""
 
     def _store(self, moment: float) -> status.Store:
@@ -64,11 +65,26 @@ class View:
         since = moment - trouble.since
         return status.Store(kind(self.config), health.reachable, age, trouble.why, str(trouble.kind), since, health.reaction())
 
-    def _instance(self, member: Member, moment: float) -> status.Instance:
+    def _instances(self, member: Member, moment: float) -> Iterator[status.Instance]:
+        """Yield the instances of one election: what they have in common is looked up once."""
+        common = self._common(member, moment)
+        bound = member.executor.bound()
+        for part in member.parts:
+            yield replace(
+                common,
+                name=part.name,
+                interface=part.interface,
+                addresses=tuple(status.Address(str(address), str(address.ip) in bound) for address in part.settings.addresses),
+                checks=self._checks(part, moment),
+                notes=self._notes(member, part),
+                group=part.settings.group,
+            )
+
+    def _common(self, member: Member, moment: float) -> status.Instance:
+        """Return what is known of an election."""
         machine, settings = member.instance.machine, member.settings
         seen = machine.snapshot(moment)
         record = seen.record
-        bound = member.executor.bound()
         holder = None
         if record is not None and record.holder:
             # The machine knows its own record without the wall-clock times, which are stamped on the way to the store.
@@ -76,8 +92,8 @@ class View:
             holder = status.Holder(record.holder, record.session, since, record.priority)
         return status.Instance(
             name=member.name,
-            interface=settings.interface,
-            addresses=tuple(status.Address(str(address), str(address.ip) in bound) for address in settings.addresses),
+            interface="",
+            addresses=(),
             state=seen.state.name.capitalize(),
             since=moment - seen.since,
             reason=str(seen.reason),
@@ -89,14 +105,12 @@ class View:
             pin=record.pin if record and record.pin == record.holder else "",
             holder=holder,
             lease_remaining=_remaining(seen.deadline, record, seen.changed_at, moment),
-            checks=self._checks(member, moment),
             candidates=self._candidates(member, moment),
-            notes=self._notes(member),
         )
 
     @staticmethod
-    def _checks(member: Member, moment: float) -> tuple[status.Check, ...]:
-        return tuple(status.Check(c.name, c.kind, c.up, max(0.0, moment - c.since), c.detail, c.seconds) for c in member.checks.statuses())
+    def _checks(part: Part, moment: float) -> tuple[status.Check, ...]:
+        return tuple(status.Check(c.name, c.kind, c.up, max(0.0, moment - c.since), c.detail, c.seconds) for c in part.checks.statuses())
 
     def _candidates(self, member: Member, moment: float) -> tuple[status.Candidate, ...]:
         own = {member.name: member.instance.machine.candidacy(moment)}
@@ -105,8 +119,12 @@ class View:
         known = self.peers.candidates.of(moment, member.name, own)
         return tuple(status.Candidate(c.name, c.live, c.eligible, c.priority, c.asks, states.get(c.name, "")) for c in known)
 
-    def _notes(self, member: Member) -> tuple[str, ...]:
-        notes = [member.link_problem, member.gate_problem, member.verdict.detail, *self.observe.notes(member.name)]
+    def _notes(self, member: Member, part: Part) -> tuple[str, ...]:
+        said = (*self.observe.notes(part.name), *self.observe.notes(member.name))
+        # An instance may be in Fault for the sake of another one of its group.
+        failing = [other for other in member.parts if other is not part and other.verdict.detail]
+        others = [f"{other.name}, of the same group: {other.verdict.detail}" for other in failing]
+        notes = (part.problem, member.gate_problem, part.verdict.detail, *others, *said)
         return tuple(dict.fromkeys(note for note in notes if note))
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from health.effective import Standing, effective_priority, judge
+from health.effective import Standing, effective_priority, judge, together
 from health.model import Check, Fault, OnFail, TcpCheck, Verdict, Weight
 
 FAULT = Fault()
@@ -69,3 +69,11 @@ def test_priorities_are_clamped() -> None:
     assert effective_priority(100, Verdict(fit=True, weight=-253)) == 1
     assert effective_priority(100, Verdict(fit=True, weight=253)) == 254
     assert effective_priority(100, Verdict(fit=True, weight=-60)) == 40
+
+
+@given(st.lists(st.lists(st.tuples(KINDS, st.sampled_from([True, False, None])), max_size=4), min_size=1, max_size=4))
+def test_instances_of_a_group_are_judged_as_if_they_were_one(instances: list[list[tuple[OnFail, bool | None]]]) -> None:
+    """Whichever of them has a check: the verdict is that of one instance with all the checks."""
+    verdict = together([judge([standing("c", on_fail, up) for on_fail, up in checks]) for checks in instances])
+    one = judge([standing("c", on_fail, up) for checks in instances for on_fail, up in checks])
+    assert (verdict.fit, verdict.weight, verdict.failing) == (one.fit, one.weight, one.failing)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, ip_address
 from pathlib import Path
 
+from announce.frames import Frames
 from announce.route_socket import (
     ATTRIBUTES_AT,
     BODY_AT,
@@ -36,6 +37,7 @@ from vipd.memory import Election, Memory
 from vipd.metrics import Metrics
 from vipd.observe import Observe, Wires
 from vipd.peers import Peers
+from vipd.smithy import Requests, Smithy
 from vipd.view import View
 
 PATIENCE = 20.0
@@ -134,17 +136,19 @@ class Node:
 
     @property
     def member(self) -> Member:
-        """Its one instance."""
-        return self.members[WEB]
+        """Its one election."""
+        [member] = self.members.values()
+        return member
 
     @property
     def state(self) -> model.State:
-        """The state of its one instance."""
+        """The state of its one election."""
         return self.member.instance.machine.state
 
     def judge(self, *, fit: bool, priority: int = 100) -> None:
         """Be what the checks say."""
-        self.member.verdict = Verdict(fit)
+        for part in self.member.parts:
+            part.verdict = Verdict(fit)
         self.member.instance.post(events.FitnessChanged(fit, priority))
 
     def metric(self, name: str, **labels: str) -> float:
@@ -152,16 +156,28 @@ class Node:
         return self.metrics.registry.get_sample_value(f"vipd_{name}", labels) or 0.0
 
 
-def configuration(folder: Path, name: str) -> Config:
-    """Return the configuration of a node of the group whose store is in this folder."""
-    instance = config.Instance(WEB, INTERFACE, (IPv4Interface(f"{VIP}/32"),), preempt=False, on_conflict=config.OnConflict.TAKE)
-    return Config(name, FileBackend(str(folder / "store")), PROFILES["fast"], (instance,), state_dir=str(folder / name))
+def instance(name: str = WEB, address: str = VIP, group: str = "") -> config.Instance:
+    """Return an instance with one address that nobody preempts."""
+    take = config.OnConflict.TAKE
+    return config.Instance(name, INTERFACE, (IPv4Interface(f"{address}/32"),), preempt=False, on_conflict=take, group=group)
+
+
+def configuration(folder: Path, name: str, instances: Sequence[config.Instance] = (instance(),)) -> Config:
+    """Return the configuration of a node whose store, that of all nodes, is in this folder."""
+    return Config(name, FileBackend(str(folder / "store")), PROFILES["fast"], tuple(instances), state_dir=str(folder / name))
+
+
+async def blank_frames(requests: Requests) -> dict[str, Frames]:
+    """Forge nothing that could be sent."""
+    return {address: Frames(address, (), ()) for address, _ in requests}
 
 
 @contextlib.asynccontextmanager
-async def node(folder: Path, name: str, notices: list[str] | None = None) -> AsyncIterator[Node]:
+async def node(
+    folder: Path, name: str, notices: list[str] | None = None, instances: Sequence[config.Instance] = (instance(),)
+) -> AsyncIterator[Node]:
     """Run a node that is fit, until the end of the context."""
-    settings = configuration(folder, name)
+    settings = configuration(folder, name, instances)
     said = notices if notices is not None else []
     store = FileStore(folder / "store")
     me = model.Identity(name, f"session-of-{name}")
@@ -169,16 +185,16 @@ async def node(folder: Path, name: str, notices: list[str] | None = None) -> Asy
     kernel, metrics = MemoryKernel(), Metrics()
     peers = Peers(me, store, settings.timing, frozenset(memory.former), said.append)
     observe = Observe(Wires(metrics, memory, lambda: None, lambda _: peers.stepped()))
-    around = Surroundings(me, store, settings.timing, kernel, observe, lambda _name, _ready: None)
-    members = {one.name: Member(one, around, LocalWord(kernel.log), Election()) for one in settings.instances}
+    around = Surroundings(me, store, settings.timing, kernel, observe, lambda _name, _ready: None, smithy=Smithy(blank_frames))
+    members = {one: Member(instances, around, LocalWord(kernel.log), Election()) for one, instances in settings.elections.items()}
     peers.serve({one: member.instance for one, member in members.items()})
-    observe.serve({one: member.instance.machine for one, member in members.items()}, dict.fromkeys(members, 100))
+    observe.serve({one: member.instance.machine for one, member in members.items()}, settings.elections)
     fence = status.Fence(guard=False, gate=False, covers="")
     view = View(settings, me, members, peers, observe, now(), lambda: fence)
     commands = Commands(view, members, memory, lambda election: peers.candidates.of(now(), election, {}))
     made = Node(settings, me, kernel, memory, metrics, observe, peers, members, view, commands)
     for member in members.values():
-        member.look_at_interface()
+        member.prepare()
         if memory.drained:
             member.instance.post(events.DrainChanged(drained=True))
         member.instance.post(events.Started(frozenset(memory.former)))
@@ -200,9 +216,9 @@ async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def free(folder: Path) -> None:
+async def free(folder: Path, election: str = WEB) -> None:
     """Leave a record that its last holder released, so that a node need not wait for a lease that nobody has."""
     store = FileStore(folder / "store")
     record = model.Record("uid", "", "gone", epoch=1, counter=1, lease_duration=1000, release=model.Release("gone", 1))
-    assert isinstance(await store.write(WEB, record, None, PATIENCE), model.Applied)
+    assert isinstance(await store.write(election, record, None, PATIENCE), model.Applied)
     await store.close()

@@ -157,7 +157,7 @@ instances:
     addresses: [192.0.2.10/32, 192.0.2.0/24]
     prioritty: 150
     priority: 255
-    group: edge
+    hooks: {}
     checks:
       - {name: a, http: {url: "http://192.0.2.10/x", status: 200-999}, timeout: 1s}
       - {name: a, exec: [x]}
@@ -182,7 +182,7 @@ def test_all_faults_are_reported_at_once_with_their_places(errors: Errors) -> No
         "9:32 instances[0].addresses[1]",
         "10:5 instances[0].prioritty",
         "11:15 instances[0].priority",
-        "12:5 instances[0].group",
+        "12:5 instances[0].hooks",
         "14:31 instances[0].checks[0].http.url",
         "14:62 instances[0].checks[0].http.status",
         "14:81 instances[0].checks[0].timeout",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 
 import pytest
 
@@ -70,6 +71,15 @@ def test_each_check_says_what_it_costs_and_how_soon() -> None:
         "ingress: when the check web begins to fail, the address is given up at most 3.50s later",
         "ingress: when the check better begins to fail, the priority changes by -20 at most 1.40s later",
     ]
+
+
+def test_a_group_is_promised_as_a_whole() -> None:
+    """Who reads what one instance's check does must not think that it does it to this one alone."""
+    grouped = replace(INSTANCE, group="edge")
+    text = "\n".join(promises(Config("n1", FileBackend(), Timing(), (grouped, replace(grouped, name="other", checks=())))))
+    assert "ingress: 192.0.2.10/32 on eth0, priority 100, elected with the group edge\nother: " in text
+    assert "ingress: when eth0 goes down, all addresses of the group edge are given up at once" in text
+    assert "the priority of the group edge changes by -20" in text
 
 
 def test_the_store_is_named() -> None:

@@ -26,8 +26,9 @@ TROUBLE = GateReport({"one": "eth0: no room"})
 class Daemon:
     """A fence with a guard that says what the test wants."""
 
-    def __init__(self, gate: Gate, no_gate: str = "") -> None:
-        instances = tuple(Instance(name, "eth0", (ipaddress.ip_interface("192.0.2.1/32"),)) for name in ("one", "two"))
+    def __init__(self, gate: Gate, no_gate: str = "", group: str = "") -> None:
+        address = ipaddress.ip_interface("192.0.2.1/32")
+        instances = tuple(Instance(name, "eth0", (address,), group=group) for name in ("one", "two"))
         self._sockets = socket.socketpair()
         self._counter = os.eventfd(0)
         self.link = GuardLink(self._sockets[0], Words(4), self._counter, Birth(no_gate=no_gate))
@@ -100,6 +101,15 @@ def test_reports_become_metrics(able: Daemon) -> None:
         able.reported(report)
     assert able.metric("gate_put_back_total") == 3
     assert (able.metric("gate_in_force", instance="one"), able.metric("gate_in_force", instance="two")) == (0, 1)
+
+
+def test_a_group_without_a_gate_is_one_for_each_of_its_instances() -> None:
+    """The guard knows elections, collectors know instances."""
+    daemon = Daemon(Gate.REQUIRE, group="edge")
+    daemon.reported(GateReport({"edge": "eth1: no room"}))
+    assert [daemon.metric("gate_in_force", instance=name) for name in ("one", "two")] == [0, 0]
+    assert "no room" in daemon.fence.unmet("edge")
+    daemon.close()
 
 
 def test_the_end_of_an_earlier_lifes_programs_is_told_once(able: Daemon) -> None:

@@ -115,6 +115,13 @@ def test_the_view_tells_the_whole_group() -> None:
     assert render(DOCUMENT) == VIEW
 
 
+def test_the_view_names_the_group_of_an_instance() -> None:
+    """What is elected with others says so in its first line."""
+    grouped = replace(DOCUMENT, instances=tuple(replace(one, group="edge") for one in DOCUMENT.instances))
+    heads = [line for line in render(grouped).splitlines() if " of the group " in line]
+    assert heads == ["ingress of the group edge  Active for 3m 20s (lease_expired)", "web of the group edge  Backup for 0.0s (startup)"]
+
+
 def test_colours_change_no_word() -> None:
     """They only mark what matters: here the address that a Backup has bound."""
     coloured = render(DOCUMENT, colour=True)

@@ -1,0 +1,201 @@
+"""One configured instance where it lives: its interface, its frames, its rivals and its checks.
+
+It is a part of an election, of the only one or one of several. What it sees it tells the election, which decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+from announce.address import ready_messages
+from announce.burst import delays
+from announce.netlink import ReadyMessages
+from announce.probe import probe
+from announce.rivals import Rivals, RivalSeen
+from announce.route_socket import ifindex_of
+from announce.sender import Sender
+from health.model import Check, LinkState, Result, Verdict
+from health.runner import Runner
+from vipd import config
+from vipd.announcer import Announcer
+from vipd.clock import now
+from vipd.link import Link, look
+from vipd.smithy import Forge
+
+CONFLICT_PAUSE = 1.0
+"""Seconds between two announcements against the same rival: both sides answering each frame would be a storm."""
+
+
+class PartObserver(Protocol):
+    """What an instance reports beyond what its election decides."""
+
+    def notice(self, name: str, text: str, *, warning: bool) -> None:
+        """Pass a sentence on to the operator."""
+
+    def conflict(self, instance: str, rival: RivalSeen) -> None:
+        """Somebody else answers for the VIP."""
+
+    def announced(self, instance: str, frames: tuple[bytes, ...], sent: int) -> None:
+        """So many of these frames have left."""
+
+    def check_result(self, instance: str, check: Check, result: Result, seconds: float) -> None:
+        """Note the result of a check."""
+
+    def verdict(self, instance: str, verdict: Verdict, remembered: Mapping[str, bool]) -> None:
+        """Note that the checks' common verdict changed."""
+
+
+class Whole(Protocol):
+    """The election that a part belongs to."""
+
+    def judge(self) -> None:
+        """Look again at how fit this node is: a part's checks or frames have changed."""
+
+    def rival_seen(self, part: Part, rival: RivalSeen) -> None:
+        """Take in that somebody else speaks as an address of this part."""
+
+
+class Part:
+    """Everything on this node that one instance has for itself.
+
+    `ready` is None until the interface has been seen; `problem` is what is wrong with it, a sentence. `position` is the
+    number of checks that other instances have.
+    """
+
+    def __init__(self, settings: config.Instance, observer: PartObserver, forge: Forge, whole: Whole, position: int) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.interface = settings.interface
+        self.ips = frozenset(str(address.ip) for address in settings.addresses)
+        self.ready: ReadyMessages | None = None
+        self.problem = ""
+        self.verdict = Verdict(None)
+        self._observer = observer
+        self._whole = whole
+        self._sender = Sender(settings.interface)
+        self._asker = Sender(settings.interface, past_gate=True)
+        self._rivals = Rivals(settings.interface)
+        self._unsubscribe: Callable[[], None] | None = None
+        self._answered_at: dict[str, float] = {}
+        self.announcer = Announcer(self._sender.send, self._schedule, self._announced)
+        self._link = Link(settings.addresses, forge, self._on_frames, self._on_trouble)
+        self.checks = Runner(settings.checks, self.on_verdict, now, on_result=self._on_result, position=position)
+
+    async def close(self) -> None:
+        """End checks, timers and sockets; what is bound stays as it is."""
+        self.watch_rivals(wanted=False)
+        self._rivals.close()
+        self._link.close()
+        await self.checks.stop()
+        self._sender.close()
+        self._asker.close()
+
+    # ------------------------------------------------------------------ the interface
+
+    def prepare(self) -> bool:
+        """Make the messages for the interface if it exists; return whether they are others than before."""
+        try:
+            ifindex = ifindex_of(self.interface)
+            # Two hundred addresses take 70 ms to build: at start that holds up nobody, later the heartbeat would miss its beat.
+            ready = ready_messages(self.interface, self.settings.addresses) if self.ready is None else self.ready.moved(ifindex)
+        except OSError:
+            self.problem = f"interface {self.interface} does not exist"
+            return False
+        self.problem = ""
+        if ready == self.ready:
+            return False
+        self.ready = ready
+        self._sender.open()
+        return True
+
+    def look(self) -> None:
+        """See the interface before the kernel watch reports it: a restart has no time to wait for that."""
+        try:
+            up, mac = look(self.interface)
+        except OSError:
+            self.gone()
+            return
+        self.see(up=up, mac=mac)
+
+    def is_usable(self) -> bool:
+        """Whether the interface exists and is up, asked now."""
+        try:
+            return look(self.interface)[0]
+        except OSError:
+            return False
+
+    def see(self, *, up: bool, mac: str) -> None:
+        """Take in the state of the interface."""
+        self._link.see_mac(mac)
+        detail = "" if up else f"{self.interface} is down or has no carrier"
+        self.checks.link(LinkState(self.interface, up, detail))
+        self._rivals.check()
+        if up:
+            self.announcer.again()
+
+    def gone(self) -> None:
+        """Take in that the interface does not exist any more."""
+        self.problem = f"interface {self.interface} does not exist"
+        self.checks.link(LinkState(self.interface, up=False, detail=self.problem))
+
+    # ------------------------------------------------------------------ frames
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether its announcements are ready to be sent."""
+        return bool(self._link.frames)
+
+    def _on_frames(self) -> None:
+        self.announcer.frames = tuple(frame for frames in self._link.frames for frame in frames.announce)
+        self.announcer.again()
+        self._whole.judge()
+
+    def _on_trouble(self, text: str) -> None:
+        self._observer.notice(self.name, text, warning=True)
+
+    def _schedule(self) -> Iterator[float]:
+        announce = self.settings.announce
+        return delays(announce.burst, announce.interval, announce.refresh)
+
+    def _announced(self, sent: int) -> None:
+        self._observer.announced(self.name, self.announcer.frames, sent)
+
+    # ------------------------------------------------------------------ rivals
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is to ask for rivals before a record that was absent is taken."""
+        return self.settings.on_conflict is config.OnConflict.WAIT
+
+    async def probe(self, timeout: float) -> str:
+        """Ask on the wire who has an address of this part; return a MAC, or nothing after `timeout` seconds of silence."""
+        return await probe(self._asker, self._rivals, self._link.frames, timeout)
+
+    def watch_rivals(self, *, wanted: bool) -> None:
+        """Listen for rivals, or cease to. Idempotent."""
+        if wanted and self._unsubscribe is None:
+            self._unsubscribe = self._rivals.subscribe(self.ips, lambda rival: self._whole.rival_seen(self, rival))
+        elif not wanted and self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+
+    def announce_against(self, rival: RivalSeen) -> None:
+        """Report a rival, and tell the link again who has the address."""
+        self._observer.conflict(self.name, rival)
+        moment = now()
+        if moment - self._answered_at.get(rival.mac, -CONFLICT_PAUSE) >= CONFLICT_PAUSE:
+            self._answered_at[rival.mac] = moment
+            self.announcer.again()
+
+    # ------------------------------------------------------------------ checks
+
+    def _on_result(self, check: Check, result: Result, seconds: float) -> None:
+        self._observer.check_result(self.name, check, result, seconds)
+
+    def on_verdict(self, verdict: Verdict) -> None:
+        """Take in what the checks say, all together."""
+        self.verdict = verdict
+        if verdict.fit is not None:
+            self._observer.verdict(self.name, verdict, self.checks.remembered())
+        self._whole.judge()
