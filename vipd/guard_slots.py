@@ -116,12 +116,17 @@ class Slots:
         """Remove the slot's addresses, read back, and close its word if they are gone; return what went wrong, if anything."""
         entry = self._entry(slot)
         entry.removal_tried_at = now()
-        try:
-            remaining = [key for messages in (*entry.former, *entry.ready) for key in unbind(self._kernel, messages)]
-        except OSError as error:
-            return f"netlink: {error}"
-        if remaining:
-            return f"{len(remaining)} still bound"
+        left: list[str] = []
+        for messages in (*entry.former, *entry.ready):
+            # An interface that fails must not keep the addresses on the others.
+            try:
+                remaining = unbind(self._kernel, messages)
+            except OSError as error:
+                left.append(f"netlink: {error}")
+            else:
+                left += [f"{len(remaining)} still bound"] if remaining else []
+        if left:
+            return ", ".join(left)
         if close:
             self._words.set_deadline(slot, 0.0)
             if entry.former:
@@ -139,11 +144,15 @@ class Slots:
         entry.refreshed_at = now()
         if entry.refreshed_at >= self._words.deadline(slot):
             return ""
-        try:
-            refused = [key for messages in entry.ready for key, _ in refresh(self._kernel, messages, seconds)]
-        except OSError as error:
-            return f"netlink: {error}"
-        return f"the kernel refused {len(refused)} addresses" if refused else ""
+        wrong: list[str] = []
+        for messages in entry.ready:
+            try:
+                refused = refresh(self._kernel, messages, seconds)
+            except OSError as error:
+                wrong.append(f"netlink: {error}")
+            else:
+                wrong += [f"the kernel refused {len(refused)} addresses"] if refused else []
+        return ", ".join(wrong)
 
     def _cover(self, entry: Entry) -> None:
         if entry.gated:

@@ -119,7 +119,7 @@ class Vipd:
     @property
     def daemon(self) -> int:
         """The process id of the daemon; 0: there is none."""
-        return next((pid for pid in self.tree() if (Path("/proc") / str(pid) / "comm").read_text().startswith("vipd-daemon")), 0)
+        return next((pid for pid in self.tree() if _name(pid).startswith("vipd-daemon")), 0)
 
     def tree(self) -> list[int]:
         """Return the guard and all below it, the guard first. Those who are orphans later are killed all the same."""
@@ -328,3 +328,11 @@ def has_map(vipd: Vipd) -> bool:
         words.close()
         return True
     return False
+
+
+def _name(pid: int) -> str:
+    """Return a process's name; empty if it has just ended."""
+    try:
+        return (Path("/proc") / str(pid) / "comm").read_text()
+    except OSError:
+        return ""
