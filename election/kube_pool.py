@@ -31,6 +31,7 @@ class Pool:
     def __init__(self) -> None:
         self._free: list[Wire] = []
         self._wires: set[Wire] = set()
+        self._endings: set[asyncio.Task[None]] = set()
         self._key: object = None
         self._turns = asyncio.Semaphore(MOST)
         self._addresses: list[str] = []
@@ -57,24 +58,29 @@ class Pool:
                     wire.free_since = asyncio.get_running_loop().time()
                     self._free.append(wire)
                 else:
-                    wire.abort()
-                    self._wires.discard(wire)
+                    self._end(wire)
+
+    def _end(self, wire: Wire) -> None:
+        """End a connection, and see it through: its socket is let go of in a later turn of the loop, and `close` waits for that."""
+        wire.abort()
+        self._wires.discard(wire)
+        ending = asyncio.get_running_loop().create_task(wire.closed())
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
 
     async def close(self) -> None:
         """End all connections, also those in use."""
         self._closed = True
-        wires = list(self._wires)
-        for wire in wires:
-            wire.abort()
-        await asyncio.gather(*(wire.closed() for wire in wires))
+        for wire in list(self._wires):
+            self._end(wire)
+        await asyncio.gather(*self._endings)
 
     def _idle(self, login: Login) -> Wire | None:
         now = asyncio.get_running_loop().time()
         for wire in list(self._free):
             if login.key != self._key or not wire.reusable or now - wire.free_since > IDLE:
-                wire.abort()
                 self._free.remove(wire)
-                self._wires.discard(wire)
+                self._end(wire)
         self._key = login.key
         return self._free.pop() if self._free else None
 
