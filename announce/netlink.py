@@ -35,6 +35,8 @@ _KEY = struct.Struct("=BB")
 
 Failure = tuple[Key, int]
 """An address and the errno that the kernel gave for it."""
+REBINDS = 3
+"""A flush of two hundred addresses overlaps with their repair once or twice on two busy cores."""
 
 
 class ReadyMessages(NamedTuple):
@@ -107,17 +109,19 @@ def bind(sock: RouteSocket, ready: ReadyMessages, seconds: int, timeout: float |
     """Do what `refresh` does, then read back that each address serves; return those that do not. Idempotent.
 
     An IPv6 address that somebody added by hand may be tentative, or have failed duplicate address detection, and a
-    replace leaves it so: it is removed and added again. `timeout` bounds each of the at most five kernel calls.
+    replace leaves it so: it is removed and added again. So is one that somebody removed meanwhile: a flush of many addresses
+    goes on while the first of them are being put back. `timeout` bounds each of the at most eleven kernel calls.
     """
     failures = refresh(sock, ready, seconds, timeout)
     refused = {key for key, _ in failures}
-    idle = _idle(sock, ready, refused)
-    if idle:
+    for _ in range(REBINDS):
+        idle = _idle(sock, ready, refused)
+        if not idle:
+            return failures
         again = {key: index for index, key in enumerate(ready.keys) if key in idle}
         sock.request([patched(ready.unbind[index], _PREFIXLEN_AT, bytes([idle[key]])) for key, index in again.items()], timeout)
         sock.request([with_lifetime(ready.bind[index], seconds) for index in again.values()], timeout)
-        failures += [(key, errno.EADDRNOTAVAIL) for key in _idle(sock, ready, refused)]
-    return failures
+    return failures + [(key, errno.EADDRNOTAVAIL) for key in _idle(sock, ready, refused)]
 
 
 def unbind(sock: RouteSocket, ready: ReadyMessages, timeout: float | None = None) -> list[Key]:

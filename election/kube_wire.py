@@ -205,10 +205,17 @@ async def reach(host: str, port: int) -> socket.socket:
 
 async def connect(reached: socket.socket, port: int, name: str, tls: ssl.SSLContext | None) -> Wire:
     """Begin HTTP on a connection. `name` is what the Host header says and, with TLS, what the certificate is for; raises OSError."""
+    server_name = name if tls is not None else None
+    making = asyncio.ensure_future(asyncio.open_connection(sock=reached, ssl=tls, server_hostname=server_name, limit=LONGEST_HEAD))
     try:
-        reader, writer = await asyncio.open_connection(
-            sock=reached, ssl=tls, server_hostname=name if tls is not None else None, limit=LONGEST_HEAD
-        )
+        reader, writer = await asyncio.shield(making)
+    except asyncio.CancelledError:
+        # Cancelled in the middle of a TLS handshake, asyncio never closes its transport. Hung up on, it ends by itself, and at once.
+        with contextlib.suppress(OSError):
+            reached.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            (await making)[1].transport.abort()
+        raise
     except BaseException:
         reached.close()
         raise

@@ -45,7 +45,7 @@ def test_two_hundred_addresses_move_in_one_go(build: Build) -> None:
     assert {net.wait_owner(address) for address in MANY} == {"a"}
     second.start()
     wait_for(lambda: first.knows_fit("a", "b"), "the other node to be fit")
-    assert announced(first) == ANNOUNCED_ONCE
+    wait_for(lambda: announced(first) == ANNOUNCED_ONCE, "all to be announced, once")
 
     for network in ("198.51.100.0/24", "2001:db8:1::/64"):
         net.lab.run(first.host, "ip", "address", "flush", "dev", INTERFACE, "to", network)
@@ -57,7 +57,7 @@ def test_two_hundred_addresses_move_in_one_go(build: Build) -> None:
     assert {net.wait_owner(address, other_than="a") for address in MANY} == {"b"}
     for address in MANY:
         assert sorted(net.changes(begin, address)) == [("a", False), ("b", True)]
-    assert announced(second) == ANNOUNCED_ONCE
+    wait_for(lambda: announced(second) == ANNOUNCED_ONCE, "all to be announced, once")
     # Two hundred addresses are not bound, and not removed, in no time.
     net.assert_never_two(0.0, 2 * PLANNED_OVERLAP)
 

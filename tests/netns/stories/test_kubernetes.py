@@ -237,6 +237,7 @@ def test_a_restart_of_the_api_server_drops_nothing(patient: Cluster) -> None:
     patient.server.clear()
 
 
+@pytest.mark.long
 def test_ten_seconds_without_an_api_server_drop_the_vip_once(patient: Cluster) -> None:
     """Longer than a lease lasts: the holder lets go by its deadline, nobody else can take, and one does when the server is back."""
     wait_for(patient.calm, "the cluster to be calm")
