@@ -1,6 +1,6 @@
 """Start-up, crash, takeover path, memory and CPU of one node or two, for each store.
 
-    python -m tests.bench.figures [--repeat 5] [--backends file,etcd]
+    python -m tests.bench.figures [--repeat 5] [--backends file,etcd,kubernetes]
 
 Needs root. Prints the median (minimum to maximum) of each figure. Quiet machines only: every figure here is of milliseconds.
 """
@@ -22,6 +22,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.kube.admin import Admin
+from tests.kube.fixture import ADMIN, KubeServer, certificate_user, kubeconfig
+from tests.kube.manifests import NAMESPACE, USER, apply_access
+from tests.netns.stories.node import inside
 from vipd.client import FailedError, UnreachableError, request
 from vipd.demo.lab import INTERFACE, Host, Lab
 from vipd.demo.node import Etcd
@@ -119,9 +123,22 @@ def stage(backend: str) -> Iterator[tuple[Lab, Path, dict[str, object]]]:
         if backend == "file":
             yield lab, folder, {"file": {"path": str(folder / "store")}}
             return
+        if backend == "kubernetes":
+            yield from kubernetes(lab, folder)
+            return
         etcd = Etcd(lab, lab.add("store"), folder / "etcd")
         etcd.wait_ready()
         yield lab, folder, {"etcd": {"endpoints": [etcd.endpoint]}}
+
+
+def kubernetes(lab: Lab, folder: Path) -> Iterator[tuple[Lab, Path, dict[str, object]]]:
+    """Start the tests' API server on a host of its own; nodes have the rights that deploy/manifests gives them."""
+    host = lab.add("store")
+    with KubeServer(folder, host=host.address, netns=host.namespace) as server:
+        inside(host.namespace, lambda: apply_access(Admin(server, ADMIN)))
+        certificate = server.authority.sign("vipd", f"/CN={USER}")
+        config = kubeconfig(server, folder / "kubeconfig", certificate_user(certificate))
+        yield lab, folder, {"kubernetes": {"namespace": NAMESPACE, "kubeconfig": str(config)}}
 
 
 def measure(backend: str, into: dict[str, list[float]]) -> None:
@@ -168,7 +185,7 @@ def main() -> int:
     """Measure each backend and print the medians."""
     parser = argparse.ArgumentParser(description="Figures of one node.")
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--backends", default="file,etcd")
+    parser.add_argument("--backends", default="file,etcd,kubernetes")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vipd-bench-") as compiled:
         # An installed package has its bytecode; a source tree that may not be written to would be compiled at every start.

@@ -51,14 +51,14 @@ class Guard(Process):
 
     def __init__(self, host: Host) -> None:
         super().__init__(host, "guard")
-        self.words = host.kernel.fresh_words(tuple(host.settings))
+        self.words = host.kernel.fresh_words(tuple(host.settings), max(s.timing.lease_duration for s in host.settings.values()))
         self._held = {e: Held(i, s.timing.lease_duration) for i, (e, s) in enumerate(host.settings.items())}
         self._life = Life.NONE
         self._ready_at = self.now + host.start_delay()
         self._started_at = self._late_at = self._killed_at = self._ended_at = self._stop_asked_at = 0.0
         self._status: int | None = None
         self._crashes: list[float] = []
-        self._wake_at = float("inf")
+        self._wake_at = self._gate_at = float("inf")
         self._reloading = False
         self.poke()
 
@@ -74,12 +74,14 @@ class Guard(Process):
         held = self._held[election]
         held.armed, held.lease_duration = True, self.host.settings[election].timing.lease_duration
         held.refreshed_at = held.removal_tried_at = 0.0
+        self.host.kernel.cover(election)
         self.poke()
 
     def first_beat(self) -> None:
         """Learn that the daemon runs."""
         if self._life is Life.STARTING:
             self._life = Life.STOPPING if self._stop_asked_at else Life.RUNNING
+        self.host.kernel.settle()
         self.poke()
 
     def daemon_ended(self, status: int) -> None:
@@ -126,6 +128,7 @@ class Guard(Process):
         if self.now > self._wake_at + LATE:
             self._late_at = self.now
         for _ in range(MANY):
+            self._gate_at = self.host.kernel.succeed()
             actions = decide(self.now, self._view())
             if not actions:
                 self._set_timer()
@@ -176,6 +179,7 @@ class Guard(Process):
         # A daemon in good health beats all the time; it pokes this guard when it falls silent, which saves many looks.
         beating = daemon is not None and daemon.silent_since is None
         wake = next_wake(self.now, self._view(healthy=1e6 if beating else 0.0))
+        wake = min(wake, self._gate_at)
         if self.now < self._ready_at and self._life is Life.NONE:
             wake = min(wake, self._ready_at)
         at = max(self.host.clock.true(wake), self.world.now) + SLACK
@@ -205,6 +209,8 @@ class Guard(Process):
             case Quit(code):
                 self.alive = False
                 self._turn = None
+                if not any(self.host.kernel.bound(election) for election in self._held):
+                    self.host.kernel.detach()
                 self.host.guard_ended(self, code)
                 yield 0.0
 

@@ -4,8 +4,8 @@
   second fault, at most 500 ms with one. (A node without the gate whose guard and daemon were both out of action may serve
   until its address lifetimes end: section 6 says for which leases and how long.)
 - Nothing is announced that is not bound; nothing is released that is still bound; nothing is left after a stop.
-- Guard and gate know the deadline before a bind, and the lower one before a successor is named; what was bound or refreshed
-  after the deadline is gone again before anything else happens.
+- The gate is opened for the record's holder only. Guard and gate know the deadline before a bind, and the lower one before a
+  successor is named; what was bound or refreshed after the deadline is gone again before anything else happens.
 - Epochs rise with every acquisition; no session uses a counter value twice.
 """
 
@@ -191,6 +191,19 @@ class Judge:
         """Note that a stranger changed all records."""
         for ledger in self._ledgers.values():
             ledger.tampered = True
+
+    def opening(self, host: Host, election: str, before: float, deadline: float) -> None:
+        """Check that a gate is opened, or held open for longer, by the record's holder only.
+
+        One that has just handed over may: it learns of its naming after its successor. How long the two overlap is checked elsewhere.
+        """
+        ledger = self.ledger(election)
+        moved = ledger.move is not None and ledger.move.former == host.label
+        if deadline <= max(before, host.clock.local(self._world.now)) or ledger.tampered or moved:
+            return
+        content = self._world.store.records.get(election)
+        if not isinstance(content, Found) or self._world.host_of(content.record.session) is not host:
+            self.blame(host, election, f"opened the gate until {deadline} for a lease that it does not hold")
 
     def binding(self, host: Host, election: str, bind: Bind) -> None:
         """Check that guard and gate know of what is about to be bound."""

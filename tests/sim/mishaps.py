@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from election.events import FitnessChanged
 from election.model import Found, Reason, Record
-from tests.sim.moves import ask_handover, ask_unpin, crash_cut_off, cut_in_move, delete_in_move, drain, kill_in_move
+from tests.sim.moves import (
+    ask_handover,
+    ask_unpin,
+    crash_cut_off,
+    cut_in_move,
+    delete_in_move,
+    drain,
+    kill_in_move,
+    move_after_kill,
+)
 from tests.sim.timings import any_timing
 from tests.sim.victims import any_election, any_length, cut_off_host, for_a_while, holder_of, kill_all, victim
 
@@ -291,7 +300,7 @@ MISHAPS: dict[str, Mishap] = {
         stop_daemon, stop_guard, stop_both, kill_daemon, kill_guard, kill_both, power_cut, die, restart, reload,
         cut_off, cut_replies, cut_link, store_down, store_stalls, break_watches, break_watch, restore_backup,
         delete_record, remake_record, corrupt_record, annotate, empty_holder, edit_record, remove_address, stranger_on_wire,
-        fall_ill, lose_weight, ask_handover, ask_unpin, drain, cut_in_move, kill_in_move, delete_in_move, crash_cut_off,
+        fall_ill, lose_weight, ask_handover, ask_unpin, drain, cut_in_move, kill_in_move, delete_in_move, crash_cut_off, move_after_kill,
     )
 }  # fmt: skip
 """By name, for the themes."""

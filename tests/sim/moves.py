@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from election.events import DrainChanged, Event, HandoverAsked, UnpinAsked
+from election.model import Found
 from tests.sim.victims import any_election, any_host, any_length, cut_off_host, holder_of, kill_all, victim
 
 if TYPE_CHECKING:
     from tests.sim.host import Host
     from tests.sim.world import World
+
+LOOK, CLOSE_LOOK = 0.01, 0.0005
+"""Seconds between two looks for the moment that hurts: a start takes tenths of a second, a naming is answered within 2 ms."""
 
 
 def ask_handover(world: World) -> None:
@@ -48,6 +52,30 @@ def _kill_for_long(world: World, host: Host) -> None:
     host.wanted = False
     kill_all(world, host)
     world.later(world.faults.longest_lease, host.want)
+
+
+def move_after_kill(world: World) -> None:
+    """Kill all of a node; when it is back and has taken a lease back, move that one, and kill all again in the middle of it."""
+    host = victim(world)
+    kill_all(world, host)
+    world.later(0.0, _move_when_back, world, host, world.now + world.faults.longest_lease)
+
+
+def _move_when_back(world: World, host: Host, until: float) -> None:
+    held = [e for e in host.settings if host.daemon is not None and host.daemon.is_active(e)]
+    if host.daemon is not None and held:
+        host.daemon.deliver(held[0], HandoverAsked("", pin=False))
+        _kill_when_named(world, host, held[0], until)
+    elif world.now < until:
+        world.later(LOOK, _move_when_back, world, host, until)
+
+
+def _kill_when_named(world: World, host: Host, election: str, until: float) -> None:
+    content = world.store.records.get(election)
+    if isinstance(content, Found) and content.record.successor is not None:
+        _kill_for_long(world, host)
+    elif world.now < until:
+        world.later(CLOSE_LOOK, _kill_when_named, world, host, election, until)
 
 
 def delete_in_move(world: World) -> None:

@@ -1,4 +1,4 @@
-"""What a defect planted on purpose is: a patch to the election, and the kind of trouble in which it must be caught."""
+"""What a defect planted on purpose is: a patch to the election or to the gate, and the kind of trouble in which it must be caught."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Replace `old`, which must occur exactly once in the module, by `new`. Both begin with the indentation of a first line."""
+    """Replace `old`, which must occur exactly once in the module, by `new`. Both begin with the indentation of a first line.
+
+    `package`: where the module is; the simulation runs `election` and the gate's succession in `announce`.
+    """
 
     module: str
     old: str
     new: str
+    package: str = "election"
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,8 @@ DIRECTED = {
     "crashes in the dark": Theme({"kill_daemon": 25, "cut_off": 14}, {}, GATED | {"timing": BARE}),
     "paused calls": Theme({"remove_address": 10, "cut_off": 6, "ask_handover": 6}, {"stops": 0.04}, GATED | {"timing": DEFAULT}),
     "crash after crash": Theme({"crash_cut_off": 15}, {}, OPEN | {"timing": FAST, "sloppy": True}),
+    "moves after kills": Theme({"move_after_kill": 30}, {}, GATED | {"timing": DEFAULT, "elections": 2}),
+    "races after kills": Theme({"kill_both": 25}, {"lost_requests": 0.1, "stops": 0.01}, GATED | {"timing": DEFAULT, "preempt": 0.0}),
     "stuck unbinds": Theme({"fall_ill": 10, "restart": 4, "drain": 6}, {"unbind_refused": 0.6}, GATED),
     "planned": THEMES["planned"],
 }  # fmt: skip

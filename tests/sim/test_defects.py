@@ -19,10 +19,11 @@ TIMEOUT = 100
 
 
 def plant(defect: Defect, where: Path) -> None:
-    """Copy the election to `where` and patch the copy."""
-    shutil.copytree(ROOT / "election", where / "election", ignore=shutil.ignore_patterns("__pycache__"))
+    """Copy what the simulation runs to `where` and patch the copy."""
+    for package in ("election", "announce"):
+        shutil.copytree(ROOT / package, where / package, ignore=shutil.ignore_patterns("__pycache__"))
     for patch in defect.patches:
-        path = where / "election" / f"{patch.module}.py"
+        path = where / patch.package / f"{patch.module}.py"
         text = path.read_text()
         assert text.count(patch.old) == 1, f"{path.name} has changed: {text.count(patch.old)} places look like {patch.old!r}"
         path.write_text(text.replace(patch.old, patch.new))

@@ -26,6 +26,8 @@ INSTANCE = "ingress"
 PEER_CREDENTIALS = struct.Struct("=iII")
 PATIENCE = 10.0
 """Seconds that a process may take to end, or a client command to answer."""
+NICE = -10
+"""As in systemd/vipd.service."""
 LAST_WORDS = 600
 """So many characters of a log are shown when something went wrong."""
 
@@ -84,6 +86,8 @@ class Node:
         argv = [sys.executable, "-m", "vipd", "run", "-c", str(self._folder / "vipd.yaml")]
         with self._log.open("ab") as log:
             self._process = self._lab.spawn(self.host, argv, log)
+        with contextlib.suppress(PermissionError):  # an ordinary user may not
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
         self._wanted = True
 
     @property

@@ -40,6 +40,7 @@ from tests.netns.announce.gating import (
     pseudo,
 )
 from vipd.client import FailedError, UnreachableError, request
+from vipd.demo.node import NICE
 from vipd.words import DEFAULT_SLOTS
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class Vipd:
         command = [*prefix, sys.executable, "-m", "vipd", "run", "-c", str(self.file)]
         with self._host.inside(), self.log.open("ab") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
 
     @property
     def guard(self) -> int:

@@ -24,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from vipd.client import FailedError, RefusedError, UnreachableError, request
 from vipd.demo.lab import INTERFACE, Host, Lab, environment
 from vipd.demo.monitor import CLONE_NEWNET
+from vipd.demo.node import NICE
 
 PATIENCE = 30.0
 """Seconds after which something that a story waits for has failed; none of it takes a tenth of that on an idle machine."""
@@ -122,6 +123,7 @@ class VipdNode:
         """Start `vipd run`."""
         with (self.folder / "log").open("ab") as log:
             self._process = self.lab.spawn(self.host, [sys.executable, "-m", "vipd", "run", "-c", str(self.config_file)], log)
+        os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
 
     @property
     def guard(self) -> subprocess.Popen[bytes]:
