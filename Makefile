@@ -17,11 +17,14 @@ MAIN := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 OTHERS := $(foreach v,$(filter-out $(MAIN),3.12 3.13),$(if $(call python_of,$(v)),$(v)))
 SEEDS ?= 2000
 REPEAT ?= 5
+BENCH := bench
+MINUTES ?= 30
+SEED ?= 1
 QUICK := tests/unit tests/interaction
 PYTEST_ENV := VIPD_TEST_STRICT=1
 QUIET_PIP := -qq --disable-pip-version-check --no-input
 
-.PHONY: help demo test test-long sim lint format coverage bench clean system
+.PHONY: help demo test test-long sim lint format coverage bench soak clean system environments
 .PRECIOUS: .venv-%/.installed
 
 help: ## this list
@@ -30,7 +33,7 @@ help: ## this list
 demo: $(STAMP) system ## the product at work: every kind of failure in network namespaces, under two minutes
 	@$(BIN)/python -m vipd demo $(ARGS)
 
-test: lint $(OTHERS:%=.venv-%/.installed) system ## lint, types and all tests but the long ones; ten minutes at most
+test: environments lint system ## lint, types and all tests but the long ones; ten minutes at most
 	$(PYTEST_ENV) $(BIN)/pytest -q -n 3 --dist worksteal -m "not root and not long"
 	pids=; for v in $(OTHERS); do .venv-$$v/bin/pytest -q -m "not root and not long" -p no:cacheprovider $(QUICK) & pids+=" $$!"; done; for p in $$pids; do wait $$p; done
 	$(PYTEST_ENV) $(BIN)/pytest -q -n 2 --dist loadfile -m "root and not long"
@@ -53,15 +56,23 @@ format: $(STAMP) ## put the code into the house's form
 coverage: $(STAMP) system ## branch coverage of all tests but the long ones
 	$(BIN)/pytest -q -m "not long" --cov --cov-report=term
 
-ifneq ($(wildcard tests/bench),)
-bench: $(STAMP) ## figures: vipd alone and beside keepalived (root; a quiet machine)
-	@.ci/system-packages keepalived
-	$(BIN)/python -m tests.bench.failover
-	$(BIN)/python -m tests.bench.figures
-endif
+bench: $(STAMP) system ## vipd beside keepalived and ucarp, and what it costs, into bench/ (root; a quiet machine; REPEAT=1: an hour)
+	@.ci/system-packages keepalived ucarp
+	$(BIN)/pip install $(QUIET_PIP) -c constraints.txt -e .[dev,bench] --no-build-isolation
+	@mkdir -p $(BENCH)
+	$(BIN)/python -m tests.bench.failover --repeat $(REPEAT) --json $(BENCH)/failover.json --plots $(BENCH) | tee $(BENCH)/failover.md
+	$(BIN)/python -m tests.bench.figures --repeat $(REPEAT) --json $(BENCH)/figures.json | tee $(BENCH)/figures.md
+	$(BIN)/python -m tests.bench.takeover --json $(BENCH)/takeover.json | tee $(BENCH)/takeover.md
+	$(BIN)/python -m tests.bench.scale --json $(BENCH)/scale.json | tee $(BENCH)/scale.md
+	$(BIN)/python -m tests.bench.fence --json $(BENCH)/fence.json | tee $(BENCH)/fence.md
+	$(BIN)/python -m tests.bench.imports --json $(BENCH)/imports.json | tee $(BENCH)/imports.md
+	$(BIN)/python -m tests.bench.gate_cost --json $(BENCH)/gate_cost.json | tee $(BENCH)/gate_cost.md
+
+soak: $(STAMP) system ## half an hour of random faults on real etcd: make soak MINUTES=30 SEED=1 (root)
+	$(BIN)/python -m tests.bench.soak --minutes $(MINUTES) --seed $(SEED)
 
 clean: ## remove what the other targets made
-	rm -rf .venv .venv-3.* build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-3.* build $(BENCH) *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 system:
 	@.ci/system-packages
@@ -72,6 +83,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install $(QUIET_PIP) -c constraints.txt setuptools
 	$(BIN)/pip install $(QUIET_PIP) -c constraints.txt --no-build-isolation -e .[dev]
 	@touch $@
+
+environments:
+	@$(MAKE) --no-print-directory -j3 $(STAMP) $(OTHERS:%=.venv-%/.installed)
 
 .venv-%/.installed: pyproject.toml constraints.txt
 	@$(call python_of,$*) -m venv --clear .venv-$*

@@ -7,7 +7,9 @@ standard library are enough, so the guard can remove addresses whatever has beco
 from __future__ import annotations
 
 import errno
+import socket
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from announce.route_socket import (
@@ -32,6 +34,8 @@ _IFINDEX_AT = BODY_AT + 4
 _FORMAT = b"vipd-ready-1"
 _LENGTH = struct.Struct("=I")
 _KEY = struct.Struct("=BB")
+_LIFETIME = struct.pack("=HH", 20, IFA_CACHEINFO)
+"""The head of the attribute: its length and kind."""
 
 Failure = tuple[Key, int]
 """An address and the errno that the kernel gave for it."""
@@ -87,11 +91,29 @@ def with_lifetime(message: bytes, seconds: int) -> bytes:
 
     Raises ValueError if `seconds` is not a lifetime (1 to FOREVER) or the message has none to patch.
     """
+    return with_lifetimes([message], seconds)[0]
+
+
+def with_lifetimes(messages: Iterable[bytes], seconds: int) -> list[bytes]:
+    """Return what `with_lifetime` does for each. Messages of one family and length are alike: the place is looked for once."""
     if not 1 <= seconds <= FOREVER:
         raise ValueError(f"{seconds} is no address lifetime in seconds")
+    value = struct.pack("=II", 0, seconds)
+    places: dict[tuple[int, int], int] = {}
+    patched_ones: list[bytes] = []
+    for message in messages:
+        kind = (message[BODY_AT], len(message))
+        at = places.get(kind, 0)
+        if message[at - len(_LIFETIME) : at] != _LIFETIME:
+            at = places[kind] = _lifetime_at(message)
+        patched_ones.append(patched(message, at, value))
+    return patched_ones
+
+
+def _lifetime_at(message: bytes) -> int:
     for kind, start, _ in attributes(message, ATTRIBUTES_AT):
         if kind == IFA_CACHEINFO:
-            return patched(message, start, struct.pack("=II", 0, seconds))
+            return start
     raise ValueError("the message carries no lifetime")
 
 
@@ -101,18 +123,23 @@ def refresh(sock: RouteSocket, ready: ReadyMessages, seconds: int, timeout: floa
     An address that expired meanwhile comes back: compare the deadline right before, and again after, and undo what
     came late. Raises TimeoutError (`timeout` in seconds, by default `allowance`), ValueError for a lifetime below 1.
     """
-    answers = sock.request([with_lifetime(message, seconds) for message in ready.bind], timeout)
+    answers = sock.request(with_lifetimes(ready.bind, seconds), timeout)
     return [(key, answer) for key, answer in zip(ready.keys, answers, strict=True) if answer]
 
 
-def bind(sock: RouteSocket, ready: ReadyMessages, seconds: int, timeout: float | None = None) -> list[Failure]:
+def bind(sock: RouteSocket, ready: ReadyMessages, seconds: int, timeout: float | None = None, *, contested: bool = True) -> list[Failure]:
     """Do what `refresh` does, then read back that each address serves; return those that do not. Idempotent.
 
     An IPv6 address that somebody added by hand may be tentative, or have failed duplicate address detection, and a
     replace leaves it so: it is removed and added again. So is one that somebody removed meanwhile: a flush of many addresses
     goes on while the first of them are being put back. `timeout` bounds each of the at most eleven kernel calls.
+
+    `contested`: somebody may be removing them right now. Otherwise IPv4 is not read back: what the kernel accepts serves, and
+    a hundred instances of one interface would each read the addresses of all.
     """
     failures = refresh(sock, ready, seconds, timeout)
+    if not contested and all(family == socket.AF_INET for family, _, _ in ready.keys):
+        return failures
     refused = {key for key, _ in failures}
     for _ in range(REBINDS):
         idle = _idle(sock, ready, refused)
@@ -120,7 +147,7 @@ def bind(sock: RouteSocket, ready: ReadyMessages, seconds: int, timeout: float |
             return failures
         again = {key: index for index, key in enumerate(ready.keys) if key in idle}
         sock.request([patched(ready.unbind[index], _PREFIXLEN_AT, bytes([idle[key]])) for key, index in again.items()], timeout)
-        sock.request([with_lifetime(ready.bind[index], seconds) for index in again.values()], timeout)
+        sock.request(with_lifetimes([ready.bind[index] for index in again.values()], seconds), timeout)
     return failures + [(key, errno.EADDRNOTAVAIL) for key in _idle(sock, ready, refused)]
 
 

@@ -155,3 +155,16 @@ class Rivals:
         for subscription in tuple(self._subscriptions):
             if claim.ip in subscription.ips:
                 subscription.report(seen)
+
+
+class Taps:
+    """The interfaces that are listened on: one tap each, however many instances are there. Each tap costs every frame a filter."""
+
+    def __init__(self) -> None:
+        self._rivals: dict[str, Rivals] = {}
+
+    def on(self, interface: str) -> Rivals:
+        """Return the rivals on this interface."""
+        if interface not in self._rivals:
+            self._rivals[interface] = Rivals(interface)
+        return self._rivals[interface]

@@ -95,8 +95,8 @@ class Digest:
             return
         if handover.phase is not Phase.TAKEN:
             handover.phase, handover.taken_at = Phase.TAKEN, now
-        if record.bound or handover.frame_seen:
-            self._hold.leave(now, handover.reason, f"to {record.holder}")
+        if record.bound:
+            handover.saw_it_serve(now)
 
     def _look_for_namesake(self, now: float, record: Record, before: Record | None, changed: bool) -> None:
         """Stay out for a while if a session changes the record under this node's name: another daemon of that name."""

@@ -38,6 +38,8 @@ DIGITS = 20
 LARGEST_GENERATION = 2**63
 ENVELOPE = 512
 """Bytes that a file has more than its record, at most."""
+USUAL = 16 * 1024
+"""Bytes: a record with hundreds of addresses. A buffer of this size comes from the process's own memory, a larger one from the kernel."""
 STALE_AFTER = 60.0
 """Seconds after which a file in <root>/tmp is that of a writer that was killed."""
 TRIES = 100
@@ -257,7 +259,9 @@ def _content(path: Path, largest: int) -> bytes:
     # A pipe that somebody left in the place of a file would block without O_NONBLOCK.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        return os.read(fd, largest + 1)
+        # As a rule this is all; to have room for the largest record at once would cost more than the reading.
+        data = os.read(fd, USUAL)
+        return data if len(data) < USUAL else data + os.read(fd, largest + 1 - USUAL)
     finally:
         os.close(fd)
 

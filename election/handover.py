@@ -1,6 +1,6 @@
 """One planned move: the holder names a successor, which takes the lease, binds and announces before the holder unbinds.
 
-NAMING --applied--> NAMED --record held by the successor--> TAKEN --mark, frame or 40 ms--> (unbind)
+NAMING --applied--> NAMED --record held by the successor--> TAKEN --mark or frame, + 10 ms; or 40 ms--> (unbind)
    |                  | 200 ms without an answer
    +--not applied--> STRIKING --confirmed--> (a full deadline again; this successor is not named soon again)
 """
@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 from election.model import Candidate, Identity, Reason
-from election.timing import HANDOVER_REREAD, STRIKE_AFTER, UNBIND_AFTER_TAKEN
+from election.timing import HANDOVER_REREAD, LINGER, STRIKE_AFTER, UNBIND_AFTER_TAKEN
 
 
 class Phase(enum.Enum):
@@ -36,7 +36,7 @@ class Handover:
     phase: Phase = Phase.NAMING
     read_at: float = 0.0
     taken_at: float = 0.0
-    frame_seen: bool = False
+    served_at: float = math.inf
 
     @property
     def identity(self) -> Identity:
@@ -47,9 +47,13 @@ class Handover:
         """When a successor that has not answered is struck out."""
         return self.sent_at + STRIKE_AFTER
 
+    def saw_it_serve(self, now: float) -> None:
+        """Note that the successor has bound: its mark was read, or its first frame seen."""
+        self.served_at = min(self.served_at, now)
+
     def unbind_at(self) -> float:
-        """When the former holder unbinds at the latest (inf: it has not seen the lease taken)."""
-        return self.taken_at + UNBIND_AFTER_TAKEN if self.phase is Phase.TAKEN else math.inf
+        """When the former holder unbinds (inf: it has not seen the lease taken)."""
+        return min(self.taken_at + UNBIND_AFTER_TAKEN, self.served_at + LINGER) if self.phase is Phase.TAKEN else math.inf
 
     def reread_at(self) -> float:
         """When the record is read again while the successor's answer is awaited."""

@@ -107,11 +107,10 @@ class Hold:
                 s.out.append(Bind(s.mine.epoch, s.right.deadline, s.lease, repair=True))
                 s.out.append(Announce(s.mine.epoch))
             case RivalSeen() if s.handover is not None:
-                if s.handover.phase is Phase.TAKEN:
-                    self.leave(now, s.handover.reason, f"to {s.handover.successor.name}")
-                else:
+                s.handover.saw_it_serve(now)
+                if s.handover.phase is not Phase.TAKEN:
                     # Perhaps the successor's first frame, which came before its record did: look, now.
-                    s.handover.frame_seen = s.desk.unread = True
+                    s.desk.unread = True
             case _:
                 pass
 

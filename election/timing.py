@@ -24,6 +24,9 @@ STRIKE_AFTER = 0.200
 """A successor that has not taken the lease this long after it was named is struck out."""
 UNBIND_AFTER_TAKEN = 0.040
 """The former holder unbinds at the latest this long after it saw the lease taken."""
+LINGER = 0.010
+"""The former holder keeps the VIP so long after it has seen the successor serve: what clients sent it before that is still being
+answered, and an answer cannot leave from an address that is gone (measured: up to 5 ms with a busy ingress)."""
 HANDOVER_REREAD = 0.020
 """While a named successor has not answered, the holder re-reads the record this often."""
 LIFETIME_RESERVE = 0.6

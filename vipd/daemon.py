@@ -113,6 +113,7 @@ class Daemon:
         former = frozenset(self.memory.former)
         self.peers = Peers(self.me, self.store, self.config.timing, former, log.warning)
         self.observe = Observe(Wires(self.metrics, self.memory, self._unsaved.set, self._stepped))
+        self._pulse = Pulse(self.link, self.members, self.peers, self.metrics, self.config.timing.lease_duration)
         self._count_former_lives()
         self._unsaved.set()
         self._make_members(former)
@@ -162,6 +163,7 @@ class Daemon:
         if member is not None:
             member.follow_state()
             self.peers.stepped()
+            self._pulse.moved(name)
             self._moved.set()
 
     def _make_members(self, former: frozenset[str]) -> None:
@@ -193,7 +195,6 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_terminate)
         self._loop.add_reader(self.link.fileno(), self._on_guard)
-        self._pulse = Pulse(self.link, self.members, self.peers, self.metrics, self.config.timing.lease_duration)
         self._pulse.start()
         for work in (Watch(self._on_kernel).run(), self.peers.watch(), self.peers.publish(), self._save(), self._serve()):
             self._tasks.spawn(work)

@@ -48,7 +48,7 @@ class Executor:
         self._parts = parts
 
     def bind(self, action: Bind) -> BindDone:
-        """Bind all addresses in one go and read them back; all are removed again if the deadline passed meanwhile.
+        """Bind all addresses in one go, so that each serves; all are removed again if the deadline passed meanwhile.
 
         The first interface that refuses one ends it: what the others have got is removed by the Unbind that follows.
         """
@@ -67,7 +67,7 @@ class Executor:
         if seconds < 1:
             return BindDone(action.epoch, ok=False, why=LATE)
         try:
-            failures = bind(self._kernel, ready, seconds)
+            failures = bind(self._kernel, ready, seconds, contested=action.repair)
         except OSError as error:
             failures, why = [], f"netlink: {error}"
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import stat
 
 from vipd.clock import wall
 
@@ -48,11 +49,8 @@ class Log:
             return False
 
     def _sent(self, data: bytes) -> bool:
+        if not stat.S_ISSOCK(os.fstat(self._descriptor).st_mode):
+            return os.write(self._descriptor, data) > 0
         # The journal is a stream socket: it may be writable and yet have no room for a whole line.
-        try:
-            with socket.socket(fileno=os.dup(self._descriptor)) as sock:
-                return sock.send(data, socket.MSG_DONTWAIT) > 0
-        except OSError as error:
-            if isinstance(error, BlockingIOError):
-                return False
-        return os.write(self._descriptor, data) > 0
+        with socket.fromfd(self._descriptor, socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            return sock.send(data, socket.MSG_DONTWAIT) > 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from announce.netlink import FOREVER, ReadyMessages, RouteSocket
-from announce.rivals import RivalSeen
+from announce.rivals import RivalSeen, Taps
 from election import events
 from election.lateness import lifetime_to_set
 from election.machine import Machine
@@ -25,7 +25,7 @@ from vipd.clock import now
 from vipd.executor import Executor, Word
 from vipd.instance import Instance, Observer, Ports
 from vipd.memory import Election
-from vipd.part import Part, PartObserver
+from vipd.part import Means, Part, PartObserver
 from vipd.smithy import Smithy
 
 
@@ -45,6 +45,7 @@ class Surroundings:
     arm: Callable[[str, Sequence[ReadyMessages]], object]
     unmet: Callable[[str], str] = lambda _election: ""
     smithy: Smithy = field(default_factory=Smithy)
+    taps: Taps = field(default_factory=Taps)
 
 
 class Member:
@@ -61,8 +62,8 @@ class Member:
         self._judged: tuple[bool, int, Reason] | None = None
         self._loss_noted = False
         starts = [position + sum(len(former.checks) for former in instances[:index]) for index in range(len(instances))]
-        forge = around.smithy.forge
-        self.parts = tuple(Part(one, around.observer, forge, self, start) for one, start in zip(instances, starts, strict=True))
+        means = Means(around.observer, around.smithy.forge, around.taps)
+        self.parts = tuple(Part(one, means, self, start) for one, start in zip(instances, starts, strict=True))
         self.interfaces = frozenset(part.interface for part in self.parts)
         self._ips = frozenset(ip for part in self.parts for ip in part.ips)
         self.executor = Executor(word, around.kernel, parts=len(self.parts))

@@ -6,13 +6,15 @@ It is a part of an election, of the only one or one of several. What it sees it 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Protocol
 
 from announce.address import ready_messages
 from announce.burst import delays
 from announce.netlink import ReadyMessages
 from announce.probe import probe
-from announce.rivals import Rivals, RivalSeen
+from announce.rivals import RivalSeen, Taps
 from announce.route_socket import ifindex_of
 from announce.sender import Sender
 from health.model import Check, LinkState, Result, Verdict
@@ -56,6 +58,15 @@ class Whole(Protocol):
         """Take in that somebody else speaks as an address of this part."""
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What the parts of a daemon share."""
+
+    observer: PartObserver
+    forge: Forge
+    taps: Taps
+
+
 class Part:
     """Everything on this node that one instance has for itself.
 
@@ -63,7 +74,7 @@ class Part:
     number of checks that other instances have.
     """
 
-    def __init__(self, settings: config.Instance, observer: PartObserver, forge: Forge, whole: Whole, position: int) -> None:
+    def __init__(self, settings: config.Instance, means: Means, whole: Whole, position: int) -> None:
         self.settings = settings
         self.name = settings.name
         self.interface = settings.interface
@@ -71,21 +82,20 @@ class Part:
         self.ready: ReadyMessages | None = None
         self.problem = ""
         self.verdict = Verdict(None)
-        self._observer = observer
+        self._observer = means.observer
         self._whole = whole
         self._sender = Sender(settings.interface)
         self._asker = Sender(settings.interface, past_gate=True)
-        self._rivals = Rivals(settings.interface)
+        self._rivals = means.taps.on(settings.interface)
         self._unsubscribe: Callable[[], None] | None = None
         self._answered_at: dict[str, float] = {}
         self.announcer = Announcer(self._sender.send, self._schedule, self._announced)
-        self._link = Link(settings.addresses, forge, self._on_frames, self._on_trouble)
+        self._link = Link(settings.addresses, means.forge, self._on_frames, self._on_trouble)
         self.checks = Runner(settings.checks, self.on_verdict, now, on_result=self._on_result, position=position)
 
     async def close(self) -> None:
         """End checks, timers and sockets; what is bound stays as it is."""
         self.watch_rivals(wanted=False)
-        self._rivals.close()
         self._link.close()
         await self.checks.stop()
         self._sender.close()
@@ -147,7 +157,9 @@ class Part:
         return bool(self._link.frames)
 
     def _on_frames(self) -> None:
-        self.announcer.frames = tuple(frame for frames in self._link.frames for frame in frames.announce)
+        # First one frame for each address: what is sent besides, for the few who heed nothing else, must not keep the others waiting.
+        in_turn = zip_longest(*(frames.announce for frames in self._link.frames))
+        self.announcer.frames = tuple(frame for turn in in_turn for frame in turn if frame is not None)
         self.announcer.again()
         self._whole.judge()
 

@@ -47,6 +47,7 @@ class Peers:
         self._counter = 0
         self._wanted = asyncio.Event()
         self._looking = False
+        self._claims_waiting = False
         self._watch_lost = ""
         self._listed = False
         self.watching = False
@@ -71,8 +72,10 @@ class Peers:
                 instance = self._instances.get(election)
                 if instance is not None:
                     instance.post(events.RecordSeen(content))
-                if claims_changed:
-                    self._tell_claims()
+                if claims_changed and not self._claims_waiting:
+                    # Once for all that change hands together: with 250 elections each of them would look at 250.
+                    self._claims_waiting = True
+                    asyncio.get_running_loop().call_soon(self._tell_new_claims)
             case CandidateChanged(name, record):
                 self.candidates.see(now(), name, record)
                 self.tell()
@@ -104,6 +107,10 @@ class Peers:
                 instance.post(events.NamesakeSeen(namesake))
             if candidates is not None and candidates != shown.candidates:
                 instance.post(events.CandidatesSeen(candidates))
+        self._tell_claims()
+
+    def _tell_new_claims(self) -> None:
+        self._claims_waiting = False
         self._tell_claims()
 
     def _tell_claims(self) -> None:

@@ -27,11 +27,21 @@ class Pulse:
         self._interval = min(max(lease_duration / BEATS_A_LEASE, SHORTEST_BEAT), LONGEST_BEAT)
         self._beat_at = 0.0
         self._candidates_change_at = 0.0
+        self._moved: set[str] = set()
 
     def start(self) -> None:
         """Beat now and at every interval."""
         self._loop = asyncio.get_running_loop()
         self._beat()
+
+    def moved(self, election: str) -> None:
+        """Show life because an election's machine has moved: two hundred that take over in one turn of the loop take their time.
+
+        Each counts once between two beats: one that moves for ever is no progress.
+        """
+        if election not in self._moved:
+            self._moved.add(election)
+            self._link.beat(now())
 
     def trouble(self) -> str:
         """Return why the event loop cannot be called alive, or nothing."""
@@ -41,6 +51,7 @@ class Pulse:
     def _beat(self) -> None:
         """Show life, and let time pass for every machine: timers stand still while the host is suspended."""
         moment = now()
+        self._moved.clear()
         for member in self._members.values():
             member.instance.tick()
         if self._members and moment >= self._candidates_change_at:

@@ -1,327 +1,221 @@
-"""Outages of planned moves and of faults: vipd beside keepalived, on the same network, client and faults.
+"""Outages of planned moves and of faults: vipd beside keepalived and ucarp, on the same network, client and faults.
 
-    python -m tests.bench.failover [--repeat 5] [--peers vipd-file,vipd-etcd,keepalived-1s,keepalived-0.1s] [--json FILE]
+    python -m tests.bench.failover [--repeat 5] [--peers vipd-etcd,keepalived-1s] [--trials stop,kill] [--json FILE] [--plots DIR]
+    python -m tests.bench.failover --merge FILE... [--json FILE] [--plots DIR]
 
-Needs root, and keepalived and etcd from the distribution's packages. Prints the median (minimum to maximum) of each figure in
-ms. The scenarios and the instruments are those of `vipd demo`; a keepalived node is driven by the same deeds.
+Needs root, and keepalived, ucarp and etcd from the distribution's packages; --plots needs matplotlib. A round is one play of all
+trials on a fresh network. In round k of K the faults come at phase k/K of the owner's heartbeat period. A round begins with a
+trial in which nothing happens: if a probe is lost in it, the round is void, and played again at most twice.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
-import json
+import datetime as dt
 import os
+import platform
+import random
+import shlex
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from vipd.demo import measure
-from vipd.demo.ingress import HEALTH_PORT
-from vipd.demo.lab import INTERFACE, Host, Lab, LabError
-from vipd.demo.monitor import Monitor
-from vipd.demo.node import VIP, VIP6
-from vipd.demo.prober import Prober
+from tests.bench.measured import Outcome
+from tests.bench.network import Network, network
+from tests.bench.peers.base import Peer
+from tests.bench.peers.keepalived import Keepalived
+from tests.bench.peers.ucarp import Ucarp
+from tests.bench.peers.vipd import Vipd
+from tests.bench.results import PeerResult, Results, merged, report, to_json
+from tests.bench.trials import Trial, Turn, able, chosen, play, settle
+from vipd.demo.lab import LabError
 
-SETTLE = 20.0
-CALM, TAIL = 0.3, 0.7
-MOVE_LIMIT = 15.0
-CONFIG = """
-global_defs {{
-    router_id {name}
-    vrrp_garp_master_refresh 60
-    script_user root
-}}
-vrrp_script ingress {{
-    script "/usr/bin/curl --fail --silent --output /dev/null --max-time 0.8 http://127.0.0.1:{port}/"
-    interval 1
-    timeout 1
-    rise 1
-    fall 2
-}}
-vrrp_instance ingress {{
-    version 3
-    state BACKUP
-    interface {interface}
-    virtual_router_id 51
-    priority {priority}
-    advert_int {advert}
-    track_script {{
-        ingress
-    }}
-    virtual_ipaddress {{
-        {vip}/32 dev {interface}
-    }}
-}}
-"""
+PLAYS_AGAIN = 2
+"""A void round is played again so many times."""
+MOST_FAILURES = 3
+"""After so many failed trials a round ends: something is wrong with the machine or the daemon, and each costs the settling time."""
 
 
-class Keepalived:
-    """A host that runs keepalived, and an ingress beside it."""
-
-    def __init__(self, lab: Lab, host: Host, folder: Path, priority: int, advert: str) -> None:
-        self.host, self.name, self.priority = host, host.name, priority
-        self._lab, self._folder = lab, folder
-        folder.mkdir(parents=True)
-        (folder / "conf").write_text(
-            CONFIG.format(name=host.name, port=HEALTH_PORT, interface=INTERFACE, priority=priority, advert=advert, vip=VIP)
-        )
-        self._process: subprocess.Popen[bytes] | None = None
-        self._ingress: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start keepalived in the foreground."""
-        if self._process is not None:
-            # A keepalived that was killed leaves its pid files, and a new one that finds them ends at once.
-            self.signal(signal.SIGKILL)
-            self._process.wait()
-            for name in ("pid", "vrrp.pid"):
-                (self._folder / name).unlink(missing_ok=True)
-        argv = ["keepalived", "--dont-fork", "--log-console", "--vrrp", "-f", str(self._folder / "conf")]
-        argv += ["-p", str(self._folder / "pid"), "-r", str(self._folder / "vrrp.pid")]
-        with (self._folder / "log").open("ab") as log:
-            self._process = self._lab.spawn(self.host, argv, log)
-
-    def start_ingress(self) -> None:
-        """Start the ingress, healthy."""
-        with (self._folder / "ingress.log").open("ab") as log:
-            self._ingress = self._lab.spawn(self.host, [sys.executable, "-m", "vipd.demo.ingress", self.name, VIP], log)
-
-    def kill_ingress(self) -> None:
-        """End the ingress."""
-        if self._ingress is not None:
-            self._ingress.kill()
-            self._ingress.wait()
-
-    def pids(self) -> list[int]:
-        """Return the parent's and the worker's process ids."""
-        if self._process is None:
-            return []
-        parent = self._process.pid
-        found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False).stdout.split()
-        return [parent, *map(int, found)]
-
-    def signal(self, *numbers: signal.Signals, worker_only: bool = False) -> None:
-        """Send signals in turn to both processes, or to the worker."""
-        for number, pid in itertools.product(numbers, self.pids()[1 if worker_only else 0 :]):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+def _vipd(backend: str, profile: str) -> Callable[[Network], Peer]:
+    return lambda net: Vipd(net, backend, profile)
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One fault: does it, and heals it afterwards. `moves`: the VIP is expected on another node."""
-
-    key: str
-    moves: bool
-    watch: float = 3.5
-
-
-TRIALS = (
-    Trial("better_node_returns", moves=True),
-    Trial("graceful_stop", moves=True),
-    Trial("daemon_crash", moves=False),
-    Trial("full_kill", moves=True),
-    Trial("freeze", moves=True),
-    Trial("ingress_gone", moves=True),
-    Trial("cable_pulled", moves=True),
-    Trial("cut_off", moves=True),
-    Trial("comes_back", moves=False),
-    Trial("split", moves=False, watch=10.0),
-    Trial("address_deleted", moves=False),
-)
-
-
-@dataclass(slots=True)
-class Figures:
-    """What repeated trials of one scenario gave, in ms."""
-
-    outage: list[float] = field(default_factory=list)
-    lost: list[float] = field(default_factory=list)
-    two_bound: list[float] = field(default_factory=list)
-
-
-class KeepalivedGroup:
-    """Three nodes, n1 the best; plays every trial and measures it."""
-
-    def __init__(self, lab: Lab, folder: Path, advert: str) -> None:
-        self.lab = lab
-        self.client = lab.add("client")
-        ranked = {"n1": 150, "n2": 110, "n3": 100}
-        self.nodes = [Keepalived(lab, lab.add(name), folder / name, priority, advert) for name, priority in ranked.items()]
-        self.monitor = Monitor((node.host for node in self.nodes), (VIP, VIP6))
-
-    def start(self) -> None:
-        """Start all."""
-        for node in self.nodes:
-            node.start_ingress()
-            node.start()
-
-    def settle(self, wanted: str = "n1") -> Keepalived:
-        """Wait until this node alone has the VIP."""
-        end = time.monotonic() + SETTLE
-        while time.monotonic() < end:
-            if self.monitor.wait_owner(VIP, 0.5) == wanted:
-                time.sleep(2.0)
-                return next(node for node in self.nodes if node.name == wanted)
-        raise LabError(f"{wanted} did not get the VIP within {SETTLE:g}s")
-
-    def play(self, trial: Trial) -> dict[str, float]:
-        """Play one trial; return its figures in ms."""
-        best = self.nodes[0]
-        if trial.key == "better_node_returns":
-            best.signal(signal.SIGTERM)
-            self.settle("n2")
-        elif trial.key == "comes_back":
-            self.settle()
-            self.lab.cut_off(best.host)
-            time.sleep(6.0)
-        else:
-            self.settle()
-        with Prober(self.lab, self.client, VIP) as prober:
-            prober.wait(10.0)
-            time.sleep(CALM)
-            begin = time.monotonic()
-            self._fault(trial, best)
-            if trial.moves:
-                holder = "n2" if trial.key == "better_node_returns" else "n1"
-                prober.wait(MOVE_LIMIT, since=begin, other_than=holder)
-            else:
-                time.sleep(trial.watch)
-            time.sleep(TAIL)
-            end = time.monotonic()
-            probes = prober.stop()
-            events = self.monitor.events
-        self._heal(trial, best)
-        return {
-            "outage": measure.outage(probes).length * 1000,
-            "lost": float(measure.lost(probes)),
-            "two_bound": measure.longest_with(events, range(2, 10), begin - CALM, end) * 1000,
-        }
-
-    def _fault(self, trial: Trial, best: Keepalived) -> None:
-        faults: dict[str, Callable[[], object]] = {
-            "better_node_returns": best.start,
-            "graceful_stop": lambda: best.signal(signal.SIGTERM),
-            "daemon_crash": lambda: best.signal(signal.SIGKILL, worker_only=True),
-            "full_kill": lambda: best.signal(signal.SIGSTOP, signal.SIGKILL),
-            "freeze": lambda: best.signal(signal.SIGSTOP),
-            "ingress_gone": best.kill_ingress,
-            "cable_pulled": lambda: self.lab.pull_cable(best.host),
-            "cut_off": lambda: self.lab.cut_off(best.host),
-            "comes_back": lambda: self.lab.reconnect(best.host),
-            "split": lambda: self.lab.split(node.host for node in self.nodes),
-            "address_deleted": lambda: self.lab.delete_address(best.host, f"{VIP}/32"),
-        }
-        faults[trial.key]()
-
-    def _heal(self, trial: Trial, best: Keepalived) -> None:
-        match trial.key:
-            case "graceful_stop" | "full_kill":
-                time.sleep(1.0)
-                best.start()
-            case "freeze":
-                best.signal(signal.SIGCONT)
-            case "ingress_gone":
-                best.start_ingress()
-            case "cable_pulled":
-                self.lab.plug_cable(best.host)
-            case "cut_off":
-                self.lab.reconnect(best.host)
-            case "split":
-                self.lab.join(node.host for node in self.nodes)
-            case _:
-                return
-
-
-def keepalived(advert: str, repeat: int, into: dict[str, Figures]) -> None:
-    """Play every trial `repeat` times with one advertisement interval."""
-    with tempfile.TemporaryDirectory(prefix="vipd-bench-") as folder, Lab(f"vb{os.getpid()}-") as lab:
-        group = KeepalivedGroup(lab, Path(folder), advert)
-        with contextlib.closing(contextlib.ExitStack()) as stack:
-            stack.callback(group.monitor.__exit__, None, None, None)
-            group.start()
-            for _ in range(repeat):
-                for trial in TRIALS:
-                    add(into, trial.key, group.play(trial))
-
-
-def vipd(backend: str, repeat: int, into: dict[str, Figures]) -> None:
-    """Run the demo `repeat` times; each plays every scenario on a fresh group."""
-    for _ in range(repeat):
-        done = subprocess.run(
-            [sys.executable, "-m", "vipd", "demo", "--backend", backend, "--json"], capture_output=True, text=True, check=False
-        )
-        if not done.stdout:
-            raise LabError(done.stderr)
-        for row in json.loads(done.stdout)["scenarios"]:
-            if row["played"]:
-                add(into, row["key"], {"outage": row["outage_ms"], "lost": row["probes_lost"], "two_bound": row["two_bound_ms"]})
-
-
-def add(into: dict[str, Figures], key: str, figures: Mapping[str, float]) -> None:
-    """Take one trial's figures in, and say so."""
-    found = into.setdefault(key, Figures())
-    found.outage.append(figures["outage"])
-    found.lost.append(figures["lost"])
-    found.two_bound.append(figures["two_bound"])
-    print(f"    {key}: {', '.join(f'{name} {value:.0f}' for name, value in figures.items())}", file=sys.stderr, flush=True)
-
-
-def table(results: Mapping[str, Mapping[str, Figures]]) -> str:
-    """Return all figures, one line for each scenario."""
-    keys = list(dict.fromkeys(key for figures in results.values() for key in figures))
-    lines = ["| scenario | " + " | ".join(f"{peer}: outage ms; two owners ms" for peer in results) + " |"]
-    lines.append("|---" * (len(results) + 1) + "|")
-    for key in keys:
-        cells = [cell(figures.get(key)) for figures in results.values()]
-        lines.append(f"| {key} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def cell(figures: Figures | None) -> str:
-    """Return median (min to max) of outage and of two owners."""
-    if figures is None:
-        return "-"
-    return "; ".join(spread(values) for values in (figures.outage, figures.two_bound))
-
-
-def spread(values: Sequence[float]) -> str:
-    """Return the median, with minimum and maximum."""
-    return f"{statistics.median(values):.0f} ({min(values):.0f} to {max(values):.0f})"
-
-
-PEERS = {
-    "vipd-file": lambda repeat, into: vipd("file", repeat, into),
-    "vipd-etcd": lambda repeat, into: vipd("etcd", repeat, into),
-    "keepalived-1s": lambda repeat, into: keepalived("1", repeat, into),
-    "keepalived-0.1s": lambda repeat, into: keepalived("0.1", repeat, into),
+PEERS: Mapping[str, Callable[[Network], Peer]] = {
+    "vipd-file": _vipd("file", "default"),
+    "vipd-file-fast": _vipd("file", "fast"),
+    "vipd-etcd": _vipd("etcd", "default"),
+    "vipd-etcd-fast": _vipd("etcd", "fast"),
+    "vipd-kubernetes": _vipd("kubernetes", "default"),
+    "vipd-kubernetes-fast": _vipd("kubernetes", "fast"),
+    "keepalived-1s": lambda net: Keepalived(net, 1.0),
+    "keepalived-0.1s": lambda net: Keepalived(net, 0.1),
+    "ucarp": Ucarp,
 }
+FAILURES = (LabError, OSError, subprocess.SubprocessError, RuntimeError)
+"""What the network, a process that was to be ended or found, and a store that was to be started may raise."""
+
+
+class VoidError(Exception):
+    """A probe was lost while nothing happened."""
+
+
+def say(text: str) -> None:
+    """Tell how far it is."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def group(key: str) -> Iterator[Peer]:
+    """Build a network with three nodes of this daemon, which are calm when this returns."""
+    with network() as net, contextlib.closing(PEERS[key](net)) as peer:
+        peer.start()
+        settle(peer)
+        yield peer
+
+
+def play_round(key: str, trials: Sequence[Trial], turn: Turn, versions: dict[str, str]) -> PeerResult:
+    """Play every trial once, on a fresh group after each that failed. VoidError if the machine or the group was not quiet."""
+    found = PeerResult()
+    left = list(trials)
+    while left and len(found.failed) < MOST_FAILURES:
+        try:
+            with group(key) as peer:
+                versions.update(peer.version())
+                found.settings = peer.settings
+                found.unable.update(peer.unable)
+                if left[0] is not trials[0]:
+                    _take(found, peer, trials[0], turn)
+                _play_all(found, peer, left, turn)
+        except FAILURES as error:
+            failed = left[0].key if left else trials[-1].key
+            say(f"    {failed}: FAILED: {error}")
+            found.failed.append(f"{failed}: {error}")
+            del left[:1]
+    found.failed += [f"{trial.key}: too many trials before it failed" for trial in left]
+    return found
+
+
+def _play_all(found: PeerResult, peer: Peer, left: list[Trial], turn: Turn) -> None:
+    """Play what is left; the first of it is the one that failed if this raises."""
+    while left:
+        if able(peer, left[0]):
+            _take(found, peer, left[0], turn)
+        del left[:1]
+
+
+def _take(found: PeerResult, peer: Peer, trial: Trial, turn: Turn) -> None:
+    started = time.monotonic()
+    settle(peer)
+    outcomes = play(peer, trial, turn)
+    if trial.key == "baseline" and (lost := outcomes["baseline"].lost):
+        raise VoidError(f"{lost} of {outcomes['baseline'].sent} probes lost while nothing happened")
+    for row, one in outcomes.items():
+        found.rows.setdefault(row, []).append(one)
+        say(f"    {row:15} {told(one)}  took {time.monotonic() - started:.1f} s")
+
+
+def told(one: Outcome) -> str:
+    """Return the figures of one step on one line, in ms."""
+    alone = "-" if one.alone is None else f"{one.alone:.0f}"
+    two = f"two {one.two:5.0f}{'+' if one.endless else ' '} seen {one.seen:4.0f}  none {one.none:5.0f}"
+    moved = f"alone {alone:>5}  command {one.command:5.0f}  changes {one.changes}  after {one.after or 'nobody'}"
+    return f"outage {one.outage:5.0f}  lost {one.lost:5}  {two}  {moved}  phase {one.phase:.2f}{'' if one.synced else ' by chance'}"
+
+
+def play_peer(key: str, trials: Sequence[Trial], turns: Sequence[Turn], results: Results, versions: dict[str, str]) -> None:
+    """Play all rounds of one daemon."""
+    into = results.peer(key)
+    for turn in turns:
+        for _ in range(1 + PLAYS_AGAIN):
+            say(f"{key}: round {turn.number + 1} of {turn.repeat}")
+            try:
+                into.add(play_round(key, trials, turn, versions))
+                break
+            except VoidError as error:
+                say(f"    VOID: {error}")
+                into.void.append(str(error))
+        else:
+            into.missing += 1
+
+
+@contextlib.contextmanager
+def interruptible(results: Results) -> Iterator[None]:
+    """Note that a run was interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted")
+        results.runs[-1]["interrupted"] = True
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    return {
+        "kernel": platform.release(),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "load": os.getloadavg()[0],
+    }
+
+
+def measure(args: argparse.Namespace, keys: Sequence[str], trials: Sequence[Trial]) -> Results:
+    """Play what was asked for. If it is interrupted, the rounds that were played to their end count."""
+    versions: dict[str, str] = {}
+    results = Results()
+    command = shlex.join(["python", "-m", "tests.bench.failover", *sys.argv[1:]])
+    date = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")  # noqa: TID251 - for the reader of the figures
+    results.runs.append({"date": date, "command": command, "machine": machine(), "seed": args.seed, "versions": versions})
+    numbers = [int(word) for word in args.rounds.split(",")] if args.rounds else range(args.repeat)
+    with tempfile.TemporaryDirectory(prefix="vipd-bench-") as compiled, interruptible(results):
+        # An installed package has its bytecode; a source tree that may not be written to would be compiled at every start.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = compiled
+        for key in keys:
+            turns = [Turn(number, args.repeat, random.Random(f"{args.seed} {key} {number}")) for number in numbers]
+            play_peer(key, trials, turns, results, versions)
+    return results
+
+
+def arguments() -> argparse.Namespace:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(description="Outages of vipd, keepalived and ucarp.")
+    parser.add_argument("--repeat", type=int, default=5, help="rounds for each daemon")
+    parser.add_argument("--rounds", default="", help="play only these of them, 0 the first: 0,1")
+    parser.add_argument("--peers", default=",".join(PEERS), help=f"some of {', '.join(PEERS)}")
+    parser.add_argument("--trials", default="", help="by default all; the one in which nothing happens is always played")
+    parser.add_argument("--seed", type=int, default=1, help="of the phases of a heartbeat that cannot be seen")
+    parser.add_argument("--json", type=Path, help="write all figures of all trials to this file")
+    parser.add_argument("--plots", type=Path, help="draw pictures into this folder")
+    parser.add_argument("--merge", type=Path, nargs="+", help="measure nothing, but put these JSON files together")
+    return parser.parse_args()
 
 
 def main() -> int:
-    """Measure all peers and print one table."""
-    parser = argparse.ArgumentParser(description="Outages of vipd and keepalived.")
-    parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--peers", default=",".join(PEERS))
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    results: dict[str, dict[str, Figures]] = {}
-    for peer in args.peers.split(","):
-        print(peer, file=sys.stderr, flush=True)
-        PEERS[peer](args.repeat, results.setdefault(peer, {}))
-    print(table(results))
+    """Measure, or put together what was measured, and print it; 1 if something is missing in it."""
+    args = arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if args.merge:
+        results = merged((path.read_text() for path in args.merge), tuple(PEERS))
+    else:
+        keys = args.peers.split(",")
+        if unknown := set(keys) - set(PEERS):
+            sys.exit(f"no daemon {', '.join(sorted(unknown))}; there is {', '.join(PEERS)}")
+        results = measure(args, keys, chosen([key for key in args.trials.split(",") if key]))
     if args.json:
-        plain = {p: {k: {"outage": f.outage, "lost": f.lost, "two_bound": f.two_bound} for k, f in r.items()} for p, r in results.items()}
-        args.json.write_text(json.dumps(plain, indent=2))
-    return 0
+        args.json.write_text(to_json(results))
+    print(report(results))
+    if args.plots:
+        from tests.bench.plots import draw  # noqa: PLC0415 - only who wants pictures needs matplotlib
+
+        say(f"pictures: {', '.join(map(str, draw(results, args.plots)))}")
+    lacking = any(peer.missing or peer.failed for peer in results.peers.values()) or any(run.get("interrupted") for run in results.runs)
+    return 1 if lacking else 0
 
 
 if __name__ == "__main__":

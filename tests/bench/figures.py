@@ -1,6 +1,6 @@
 """Start-up, crash, takeover path, memory and CPU of one node or two, for each store.
 
-    python -m tests.bench.figures [--repeat 5] [--backends file,etcd,kubernetes]
+    python -m tests.bench.figures [--repeat 5] [--backends file,etcd,kubernetes] [--json FILE]
 
 Needs root. Prints the median (minimum to maximum) of each figure. Quiet machines only: every figure here is of milliseconds.
 """
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.kube.admin import Admin
@@ -186,23 +186,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Figures of one node.")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--backends", default="file,etcd,kubernetes")
+    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    found: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory(prefix="vipd-bench-") as compiled:
         # An installed package has its bytecode; a source tree that may not be written to would be compiled at every start.
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = compiled
-        report(args.backends.split(","), args.repeat)
+        for backend in args.backends.split(","):
+            figures = found.setdefault(backend, defaultdict(list))
+            for trial in range(args.repeat):
+                print(f"{backend} {trial + 1} of {args.repeat}", file=sys.stderr, flush=True)
+                measure(backend, figures)
+    print(table(found))
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=2))
     return 0
 
 
-def report(backends: Sequence[str], repeat: int) -> None:
-    """Measure and print."""
-    for backend in backends:
-        found: dict[str, list[float]] = defaultdict(list)
-        for _ in range(repeat):
-            measure(backend, found)
-        for name, values in found.items():
-            print(f"{backend}: {name}: {statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})")
+def table(found: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """Return a column for each backend: median (minimum to maximum)."""
+    names = list(dict.fromkeys(name for figures in found.values() for name in figures))
+    lines = [f"| median (minimum to maximum) | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|"]
+    for name in names:
+        cells = [
+            f"{statistics.median(v):.1f} ({min(v):.1f} to {max(v):.1f})" if (v := figures.get(name)) else "-" for figures in found.values()
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ import contextlib
 import os
 import re
 import socket
+from pathlib import Path
+
+import pytest
 
 from vipd.guard_log import Log
 
@@ -70,3 +73,37 @@ def test_no_stderr_at_all_is_no_error() -> None:
     os.close(reading)
     Log(writing)("nobody hears this")
     os.close(writing)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "file", "socket"])
+def test_a_thousand_lines_cost_no_descriptor(kind: str, tmp_path: Path) -> None:
+    """A guard lives for months; without descriptors it could not fork the next daemon."""
+    reading, writing = {"pipe": os.pipe, "file": lambda: two_ends(tmp_path), "socket": connected}[kind]()
+    try:
+        log = Log(writing)
+        log("the first")
+        before = descriptors()
+        for number in range(1000):
+            log(f"line {number}")
+            os.read(reading, 4096)
+        assert descriptors() == before
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def descriptors() -> int:
+    """Return how many descriptors this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def two_ends(folder: Path) -> tuple[int, int]:
+    """Return a file opened for reading and for appending."""
+    path = folder / "log"
+    return os.open(path, os.O_RDONLY | os.O_CREAT), os.open(path, os.O_WRONLY | os.O_APPEND)
+
+
+def connected() -> tuple[int, int]:
+    """Return the two ends of a stream socket, as the journal has."""
+    one, other = socket.socketpair()
+    return one.detach(), other.detach()

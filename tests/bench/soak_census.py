@@ -1,0 +1,129 @@
+"""What a soak counts again and again, to find what grows: memory and descriptors of each process, and what lies about on host and store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from announce import bpf
+from tests.bench.soak_judge import Finding, Sample, Trend, grown_up, thirds, trend
+from tests.bench.soak_world import Group, Node
+
+PROG_GET_NEXT_ID, MAP_GET_NEXT_ID = 11, 12
+"""linux/bpf.h"""
+NEXT_ID = struct.Struct("=III")
+ROLES = {"vipd-daemon": "daemon", "vipd-warm": "warm"}
+ALLOWED = {"MiB": 2.0, "descriptors": 3.0, "threads": 2.0}
+"""By how much a soak may raise something: a library's pools, a request under way. Everything else is to be where it was."""
+DESCRIPTORS = ("socket", "pipe", "anon_inode", "file")
+YOUNG = 60.0
+"""Seconds in which a process may still grow."""
+ENOUGH = 6
+"""Fewer samples than these say nothing of growth."""
+
+
+@dataclass
+class Census:
+    """All samples so far, by what they are of."""
+
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+
+    def take(self, group: Group) -> None:
+        """Count everything once. To be called when the group is calm."""
+        now = time.monotonic()
+        for node in group.nodes:
+            for what, life, value in (*_processes(node), *_host(group, node)):
+                self.samples.setdefault(what, []).append(Sample(now, f"{node.name} {life}", value))
+        for what, value in (("keys in the store", group.count_keys()), *_machine()):
+            self.samples.setdefault(what, []).append(Sample(now, "", value))
+
+    def findings(self) -> list[Finding]:
+        """Return what has grown further than it may."""
+        found = []
+        for what, samples in self.samples.items():
+            first, last = thirds(samples)
+            allowed = next((allowed for word, allowed in ALLOWED.items() if word in what), 0.0)
+            # Processes are replaced in a soak: what each life gathers may never show in the level, but in the trend within the lives.
+            rise = trend(grown_up(samples, YOUNG))
+            grown = rise.slope * (samples[-1].at - samples[0].at) / 3600 if rise and rise.certain else 0.0
+            if len(samples) >= ENOUGH and max(last - first, grown) > allowed:
+                text = f"{what} went from {first:.1f} to {last:.1f}, by {rise.slope if rise else 0.0:+.1f} an hour within the lives"
+                found.append(Finding(samples[-1].at, text))
+        return found
+
+    def rows(self) -> Iterator[tuple[str, float, float, Trend | None, int]]:
+        """Yield what it is, medians of the first and the last third, trend in an hour, and the number of samples."""
+        for what, samples in self.samples.items():
+            yield what, *thirds(samples), trend(grown_up(samples, YOUNG)), len(samples)
+
+
+def table(census: Census) -> str:
+    """Return the leak table."""
+    lines = [
+        "| counted in calm | first third | last third | trend per hour within the lives, after their first minute | samples |",
+        "|---|---|---|---|---|",
+    ]
+    for what, first, last, rise, count in sorted(census.rows()):
+        shown = "-" if rise is None else f"{rise.slope:+.2f} ± {rise.error:.2f}"
+        lines.append(f"| {what} | {first:.1f} | {last:.1f} | {shown} | {count} |")
+    return "\n".join(lines)
+
+
+def _processes(node: Node) -> Iterator[tuple[str, str, float]]:
+    for number, pid in enumerate(node.vipd.tree()):
+        with contextlib.suppress(OSError, ValueError):  # it ended meanwhile
+            role = "guard" if number == 0 else ROLES.get(_comm(pid), "")
+            if role:
+                links = [_kind(str(entry.readlink())) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+                yield f"{role}: memory, MiB PSS", str(pid), _pss(pid)
+                yield f"{role}: descriptors", str(pid), len(links)
+                for kind in DESCRIPTORS:
+                    yield f"{role}: descriptors, {kind}", str(pid), links.count(kind)
+                yield f"{role}: threads", str(pid), len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
+def _kind(link: str) -> str:
+    """Return what sort of thing a descriptor is: socket, pipe, anon_inode, or file."""
+    kind = link.partition(":")[0]
+    return kind if kind in DESCRIPTORS else "file"
+
+
+def _comm(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip()
+
+
+def _pss(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def _host(group: Group, node: Node) -> Iterator[tuple[str, str, float]]:
+    def listed(*words: str) -> int:
+        return len(json.loads(group.lab.run(node.host, *words) or "[]"))
+
+    links = json.loads(group.lab.run(node.host, "ip", "-json", "address", "show"))
+    # IPv6 privacy and link-local addresses come and go by themselves in no test network: all count.
+    yield "addresses on a node (all nodes differ)", "", sum(len(link.get("addr_info", [])) for link in links)
+    yield "routes on a node", "", listed("ip", "-json", "route", "show", "table", "all")
+    yield "routes on a node, IPv6", "", listed("ip", "-json", "-6", "route", "show", "table", "all")
+    filters = (listed("tc", "-json", "filter", "show", "dev", "eth0", way) for way in ("ingress", "egress"))
+    yield "filters on a node's interface", "", sum(filters)
+    yield "files in a state directory", "", sum(path.is_file() for path in node.vipd.state_dir.rglob("*"))
+
+
+def _machine() -> Sequence[tuple[str, float]]:
+    return (("BPF programs of the machine", _count(PROG_GET_NEXT_ID)), ("BPF maps of the machine", _count(MAP_GET_NEXT_ID)))
+
+
+def _count(command: int, ask: Callable[[int, bytes], bytes] = bpf._bpf) -> int:
+    number, count = 0, 0
+    with contextlib.suppress(bpf.BpfError):  # ENOENT after the last one
+        while True:
+            number = NEXT_ID.unpack(ask(command, NEXT_ID.pack(number, 0, 0)))[1]
+            count += 1
+    return count
