@@ -29,8 +29,8 @@ class Claims:
         self._claims: dict[str, Claim] = {}
         self._elections: dict[str, set[str]] = {}
 
-    def see(self, now: float, event: ElectionChanged) -> bool:
-        """Take in what a watch showed; return whether it may change what anybody has to respect, as no renewal does."""
+    def see(self, now: float, event: ElectionChanged) -> frozenset[str]:
+        """Take in what a watch showed; return the addresses whose claim may be another one now; a renewal changes none."""
         before = self._claims.pop(event.election, None)
         claim = Claim(event.content.record, now) if isinstance(event.content, Found) else None
         if claim is not None:
@@ -45,7 +45,7 @@ class Claims:
             self._elections.setdefault(address, set()).add(event.election)
         stood = claimed_before if before is not None and before.stands(now) else frozenset()
         stands = claimed_now if claim is not None and claim.stands(now) else frozenset()
-        return stood != stands
+        return stood ^ stands
 
     def against(self, now: float, election: str, addresses: frozenset[str], *, active: bool) -> str:
         """Return the election whose claim this one has to respect, or nothing.

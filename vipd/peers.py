@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from election import events, model
@@ -43,11 +43,11 @@ class Peers:
         self._instances: Mapping[str, Instance] = {}
         self._shown: dict[str, Shown] = {}
         self._claims = Claims()
+        self._at: dict[str, list[str]] = {}
         self._published: dict[str, model.Candidacy] = {}
         self._counter = 0
         self._wanted = asyncio.Event()
         self._looking = False
-        self._claims_waiting = False
         self._watch_lost = ""
         self._listed = False
         self.watching = False
@@ -55,6 +55,9 @@ class Peers:
     def serve(self, instances: Mapping[str, Instance]) -> None:
         """Tell these instances from now on."""
         self._instances = instances
+        for name, instance in instances.items():
+            for address in hosts(instance.machine.settings.addresses):
+                self._at.setdefault(address, []).append(name)
 
     # ------------------------------------------------------------------ what others say
 
@@ -68,14 +71,13 @@ class Peers:
     def _on_event(self, event: WatchEvent) -> None:
         match event:
             case ElectionChanged(election, content):
-                claims_changed = self._claims.see(now(), event)
+                claimed = self._claims.see(now(), event)
                 instance = self._instances.get(election)
                 if instance is not None:
                     instance.post(events.RecordSeen(content))
-                if claims_changed and not self._claims_waiting:
-                    # Once for all that change hands together: with 250 elections each of them would look at 250.
-                    self._claims_waiting = True
-                    asyncio.get_running_loop().call_soon(self._tell_new_claims)
+                # At once, before a machine that has just seen a free record takes it; and only those that it concerns: with 250
+                # elections that change hands together each would look at 250.
+                self._tell_claims({name for address in claimed for name in self._at.get(address, ())})
             case CandidateChanged(name, record):
                 self.candidates.see(now(), name, record)
                 self.tell()
@@ -107,14 +109,11 @@ class Peers:
                 instance.post(events.NamesakeSeen(namesake))
             if candidates is not None and candidates != shown.candidates:
                 instance.post(events.CandidatesSeen(candidates))
-        self._tell_claims()
+        self._tell_claims(self._instances)
 
-    def _tell_new_claims(self) -> None:
-        self._claims_waiting = False
-        self._tell_claims()
-
-    def _tell_claims(self) -> None:
-        for name, instance in self._instances.items():
+    def _tell_claims(self, names: Iterable[str]) -> None:
+        for name in names:
+            instance = self._instances[name]
             machine = instance.machine
             by = self._claims.against(now(), name, hosts(machine.settings.addresses), active=machine.state is model.State.ACTIVE)
             shown = self._shown.get(name, Shown())
@@ -145,7 +144,7 @@ class Peers:
         if self._own(now()) != self._published:
             self._wanted.set()
             # Who has just become Active is judged by another rule.
-            self._tell_claims()
+            self._tell_claims(self._instances)
 
     async def publish(self) -> None:
         """Write the candidate record on every change, and refresh it slowly."""

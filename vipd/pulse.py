@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 
 from vipd.clock import now
@@ -15,6 +16,8 @@ from vipd.view import ALIVE_WITHIN
 SHORTEST_BEAT, LONGEST_BEAT = 0.050, 0.200
 BEATS_A_LEASE = 30
 """A beat is a thirtieth of a lease: a fifth of the time after which the guard takes the daemon for stuck."""
+MOVES = 20
+"""Moves of an election between two beats that count as life: a takeover is about ten, with all that is told of others meanwhile."""
 LONGEST_SILENCE_OF_CANDIDATES = 1.0
 """Seconds after which the machines hear of the candidates again, changed or not."""
 
@@ -27,7 +30,7 @@ class Pulse:
         self._interval = min(max(lease_duration / BEATS_A_LEASE, SHORTEST_BEAT), LONGEST_BEAT)
         self._beat_at = 0.0
         self._candidates_change_at = 0.0
-        self._moved: set[str] = set()
+        self._moves: Counter[str] = Counter()
 
     def start(self) -> None:
         """Beat now and at every interval."""
@@ -37,10 +40,10 @@ class Pulse:
     def moved(self, election: str) -> None:
         """Show life because an election's machine has moved: two hundred that take over in one turn of the loop take their time.
 
-        Each counts once between two beats: one that moves for ever is no progress.
+        Only so often between two beats: one that moves for ever is no progress.
         """
-        if election not in self._moved:
-            self._moved.add(election)
+        self._moves[election] += 1
+        if self._moves[election] <= MOVES:
             self._link.beat(now())
 
     def trouble(self) -> str:
@@ -51,7 +54,7 @@ class Pulse:
     def _beat(self) -> None:
         """Show life, and let time pass for every machine: timers stand still while the host is suspended."""
         moment = now()
-        self._moved.clear()
+        self._moves.clear()
         for member in self._members.values():
             member.instance.tick()
         if self._members and moment >= self._candidates_change_at:

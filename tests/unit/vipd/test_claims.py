@@ -66,20 +66,20 @@ def test_hosts_are_addresses_without_their_prefix_lengths() -> None:
 
 
 def test_a_renewal_changes_no_claim() -> None:
-    """Only what others may have to respect is worth a look at all elections: a holder that comes or goes, other addresses."""
-    claims = Claims()
+    """Only what others may have to respect is worth a look, and only theirs: a holder that comes or goes, other addresses."""
+    claims, other = Claims(), "192.0.2.11"
 
-    def seen(content: Content, at: float) -> bool:
+    def seen(content: Content, at: float) -> frozenset[str]:
         return claims.see(at, ElectionChanged("old", content))
 
-    assert seen(held(f"{VIP}/32"), 100.0)
+    assert seen(held(f"{VIP}/32"), 100.0) == {VIP}
     assert not seen(held(f"{VIP}/32"), 101.0)
     assert not seen(held(f"{VIP}/24", holder="n2"), 102.0)
-    assert seen(held(f"{VIP}/32", "192.0.2.11/32"), 103.0)
-    assert seen(held(f"{VIP}/32"), 104.0)
-    assert seen(held(f"{VIP}/32", holder=""), 105.0)
+    assert seen(held(f"{VIP}/32", f"{other}/32"), 103.0) == {other}
+    assert seen(held(f"{VIP}/32"), 104.0) == {other}
+    assert seen(held(f"{VIP}/32", holder=""), 105.0) == {VIP}
     assert not seen(held(f"{VIP}/32", holder=""), 106.0)
-    assert seen(held(f"{VIP}/32"), 107.0)
-    assert seen(held(f"{VIP}/32"), 107.0 + 2 * LEASE)
+    assert seen(held(f"{VIP}/32"), 107.0) == {VIP}
+    assert seen(held(f"{VIP}/32"), 107.0 + 2 * LEASE) == {VIP}
     assert not seen(Absent(), 120.0)
     assert not claims._elections

@@ -1,0 +1,49 @@
+"""What counts as a sign of life besides the heartbeat itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+
+from election.model import Identity
+from election.store_file import FileStore
+from election.timing import PROFILES
+from vipd.clock import now
+from vipd.guard_link import Birth, GuardLink
+from vipd.metrics import Metrics
+from vipd.peers import Peers
+from vipd.pulse import MOVES, Pulse
+from vipd.words import Words
+
+
+def test_moves_are_life_but_not_for_ever(tmp_path: Path) -> None:
+    """Many elections that move in one turn of the loop keep the daemon alive; one that spins does not."""
+
+    async def scene() -> None:
+        words, timing = Words(1), PROFILES["default"]
+        mine, others = socket.socketpair()
+        counter = os.eventfd(0, os.EFD_NONBLOCK)
+        store = FileStore(tmp_path / "store")
+        link = GuardLink(others, words, counter, Birth(0, {}))
+        peers = Peers(Identity("a", "a1"), store, timing, frozenset(), lambda _text: None)
+        pulse = Pulse(link, {}, peers, Metrics(), timing.lease_duration)
+
+        def lives(election: str) -> bool:
+            before = words.alive_at()
+            while now() <= before:
+                pass
+            pulse.moved(election)
+            return words.alive_at() > before
+
+        assert [lives("spins") for _ in range(MOVES + 2)] == [True] * MOVES + [False, False]
+        assert lives("another")
+        pulse.start()
+        assert lives("spins")
+        await store.close()
+        for end in (mine, others):
+            end.close()
+        os.close(counter)
+
+    asyncio.run(scene())
