@@ -35,8 +35,9 @@ demo: $(STAMP) system ## the product at work: every kind of failure in network n
 
 test: environments lint system ## lint, types and all tests but the long ones; ten minutes at most
 	$(PYTEST_ENV) $(BIN)/pytest -q -n 3 --dist worksteal -m "not root and not long"
-	pids=; trap 'kill $$pids 2>/dev/null || true' EXIT; for v in $(OTHERS); do nice -n 19 .venv-$$v/bin/pytest -q -m "not root and not long" -p no:cacheprovider $(QUICK) & pids+=" $$!"; done; \
-	$(PYTEST_ENV) $(BIN)/pytest -q -n 2 --dist loadfile -m "root and not long"; for p in $$pids; do wait $$p; done
+	pids=; for v in $(OTHERS); do .venv-$$v/bin/pytest -q -m "not root and not long" -p no:cacheprovider $(QUICK) & pids+=" $$!"; done; for p in $$pids; do wait $$p; done
+# These are real hosts in real time. What failed beside another story is judged alone, once: a machine that others use too may be late.
+	$(PYTEST_ENV) $(BIN)/pytest -q -n 2 --dist loadfile -m "root and not long" || $(PYTEST_ENV) $(BIN)/pytest -q --last-failed --last-failed-no-failures none -m "root and not long"
 
 test-long: $(STAMP) system ## the tests that run for minutes
 	$(PYTEST_ENV) $(BIN)/pytest -m long

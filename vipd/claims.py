@@ -45,18 +45,20 @@ class Claims:
             self._elections.setdefault(address, set()).add(event.election)
         stood = claimed_before if before is not None and before.stands(now) else frozenset()
         stands = claimed_now if claim is not None and claim.stands(now) else frozenset()
-        return stood ^ stands
+        has_bound = claim is not None and claim.record.bound and not (before is not None and before.record.bound)
+        return stood ^ stands | (stands if has_bound else frozenset())
 
     def against(self, now: float, election: str, addresses: frozenset[str], *, active: bool) -> str:
         """Return the election whose claim this one has to respect, or nothing.
 
-        Who is Active was first, and stays; if both are, having started in one moment, the name decides.
+        Who is Active was first, and stays, though another took its record in the same moment: that one sees this claim before it
+        has bound. If both have, the name decides.
         """
         others = {other for address in addresses for other in self._elections.get(address, ())} - {election}
         for other in sorted(others):
             if not self._claims[other].stands(now):
                 continue
-            if not active or other < election:
+            if not active or (other < election and self._claims[other].record.bound):
                 return other
         return ""
 

@@ -39,6 +39,7 @@ def test_a_vip_that_answers_already_is_waited_for_or_taken(build: Build) -> None
     )
     node.start()
     node.wait_state("Active", "take")
+    wait_for(lambda: net.changes(begin, TAKEN), "the address to be bound")
     assert net.changes(begin, TAKEN) == [("a", True)]
     for name in WAITING:
         seen = wait_said(node, name, mac)

@@ -10,9 +10,9 @@ VIP = "192.0.2.10"
 LEASE = 3.0
 
 
-def held(*addresses: str, holder: str = "n1") -> Found:
+def held(*addresses: str, holder: str = "n1", bound: bool = False) -> Found:
     """Return a record with these addresses."""
-    return Found(Record("uid", holder, "s1", 1, 1, round(LEASE * 1000), addresses=addresses), "r1")
+    return Found(Record("uid", holder, "s1", 1, 1, round(LEASE * 1000), addresses=addresses, bound=bound), "r1")
 
 
 def against(claims: Claims, now: float, election: str = "web", *, active: bool = False) -> str:
@@ -54,10 +54,19 @@ def test_a_record_that_nobody_renews_claims_nothing() -> None:
 
 def test_who_is_active_was_first() -> None:
     """It gives way only to one that is Active as well and has the smaller name, so that exactly one of the two does."""
-    claims = claimed(held(f"{VIP}/32"), "m")
+    claims = claimed(held(f"{VIP}/32", bound=True), "m")
     assert against(claims, 100.0, "a", active=True) == ""
     assert against(claims, 100.0, "z", active=True) == "m"
     assert against(claims, 100.0, "a") == "m"
+
+
+def test_who_is_active_does_not_give_way_to_one_that_has_only_taken_its_record() -> None:
+    """Its take was under way when it learnt of this claim: it lets go before it binds, and must not be let in by that."""
+    claims = claimed(held(f"{VIP}/32"), "m")
+    assert against(claims, 100.0, "z", active=True) == ""
+    assert against(claims, 100.0, "z") == "m"
+    assert claims.see(100.1, ElectionChanged("m", held(f"{VIP}/32", bound=True))) == {VIP}
+    assert against(claims, 100.1, "z", active=True) == "m"
 
 
 def test_hosts_are_addresses_without_their_prefix_lengths() -> None:
