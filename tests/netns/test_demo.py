@@ -43,8 +43,9 @@ def below(pid: int) -> set[int]:
 
 
 def mounts() -> list[str]:
-    """Return what is mounted here, without the named network namespaces: other tests make and remove such at the same time."""
-    return [line for line in Path("/proc/self/mounts").read_text().splitlines() if " /run/netns/" not in line]
+    """Return what is mounted here, without named network namespaces and test folders: other tests make and change such at the same time."""
+    others = (" /run/netns/", "/pytest-of-")
+    return [line for line in Path("/proc/self/mounts").read_text().splitlines() if not any(other in line for other in others)]
 
 
 def alive(pids: set[int]) -> set[int]:
