@@ -25,6 +25,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from election.timing import PROFILES
@@ -121,7 +122,7 @@ class Installation:
         for node in self.nodes[1:]:
             node.start()
         for node in self.nodes:
-            _wait(lambda node=node: self._calm(node), f"{node.name} to know all as fit", [node])  # type: ignore[misc]
+            _wait(partial(self._calm, node), f"{node.name} to know all as fit", [node])
         return up
 
     def _calm(self, node: VipdNode) -> bool:

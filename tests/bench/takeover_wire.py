@@ -14,6 +14,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -48,7 +49,7 @@ class Wire:
         self.trouble = ""
         self._seen: list[Seen] = []
         self._lock = threading.Lock()
-        self._taps = {inside(switch, lambda host=host: _tap(host.port, packed)): host.name for host in hosts}  # type: ignore[misc]
+        self._taps = {inside(switch, partial(_tap, host.port, packed)): host.name for host in hosts}
         self._news = {_news(host): host.name for host in hosts}
         self._wake, self._wakened = os.pipe()
         self._thread = threading.Thread(target=self._watch, daemon=True)
