@@ -21,6 +21,7 @@ BENCH := bench
 MINUTES ?= 30
 SEED ?= 1
 QUICK := tests/unit tests/interaction
+ALONE := -q --last-failed --last-failed-no-failures none
 PYTEST_ENV := VIPD_TEST_STRICT=1
 QUIET_PIP := -qq --disable-pip-version-check --no-input
 
@@ -34,10 +35,12 @@ demo: $(STAMP) system ## the product at work: every kind of failure in network n
 	@$(BIN)/python -m vipd demo $(ARGS)
 
 test: environments lint system ## lint, types and all tests but the long ones; ten minutes at most
-	$(PYTEST_ENV) $(BIN)/pytest -q -n 3 --dist worksteal -m "not root and not long"
-	pids=; for v in $(OTHERS); do .venv-$$v/bin/pytest -q -m "not root and not long" -p no:cacheprovider $(QUICK) & pids+=" $$!"; done; for p in $$pids; do wait $$p; done
-# These are real hosts in real time. What failed beside another story is judged alone, once: a machine that others use too may be late.
-	$(PYTEST_ENV) $(BIN)/pytest -q -n 2 --dist loadfile -m "root and not long" || $(PYTEST_ENV) $(BIN)/pytest -q --last-failed --last-failed-no-failures none -m "root and not long"
+# Real hosts and stores in real time: what failed beside others is judged alone, once. A machine that others use too may be late.
+	$(PYTEST_ENV) $(BIN)/pytest -q -n 3 --dist worksteal -m "not root and not long" || $(PYTEST_ENV) $(BIN)/pytest $(ALONE) -m "not root and not long"
+	declare -A run; for v in $(OTHERS); do .venv-$$v/bin/pytest -q -o cache_dir=.venv-$$v/cache -m "not root and not long" $(QUICK) & run[$$v]=$$!; done; \
+	failed=; for v in $(OTHERS); do wait $${run[$$v]} || failed+=" $$v"; done; \
+	for v in $$failed; do .venv-$$v/bin/pytest $(ALONE) -o cache_dir=.venv-$$v/cache -m "not root and not long" $(QUICK); done
+	$(PYTEST_ENV) $(BIN)/pytest -q -n 2 --dist loadfile -m "root and not long" || $(PYTEST_ENV) $(BIN)/pytest $(ALONE) -m "root and not long"
 
 test-long: $(STAMP) system ## the tests that run for minutes
 	$(PYTEST_ENV) $(BIN)/pytest -m long

@@ -37,7 +37,7 @@ class WatchLost:
 
 @dataclass(frozen=True, slots=True)
 class WatchStands:
-    """The watch stands: every change from here on will be reported. The current content of all records follows."""
+    """The watch stands: the current content of all records has been reported, and every change from here on will be."""
 
 
 WatchEvent = ElectionChanged | CandidateChanged | WatchLost | WatchStands

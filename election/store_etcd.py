@@ -147,14 +147,15 @@ class EtcdStore:
                 async with asyncio.timeout(self._request_timeout):
                     revision, items = await endpoint.list(self._prefix)
                     watch = await endpoint.watch(self._prefix, revision + 1, self._request_timeout)
+                gone = known - {item.key for item in items}
+                current = [Change(item.key, item) for item in items] + [Change(key, None) for key in sorted(gone)]
+                for event in self._events(current, known):
+                    yield event
                 lost = False
                 yield WatchStands()
-                gone = known - {item.key for item in items}
-                changes = [Change(item.key, item) for item in items] + [Change(key, None) for key in sorted(gone)]
                 while True:
-                    for event in self._events(changes, known):
+                    for event in self._events(await watch.changes(), known):
                         yield event
-                    changes = await watch.changes()
             except FAULTS as error:
                 self._rotation.failed(endpoint)
                 if not lost and not self._closed:

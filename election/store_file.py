@@ -72,13 +72,14 @@ class FileStore:
             try:
                 with self._doorbell() as bell:
                     current = await self._watcher.call(partial(tree.stand, bell.inotify), WATCH_TIMEOUT)
+                    for event in current:
+                        yield event
                     lost = False
                     yield WatchStands()
                     while not self._closed:
-                        for event in current:
-                            yield event
                         events = await bell.events()
-                        current = await self._watcher.call(partial(tree.follow, bell.inotify, events), WATCH_TIMEOUT)
+                        for event in await self._watcher.call(partial(tree.follow, bell.inotify, events), WATCH_TIMEOUT):
+                            yield event
             except FAULTS as error:
                 if not lost and not self._closed:
                     yield WatchLost(self._why(error, WATCH_TIMEOUT))

@@ -136,13 +136,13 @@ class KubernetesStore:
                 while not self._closed:
                     async with aclosing(watch.changes()) as reports:
                         async for report in reports:
-                            if not standing:
-                                yield WatchStands()
-                            lost, standing = False, True
                             for seen in [*first, *report]:
                                 if (event := await self._event(seen, known)) is not None:
                                     yield event
                             first = []
+                            if not standing:
+                                yield WatchStands()
+                            lost, standing = False, True
             except Gone:
                 # The history was cut short, as it is at times. The next list shows what is different now.
                 pass

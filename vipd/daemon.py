@@ -167,19 +167,32 @@ class Daemon:
             self._moved.set()
 
     def _make_members(self, former: frozenset[str]) -> None:
-        around = Surroundings(self.me, self.store, self.config.timing, self.kernel, self.observe, self._arm, self._fence.unmet)
+        around = Surroundings(
+            self.me,
+            self.store,
+            self.config.timing,
+            self.kernel,
+            self.observe,
+            self._arm,
+            self._fence.unmet,
+            knows_claims=lambda: self.peers.knows_claims,
+        )
         checks = 0
         elections = self.config.elections
         for name, instances in elections.items():
             word = self._arm(name, [])
             self.members[name] = Member(instances, around, word, self.memory.elections.get(name, Election()), checks)
             checks += sum(len(instance.checks) for instance in instances)
-        self.peers.serve({name: member.instance for name, member in self.members.items()})
+        self.peers.serve({name: member.instance for name, member in self.members.items()}, self._judge)
         machines = {name: member.instance.machine for name, member in self.members.items()}
         self.observe.serve(machines, elections)
         drained = self.memory.drained
         for member in self.members.values():
             member.start(former, self.memory.verdicts, drained=drained)
+
+    def _judge(self) -> None:
+        for member in self.members.values():
+            member.judge()
 
     def _arm(self, name: str, ready: Sequence[ReadyMessages]) -> Word:
         """Tell the guard which addresses go with an election's deadline; they may be unknown until the interface exists."""

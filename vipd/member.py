@@ -35,7 +35,11 @@ class MemberObserver(Observer, PartObserver, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all members of a daemon share. `unmet` tells why an election may not take place here for want of the kernel's gate."""
+    """What all members of a daemon share.
+
+    `unmet` tells why an election may not take place here for want of the kernel's gate; `knows_claims` whether this daemon has seen
+    which elections of the store hold which addresses.
+    """
 
     me: Identity
     store: Store
@@ -44,6 +48,7 @@ class Surroundings:
     observer: MemberObserver
     arm: Callable[[str, Sequence[ReadyMessages]], object]
     unmet: Callable[[str], str] = lambda _election: ""
+    knows_claims: Callable[[], bool] = lambda: True
     smithy: Smithy = field(default_factory=Smithy)
     taps: Taps = field(default_factory=Taps)
 
@@ -203,9 +208,13 @@ class Member:
     # ------------------------------------------------------------------ fitness
 
     def judge(self) -> None:
-        """Tell the machine how fit this node is. Without frames it is not: a takeover must not wait for them."""
+        """Tell the machine how fit this node is. Unready it is not: a takeover must not wait for frames.
+
+        Nor go ahead of what other elections claim: a daemon that has just started would bind what one of them has long been serving.
+        """
         verdict = together([part.verdict for part in self.parts])
-        if verdict.fit is None or not (verdict.fit is False or self._seeded or all(part.has_frames for part in self.parts)):
+        ready = self._around.knows_claims() and all(part.has_frames for part in self.parts)
+        if verdict.fit is None or not (verdict.fit is False or self._seeded or ready):
             return
         reason = Reason.LINK_DOWN if config.LINK_CHECK in verdict.failing else Reason.CHECK_FAILED
         fit = verdict.fit

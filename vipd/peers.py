@@ -49,12 +49,15 @@ class Peers:
         self._wanted = asyncio.Event()
         self._looking = False
         self._watch_lost = ""
+        self._claims_known: Callable[[], object] = lambda: None
+        self.knows_claims = False
         self._listed = False
         self.watching = False
 
-    def serve(self, instances: Mapping[str, Instance]) -> None:
-        """Tell these instances from now on."""
+    def serve(self, instances: Mapping[str, Instance], claims_known: Callable[[], object]) -> None:
+        """Tell these instances from now on. `claims_known` is called once: when what other elections claim was seen, or cannot be."""
         self._instances = instances
+        self._claims_known = claims_known
         for name, instance in instances.items():
             for address in hosts(instance.machine.settings.addresses):
                 self._at.setdefault(address, []).append(name)
@@ -83,14 +86,22 @@ class Peers:
                 self.tell()
             case WatchLost(why):
                 self.watching = False
+                # Without a watch nobody learns of claims, perhaps for long: a VIP without an owner is the greater evil.
+                self._know_claims()
                 if not self._watch_lost:
                     self._watch_lost = why
                     self._said(f"the store's watch is lost: {why}; records are re-read until it is back")
             case WatchStands():
                 self.watching = True
+                self._know_claims()
                 if self._watch_lost:
                     self._watch_lost = ""
                     self._said("the store's watch is back")
+
+    def _know_claims(self) -> None:
+        if not self.knows_claims:
+            self.knows_claims = True
+            self._claims_known()
 
     def tell(self) -> None:
         """Give every machine what it does not know yet of the other nodes; also called as time passes."""

@@ -15,7 +15,7 @@ from typing import Protocol
 import aetcd
 
 from election.model import Applied, Found, ReadAnswer, Record, Revision
-from election.store import Store, WatchEvent
+from election.store import Store, WatchEvent, WatchStands
 from election.store_etcd import EtcdStore
 from election.store_file import FileStore
 from tests.etcd_server import EtcdServer
@@ -216,9 +216,21 @@ class Watching:
             pass
         return self.seen[-1]
 
+    async def each(self, *found: Callable[[WatchEvent], bool]) -> None:
+        """Return once each of these was true of an event from here on, in whatever order."""
+        left = list(found)
+        while left:
+            event = await self.next()
+            left = [one for one in left if not one(event)]
+
     async def close(self) -> None:
         """End the watch as a consumer that loses interest does."""
         await self._events.aclose()  # type: ignore[attr-defined]  # all stores' watches are generators
+
+
+def stands(event: WatchEvent) -> bool:
+    """Whether this says that the watch stands."""
+    return isinstance(event, WatchStands)
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ from election.etcd_faults import EtcdFault
 from election.model import Absent, Applied, CandidateRecord, Conflict, Found, Record, Revision, Unknown
 from election.store import ElectionChanged, Store, WatchEvent, WatchLost, WatchStands
 from election.store_etcd import EtcdStore
-from tests.contract.places import PATIENCE, TIMEOUT, EtcdPlace, current, opened, revision, settled, watching
+from tests.contract.places import PATIENCE, TIMEOUT, EtcdPlace, current, opened, revision, settled, stands, watching
 from tests.etcd_server import EtcdServer, cluster, free_port, start_all
 
 RECORD = Record(uid="u", holder="a", session="s", epoch=1, counter=1)
@@ -115,7 +115,7 @@ def test_the_watch_of_a_frozen_endpoint_moves_on(tmp_path: Path, members: list[E
     async def scenario() -> None:
         async with opened(place, 2) as [one, other], watching(one) as watch:
             last = await revision(other, "ingress", RECORD)
-            await watch.until(has_counter(1))
+            await watch.until(stands)
             members[0].freeze()
             try:
                 assert isinstance(await watch.next(), WatchLost)

@@ -18,9 +18,9 @@ import pytest
 
 from election.model import Applied, CandidateRecord, Conflict, Found, Record, Revision, Unknown
 from election.outage import Outage
-from election.store import ElectionChanged, WatchEvent, WatchLost, WatchStands
+from election.store import ElectionChanged, WatchEvent, WatchLost
 from election.store_etcd import EtcdStore
-from tests.contract.places import PATIENCE, TIMEOUT, EtcdPlace, current, found, opened, revision, watching
+from tests.contract.places import PATIENCE, TIMEOUT, EtcdPlace, current, found, opened, revision, stands, watching
 from tests.etcd_server import EtcdServer
 from tests.wire_proxy import Fault, Way, WireProxy
 
@@ -278,8 +278,7 @@ def test_a_watch_that_fails_is_lost_within_a_lease(fault: Fault, after: int, etc
             if fault is Fault.SWALLOW:
                 # A connection that lost bytes is of no use any more; it takes gRPC seven seconds to find out by itself.
                 stand.proxy.end_all(Fault.RESET)
-            await watch.until(has_counter(2))
-            assert watch.seen.index(WatchStands(), watch.seen.index(lost)) > 0
+            await watch.each(stands, has_counter(2))
             await revision(stand.other, "ingress", replace(MINE, counter=3), last)
             await watch.until(has_counter(3))
 

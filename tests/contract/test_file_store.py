@@ -16,7 +16,7 @@ from election.file_records import KEPT, FileRecords, file_name, generation_name
 from election.model import Absent, Applied, CandidateRecord, Conflict, Found, Record, Unknown, Unreadable
 from election.store import ElectionChanged, WatchLost, WatchStands
 from election.store_file import FileStore
-from tests.contract.places import TIMEOUT, FilePlace, current, opened, revision, watching
+from tests.contract.places import TIMEOUT, FilePlace, current, opened, revision, stands, watching
 
 MOUNT, UMOUNT = shutil.which("mount") or "mount", shutil.which("umount") or "umount"
 RECORD = Record(uid="u", holder="a", session="s", epoch=1, counter=1)
@@ -175,7 +175,7 @@ def test_a_watch_follows_directories_that_are_made_anew(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(place, 2) as [one, other], watching(other) as watch:
             await revision(one, "ingress", RECORD)
-            await watch.until(lambda event: isinstance(event, ElectionChanged))
+            await watch.until(stands)
             shutil.rmtree(place.path / "elections")
             assert await watch.next() == ElectionChanged("ingress", Absent())
             last = await revision(one, "ingress", RECORD)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from election.model import Absent, CandidateRecord, Found, Record, Unreadable
 from election.store import CandidateChanged, ElectionChanged, WatchEvent, WatchLost, WatchStands
-from tests.contract.places import PATIENCE, Place, current, opened, revision, settled, watching
+from tests.contract.places import PATIENCE, Place, current, opened, revision, settled, stands, watching
 
 RECORD = Record(uid="u", holder="a", session="s", epoch=1, counter=1)
 CANDIDATE = CandidateRecord("n", "s", 1)
@@ -25,15 +25,15 @@ def counter(event: WatchEvent) -> int:
 
 
 def test_a_watch_begins_with_all_there_is(place: Place) -> None:
-    """First that it stands, then every record and candidate."""
+    """Every record and candidate, then that it stands: who has seen that has seen them all."""
 
     async def scenario() -> None:
         async with opened(place, 2) as [one, other]:
             there = {name: await revision(one, name, replace(RECORD, uid=name)) for name in ("a", "b")}
             await one.write_candidate(CANDIDATE, PATIENCE)
             async with watching(other) as watch:
-                assert await watch.next() == WatchStands()
                 events = [await watch.next() for _ in range(3)]
+                assert await watch.next() == WatchStands()
             expected = [ElectionChanged(name, Found(replace(RECORD, uid=name), revision)) for name, revision in there.items()]
             assert sorted(events, key=repr) == sorted([*expected, CandidateChanged("n", CANDIDATE)], key=repr)
 
@@ -115,13 +115,12 @@ def test_a_watch_survives_the_place_going_away(place: Place) -> None:
     async def scenario() -> None:
         async with opened(place, 2) as [one, other], watching(other) as watch:
             first = await revision(one, "ingress", RECORD)
-            await watch.until(lambda event: holder(event) == "a")
+            await watch.until(stands)
             async with place.away():
                 assert isinstance(await watch.next(), WatchLost)
             await settled(one, "ingress")
             await revision(one, "ingress", replace(RECORD, holder="b"), first)
-            assert await watch.next() == WatchStands()
-            await watch.until(lambda event: holder(event) == "b")
+            await watch.each(stands, lambda event: holder(event) == "b")
             await revision(one, "later", replace(RECORD, holder="c"))
             await watch.until(lambda event: holder(event) == "c")
             assert sum(isinstance(event, WatchLost) for event in watch.seen) == 1

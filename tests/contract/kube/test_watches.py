@@ -10,7 +10,7 @@ from election.store import ElectionChanged, WatchLost, WatchStands
 from election.store_kubernetes import KubernetesStore
 from tests.contract.kube.common import NAME, RECORD, has_counter, metadata
 from tests.contract.kube_place import KubePlace
-from tests.contract.places import PATIENCE, TIMEOUT, Watching, current, opened, revision, watching
+from tests.contract.places import PATIENCE, TIMEOUT, Watching, current, opened, revision, stands, watching
 from tests.kube.fixture import KubeServer
 
 
@@ -38,7 +38,7 @@ def test_a_history_that_was_cut_short_leads_to_a_new_list(server: KubeServer, pl
             server.order("habit", refuse_gone=refuse)
             election = f"gone-{refuse}".lower()
             async with opened(place, 2) as [one, other], watching(other) as watch:
-                assert await watch.next() == WatchStands()
+                await watch.until(stands)
                 last = await revision(one, election, RECORD)
                 await watch.until(has_counter(7))
                 await _change_unseen(server, watch, one, election, last)
@@ -67,7 +67,7 @@ def test_a_watch_that_dies_silently_is_noticed(server: KubeServer, place: KubePl
     async def scenario() -> None:
         async with opened(place, 2) as [one, other], watching(one) as watch:
             last = await revision(other, "ingress", RECORD)
-            await watch.until(has_counter(7))
+            await watch.until(stands)
             server.order("silence_watches")
             waiting = asyncio.ensure_future(watch.until(lambda event: isinstance(event, WatchLost)))
             await revision(other, "ingress", replace(RECORD, counter=8), last)
@@ -75,7 +75,7 @@ def test_a_watch_that_dies_silently_is_noticed(server: KubeServer, place: KubePl
             lost = await waiting
             assert isinstance(lost, WatchLost)
             assert "own writes" in lost.why
-            await watch.until(has_counter(8))
+            await watch.each(stands, has_counter(8))
             assert [type(event) for event in watch.seen if isinstance(event, WatchLost | WatchStands)] == [
                 WatchStands,
                 WatchLost,
@@ -127,7 +127,7 @@ def test_a_lease_whose_label_was_removed_is_not_gone(server: KubeServer, place: 
     async def scenario() -> None:
         async with opened(place, 2) as [one, other], watching(other) as watch:
             await revision(one, "ingress", RECORD)
-            await watch.until(has_counter(7))
+            await watch.until(stands)
             place.admin.edit(place.namespace, NAME, lambda lease: metadata(lease).update(labels={}))
             event = await watch.next()
             seen = await current(one, "ingress")

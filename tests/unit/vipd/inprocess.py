@@ -174,20 +174,38 @@ async def blank_frames(requests: Requests) -> dict[str, Frames]:
 
 @contextlib.asynccontextmanager
 async def node(
-    folder: Path, name: str, notices: list[str] | None = None, instances: Sequence[config.Instance] = (instance(),)
+    folder: Path,
+    name: str,
+    notices: list[str] | None = None,
+    instances: Sequence[config.Instance] = (instance(),),
+    store_class: type[FileStore] = FileStore,
 ) -> AsyncIterator[Node]:
     """Run a node that is fit, until the end of the context."""
     settings = configuration(folder, name, instances)
     said = notices if notices is not None else []
-    store = FileStore(folder / "store")
+    store = store_class(folder / "store")
     me = model.Identity(name, f"session-of-{name}")
     memory = Memory.open(Path(settings.state_dir), me.session)
     kernel, metrics = MemoryKernel(), Metrics()
     peers = Peers(me, store, settings.timing, frozenset(memory.former), said.append)
     observe = Observe(Wires(metrics, memory, lambda: None, lambda _: peers.stepped()))
-    around = Surroundings(me, store, settings.timing, kernel, observe, lambda _name, _ready: None, smithy=Smithy(blank_frames))
+    around = Surroundings(
+        me,
+        store,
+        settings.timing,
+        kernel,
+        observe,
+        lambda _name, _ready: None,
+        smithy=Smithy(blank_frames),
+        knows_claims=lambda: peers.knows_claims,
+    )
     members = {one: Member(instances, around, LocalWord(kernel.log), Election()) for one, instances in settings.elections.items()}
-    peers.serve({one: member.instance for one, member in members.items()})
+
+    def judge() -> None:
+        for member in members.values():
+            member.judge()
+
+    peers.serve({one: member.instance for one, member in members.items()}, judge)
     observe.serve({one: member.instance.machine for one, member in members.items()}, settings.elections)
     fence = status.Fence(guard=False, gate=False, covers="")
     view = View(settings, me, members, peers, observe, now(), lambda: fence)
@@ -198,7 +216,9 @@ async def node(
         if memory.drained:
             member.instance.post(events.DrainChanged(drained=True))
         member.instance.post(events.Started(frozenset(memory.former)))
-    made.judge(fit=True)
+        for part in member.parts:
+            part.look()
+            part.on_verdict(Verdict(fit=True))
     tasks = [asyncio.create_task(peers.watch()), asyncio.create_task(peers.publish())]
     try:
         yield made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,12 @@ import pytest
 from announce.claims import Kind
 from announce.rivals import RivalSeen
 from election.model import Found, State
+from election.store import WatchEvent, WatchLost
 from election.store_file import FileStore
+from election.timing import PROFILES
 from health.model import Verdict
 from tests.unit.vipd.inprocess import PATIENCE, VIP, Node, free, instance, node, until
+from vipd.clock import now
 from vipd.control import Refused
 
 EDGE, WEB, MAIL = "edge", "web", "mail"
@@ -139,6 +142,42 @@ def test_a_group_stays_out_while_another_election_has_one_of_its_addresses(tmp_p
             notes = [note for one in group.view.document(drained=False).instances for note in one.notes]
             assert [note.partition(" holds")[0] for note in notes] == ["the election solo", "the election solo"]
             assert (solo.kernel.bound, group.kernel.bound) == ({OTHER}, set())
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_a_node_that_starts_sees_the_claims_before_it_takes_part(tmp_path: Path, sees: bool) -> None:
+    """However late the watch is. If it fails, it takes part all the same: an address without an owner is the greater evil."""
+
+    class Late(FileStore):
+        """A store whose watch says nothing until it is told to."""
+
+        begins = asyncio.Event()
+
+        async def watch(self) -> AsyncIterator[WatchEvent]:
+            await self.begins.wait()
+            if not sees:
+                yield WatchLost("forbidden")
+                return
+            async for event in super().watch():
+                yield event
+
+    async def run() -> None:
+        for election in (EDGE, "solo"):
+            await free(tmp_path, election)
+        async with contextlib.AsyncExitStack() as stack:
+            solo = await stack.enter_async_context(node(tmp_path, "n1", instances=[instance("solo", OTHER)]))
+            await until(lambda: solo.state is State.ACTIVE, "the first election to be Active")
+            group = await stack.enter_async_context(node(tmp_path, "n2", instances=GROUP, store_class=Late))
+            await until(
+                lambda: group.peers.candidates.may_publish(now()) and all(p.has_frames for p in group.member.parts), "it to be ready"
+            )
+            await asyncio.sleep(2 * PROFILES["fast"].renew_interval)
+            assert group.state is State.INITIALIZE
+            Late.begins.set()
+            await until(lambda: group.state is (State.FAULT if sees else State.ACTIVE), "it to decide")
+            assert group.kernel.bound == (set() if sees else {VIP, OTHER})
 
     asyncio.run(run())
 
