@@ -17,6 +17,7 @@ MAIN := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 OTHERS := $(foreach v,$(filter-out $(MAIN),3.12 3.13),$(if $(call python_of,$(v)),$(v)))
 SEEDS ?= 2000
 REPEAT ?= 5
+JOBS ?= 1
 BENCH := bench
 MINUTES ?= 30
 SEED ?= 1
@@ -60,11 +61,11 @@ format: $(STAMP) ## put the code into the house's form
 coverage: $(STAMP) system ## branch coverage of all tests but the long ones
 	$(BIN)/pytest -q -m "not long" --cov --cov-report=term
 
-bench: $(STAMP) system ## vipd beside keepalived and ucarp, and what it costs, into bench/ (root; a quiet machine; REPEAT=1: an hour)
+bench: $(STAMP) system ## vipd beside keepalived and ucarp, and what it costs, into bench/ (root; a quiet machine; REPEAT=1 JOBS=2: an hour)
 	@.ci/system-packages keepalived ucarp
 	$(BIN)/pip install $(QUIET_PIP) -c constraints.txt -e .[dev,bench] --no-build-isolation
 	@mkdir -p $(BENCH)
-	$(BIN)/python -m tests.bench.failover --repeat $(REPEAT) --json $(BENCH)/failover.json --plots $(BENCH) | tee $(BENCH)/failover.md
+	$(BIN)/python -m tests.bench.failover --repeat $(REPEAT) --jobs $(JOBS) --json $(BENCH)/failover.json --plots $(BENCH) | tee $(BENCH)/failover.md
 	$(BIN)/python -m tests.bench.figures --repeat $(REPEAT) --json $(BENCH)/figures.json | tee $(BENCH)/figures.md
 	$(BIN)/python -m tests.bench.takeover --json $(BENCH)/takeover.json | tee $(BENCH)/takeover.md
 	$(BIN)/python -m tests.bench.scale --json $(BENCH)/scale.json | tee $(BENCH)/scale.md

@@ -1,11 +1,12 @@
 """Outages of planned moves and of faults: vipd beside keepalived and ucarp, on the same network, client and faults.
 
-    python -m tests.bench.failover [--repeat 5] [--peers vipd-etcd,keepalived-1s] [--trials stop,kill] [--json FILE] [--plots DIR]
+    python -m tests.bench.failover [--repeat 5] [--jobs 2] [--peers vipd-etcd,ucarp] [--trials stop,kill] [--json FILE] [--plots DIR]
     python -m tests.bench.failover --merge FILE... [--json FILE] [--plots DIR]
 
 Needs root, and keepalived, ucarp and etcd from the distribution's packages; --plots needs matplotlib. A round is one play of all
 trials on a fresh network. In round k of K the faults come at phase k/K of the owner's heartbeat period. A round begins with a
-trial in which nothing happens: if a probe is lost in it, the round is void, and played again at most twice.
+trial in which nothing happens: if a probe is lost in it, the round is void, and played again at most twice. With --jobs 2 the
+rounds of two daemons are played at a time, each on a network of its own: half the time, and somewhat later figures at worst.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.bench import side_by_side
 from tests.bench.measured import Outcome
 from tests.bench.network import Network, network
 from tests.bench.peers.base import Peer
@@ -164,14 +166,50 @@ def machine() -> dict[str, Any]:
     }
 
 
+def described(args: argparse.Namespace, versions: dict[str, str]) -> dict[str, Any]:
+    """Return where the figures come from; `versions` may be filled later."""
+    command = shlex.join(["python", "-m", "tests.bench.failover", *sys.argv[1:]])
+    date = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")  # noqa: TID251 - for the reader of the figures
+    return {"date": date, "command": command, "machine": machine(), "seed": args.seed, "versions": versions}
+
+
+def rounds(args: argparse.Namespace) -> Sequence[int]:
+    """Return the numbers of the rounds to play."""
+    return [int(word) for word in args.rounds.split(",")] if args.rounds else range(args.repeat)
+
+
+def measure_side_by_side(args: argparse.Namespace, keys: Sequence[str]) -> Results:
+    """Play what was asked for, each round of each daemon in a process of its own."""
+    run = described(args, {})
+    command = [
+        sys.executable,
+        "-m",
+        "tests.bench.failover",
+        "--repeat",
+        str(args.repeat),
+        "--trials",
+        args.trials,
+        "--seed",
+        str(args.seed),
+    ]
+    with tempfile.TemporaryDirectory(prefix="vipd-bench-") as name:
+        # The first round of all before the second of one: whoever interrupts it has whole rounds.
+        files = {(number, key): Path(name) / f"{key}.{number}.json" for number in rounds(args) for key in keys}
+        commands = [[*command, "--rounds", str(number), "--peers", key, "--json", str(file)] for (number, key), file in files.items()]
+        ended = side_by_side.run(commands, args.jobs)
+        results = merged((file.read_text() for file in files.values() if file.exists()), keys)
+        for (_, key), file in files.items():
+            results.peer(key).missing += ended and not file.exists()
+    versions = {name: said for one in results.runs for name, said in one["versions"].items()}
+    results.runs = [{**run, "versions": versions, "interrupted": not ended}]
+    return results
+
+
 def measure(args: argparse.Namespace, keys: Sequence[str], trials: Sequence[Trial]) -> Results:
     """Play what was asked for. If it is interrupted, the rounds that were played to their end count."""
     versions: dict[str, str] = {}
-    results = Results()
-    command = shlex.join(["python", "-m", "tests.bench.failover", *sys.argv[1:]])
-    date = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")  # noqa: TID251 - for the reader of the figures
-    results.runs.append({"date": date, "command": command, "machine": machine(), "seed": args.seed, "versions": versions})
-    numbers = [int(word) for word in args.rounds.split(",")] if args.rounds else range(args.repeat)
+    results = Results([described(args, versions)])
+    numbers = rounds(args)
     with tempfile.TemporaryDirectory(prefix="vipd-bench-") as compiled, interruptible(results):
         # An installed package has its bytecode; a source tree that may not be written to would be compiled at every start.
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -190,6 +228,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", default=",".join(PEERS), help=f"some of {', '.join(PEERS)}")
     parser.add_argument("--trials", default="", help="by default all; the one in which nothing happens is always played")
     parser.add_argument("--seed", type=int, default=1, help="of the phases of a heartbeat that cannot be seen")
+    parser.add_argument("--jobs", type=int, default=1, help="so many daemons at a time")
     parser.add_argument("--json", type=Path, help="write all figures of all trials to this file")
     parser.add_argument("--plots", type=Path, help="draw pictures into this folder")
     parser.add_argument("--merge", type=Path, nargs="+", help="measure nothing, but put these JSON files together")
@@ -206,7 +245,8 @@ def main() -> int:
         keys = args.peers.split(",")
         if unknown := set(keys) - set(PEERS):
             sys.exit(f"no daemon {', '.join(sorted(unknown))}; there is {', '.join(PEERS)}")
-        results = measure(args, keys, chosen([key for key in args.trials.split(",") if key]))
+        trials = chosen([key for key in args.trials.split(",") if key])
+        results = measure_side_by_side(args, keys) if args.jobs > 1 else measure(args, keys, trials)
     if args.json:
         args.json.write_text(to_json(results))
     print(report(results))

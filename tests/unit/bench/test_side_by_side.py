@@ -1,0 +1,66 @@
+"""Programs side by side: all are run, never more at a time than asked for, and an interrupt ends them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from tests.bench import side_by_side
+
+PATIENCE = 20.0
+
+
+def script(text: str, *arguments: object) -> list[str]:
+    """Return a command that runs this Python text."""
+    return [sys.executable, "-c", text, *map(str, arguments)]
+
+
+def test_all_are_run_and_never_more_than_so_many_at_a_time(tmp_path: Path) -> None:
+    """Each leaves a file while it runs, and counts those of the others."""
+    text = """if True:
+        import pathlib, sys, time
+        folder, name = pathlib.Path(sys.argv[1]), sys.argv[2]
+        (folder / f"{name}.runs").touch()
+        time.sleep(0.1)
+        (folder / f"{name}.seen").write_text(str(len(list(folder.glob("*.runs")))))
+        (folder / f"{name}.runs").unlink()
+    """
+    assert side_by_side.run([script(text, tmp_path, number) for number in range(5)], 2)
+    seen = [int((tmp_path / f"{number}.seen").read_text()) for number in range(5)]
+    assert max(seen) == 2
+
+
+def test_one_that_fails_keeps_nobody_from_being_run(tmp_path: Path) -> None:
+    """Its result is missing, and whoever asked sees that."""
+    commands = [script("raise SystemExit(1)"), script("import pathlib, sys; pathlib.Path(sys.argv[1]).touch()", tmp_path / "ran")]
+    assert side_by_side.run(commands, 1)
+    assert (tmp_path / "ran").exists()
+
+
+def test_an_interrupt_is_passed_on_and_awaited(tmp_path: Path) -> None:
+    """They have something to tidy up; what had not begun is not begun."""
+    text = """if True:
+        import pathlib, sys, time
+        folder = pathlib.Path(sys.argv[1])
+        try:
+            (folder / "began").touch()
+            time.sleep(60)
+        except KeyboardInterrupt:
+            time.sleep(0.2)
+            (folder / "tidied").touch()
+    """
+
+    def interrupt() -> None:
+        end = time.monotonic() + PATIENCE
+        while not (tmp_path / "began").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    assert not side_by_side.run([script(text, tmp_path), script("import sys; open(sys.argv[1], 'w')", tmp_path / "later")], 1)
+    assert (tmp_path / "tidied").exists()
+    assert not (tmp_path / "later").exists()
