@@ -35,7 +35,8 @@ help: ## this list
 demo: $(STAMP) system ## the product at work: every kind of failure in network namespaces, under two minutes
 	@$(BIN)/python -m vipd demo $(ARGS)
 
-test: environments lint system ## lint, types and all tests but the long ones; ten minutes at most
+test: $(STAMP) system ## lint, types and all tests but the long ones; ten minutes at most
+	@$(MAKE) --no-print-directory -j3 lint environments
 # Real hosts and stores in real time: what failed beside others is judged alone, once. A machine that others use too may be late.
 	$(PYTEST_ENV) $(BIN)/pytest -q -n 3 --dist worksteal -m "not root and not long" || $(PYTEST_ENV) $(BIN)/pytest $(ALONE) -m "not root and not long"
 	declare -A run; for v in $(OTHERS); do .venv-$$v/bin/pytest -q -o cache_dir=.venv-$$v/cache -m "not root and not long" $(QUICK) & run[$$v]=$$!; done; \
@@ -89,8 +90,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install $(QUIET_PIP) -c constraints.txt --no-build-isolation -e .[dev]
 	@touch $@
 
-environments:
-	@$(MAKE) --no-print-directory -j3 $(STAMP) $(OTHERS:%=.venv-%/.installed)
+environments: $(STAMP) $(OTHERS:%=.venv-%/.installed)
 
 .venv-%/.installed: pyproject.toml constraints.txt
 	@$(call python_of,$*) -m venv --clear .venv-$*
