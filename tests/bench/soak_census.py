@@ -13,6 +13,7 @@ from pathlib import Path
 from announce import bpf
 from tests.bench.soak_judge import Finding, Sample, Trend, grown_up, thirds, trend
 from tests.bench.soak_world import Group, Node
+from tests.netns.stories.node import VipdNode
 
 PROG_GET_NEXT_ID, MAP_GET_NEXT_ID = 11, 12
 """linux/bpf.h"""
@@ -37,7 +38,7 @@ class Census:
         """Count everything once. To be called when the group is calm."""
         now = time.monotonic()
         for node in group.nodes:
-            for what, life, value in (*_processes(node), *_host(group, node)):
+            for what, life, value in (*processes(node.vipd), *_host(group, node)):
                 self.samples.setdefault(what, []).append(Sample(now, f"{node.name} {life}", value))
         for what, value in (("keys in the store", group.count_keys()), *_machine()):
             self.samples.setdefault(what, []).append(Sample(now, "", value))
@@ -74,8 +75,9 @@ def table(census: Census) -> str:
     return "\n".join(lines)
 
 
-def _processes(node: Node) -> Iterator[tuple[str, str, float]]:
-    for number, pid in enumerate(node.vipd.tree()):
+def processes(vipd: VipdNode) -> Iterator[tuple[str, str, float]]:
+    """Yield what is counted of each of its processes: what it is, the process id, the figure."""
+    for number, pid in enumerate(vipd.tree()):
         with contextlib.suppress(OSError, ValueError):  # it ended meanwhile
             role = "guard" if number == 0 else ROLES.get(_comm(pid), "")
             if role:
