@@ -98,7 +98,7 @@ class Daemon:
         self._guard = os.getppid()
         self._service = Service()
         self._fence = Fence(configuration, link, self.metrics)
-        self._gate_told = False
+        self._looks_soon = False
 
     async def run(self) -> int:
         """Start everything in the order of urgency, wait for the end, and take it all down."""
@@ -199,9 +199,11 @@ class Daemon:
         # Making a hundred instances takes longer than a daemon may be silent.
         self.link.beat(now())
         messages = [one.to_bytes() for one in ready]
-        if not self._gate_told:
-            self._gate_told = True
-            self._loop.call_soon(self._on_gate)
+        if not self._looks_soon:
+            # What the guard said beside its answer is no longer in the socket, and nothing else would wake up for it: a reload
+            # asked for while this daemon starts, a report on the gate.
+            self._looks_soon = True
+            self._loop.call_soon(self._on_guard)
         return self.link.word(self.link.arm(name, messages, self.config.timing.lease_duration, gate=self._fence.wanted))
 
     def _listen(self) -> None:
@@ -242,6 +244,7 @@ class Daemon:
     # ------------------------------------------------------------------ while it runs
 
     def _on_guard(self) -> None:
+        self._looks_soon = False
         for blob in self.link.receive():
             self.reload(pickle.loads(blob))  # noqa: S301 -- the guard passes on what its own child wrote
         self._on_gate()
@@ -252,7 +255,6 @@ class Daemon:
 
     def _on_gate(self) -> None:
         """Take in the guard's last report on the gate, which may have come with the answer to an arming."""
-        self._gate_told = False
         renewed = self._fence.take_in()
         for member in self.members.values():
             member.on_gate(renewed=renewed)

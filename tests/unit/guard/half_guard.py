@@ -1,0 +1,69 @@
+"""The guard's half of a connection to a daemon, served in a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from announce.netlink import RouteSocket
+from vipd.guard_gate import GateKeeper
+from vipd.guard_link import Birth, GuardLink
+from vipd.guard_locks import Locks
+from vipd.guard_log import Log
+from vipd.guard_requests import Requests
+from vipd.guard_slots import Slots
+from vipd.wire import Wire, WireError
+from vipd.words import Words
+
+
+@dataclass
+class HalfGuard:
+    """Serves requests as the guard does, without deciding anything."""
+
+    words: Words = field(default_factory=lambda: Words(4))
+    heard: list[str] = field(default_factory=list)
+    trouble: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.kernel = RouteSocket()
+        self.slots = Slots(self.words, self.kernel, GateKeeper(Log(), 4))
+        self.locks = Locks()
+        self.counter = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.locks.close()
+        self.kernel.close()
+        os.close(self.counter)
+
+    @contextlib.contextmanager
+    def daemon(self) -> Iterator[tuple[GuardLink, Wire]]:
+        """Give a new daemon's end of a connection that is being served, and the guard's."""
+        mine, others = socket.socketpair()
+        wire, link = Wire(mine), GuardLink(others, self.words, self.counter, Birth(2, {"ingress": 1}))
+        requests = Requests(self.slots, self.locks, lambda: self.heard.append("ready"), self.heard.append, lambda: None)
+        thread = threading.Thread(target=self._serve, args=(wire, requests))
+        thread.start()
+        try:
+            yield link, wire
+        finally:
+            link._wire.close()
+            thread.join()
+            wire.close()
+
+    def _serve(self, wire: Wire, requests: Requests) -> None:
+        poll = select.poll()
+        poll.register(wire.fileno(), select.POLLIN)
+        while not wire.ended:
+            poll.poll()
+            try:
+                requests.serve(wire)
+            except WireError as error:
+                self.trouble.append(str(error))
+                wire._socket.shutdown(socket.SHUT_RDWR)
+            wire.flush()
