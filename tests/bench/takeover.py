@@ -278,7 +278,7 @@ def main() -> int:
     parser.add_argument("--stores", default="file,etcd")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--addresses", default="1,10,100,1000", help="how many IPv4 addresses")
-    parser.add_argument("--ipv6", default="1,100,1000", help="how many IPv6 addresses; planned handovers only")
+    parser.add_argument("--ipv6", default="1,100,500", help="how many IPv6 addresses; planned handovers only")
     parser.add_argument("--repeat", type=int, default=100, help="of one or ten addresses; a fifth of a hundred, a tenth of a thousand")
     parser.add_argument("--disk", help="the folder for store and state; default: that of temporary files")
     parser.add_argument("--json", type=Path, metavar="FILE")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -349,6 +350,19 @@ def test_timings_that_a_crash_does_not_fit_are_a_warning(read: Read) -> None:
     examined = read(SMALLEST + "timing: {lease_duration: 1s, renew_interval: 400ms, request_timeout: 250ms}\n")
     assert examined.config is not None
     assert [(finding.warning, finding.path) for finding in examined.findings] == [(True, ("timing",))]
+
+
+@pytest.mark.parametrize(("count", "findings"), [(250, []), (251, [True]), (500, [True]), (501, [False])])
+def test_more_ipv6_addresses_than_the_kernel_can_refresh_are_refused(read: Read, count: int, findings: list[bool]) -> None:
+    """Its work grows with their square, over all instances: some are a warning, too many an error at the first that is too many."""
+    split = count // 2
+    addresses = [f"2001:db8::{number:x}/128" for number in range(1, count + 1)]
+    more = f"  - {{name: more, interface: eth0, addresses: {json.dumps(addresses[:split])}}}\n"
+    examined = read(SMALLEST.replace("192.0.2.10", ", ".join(addresses[split:])) + more)
+    assert [finding.warning for finding in examined.findings] == findings
+    assert (examined.config is None) == (False in findings)
+    if examined.config is None:
+        assert examined.findings[0].path == ("instances", 1, "addresses", 500 - (count - split))
 
 
 def test_a_finding_cannot_drive_the_terminal_or_forge_a_line(errors: Errors) -> None:
