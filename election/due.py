@@ -61,9 +61,10 @@ def _earlier(one: Due, other: Due) -> Due:
 
 
 def _while_active(s: Situation, now: float) -> Due:
-    if s.leaving_for_good and s.field.best() is None:
-        return Due(now, Errand.RETIRE)
     renewal = Due(_renew_at(s), Errand.RENEW)
+    if s.leaving_for_good and s.field.best() is None:
+        retirement = Due(max(now, s.fitness.patient_until), Errand.RETIRE)
+        return retirement if retirement.at <= now else _earlier(retirement, renewal)
     chosen = _choose_successor(s)
     if chosen is None or renewal.at == 0.0:
         return renewal

@@ -135,7 +135,12 @@ class DrainChanged:
 
 @dataclass(frozen=True, slots=True)
 class StopAsked:
-    """The daemon is to end: hand over or release, then `Machine.stopped` becomes true."""
+    """The daemon is to end: hand over or release, then `Machine.stopped` becomes true.
+
+    `patience` is for how many seconds it goes on without a successor, because another node may become fit.
+    """
+
+    patience: float = 0.0
 
 
 KernelEvent = BindDone | UnbindDone | RivalSeen | AddressLost

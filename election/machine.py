@@ -136,9 +136,9 @@ class Machine:
             case events.Started():
                 self._hold.start(now, event)
             case _:
-                self._on_order(event)
+                self._on_order(now, event)
 
-    def _on_order(self, order: events.Order) -> None:
+    def _on_order(self, now: float, order: events.Order) -> None:
         s = self.situation
         match order:
             case events.NamesakeSeen(present):
@@ -151,8 +151,9 @@ class Machine:
                 s.unpin = True
             case events.DrainChanged(drained):
                 s.fitness.drained = drained
-            case events.StopAsked():
+            case events.StopAsked(patience):
                 s.fitness.stopping = True
+                s.fitness.patient_until = now + patience
 
     def _on_probe(self, now: float, mac: str) -> None:
         s = self.situation

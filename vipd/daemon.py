@@ -49,6 +49,9 @@ EXIT_REFUSED = 4
 EXIT_RELOAD = 75
 STOP_TIMEOUT = 3.0
 """Seconds for handover or release when stopping; then the lease is left to expire. The guard waits longer than that."""
+RELOAD_PATIENCE = 1.5
+"""Seconds for which a reload that changes addresses waits for a successor: where all nodes are reloaded at once, those that could
+be one are just starting, which takes them 0.6 s. Well within STOP_TIMEOUT, and with it the time for a handover."""
 FORMER_SELF_TIMEOUT = 5.0
 """Seconds to wait for a former daemon, whose guard was killed, to hand over and let go of its locks."""
 ORPHAN_PAUSE = 0.1
@@ -306,19 +309,19 @@ class Daemon:
 
     def stop(self) -> None:
         """Hand over or release everything, then end."""
-        self._end_with(EXIT_STOPPED, set(self.members))
+        self._end_with(EXIT_STOPPED, set(self.members), 0.0)
 
     def reload(self, new: Config) -> None:
         """Stop what the new configuration changes, leave the rest bound, and end: the next daemon takes its leases back."""
         log.info("configuration changed; reloading")
-        self._end_with(EXIT_RELOAD, changed(self.config, new))
+        self._end_with(EXIT_RELOAD, changed(self.config, new), RELOAD_PATIENCE)
 
-    def _end_with(self, code: int, names: set[str]) -> None:
+    def _end_with(self, code: int, names: set[str], patience: float) -> None:
         if self._ended.is_set():
             return
         self._exit_code = code
         for name in names & set(self.members):
-            self.members[name].instance.post(events.StopAsked())
+            self.members[name].instance.post(events.StopAsked(patience))
         self._tasks.spawn(self._wait_for_stop(names & set(self.members)))
 
     async def _wait_for_stop(self, names: set[str]) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LONGEST_SPIN = 60
 """Steps of one machine without time passing; more than that is an endless loop."""
+RELOAD_PATIENCE = 1.5
+"""Seconds, as in the shipped daemon."""
 STOP_PATIENCE = 3.0
 """Seconds after which a daemon that was told to stop ends though the store did not let it release."""
 
@@ -96,7 +98,9 @@ class Daemon(Process):
         """Tell the daemon to hand over and end: SIGTERM, or the kernel's word that the guard is dead."""
         if self.alive and self.stopping_since is None:
             self.stopping_since = self.now
-            self.deliver_all(StopAsked())
+            # A reload that changes addresses waits for a successor. Rough weather has both kinds, without a throw of its dice.
+            patient = self.world.weather.rough and int(self.now * 1000) % 2
+            self.deliver_all(StopAsked(RELOAD_PATIENCE if patient else 0.0))
 
     def ask_reload(self) -> None:
         """Tell the daemon to give way for one with a new configuration."""

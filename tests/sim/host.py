@@ -60,6 +60,7 @@ class Host:
         self.guard: Guard | None = None
         self.daemon: Daemon | None = None
         self.daemon_status = KILLED
+        self.last_killed = False
         self.stunned = False
         self._boots = 0
 
@@ -182,6 +183,7 @@ class Host:
         """Tell the guard that the daemon is gone."""
         self.daemon = None
         status, self.daemon_status = self.daemon_status, KILLED
+        self.last_killed = status == KILLED
         self.note_stunned()
         if self.world.tracing:
             self.world.say(self.label, f"daemon ended ({status})")

@@ -114,7 +114,9 @@ def stop_all(world: World) -> None:
         world.judge.blame(world.hosts[0], "", "did not stop")
     for host in world.hosts:
         world.judge.stopped(host)
+    # A guard that has seen three crashes gives up: that daemon's lease is left to expire.
+    killed = {host.name for host in world.hosts if host.last_killed}
     for election in world.hosts[0].settings:
         content = world.store.records.get(election)
-        if isinstance(content, Found) and content.record.holder:
+        if isinstance(content, Found) and content.record.holder and content.record.holder not in killed:
             world.judge.blame(world.hosts[0], election, f"{content.record.holder} holds the lease after everybody stopped")

@@ -38,6 +38,22 @@ def test_a_reload_changes_what_the_file_changes_and_nothing_else(pair: Pair) -> 
     pair.world.assert_never_two(begin, PLANNED_OVERLAP)
 
 
+def test_changed_addresses_on_all_nodes_at_once_lose_nothing(pair: Pair) -> None:
+    """Whoever has the VIP waits until the other one, which is starting again too, is fit to take it."""
+    holder, other, begin = pair.holder, pair.other, time.monotonic()
+    more = instance(addresses=[f"{VIP}/32", f"{VIP6}/128", f"{EXTRA}/32"], preempt=False)
+    for node in (holder, other):
+        node.configure(more)
+        node.reload()
+    wait_for(lambda: all(len(node.instance().get("addresses", ())) == 3 for node in (holder, other)), "both to have the new file")
+    pair.world.wait_owner(EXTRA)
+    owners = {holder.host.name}
+    for host, present in pair.world.changes(begin, VIP):
+        (owners.add if present else owners.discard)(host)
+        assert owners, f"nobody had the VIP after it left {host}"
+    pair.world.assert_never_two(begin, PLANNED_OVERLAP)
+
+
 @pytest.mark.parametrize("content", ["instances: [", "node: a\nbackend: {}\n", ""])
 def test_a_bad_file_changes_nothing(pair: Pair, content: str) -> None:
     """The errors are in the log, the daemon is the same, and the VIP does not move."""

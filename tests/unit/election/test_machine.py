@@ -158,6 +158,35 @@ def test_an_unbind_is_confirmed_before_anything_is_released() -> None:
     assert node.machine.stopped
 
 
+def test_a_patient_stop_waits_for_somebody_to_become_fit_and_goes_on_renewing() -> None:
+    """All nodes are reloaded at once: those that could succeed are just starting."""
+    node = active()
+    begun = node.now
+    assert kinds(node.take(StopAsked(1.5))) == []
+    while node.now < begun + 1.0:
+        node.renew()
+        node.answer()
+    assert node.machine.state is State.ACTIVE
+    assert "Name" in kinds(node.take(CandidatesSeen((B,))))
+
+
+def test_a_patient_stop_in_vain_leaves_without_a_successor() -> None:
+    """At the end of its patience, and at once if a second order has none."""
+    for patience in (1.5, 0.0):
+        node = active()
+        begun = node.now
+        assert kinds(node.take(StopAsked(1.5))) == []
+        if patience:
+            while node.machine.state is State.ACTIVE:
+                actions = node.wake()
+                if "Renew" in kinds(actions):
+                    node.answer()
+            assert node.now == pytest.approx(begun + patience)
+        else:
+            assert kinds(node.take(StopAsked()))[:1] == ["Unbind"]
+            assert node.now == begun
+
+
 # ---------------------------------------------------------------- the deadline
 
 
