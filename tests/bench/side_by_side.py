@@ -15,7 +15,8 @@ LOOK_AGAIN = 0.2
 def run(commands: Sequence[Sequence[str]], jobs: int) -> bool:
     """Run these commands in their order, `jobs` of them at a time, without their output; return whether all were run to their end.
 
-    On an interrupt each that runs is interrupted as well, and waited for: it has namespaces to remove.
+    On an interrupt each that runs gets SIGTERM, and is waited for: it has namespaces to remove. (SIGINT is ignored by whatever a shell
+    started in the background, and by its children.)
     """
     waiting = collections.deque(commands)
     running: list[subprocess.Popen[bytes]] = []
@@ -27,7 +28,7 @@ def run(commands: Sequence[Sequence[str]], jobs: int) -> bool:
             running = [one for one in running if one.poll() is None]
     except KeyboardInterrupt:
         for one in running:
-            one.send_signal(signal.SIGINT)
+            one.send_signal(signal.SIGTERM)
         for one in running:
             one.wait()
         return False

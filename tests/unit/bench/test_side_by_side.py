@@ -7,7 +7,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.bench import side_by_side
 
@@ -41,10 +44,20 @@ def test_one_that_fails_keeps_nobody_from_being_run(tmp_path: Path) -> None:
     assert (tmp_path / "ran").exists()
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let SIGINT count: a background process of a shell ignores it, and so do its children."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_is_passed_on_and_awaited(tmp_path: Path) -> None:
     """They have something to tidy up; what had not begun is not begun."""
     text = """if True:
-        import pathlib, sys, time
+        import pathlib, signal, sys, time
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         folder = pathlib.Path(sys.argv[1])
         try:
             (folder / "began").touch()
