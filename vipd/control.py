@@ -90,7 +90,9 @@ class ControlServer:
             listener = self._listen()
         except OSError as error:
             raise ControlError(f"cannot listen on {self._path}: {error.strerror or error}") from error
-        self._server = await asyncio.start_unix_server(self._connected, sock=listener, limit=LONGEST_REQUEST)
+        # In two steps: a daemon that is told to end while it starts cancels this in the middle, and `close` has to know the server.
+        self._server = await asyncio.start_unix_server(self._connected, sock=listener, limit=LONGEST_REQUEST, start_serving=False)
+        await self._server.start_serving()
 
     async def close(self) -> None:
         """Stop listening, end all connections and remove the socket file, if it is still ours. Idempotent."""

@@ -7,7 +7,6 @@ beats as long as its elections make progress, and ends by an exit code that the 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -22,15 +21,16 @@ from typing import TypeVar
 from announce.address import leftovers, removal
 from announce.netlink import ReadyMessages, RouteSocket
 from announce.watch import AddressGone, AddressSeen, KernelEvent, LinkGone, LinkSeen, Resync, Watch
-from election import events, model
+from election import model
+from election.fencing import EXIT_CONFIG, EXIT_REFUSED
 from election.store import Store
 from vipd.clock import now
 from vipd.commands import Commands
 from vipd.config import Config
 from vipd.control import ControlServer
-from vipd.difference import changed
+from vipd.ending import EXIT_STOPPED, Ending
 from vipd.fence import Fence
-from vipd.guard_link import GuardError, GuardLink, Word
+from vipd.guard_link import GuardLink, Word
 from vipd.log import configure
 from vipd.member import Member, Surroundings
 from vipd.memory import Election, InUseError, Memory
@@ -43,15 +43,6 @@ from vipd.stores import open_store
 from vipd.tasks import Tasks
 from vipd.view import View
 
-EXIT_STOPPED = 0
-EXIT_CONFIG = 2
-EXIT_REFUSED = 4
-EXIT_RELOAD = 75
-STOP_TIMEOUT = 3.0
-"""Seconds for handover or release when stopping; then the lease is left to expire. The guard waits longer than that."""
-RELOAD_PATIENCE = 1.5
-"""Seconds for which a reload that changes addresses waits for a successor: where all nodes are reloaded at once, those that could
-be one are just starting, which takes them 0.6 s. Well within STOP_TIMEOUT, and with it the time for a handover."""
 FORMER_SELF_TIMEOUT = 5.0
 """Seconds to wait for a former daemon, whose guard was killed, to hand over and let go of its locks."""
 ORPHAN_PAUSE = 0.1
@@ -94,9 +85,7 @@ class Daemon:
         self.me = model.Identity(configuration.node, secrets.token_hex(8))
         self.members: dict[str, Member] = {}
         self.metrics = Metrics()
-        self._ended = asyncio.Event()
-        self._moved = asyncio.Event()
-        self._exit_code = EXIT_STOPPED
+        self._ending = Ending(configuration, link, self.members)
         self._unsaved = asyncio.Event()
         self._guard = os.getppid()
         self._service = Service()
@@ -123,9 +112,9 @@ class Daemon:
         self._listen()
         self._remove_orphans()
         self._collect_garbage()
-        await self._ended.wait()
-        await self._close()
-        return self._exit_code
+        code = await self._ending.wait()
+        await self._close(code)
+        return code
 
     # ------------------------------------------------------------------ start
 
@@ -167,7 +156,7 @@ class Daemon:
             member.follow_state()
             self.peers.stepped()
             self._pulse.moved(name)
-            self._moved.set()
+            self._ending.moved()
 
     def _make_members(self, former: frozenset[str]) -> None:
         around = Surroundings(
@@ -249,7 +238,7 @@ class Daemon:
     def _on_guard(self) -> None:
         self._looks_soon = False
         for blob in self.link.receive():
-            self.reload(pickle.loads(blob))  # noqa: S301 -- the guard passes on what its own child wrote
+            self._ending.reload(pickle.loads(blob))  # noqa: S301 -- the guard passes on what its own child wrote
         self._on_gate()
         self.link.flush()
         if self.link.ended:
@@ -303,45 +292,15 @@ class Daemon:
         with the address left to its lifetime on this node and taken on the next one: so wait until the blow has fallen.
         """
         if os.getppid() == self._guard:
-            self.stop()
+            self._ending.stop()
         else:
-            self._loop.call_later(ORPHAN_PAUSE, self.stop)
+            self._loop.call_later(ORPHAN_PAUSE, self._ending.stop)
 
-    def stop(self) -> None:
-        """Hand over or release everything, then end."""
-        self._end_with(EXIT_STOPPED, set(self.members), 0.0)
-
-    def reload(self, new: Config) -> None:
-        """Stop what the new configuration changes, leave the rest bound, and end: the next daemon takes its leases back."""
-        log.info("configuration changed; reloading")
-        self._end_with(EXIT_RELOAD, changed(self.config, new), RELOAD_PATIENCE)
-
-    def _end_with(self, code: int, names: set[str], patience: float) -> None:
-        if self._ended.is_set():
-            return
-        self._exit_code = code
-        for name in names & set(self.members):
-            self.members[name].instance.post(events.StopAsked(patience))
-        self._tasks.spawn(self._wait_for_stop(names & set(self.members)))
-
-    async def _wait_for_stop(self, names: set[str]) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_TIMEOUT):
-                while not all(self.members[name].instance.machine.stopped for name in names):
-                    self._moved.clear()
-                    await self._moved.wait()
-        for name in names:
-            if self.members[name].instance.machine.is_clear:
-                # A guard that is gone needs not be told.
-                with contextlib.suppress(GuardError):
-                    self.link.disarm(name)
-        self._ended.set()
-
-    async def _close(self) -> None:
+    async def _close(self, code: int) -> None:
         self._tasks.cancel()
         for member in self.members.values():
             await member.close()
-        if self._exit_code == EXIT_STOPPED:
+        if code == EXIT_STOPPED:
             await self.peers.withdraw()
         await self._service.close()
         await self.store.close()

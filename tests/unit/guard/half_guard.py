@@ -54,6 +54,9 @@ class HalfGuard:
         finally:
             link._wire.close()
             thread.join()
+            # A daemon's own hold on its addresses ends with its process; here the process goes on.
+            for descriptor in link._locks.values():
+                os.close(descriptor)
             wire.close()
 
     def _serve(self, wire: Wire, requests: Requests) -> None:

@@ -4,28 +4,74 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from election.fencing import EXIT_RELOAD
 from tests.unit.guard.half_guard import HalfGuard
 from tests.unit.vipd.inprocess import PATIENCE, configuration, instance
+from vipd.config import Config
 from vipd.daemon import Daemon
+from vipd.ending import EXIT_STOPPED
+
+
+def idle_configuration(folder: Path) -> Config:
+    """Return a configuration of one election that never begins: its interface does not exist."""
+    absent = replace(instance(), interface="nowhere0")
+    return replace(configuration(folder, "n1", [absent]), control_socket=str(folder / "vipd.sock"), metrics_listen=None)
+
+
+class Ordered(Daemon):
+    """A daemon that is given orders when it has started."""
+
+    orders: Callable[[], None]
+
+    def _listen(self) -> None:
+        super()._listen()
+        asyncio.get_running_loop().call_soon(self.orders)
+
+
+async def life(daemon: Daemon) -> int:
+    """Run a daemon until it ends."""
+    async with asyncio.timeout(PATIENCE):
+        return await daemon.run()
 
 
 def test_a_reload_that_comes_while_the_daemon_starts_is_not_forgotten(tmp_path: Path) -> None:
     """It lies before the answers that the daemon waits for, and the socket has nothing more to read afterwards."""
-    absent = replace(instance(), interface="nowhere0")
-    config = replace(configuration(tmp_path, "n1", [absent]), control_socket=str(tmp_path / "vipd.sock"), metrics_listen=None)
+    config = idle_configuration(tmp_path)
     guard = HalfGuard()
-
-    async def run() -> int:
-        async with asyncio.timeout(PATIENCE):
-            return await Daemon(config, link).run()
 
     try:
         with guard.daemon() as (link, wire):
             wire.send({"op": "reload", "blob": pickle.dumps(config).hex()})
-            assert asyncio.run(run()) == EXIT_RELOAD
+            assert asyncio.run(life(Daemon(config, link))) == EXIT_RELOAD
+    finally:
+        guard.close()
+
+
+@pytest.mark.parametrize("first", ["stop", "reload"])
+def test_a_stop_wins_over_a_reload_whichever_came_first(tmp_path: Path, first: str) -> None:
+    """Everything is handed over or released, though the reload by itself would have left it all bound."""
+    config = idle_configuration(tmp_path)
+    guard = HalfGuard()
+
+    def orders() -> None:
+        if first == "stop":
+            daemon._ending.stop()
+            daemon._ending.reload(config)
+        else:
+            daemon._ending.reload(config)
+            daemon._ending.stop()
+
+    try:
+        with guard.daemon() as (link, _):
+            daemon = Ordered(config, link)
+            daemon.orders = orders
+            assert asyncio.run(life(daemon)) == EXIT_STOPPED
+            assert all(member.instance.machine.stopped for member in daemon.members.values())
     finally:
         guard.close()

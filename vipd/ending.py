@@ -1,0 +1,89 @@
+"""How the daemon ends: what it hands over or releases before, what it leaves bound for the next one, and its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable, Mapping
+
+from election import events
+from election.fencing import EXIT_RELOAD
+from vipd.config import Config
+from vipd.difference import changed
+from vipd.guard_link import GuardError, GuardLink
+from vipd.member import Member
+
+EXIT_STOPPED = 0
+STOP_TIMEOUT = 3.0
+"""Seconds for handover or release when stopping; then the lease is left to expire. The guard waits longer than that."""
+RELOAD_PATIENCE = 1.5
+"""Seconds for which a reload that changes addresses waits for a successor: where all nodes are reloaded at once, those that could
+be one are just starting, which takes them 0.6 s. Well within STOP_TIMEOUT, and with it the time for a handover."""
+
+log = logging.getLogger("vipd")
+
+
+class Ending:
+    """What was asked for last wins, but that nothing takes back a stop."""
+
+    def __init__(self, configuration: Config, link: GuardLink, members: Mapping[str, Member]) -> None:
+        self._config = configuration
+        self._link = link
+        self._members = members
+        self._exit_code: int | None = None
+        self._leaving: set[str] = set()
+        self._moved = asyncio.Event()
+
+    def stop(self) -> None:
+        """Hand over or release everything, then end."""
+        self._begin(EXIT_STOPPED, self._members, 0.0)
+
+    def reload(self, new: Config) -> None:
+        """Stop what the new configuration changes, leave the rest bound, and end: the next daemon takes its leases back."""
+        if self._exit_code == EXIT_STOPPED:
+            # `systemctl stop` while a file is being read: the guard starts nobody who would take back what is left bound.
+            log.info("configuration changed while stopping: it counts from the next start on")
+            return
+        log.info("configuration changed; reloading")
+        self._begin(EXIT_RELOAD, changed(self._config, new), RELOAD_PATIENCE)
+
+    def moved(self) -> None:
+        """Note that a machine has taken a step."""
+        self._moved.set()
+
+    def _begin(self, code: int, names: Iterable[str], patience: float) -> None:
+        self._exit_code = code
+        for name in set(names) & set(self._members):
+            self._leaving.add(name)
+            self._members[name].instance.post(events.StopAsked(patience))
+        self._moved.set()
+
+    async def wait(self) -> int:
+        """Return the exit code, when all that leaves has left, or STOP_TIMEOUT after the last order."""
+        while self._exit_code is None:
+            await self._next_move()
+        code: int | None = None
+        while code != self._exit_code:
+            # A stop that comes after a reload has its own time for all.
+            code = self._exit_code
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_TIMEOUT):
+                    while code == self._exit_code and not self._have_left():
+                        await self._next_move()
+        self._disarm()
+        return code
+
+    async def _next_move(self) -> None:
+        self._moved.clear()
+        await self._moved.wait()
+
+    def _have_left(self) -> bool:
+        return all(self._members[name].instance.machine.stopped for name in self._leaving)
+
+    def _disarm(self) -> None:
+        for name in self._leaving:
+            if self._members[name].instance.machine.is_clear:
+                # A guard that is gone needs not be told.
+                with contextlib.suppress(GuardError):
+                    self._link.disarm(name)
