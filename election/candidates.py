@@ -7,7 +7,7 @@ three of its own refresh intervals. All of it is advice: for speed and for peopl
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from election.model import Candidacy, Candidate, CandidateRecord, Identity
 
@@ -16,14 +16,31 @@ REFRESHES_UNTIL_DEAD = 3
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A node's candidate record and when it was last seen to change."""
+    """A node's candidate record and when it was last seen to change; with what it says of each election, as of a node that is live."""
 
     record: CandidateRecord
     changed_at: float
+    live: Mapping[str, Candidate]
 
     def dies_at(self) -> float:
         """When the node no longer counts as live unless its record changes."""
         return self.changed_at + REFRESHES_UNTIL_DEAD * self.record.refresh_interval / 1000
+
+    def only_refreshed(self, before: Sighting) -> bool:
+        """Whether the node, which was live before, says what it said before."""
+        mine, others = self.record, before.record
+        same = (mine.session, mine.refresh_interval, mine.elections) == (others.session, others.refresh_interval, others.elections)
+        return same and self.changed_at < before.dies_at()
+
+
+def sighting(record: CandidateRecord, now: float) -> Sighting:
+    """Return what was seen now."""
+    return Sighting(record, now, {election: _candidate(record, said) for election, said in record.elections.items()})
+
+
+def _candidate(record: CandidateRecord, said: Candidacy) -> Candidate:
+    eligible, priority = said.eligible, said.priority
+    return Candidate(record.name, record.session, record.counter, eligible, priority, said.asks, live=True, epoch=said.epoch)
 
 
 class Candidates:
@@ -37,16 +54,18 @@ class Candidates:
         self._stranger: Sighting | None = None
         self._stranger_lives = False
 
-    def see(self, now: float, name: str, record: CandidateRecord | None) -> None:
-        """Take in one record, or that it is gone."""
+    def see(self, now: float, name: str, record: CandidateRecord | None) -> bool:
+        """Take in one record, or that it is gone. Return whether it says anything new: most are a live node's refreshes."""
         if name == self._me.name:
             self._see_own(now, record)
-        elif record is None:
-            self._seen.pop(name, None)
-        else:
-            before = self._seen.get(name)
-            if before is None or (before.record.session, before.record.counter) != (record.session, record.counter):
-                self._seen[name] = Sighting(record, now)
+            return True
+        before = self._seen.get(name)
+        if record is None:
+            return self._seen.pop(name, None) is not None
+        if before is not None and (before.record.session, before.record.counter) == (record.session, record.counter):
+            return False
+        self._seen[name] = sighting(record, now)
+        return before is None or not self._seen[name].only_refreshed(before)
 
     def see_all(self, now: float, records: Iterable[CandidateRecord]) -> None:
         """Take in a complete list: who is not in it is gone."""
@@ -67,7 +86,7 @@ class Candidates:
             return
         else:
             self._stranger_lives = True
-        self._stranger = Sighting(record, now)
+        self._stranger = sighting(record, now)
 
     def published(self) -> None:
         """Note that this node's own record stands in the store."""
@@ -91,7 +110,11 @@ class Candidates:
 
     def of(self, now: float, election: str, own: Mapping[str, Candidacy]) -> tuple[Candidate, ...]:
         """Return the candidates of one election by name; `own` is what this node says of itself."""
-        found = [self._candidate(now, sighting, election) for sighting in self._seen.values() if election in sighting.record.elections]
+        found = []
+        for seen in self._seen.values():
+            live = seen.live.get(election)
+            if live is not None:
+                found.append(live if now < seen.dies_at() else replace(live, live=False))
         mine = own.get(election)
         if mine is not None:
             found.append(
@@ -107,17 +130,3 @@ class Candidates:
         """Return when a node's liveness changes by itself (inf: never)."""
         sightings = [*self._seen.values(), *([self._stranger] if self._stranger else [])]
         return min((s.dies_at() for s in sightings if s.dies_at() > now), default=float("inf"))
-
-    @staticmethod
-    def _candidate(now: float, sighting: Sighting, election: str) -> Candidate:
-        record, said = sighting.record, sighting.record.elections[election]
-        return Candidate(
-            record.name,
-            record.session,
-            record.counter,
-            said.eligible,
-            said.priority,
-            said.asks,
-            live=now < sighting.dies_at(),
-            epoch=said.epoch,
-        )

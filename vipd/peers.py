@@ -82,8 +82,11 @@ class Peers:
                 # elections that change hands together each would look at 250.
                 self._tell_claims({name for address in claimed for name in self._at.get(address, ())})
             case CandidateChanged(name, record):
-                self.candidates.see(now(), name, record)
-                self.tell()
+                if self.candidates.see(now(), name, record):
+                    self.tell()
+                else:
+                    # Of thirty nodes ten refresh their records every second: only who may hand over has to know how new they are.
+                    self._tell_candidates(self._active())
             case WatchLost(why):
                 self.watching = False
                 # Without a watch nobody learns of claims, perhaps for long: a VIP without an owner is the greater evil.
@@ -105,12 +108,20 @@ class Peers:
 
     def tell(self) -> None:
         """Give every machine what it does not know yet of the other nodes; also called as time passes."""
+        self._tell_candidates(self._instances)
+        self._tell_claims(self._instances)
+
+    def _active(self) -> list[str]:
+        return [name for name, instance in self._instances.items() if instance.machine.state is model.State.ACTIVE]
+
+    def _tell_candidates(self, names: Iterable[str]) -> None:
         moment = now()
-        own = self._own(moment)
         namesake = self.candidates.namesake(moment)
-        for name, instance in self._instances.items():
+        for name in names:
+            instance = self._instances[name]
             shown = self._shown.get(name, Shown())
             # Before all were read once, this node would look like the only one, and take an expired lease ahead of its rank.
+            own = {name: instance.machine.candidacy(moment)}
             candidates = self.candidates.of(moment, name, own) if self._listed else None
             self._shown[name] = Shown(candidates, namesake, shown.claimed_by)
             if namesake != shown.namesake:
@@ -120,7 +131,6 @@ class Peers:
                 instance.post(events.NamesakeSeen(namesake))
             if candidates is not None and candidates != shown.candidates:
                 instance.post(events.CandidatesSeen(candidates))
-        self._tell_claims(self._instances)
 
     def _tell_claims(self, names: Iterable[str]) -> None:
         for name in names:

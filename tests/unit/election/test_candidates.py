@@ -51,6 +51,20 @@ def test_a_record_that_is_seen_again_unchanged_makes_nobody_live() -> None:
     assert live(candidates, 10.0 + DEAD_AFTER) == {"n2": False}
 
 
+def test_only_what_is_new_is_worth_telling() -> None:
+    """A live node's refresh is not: with thirty nodes that would be ten times a second, to every election."""
+    candidates = Candidates(ME)
+    assert candidates.see(10.0, "n2", record(counter=1))
+    assert not candidates.see(12.0, "n2", record(counter=2))
+    assert not candidates.see(12.0, "n2", record(counter=2))
+    assert [candidate.counter for candidate in candidates.of(12.0, WEB, {})] == [2]
+    assert candidates.see(13.0, "n2", record(counter=3, priority=101))
+    assert candidates.see(13.0 + DEAD_AFTER, "n2", record(counter=4, priority=101))
+    assert candidates.see(20.0, "n2", record(session="s3", counter=5, priority=101))
+    assert candidates.see(21.0, "n2", None)
+    assert not candidates.see(21.0, "n2", None)
+
+
 def test_a_restarted_node_is_live_whatever_its_counter_says() -> None:
     """A new session begins to count anew."""
     candidates = Candidates(ME)
