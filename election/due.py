@@ -63,12 +63,12 @@ def _earlier(one: Due, other: Due) -> Due:
 def _while_active(s: Situation, now: float) -> Due:
     renewal = Due(_renew_at(s), Errand.RENEW)
     if s.leaving_for_good and s.field.best() is None:
-        retirement = Due(max(now, s.fitness.patient_until), Errand.RETIRE)
+        retirement = Due(now if s.field.is_alone else max(now, s.fitness.patient_until), Errand.RETIRE)
         return retirement if retirement.at <= now else _earlier(retirement, renewal)
     chosen = _choose_successor(s)
     if chosen is None or renewal.at == 0.0:
         return renewal
-    naming = Due(s.holdoff_until, Errand.NAME, chosen)
+    naming = Due(max(s.holdoff_until, s.fitness.pauses_until), Errand.NAME, chosen)
     # Both due: the naming first, a holder that is to go need not renew.
     return naming if max(now, naming.at) <= max(now, renewal.at) else renewal
 

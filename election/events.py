@@ -137,10 +137,12 @@ class DrainChanged:
 class StopAsked:
     """The daemon is to end: hand over or release, then `Machine.stopped` becomes true.
 
-    `patience` is for how many seconds it goes on without a successor, because another node may become fit.
+    `patience` is for how many seconds it goes on without a successor if there are other nodes, because one may become fit. `pause`
+    is for how many seconds it names nobody: where all nodes are told the same at once, what is known of the others is old.
     """
 
     patience: float = 0.0
+    pause: float = 0.0
 
 
 KernelEvent = BindDone | UnbindDone | RivalSeen | AddressLost

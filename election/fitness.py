@@ -16,7 +16,7 @@ class Fitness:
         self.priority = 0
         self.drained = False
         self.stopping = False
-        self.patient_until = 0.0
+        self.patient_until = self.pauses_until = 0.0
         self.foreign_namesake = False
         self.claimed_by = ""
         self._why_unfit = Reason.CHECK_FAILED

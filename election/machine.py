@@ -151,9 +151,9 @@ class Machine:
                 s.unpin = True
             case events.DrainChanged(drained):
                 s.fitness.drained = drained
-            case events.StopAsked(patience):
+            case events.StopAsked(patience, pause):
                 s.fitness.stopping = True
-                s.fitness.patient_until = now + patience
+                s.fitness.patient_until, s.fitness.pauses_until = now + patience, now + pause
 
     def _on_probe(self, now: float, mac: str) -> None:
         s = self.situation

@@ -36,6 +36,11 @@ class Field:
         mine = (-priority, self._me)
         return sum(order(c) < mine and c.name != holder and c.session != (releaser or None) for c in self._fit)
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other node lives, fit or not, as far as is known."""
+        return self._known is not None and not any(c.live and c.name != self._me for c in self._known)
+
     def best(self, name: str = "") -> Candidate | None:
         """Return the best node to hand over to, or the named one if it is fit; None: there is none."""
         return next((c for c in self._fit if name in {"", c.name} and not self._is_struck(c)), None)

@@ -17,9 +17,13 @@ from vipd.member import Member
 EXIT_STOPPED = 0
 STOP_TIMEOUT = 3.0
 """Seconds for handover or release when stopping; then the lease is left to expire. The guard waits longer than that."""
-RELOAD_PATIENCE = 1.5
-"""Seconds for which a reload that changes addresses waits for a successor: where all nodes are reloaded at once, those that could
-be one are just starting, which takes them 0.6 s. Well within STOP_TIMEOUT, and with it the time for a handover."""
+RELOAD_PAUSE = 1.0
+"""Seconds for which a reload that changes addresses names no successor: where all nodes are reloaded at once, the best of them is just
+ending, and would not answer. Files are read in 0.4 s, on busy machines later on one than on the other."""
+RELOAD_PATIENCE = 5.0
+"""Seconds for which it goes on while no other node is fit: they are just starting, which takes 0.6 s, on busy machines some seconds."""
+RELOAD_TIMEOUT = 8.0
+"""Seconds in all; with them the time for a handover. Nobody waits as impatiently as at a stop: the VIP is served meanwhile."""
 
 log = logging.getLogger("vipd")
 
@@ -37,7 +41,7 @@ class Ending:
 
     def stop(self) -> None:
         """Hand over or release everything, then end."""
-        self._begin(EXIT_STOPPED, self._members, 0.0)
+        self._begin(EXIT_STOPPED, self._members, events.StopAsked())
 
     def reload(self, new: Config) -> None:
         """Stop what the new configuration changes, leave the rest bound, and end: the next daemon takes its leases back."""
@@ -46,21 +50,21 @@ class Ending:
             log.info("configuration changed while stopping: it counts from the next start on")
             return
         log.info("configuration changed; reloading")
-        self._begin(EXIT_RELOAD, changed(self._config, new), RELOAD_PATIENCE)
+        self._begin(EXIT_RELOAD, changed(self._config, new), events.StopAsked(RELOAD_PATIENCE, RELOAD_PAUSE))
 
     def moved(self) -> None:
         """Note that a machine has taken a step."""
         self._moved.set()
 
-    def _begin(self, code: int, names: Iterable[str], patience: float) -> None:
+    def _begin(self, code: int, names: Iterable[str], order: events.StopAsked) -> None:
         self._exit_code = code
         for name in set(names) & set(self._members):
             self._leaving.add(name)
-            self._members[name].instance.post(events.StopAsked(patience))
+            self._members[name].instance.post(order)
         self._moved.set()
 
     async def wait(self) -> int:
-        """Return the exit code, when all that leaves has left, or STOP_TIMEOUT after the last order."""
+        """Return the exit code, when all that leaves has left, or has had its time."""
         while self._exit_code is None:
             await self._next_move()
         code: int | None = None
@@ -68,7 +72,7 @@ class Ending:
             # A stop that comes after a reload has its own time for all.
             code = self._exit_code
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STOP_TIMEOUT):
+                async with asyncio.timeout(STOP_TIMEOUT if code == EXIT_STOPPED else RELOAD_TIMEOUT):
                     while code == self._exit_code and not self._have_left():
                         await self._next_move()
         self._disarm()

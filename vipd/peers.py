@@ -19,6 +19,9 @@ from vipd.version import VERSION
 WATCH_RETRY = 0.5
 """Seconds before a watch that ended is begun again; the machines re-read meanwhile."""
 
+LAST_WORD = 0.2
+"""Seconds for it: some fifty times what the store takes as a rule."""
+
 Say = Callable[[str], None]
 
 
@@ -208,6 +211,13 @@ class Peers:
         self._counter += 1
         refresh = round(self._timing.candidate_refresh * 1000)
         return model.CandidateRecord(self._me.name, self._me.session, self._counter, own, VERSION, refresh)
+
+    async def last_word(self) -> None:
+        """Say what this node gives up before its next daemon starts: a holder that is reloaded too would name it as its successor."""
+        if self.candidates.may_publish(now()) and self._own(now()) != self._published:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORD):
+                    await self._write()
 
     async def withdraw(self) -> None:
         """Remove this node's candidate record: it ends."""

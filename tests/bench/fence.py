@@ -1,6 +1,6 @@
 """How long a node goes on serving after its right has ended, when everything of its daemon is killed or frozen at once.
 
-    python -m tests.bench.fence [--repeat 20] [--peer-repeat 3] [--leases 1,3] [--only vipd,keepalived-1s,keepalived-0.1s,ucarp]
+    python -m tests.bench.fence [--repeat 10] [--peer-repeat 3] [--leases 1,3] [--only vipd,keepalived-1s,keepalived-0.1s,ucarp]
                                 [--modes gate,forced,off] [--seed N] [--json FILE]
 
 Needs root, keepalived and ucarp. A client asks the old owner's own MAC a thousand times a second (vipd: by UDP, TCP, ARP and ND).
@@ -239,7 +239,7 @@ def spread(values: Sequence[float]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 1 if vipd with the gate served a millisecond or more too long."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeat", type=int, default=20)
+    parser.add_argument("--repeat", type=int, default=10)
     parser.add_argument("--peer-repeat", type=int, default=3)
     parser.add_argument("--leases", default="1,3")
     parser.add_argument("--modes", default=",".join(MODES))

@@ -222,8 +222,8 @@ def _faults(soak: Soak) -> str:
     outages = soak.longest_outages()
     done = [one for now in soak.played for one in now.done]
     lines = [
-        "| fault | done | of these alone | longest outage alone, s | of so many s | until the best had it, s |",
-        "|---|---|---|---|---|---|",
+        "| fault | done | of these not as planned | alone | longest outage alone, s | of so many s | until the best had it, s |",
+        "|---|---|---|---|---|---|---|",
     ]
     names = [kind.key for kind in CATALOGUE] + sorted(name for name in outages if "at once" in name)
     for name in names:

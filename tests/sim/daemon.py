@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 LONGEST_SPIN = 60
 """Steps of one machine without time passing; more than that is an endless loop."""
-RELOAD_PATIENCE = 1.5
-"""Seconds, as in the shipped daemon."""
+RELOAD_PATIENCE, RELOAD_PAUSE = 1.5, 0.3
+"""Seconds; a third of the shipped daemon's, so that they fit into the time that a stop has."""
 STOP_PATIENCE = 3.0
 """Seconds after which a daemon that was told to stop ends though the store did not let it release."""
 
@@ -100,7 +100,7 @@ class Daemon(Process):
             self.stopping_since = self.now
             # A reload that changes addresses waits for a successor. Rough weather has both kinds, without a throw of its dice.
             patient = self.world.weather.rough and int(self.now * 1000) % 2
-            self.deliver_all(StopAsked(RELOAD_PATIENCE if patient else 0.0))
+            self.deliver_all(StopAsked(RELOAD_PATIENCE, RELOAD_PAUSE) if patient else StopAsked())
 
     def ask_reload(self) -> None:
         """Tell the daemon to give way for one with a new configuration."""

@@ -37,6 +37,7 @@ ME, OTHER = Identity("a", "a1"), Identity("b", "b1")
 FREE = Record("u", session="z1", epoch=4, counter=9, release=Release("z1", 4))
 HELD_BY_B = Record("u", holder="b", session="b1", epoch=4, counter=9, priority=100, addresses=VIP)
 B = Candidate("b", "b1", 1, eligible=True, priority=100, asks=False, live=True)
+UNFIT = replace(B, eligible=False)
 
 
 def kinds(actions: Sequence[Action]) -> list[str]:
@@ -160,7 +161,7 @@ def test_an_unbind_is_confirmed_before_anything_is_released() -> None:
 
 def test_a_patient_stop_waits_for_somebody_to_become_fit_and_goes_on_renewing() -> None:
     """All nodes are reloaded at once: those that could succeed are just starting."""
-    node = active()
+    node = active(among=(UNFIT,))
     begun = node.now
     assert kinds(node.take(StopAsked(1.5))) == []
     while node.now < begun + 1.0:
@@ -173,7 +174,7 @@ def test_a_patient_stop_waits_for_somebody_to_become_fit_and_goes_on_renewing() 
 def test_a_patient_stop_in_vain_leaves_without_a_successor() -> None:
     """At the end of its patience, and at once if a second order has none."""
     for patience in (1.5, 0.0):
-        node = active()
+        node = active(among=(UNFIT,))
         begun = node.now
         assert kinds(node.take(StopAsked(1.5))) == []
         if patience:
@@ -185,6 +186,26 @@ def test_a_patient_stop_in_vain_leaves_without_a_successor() -> None:
         else:
             assert kinds(node.take(StopAsked()))[:1] == ["Unbind"]
             assert node.now == begun
+
+
+def test_a_patient_stop_waits_for_nobody_where_there_is_nobody() -> None:
+    """A single node, or the last one: its reload would only take longer."""
+    for others in ((), (replace(UNFIT, live=False),)):
+        assert kinds(active(among=others).take(StopAsked(1.5)))[:1] == ["Unbind"]
+
+
+def test_a_stop_with_a_pause_believes_nobody_at_first() -> None:
+    """Reloaded in the same moment, the successor would not answer, and a slow store might not take the naming back in time."""
+    node = active(among=(B,))
+    begun = node.now
+    assert kinds(node.take(StopAsked(1.5, pause=1.0))) == []
+    requests = []
+    while "Name" not in requests:
+        requests = kinds(node.wake())
+        assert node.machine.state is State.ACTIVE
+        if "Renew" in requests:
+            node.answer()
+    assert node.now == pytest.approx(begun + 1.0)
 
 
 # ---------------------------------------------------------------- the deadline
