@@ -22,7 +22,7 @@ from announce.address import leftovers, removal
 from announce.netlink import ReadyMessages, RouteSocket
 from announce.watch import AddressGone, AddressSeen, KernelEvent, LinkGone, LinkSeen, Resync, Watch
 from election import model
-from election.fencing import EXIT_CONFIG, EXIT_REFUSED, EXIT_RELOAD
+from election.fencing import EXIT_CONFIG, EXIT_REFUSED
 from election.store import Store
 from vipd.clock import now
 from vipd.commands import Commands
@@ -112,9 +112,7 @@ class Daemon:
         self._listen()
         self._remove_orphans()
         self._collect_garbage()
-        code = await self._ending.wait()
-        if code == EXIT_RELOAD:
-            await self.peers.last_word()
+        code = await self._ending.wait(self.peers.last_word)
         await self._close(code)
         return code
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from election import events
 from election.fencing import EXIT_RELOAD
@@ -63,18 +63,20 @@ class Ending:
             self._members[name].instance.post(order)
         self._moved.set()
 
-    async def wait(self) -> int:
-        """Return the exit code, when all that leaves has left, or has had its time."""
+    async def wait(self, last_word: Callable[[], Awaitable[None]]) -> int:
+        """Return the exit code, when all that leaves has left, or has had its time; before a reload the last word is spoken."""
         while self._exit_code is None:
             await self._next_move()
         code: int | None = None
         while code != self._exit_code:
-            # A stop that comes after a reload has its own time for all.
+            # A stop that comes after a reload, even beside the last word, has its own time for all.
             code = self._exit_code
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_TIMEOUT if code == EXIT_STOPPED else RELOAD_TIMEOUT):
                     while code == self._exit_code and not self._have_left():
                         await self._next_move()
+            if code == EXIT_RELOAD:
+                await last_word()
         self._disarm()
         return code
 
