@@ -94,6 +94,11 @@ class Machine:
         return self.situation.kernel is Kernel.CLEAR
 
     @property
+    def is_handing_over(self) -> bool:
+        """Whether a successor is named: from now on it is the one that announces."""
+        return self.situation.handover is not None
+
+    @property
     def longest(self) -> float:
         """The longest lease_duration (s) that this node knows of: so long it waits for a record that says nothing."""
         return self.situation.seen.longest

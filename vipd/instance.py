@@ -211,7 +211,7 @@ class Instance:
             return machine.state is State.ACTIVE and self._epoch == epoch and now() < word.deadline
 
         for announcer in self.ports.announcers:
-            announcer.start(owner)
+            announcer.start(owner, lambda: machine.is_handing_over)
         if self._chance_at:
             self.ports.observer.took_over(self.name, now() - self._chance_at)
             self._chance_at = 0.0

@@ -201,7 +201,7 @@ class Member:
 
     def rival_seen(self, part: Part, rival: RivalSeen) -> None:
         """Announce against somebody else who speaks as the VIP, unless it is being handed over."""
-        if not self.instance.machine.snapshot(now()).handing_over_to:
+        if not self.instance.machine.is_handing_over:
             part.announce_against(rival)
         self.instance.post(events.RivalSeen())
 

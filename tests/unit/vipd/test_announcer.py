@@ -17,6 +17,7 @@ class Wire:
     """Takes what is sent; asks the owner before each frame, as the real sender does."""
 
     owner: bool = True
+    handing_over: bool = False
     sent: list[tuple[bytes, ...]] = field(default_factory=list)
     counted: list[int] = field(default_factory=list)
 
@@ -29,6 +30,10 @@ class Wire:
     def is_owner(self) -> bool:
         """Answer for the owner."""
         return self.owner
+
+    def is_handing_over(self) -> bool:
+        """Say whether a successor is named."""
+        return self.handing_over
 
 
 def announcer(wire: Wire, *pauses: float) -> Announcer:
@@ -59,7 +64,7 @@ def test_the_first_frames_leave_before_start_returns_and_the_others_on_time() ->
     made = announcer(wire, 0.001, 0.001)
 
     def scene() -> None:
-        made.start(wire.is_owner)
+        made.start(wire.is_owner, wire.is_handing_over)
         assert wire.sent == [FRAMES]
 
     play(scene, lambda: len(wire.sent) == 3)
@@ -70,7 +75,7 @@ def test_the_schedule_ends() -> None:
     """Without a refresh nothing is left to be sent after the burst."""
     wire = Wire()
     made = announcer(wire)
-    play(lambda: made.start(wire.is_owner))
+    play(lambda: made.start(wire.is_owner, wire.is_handing_over))
     assert wire.sent == [FRAMES]
 
 
@@ -80,7 +85,7 @@ def test_nothing_leaves_once_somebody_else_is_the_owner() -> None:
     made = announcer(wire, 0.001, 0.001)
 
     async def run() -> None:
-        made.start(wire.is_owner)
+        made.start(wire.is_owner, wire.is_handing_over)
         wire.owner = False
         await asyncio.sleep(0.02)
         wire.owner = True
@@ -91,6 +96,23 @@ def test_nothing_leaves_once_somebody_else_is_the_owner() -> None:
     assert wire.sent == [FRAMES]
 
 
+def test_nothing_leaves_during_a_handover_and_the_schedule_goes_on_after_it() -> None:
+    """The successor has announced itself: a frame from here would call the traffic back. If it does not answer, all goes on."""
+    wire = Wire()
+    made = announcer(wire, *[0.001] * 200)
+
+    async def run() -> None:
+        made.start(wire.is_owner, wire.is_handing_over)
+        wire.handing_over = True
+        made.again()
+        await asyncio.sleep(0.02)
+        assert wire.sent == [FRAMES]
+        wire.handing_over = False
+        await until(lambda: len(wire.sent) > 2, "the next frames")
+
+    asyncio.run(run())
+
+
 def test_stop_is_heard_at_once_and_twice_is_once() -> None:
     """No timer is left that would fire for a former owner."""
     wire = Wire()
@@ -98,7 +120,7 @@ def test_stop_is_heard_at_once_and_twice_is_once() -> None:
 
     async def run() -> None:
         made.stop()
-        made.start(wire.is_owner)
+        made.start(wire.is_owner, wire.is_handing_over)
         made.stop()
         made.stop()
         made.again()
@@ -114,7 +136,7 @@ def test_again_starts_the_schedule_over() -> None:
     made = announcer(wire, 0.001)
 
     async def run() -> None:
-        made.start(wire.is_owner)
+        made.start(wire.is_owner, wire.is_handing_over)
         made.again()
         assert len(wire.sent) == 2
         await until(lambda: len(wire.sent) == 3, "the burst")
@@ -131,7 +153,7 @@ def test_frames_that_come_later_are_sent_when_they_are_there() -> None:
     made.frames = ()
 
     def scene() -> None:
-        made.start(wire.is_owner)
+        made.start(wire.is_owner, wire.is_handing_over)
         made.frames = FRAMES
         made.again()
 
