@@ -73,7 +73,8 @@ def test_an_interface_that_does_not_exist_is_a_fault_until_it_appears(build: Bui
         net.lab.run(node.host, "ip", "link", "set", "far7", "up")
         net.lab.run(node.host, "ip", "link", "set", "uplink7", "up")
         assert net.wait_owner() == net.wait_owner(VIP6) == "a"
-        assert node.wait_state("Active")["notes"] == []
+        # That the kernel refused a renewal's refresh in the moment of the deletion may be said still, what is mended may not.
+        assert "does not exist" not in " ".join(node.wait_state("Active")["notes"])
         net.lab.run(node.host, "ip", "link", "del", "uplink7")
         net.wait_nobody()
         assert node.wait_state("Fault")["reason"] == "link_down"
