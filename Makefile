@@ -62,7 +62,7 @@ format: $(STAMP) ## put the code into the house's form
 coverage: $(STAMP) system ## branch coverage of all tests but the long ones
 	$(BIN)/pytest -q -m "not long" --cov --cov-report=term
 
-bench: $(STAMP) system ## vipd beside keepalived and ucarp, and what it costs, into bench/ (root; a quiet machine; REPEAT=1 JOBS=2: an hour)
+bench: $(STAMP) system ## vipd beside keepalived and ucarp, and what it costs, into bench/ (root; a quiet machine; JOBS=2: an hour and a half)
 	@.ci/system-packages keepalived ucarp
 	$(BIN)/pip install $(QUIET_PIP) -c constraints.txt -e .[dev,bench] --no-build-isolation
 	@mkdir -p $(BENCH)
