@@ -123,8 +123,8 @@ class Peers:
         for name in names:
             instance = self._instances[name]
             shown = self._shown.get(name, Shown())
-            # Before all were read once, this node would look like the only one, and take an expired lease ahead of its rank.
             own = {name: instance.machine.candidacy(moment)}
+            # Before all were read once, this node would look like the only one, and take an expired lease ahead of its rank.
             candidates = self.candidates.of(moment, name, own) if self._listed else None
             self._shown[name] = Shown(candidates, namesake, shown.claimed_by)
             if namesake != shown.namesake:
