@@ -20,6 +20,8 @@ from yarl import URL
 from health.model import HttpCheck, Result
 from health.names import Names
 from health.probe import failure
+from health.search import SearchError
+from health.workers import Workers
 
 LONGEST_BODY = 65536
 """Bytes of the body that are read and searched: an answer without an end is not waited for."""
@@ -33,14 +35,13 @@ NO_LIMITS = aiohttp.ClientTimeout(total=None, connect=None, sock_read=None, sock
 class HttpProbe:
     """Asks each address of the URL's host in turn, IPv4 first, until one can be connected to; what that one answers counts."""
 
-    def __init__(self, check: HttpCheck, names: Names) -> None:
+    def __init__(self, check: HttpCheck, names: Names, workers: Workers) -> None:
         self._check = check
         self._names = names
+        self._workers = workers
         self._url = URL(check.url, encoded=True)
         self._host = check.host or _authority(self._url)
-        self._body = re.compile(check.body) if check.body else None
         self._session: ClientSession | None = None
-        self._tls: ssl.SSLContext | None = None
         self.stage = "address"
 
     async def run(self) -> Result:
@@ -71,17 +72,17 @@ class HttpProbe:
         return addresses if isinstance(addresses, Result) else [self._url.with_host(address) for address in addresses]
 
     async def _ask(self, target: URL) -> Result:
-        self.stage = CONNECTION
         where = self._check.unix_socket or _authority(target)
         try:
-            tls = self._context()
+            tls = await self._context()
         except OSError as error:
             return Result(up=False, detail=f"ca_file {self._check.ca_file}: {error.strerror or error}")
+        self.stage = CONNECTION
         try:
             return await self._request(target, tls)
         except aiohttp.ClientConnectorCertificateError as error:
             # The CA may have been rotated since its file was read. Failing on would take the VIP from all nodes at once.
-            self._tls = None
+            self._workers.trust.doubt(self._check.ca_file, verify=self._check.verify)
             return Result(up=False, detail=f"{where}: {error.certificate_error}")
         except aiohttp.ClientConnectorError as error:
             return failure(error.os_error, where)
@@ -125,25 +126,33 @@ class HttpProbe:
         own = [("Host", self._host), ("User-Agent", "vipd"), ("Accept", "*/*"), ("Accept-Encoding", "identity"), ("Connection", "close")]
         return [*((name, value) for name, value in own if name.lower() not in given), *self._check.headers]
 
-    def _context(self) -> ssl.SSLContext | None:
-        """Return the TLS context for https, made once (50 ms with the CAs of the system). Raises OSError for an unusable ca_file."""
+    async def _context(self) -> ssl.SSLContext | None:
+        """Return the TLS context for https. Raises OSError for an unusable ca_file."""
         if self._url.scheme != "https":
             return None
-        if self._tls is None:
-            self._tls = _verifying(self._check.ca_file) if self._check.verify else _trusting()
-            self._tls.set_alpn_protocols(["http/1.1"])
-        return self._tls
+        self.stage = "CA certificates"
+        return await self._workers.trust.context(self._check.ca_file, verify=self._check.verify)
 
     async def _judge(self, response: ClientResponse) -> Result:
         status = response.status
         if not any(low <= status <= high for low, high in self._check.status):
             return Result(up=False, detail=f"status {status}, wanted {_ranges(self._check.status)}")
-        if self._body is None:
+        pattern = self._check.body
+        if not pattern:
             return Result(up=True, detail=f"status {status}")
         self.stage = "body"
-        if self._body.search(await _beginning(response)):
+        body = await _beginning(response)
+        self.stage = "end of the search for the body pattern"
+        try:
+            found = await self._workers.searches.found(pattern, body)
+        except SearchError as error:
+            return Result(up=False, detail=f"status {status}, but {error}")
+        except OSError as error:
+            # Nothing is known of the one that was asked.
+            return Result(up=None, detail=f"status {status}, but no process for the search can be started: {error.strerror}")
+        if found:
             return Result(up=True, detail=f"status {status}, the body matches")
-        return Result(up=False, detail=f"status {status}, but the body does not match {self._check.body!r}")
+        return Result(up=False, detail=f"status {status}, but the body does not match {pattern!r}")
 
 
 def _authority(url: URL) -> str:
@@ -157,31 +166,14 @@ def _said(error: aiohttp.ClientError) -> str:
     return said.partition("\n")[0][:LONGEST_QUOTE] or type(error).__name__
 
 
-def _verifying(ca_file: str) -> ssl.SSLContext:
-    """Return a context that trusts the CAs of a file, or the system's. Raises OSError."""
-    context = ssl.create_default_context(cafile=ca_file or None)
-    # From Python 3.13 on, homemade CAs without key usage or key identifiers would be refused, which curl and HAProxy accept: a check
-    # must not turn bad because vipd's image got a newer Python.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
-
-
-def _trusting() -> ssl.SSLContext:
-    """Return a context that takes any certificate; the connection is still encrypted and the name still sent."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-async def _beginning(response: ClientResponse) -> str:
-    """Return the first LONGEST_BODY bytes of a body as text; fewer if it ends before."""
+async def _beginning(response: ClientResponse) -> bytes:
+    """Return the first LONGEST_BODY bytes of a body; fewer if it ends before."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) >= LONGEST_BODY:
             break
-    return body[:LONGEST_BODY].decode("utf-8", errors="replace")
+    return bytes(body[:LONGEST_BODY])
 
 
 def _without_port(host: str) -> str:

@@ -11,6 +11,7 @@ from health.model import Check, HttpCheck, InterfaceCheck, TcpCheck
 from health.names import Names
 from health.probe import Probe
 from health.tcp import TcpProbe
+from health.workers import Workers
 
 
 def preload(checks: Iterable[Check]) -> None:
@@ -19,13 +20,13 @@ def preload(checks: Iterable[Check]) -> None:
         importlib.import_module("health.http")
 
 
-def open_probe(check: Check, names: Names) -> Probe:
+def open_probe(check: Check, names: Names, workers: Workers) -> Probe:
     """Return the probe of a check. Opens nothing yet; blocks while its library is imported unless `preload` was called."""
     match check.kind:
         case HttpCheck() as kind:
             from health.http import HttpProbe  # noqa: PLC0415 - see above
 
-            return HttpProbe(kind, names)
+            return HttpProbe(kind, names, workers)
         case TcpCheck() as kind:
             return TcpProbe(kind, names)
         case InterfaceCheck() as kind:

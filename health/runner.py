@@ -14,6 +14,7 @@ from health.loop import CheckLoop
 from health.model import Check, CheckStatus, LinkState, Result, Verdict
 from health.names import Names
 from health.probes import open_probe
+from health.workers import Workers
 
 OnChange = Callable[[Verdict], None]
 OnResult = Callable[[Check, Result, float], None]
@@ -40,6 +41,7 @@ class Runner:
     `on_change` gets the first verdict from `start` and then each one that differs in fitness, weight or failing checks; `on_result`
     gets every result with the seconds it took, before any change that follows from it. What they raise is logged and goes no
     further. `position` is the number of checks that other runners of this process have: it spreads the checks of many instances.
+    `workers` are shared with them, and closed by whoever made them.
     """
 
     def __init__(
@@ -51,12 +53,15 @@ class Runner:
         on_result: OnResult = ignore,
         position: int = 0,
         names: Names | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self._on_change = on_change
         self._on_result = on_result
         self._position = position
         self._names = names or Names(clock)
-        self._loops = [CheckLoop(check, open_probe(check, self._names), clock, self._reported) for check in checks]
+        self._workers = workers or Workers()
+        self._owns_workers = workers is None
+        self._loops = [CheckLoop(check, open_probe(check, self._names, self._workers), clock, self._reported) for check in checks]
         self._tasks: list[asyncio.Task[NoReturn]] = []
         self._verdict = self._judge()
 
@@ -91,6 +96,8 @@ class Runner:
         self._tasks.clear()
         await asyncio.gather(*(loop.close() for loop in self._loops), return_exceptions=True)
         await self._names.close()
+        if self._owns_workers:
+            await self._workers.close()
 
     def link(self, state: LinkState) -> None:
         """Take a link event. A change is judged at once; events about interfaces that no check names are ignored."""

@@ -24,6 +24,7 @@ from announce.watch import AddressGone, AddressSeen, KernelEvent, LinkGone, Link
 from election import model
 from election.fencing import EXIT_CONFIG, EXIT_REFUSED
 from election.store import Store
+from health.workers import Workers
 from vipd.clock import now
 from vipd.commands import Commands
 from vipd.config import Config
@@ -91,6 +92,7 @@ class Daemon:
         self._service = Service()
         self._fence = Fence(configuration, link, self.metrics)
         self._looks_soon = False
+        self._workers = Workers()
 
     async def run(self) -> int:
         """Start everything in the order of urgency, wait for the end, and take it all down."""
@@ -168,6 +170,7 @@ class Daemon:
             self._arm,
             self._fence.unmet,
             knows_claims=lambda: self.peers.knows_claims,
+            workers=self._workers,
         )
         checks = 0
         elections = self.config.elections
@@ -300,6 +303,7 @@ class Daemon:
         self._tasks.cancel()
         for member in self.members.values():
             await member.close()
+        await self._workers.close()
         if code == EXIT_STOPPED:
             await self.peers.withdraw()
         await self._service.close()

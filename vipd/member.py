@@ -20,6 +20,7 @@ from election.settings import Settings
 from election.store import Store
 from election.timing import Timing
 from health.effective import effective_priority, together
+from health.workers import Workers
 from vipd import config
 from vipd.clock import now
 from vipd.executor import Executor, Word
@@ -51,6 +52,7 @@ class Surroundings:
     knows_claims: Callable[[], bool] = lambda: True
     smithy: Smithy = field(default_factory=Smithy)
     taps: Taps = field(default_factory=Taps)
+    workers: Workers = field(default_factory=Workers)
 
 
 class Member:
@@ -67,7 +69,7 @@ class Member:
         self._judged: tuple[bool, int, Reason] | None = None
         self._loss_noted = False
         starts = [position + sum(len(former.checks) for former in instances[:index]) for index in range(len(instances))]
-        means = Means(around.observer, around.smithy.forge, around.taps)
+        means = Means(around.observer, around.smithy.forge, around.taps, around.workers)
         self.parts = tuple(Part(one, means, self, start) for one, start in zip(instances, starts, strict=True))
         self.interfaces = frozenset(part.interface for part in self.parts)
         self._ips = frozenset(ip for part in self.parts for ip in part.ips)

@@ -19,6 +19,7 @@ from announce.route_socket import ifindex_of
 from announce.sender import Sender
 from health.model import Check, LinkState, Result, Verdict
 from health.runner import Runner
+from health.workers import Workers
 from vipd import config
 from vipd.announcer import Announcer
 from vipd.clock import now
@@ -65,6 +66,7 @@ class Means:
     observer: PartObserver
     forge: Forge
     taps: Taps
+    workers: Workers
 
 
 class Part:
@@ -91,7 +93,7 @@ class Part:
         self._answered_at: dict[str, float] = {}
         self.announcer = Announcer(self._sender.send, self._schedule, self._announced)
         self._link = Link(settings.addresses, means.forge, self._on_frames, self._on_trouble)
-        self.checks = Runner(settings.checks, self.on_verdict, now, on_result=self._on_result, position=position)
+        self.checks = Runner(settings.checks, self.on_verdict, now, on_result=self._on_result, position=position, workers=means.workers)
 
     async def close(self) -> None:
         """End checks, timers and sockets; what is bound stays as it is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import socket
 import ssl
 import struct
@@ -17,6 +18,7 @@ import pytest
 from health.model import Check, HttpCheck, InterfaceCheck, Result, TcpCheck, Verdict
 from health.names import Names
 from health.runner import Runner
+from tests.loop_watch import watched_loops
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[..., AbstractAsyncContextManager[int]]
@@ -214,3 +216,13 @@ class Authority:
 def make_authority(tmp_path: Path) -> Callable[[str], Authority]:
     """Return a way to make a CA."""
     return lambda name: Authority(tmp_path / name)
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail every test of checks in which something held up the event loop; the mark `blocks` is for tests that do so themselves."""
+    importlib.import_module("health.http")  # the daemon is forked from a process that has it
+    with watched_loops() as slow:
+        yield
+    if request.node.get_closest_marker("blocks") is None:
+        assert slow == []

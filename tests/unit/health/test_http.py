@@ -18,6 +18,7 @@ import pytest
 from health.http import LONGEST_BODY, HttpProbe, _without_port
 from health.model import HttpCheck, Result
 from health.names import Names
+from health.workers import Workers
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[..., AbstractAsyncContextManager[int]]
@@ -290,7 +291,7 @@ def test_each_try_has_a_connection_of_its_own(serve: Serve, nameless: Callable[[
 
     async def scenario() -> None:
         async with serve(handle) as port:
-            probe = HttpProbe(HttpCheck(f"http://127.0.0.1:{port}/"), nameless())
+            probe = HttpProbe(HttpCheck(f"http://127.0.0.1:{port}/"), nameless(), Workers())
             for _ in range(20):
                 assert (await probe.run()).up
             await asyncio.sleep(0.05)
@@ -313,7 +314,7 @@ def test_cancelled_tries_leave_nothing_open(
 
     async def scenario() -> None:
         async with serve(hang) as port:
-            probe = HttpProbe(HttpCheck(f"http://127.0.0.1:{port}/"), nameless())
+            probe = HttpProbe(HttpCheck(f"http://127.0.0.1:{port}/"), nameless(), Workers())
 
             async def asked(times: int) -> int:
                 for _ in range(times):

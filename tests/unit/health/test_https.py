@@ -12,6 +12,7 @@ import pytest
 from health.http import HttpProbe
 from health.model import HttpCheck, Result
 from health.names import Names
+from health.workers import Workers
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[..., AbstractAsyncContextManager[int]]
@@ -38,9 +39,10 @@ def test_a_certificate_of_the_own_ca_is_trusted(
 ) -> None:
     """For the address in the URL, and for no other."""
     authority = make_authority("ca")
+    context = authority.context("IP:127.0.0.1")
 
     async def scenario() -> None:
-        async with serve(answer(OK), tls=authority.context("IP:127.0.0.1")) as port:
+        async with serve(answer(OK), tls=context) as port:
             good = HttpCheck(f"https://127.0.0.1:{port}/", ca_file=str(authority.file))
             assert (await first_result(good)).up
             wrong_name = await first_result(HttpCheck(f"https://127.0.0.1:{port}/", ca_file=str(authority.file), host="edge.example"))
@@ -73,9 +75,10 @@ def test_a_stranger_is_not_trusted_unless_told_so(
 ) -> None:
     """By the system's CAs, by another own CA; `verify: false` takes all."""
     authority, other = make_authority("ca"), make_authority("other")
+    context = authority.context("IP:127.0.0.1")
 
     async def scenario() -> None:
-        async with serve(answer(OK), tls=authority.context("IP:127.0.0.1")) as port:
+        async with serve(answer(OK), tls=context) as port:
             url = f"https://127.0.0.1:{port}/"
             for kind in (HttpCheck(url), HttpCheck(url, ca_file=str(other.file))):
                 result = await first_result(kind)
@@ -104,13 +107,14 @@ def test_a_rotated_ca_is_read_again(
     old, new = make_authority("old"), make_authority("new")
     file = tmp_path / "ca.pem"
     file.write_bytes(old.file.read_bytes())
+    before, after = old.context("IP:127.0.0.1"), new.context("IP:127.0.0.1")
 
     async def scenario() -> None:
-        async with serve(answer(OK), tls=old.context("IP:127.0.0.1")) as port:
-            probe = HttpProbe(HttpCheck(f"https://127.0.0.1:{port}/", ca_file=str(file)), nameless())
+        async with serve(answer(OK), tls=before) as port:
+            probe = HttpProbe(HttpCheck(f"https://127.0.0.1:{port}/", ca_file=str(file)), nameless(), Workers())
             assert (await probe.run()).up
         file.write_bytes(new.file.read_bytes())
-        async with serve(answer(OK), port=port, tls=new.context("IP:127.0.0.1")):
+        async with serve(answer(OK), port=port, tls=after):
             assert not (await probe.run()).up
             assert (await probe.run()).up
         await probe.close()

@@ -1,0 +1,20 @@
+"""What all checks of a process share to get slow work done outside of the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from health.search import Searches
+from health.tls import Trust
+
+
+class Workers:
+    """Nothing is started or read before a check needs it."""
+
+    def __init__(self) -> None:
+        self.trust = Trust()
+        self.searches = Searches()
+
+    async def close(self) -> None:
+        """End what was started. Idempotent."""
+        await asyncio.gather(self.trust.close(), self.searches.close())
