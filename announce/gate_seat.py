@@ -2,7 +2,7 @@
 
 Filters outlive their maker, so a new life has to tell what its former self left from what another vipd of this host (unit
 and DaemonSet, other addresses, same interface) has there now. A seat is therefore a number, which is in the filter's handle,
-and an abstract unix socket of that number, which lives as long as its owner: a filter whose socket is free is an orphan.
+and a lock of that number (`namespace_lock`), which lives as long as its owner: a filter whose lock is free is an orphan.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import contextlib
 import errno
 import itertools
 import socket
+import struct
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from announce.bpf import Program
 from announce.gate_program import Direction
+from announce.namespace_lock import SEAT_PROTOCOL, HeldError, NamespaceLock, take
+from announce.namespace_lock import Place as MarkPlace
 from announce.traffic_control import BPF, CLSACT, ETH_P_ALL, Filter, Place, TrafficControl
 
 NAME = "vipd-gate"
@@ -147,27 +150,32 @@ def _described(direction: Direction, found: Filter) -> str:
 # ---------------------------------------------------------------- who sits there
 
 
-def _taken(ifindex: int, left: Collection[int]) -> tuple[int, socket.socket]:
+def _taken(ifindex: int, left: Collection[int]) -> tuple[int, NamespaceLock]:
     """Take a seat: one of those with filters in them if its owner is dead, else the first that is free."""
+    held: HeldError | None = None
     for number in (*left, *range(1, SEATS + 1)):
-        with contextlib.suppress(OSError):
-            return number, _bound(ifindex, number)
-    raise OSError(errno.EBUSY, f"{SEATS} other daemons have a gate on this interface")
+        try:
+            return number, _lock(ifindex, number)
+        except HeldError as error:
+            held = error
+    who = f"{held.holder}" if held else "nobody"
+    raise OSError(errno.EBUSY, f"{SEATS} other processes have the sockets @vipd/gate/{ifindex}/1 to {SEATS}; the last is {who}")
 
 
 def _is_free(ifindex: int, number: int) -> bool:
-    with contextlib.suppress(OSError):
-        _bound(ifindex, number).close()
+    with contextlib.suppress(HeldError, OSError):
+        _lock(ifindex, number).close()
         return True
     return False
 
 
-def _bound(ifindex: int, number: int) -> socket.socket:
-    """Return the socket that says that a seat is taken; raises OSError if it is. Abstract names belong to the network namespace."""
-    lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        lock.bind(f"\0vipd/gate/{ifindex}/{number}")
-    except OSError:
-        lock.close()
-        raise
-    return lock
+def _lock(ifindex: int, number: int) -> NamespaceLock:
+    """Take the lock that says that a seat is taken; raises HeldError if another vipd has it."""
+    return take(f"vipd/gate/{ifindex}/{number}", _mark_place(ifindex, number))
+
+
+def _mark_place(ifindex: int, number: int) -> MarkPlace | None:
+    """Return where a seat is marked, if a process that is no vipd has its name: 240.0.0.0/4 has room for both numbers."""
+    if not 1 <= number <= SEATS:
+        return None
+    return MarkPlace(socket.inet_ntoa(struct.pack("!I", 0xF0 << 24 | (number - 1) << 24 | ifindex & 0xFFFFFF)), SEAT_PROTOCOL)

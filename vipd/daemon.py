@@ -13,8 +13,8 @@ import os
 import pickle
 import secrets
 import signal
-import socket
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
@@ -223,11 +223,14 @@ class Daemon:
         """Remove what an earlier life bound and this configuration does not know, unless another vipd manages it."""
         known = [ready for member in self.members.values() for ready in member.executor.ready]
         for address in leftovers(self.kernel.addresses(), known):
-            name = socket.inet_ntop(address.family, address.ip)
-            if not self.link.lock([name]):
-                # Nobody else manages it.
+            name = str(ip_address(address.ip))
+            # 1. a killed daemon left the VIP on eth0, 2. the configuration says eth1 now, 3. the lock taken for this removal is
+            # that of the VIP itself: letting go of it would let a second daemon of this host manage the VIP too.
+            held = self.link.holds(name)
+            if held or not self.link.lock([name]):
                 log.warning("removed %s, which an earlier vipd left on this host", name)
                 self.kernel.request(removal([address]))
+            if not held:
                 self.link.unlock([name])
 
     @staticmethod

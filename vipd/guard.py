@@ -63,7 +63,7 @@ class Guard:
         words = self._gate.words
         self._kernel = RouteSocket()
         self._slots = Slots(words, self._kernel, self._gate)
-        self._locks = Locks()
+        self._locks = Locks(self._log)
         self._daemon = Daemon(words)
         self._nursery = Nursery(config_path, Shared(entries, words, self._waiter.counter, os.getpid()), self._log)
         self._requests = Requests(self._slots, self._locks, self._on_ready, self._notifier.status, self._tell_gate)

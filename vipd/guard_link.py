@@ -22,6 +22,8 @@ from vipd.words import Words
 ANSWER_TIMEOUT = 2.0
 """Seconds; the guard answers within a millisecond unless it waits for the kernel."""
 LOCK_LOOK = 0.050
+LOCKS_AT_ONCE = MOST_DESCRIPTORS - 1
+"""In one request; the answer also brings the descriptor that shows that this is a vipd."""
 
 
 class GuardError(Exception):
@@ -140,13 +142,17 @@ class GuardLink:
         Waits so many seconds for one who is just leaving. Raises GuardError.
         """
         until = time.monotonic() + wait
-        for start in range(0, len(names), MOST_DESCRIPTORS):
-            some = list(names[start : start + MOST_DESCRIPTORS])
+        for start in range(0, len(names), LOCKS_AT_ONCE):
+            some = list(names[start : start + LOCKS_AT_ONCE])
             while refused := self._lock_some(some):
                 if time.monotonic() >= until:
                     return refused
                 time.sleep(LOCK_LOOK)
         return ""
+
+    def holds(self, name: str) -> bool:
+        """Whether this daemon has the lock of an address."""
+        return name in self._locks
 
     def unlock(self, names: Sequence[str]) -> None:
         """Let go of addresses that were removed from the configuration."""
@@ -191,10 +197,15 @@ class GuardLink:
         if not answer["held"]:
             return str(answer["by"])
         for name, number in zip(names, self._wire.take_descriptors(len(names)), strict=True):
-            if name in self._locks:
-                os.close(self._locks[name])
-            self._locks[name] = number
+            self._keep(name, number)
+        for number in self._wire.take_descriptors(_whole(answer["shown"])):
+            self._keep("", number)
         return ""
+
+    def _keep(self, name: str, number: int) -> None:
+        if name in self._locks:
+            os.close(self._locks[name])
+        self._locks[name] = number
 
     def _ask(self, message: Message) -> Message:
         """Send a request and wait for its answer; what else comes meanwhile is kept for `receive`."""

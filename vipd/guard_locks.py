@@ -1,18 +1,14 @@
-r"""One daemon for one address: a lock for each address that all of a network namespace sees, and no other.
+"""One daemon for one address: a lock for each address that all of a network namespace sees (`announce.namespace_lock`).
 
-The lock is a bound abstract unix socket `\0vipd/<address>`: abstract names belong to the network namespace, as addresses
-do, so a systemd unit and a pod with the host's network meet, and two namespaces of the demo do not. No file stays behind.
 Guard and daemon both hold it: it is free only when both are gone.
 """
 
 from __future__ import annotations
 
 import socket
-import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-_UCRED = struct.Struct("=iii")
-_BACKLOG = 128
+from announce.namespace_lock import HeldError, Holder, NamespaceLock, Place, presence, take
 
 
 class LockedError(Exception):
@@ -20,30 +16,40 @@ class LockedError(Exception):
 
 
 class Locks:
-    """The locks of this guard."""
+    """The locks of this guard. `say` gets a sentence about who tries to keep vipd from an address."""
 
-    def __init__(self) -> None:
-        self._held: dict[str, socket.socket] = {}
+    def __init__(self, say: Callable[[str], None] = lambda _: None) -> None:
+        self._say = say
+        self._held: dict[str, NamespaceLock] = {}
         self._asked: set[str] = set()
+        # While it is open, other users' vipds know that this one is no squatter.
+        self._presence = presence()
 
     def begin_life(self) -> None:
-        """Expect a new daemon to ask for its locks; what was held for the former one stays until `settle`."""
+        """Expect a new daemon to ask for its locks; what was held for the one before stays until `settle`."""
         self._asked = set()
 
     def lock(self, names: Sequence[str]) -> list[int]:
         """Take the locks that are not held yet and return the descriptors of all; raises LockedError and then takes none."""
-        taken: dict[str, socket.socket] = {}
+        taken: dict[str, NamespaceLock] = {}
         try:
             for name in names:
-                if name not in self._held:
-                    taken[name] = _bound(name)
+                if name not in self._held and name not in taken:
+                    taken[name] = _taken(name)
         except LockedError:
-            for sock in taken.values():
-                sock.close()
+            for lock in taken.values():
+                lock.close()
             raise
+        for name, lock in taken.items():
+            if lock.squatter is not None:
+                self._say(_squatted(name, lock.squatter))
         self._held |= taken
         self._asked |= set(names)
         return [self._held[name].fileno() for name in names]
+
+    def shown(self) -> list[int]:
+        """Return the descriptor that shows that this is a vipd, for the daemon to keep as long as its locks; none without the right."""
+        return [] if self._presence is None else [self._presence.fileno()]
 
     def unlock(self, names: Iterable[str]) -> None:
         """Let go of these; the lock is free when the daemon has closed its own descriptor too."""
@@ -53,37 +59,43 @@ class Locks:
                 self._held.pop(name).close()
 
     def settle(self) -> None:
-        """Let go of what only a former daemon asked for: its configuration may have had other addresses."""
+        """Let go of what only the daemon before asked for: its configuration may have had other addresses."""
         self.unlock(self._held.keys() - self._asked)
 
     def close(self) -> None:
         """Let go of all."""
         self.unlock(list(self._held))
+        if self._presence is not None:
+            self._presence.close()
+            self._presence = None
 
 
-def _address(name: str) -> bytes:
-    return b"\0vipd/" + name.encode()
-
-
-def _bound(name: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def _taken(name: str) -> NamespaceLock:
     try:
-        sock.bind(_address(name))
-        # Nobody is ever served. Listening is for the one who is refused: a connection shows him our process id.
-        sock.listen(_BACKLOG)
+        return take(f"vipd/{name}", _place(name))
+    except HeldError as error:
+        if error.is_vipd:
+            raise LockedError(f"{name} is managed by another vipd{_managed(error.holder)}") from error
+        text = f"{name} cannot be locked: {error.holder} has the socket @vipd/{name} and is no vipd; end that process"
+        raise LockedError(text) from error
     except OSError as error:
-        sock.close()
-        raise LockedError(f"{name} is managed by {_holder(name)} on this host already") from error
-    return sock
+        raise LockedError(f"{name} cannot be locked against other daemons of this host: {error.strerror}") from error
 
 
-def _holder(name: str) -> str:
-    """Return who listens, as far as that can be seen."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
-        try:
-            sock.connect(_address(name))
-            pid, _, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        except OSError:
-            return "another vipd"
-    # In another process id namespace (a pod) the number is 0.
-    return f"another vipd (process {pid})" if pid else "another vipd (in a container)"
+def _place(name: str) -> Place | None:
+    try:
+        socket.inet_pton(socket.AF_INET6 if ":" in name else socket.AF_INET, name)
+    except OSError:
+        return None
+    return Place(name)
+
+
+def _managed(holder: Holder) -> str:
+    # In another process id namespace (a pod) there is no number.
+    where = f" (process {holder.pid})" if holder.pid else " (in a container)"
+    user = f"; uid {holder.uid}" if holder.uid >= 0 else ""
+    return f"{where} on this host already{user}" + (f", {holder.command}" if holder.command else "")
+
+
+def _squatted(name: str, holder: Holder) -> str:
+    return f"{holder} has the socket @vipd/{name}, with which vipd locks {name}, and is no vipd: it is not heeded; end that process"

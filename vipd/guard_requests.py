@@ -76,7 +76,8 @@ class Requests:
         except LockedError as error:
             wire.send({"answer": "done", "held": False, "by": str(error)})
         else:
-            wire.send({"answer": "done", "held": True}, descriptors)
+            shown = self.locks.shown()
+            wire.send({"answer": "done", "held": True, "shown": len(shown)}, descriptors + shown)
 
 
 def _names(message: Message) -> list[str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 import time
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.netns.stories.node import VIP, VIP6, wait_for
+from tests.netns.stories.node import VIP, VIP6, VipdNode, instance, wait_for
 from tests.netns.stories.pair import STANDARD, Pair
-from tests.netns.stories.world import Build
+from tests.netns.stories.world import Build, World
+from vipd.demo.lab import INTERFACE
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 
@@ -52,3 +56,37 @@ def test_a_second_daemon_for_an_address_of_this_host_is_refused(pair: Pair) -> N
     assert f"state_dir {node.state_dir} is in use by another vipd" in sharing.log
     assert pair.world.events(begin) == []
     assert node.state() == "Active"
+
+
+def test_a_user_who_binds_the_locks_names_stops_nobody(build: Build) -> None:
+    """Neither the start nor the gate; the log says who it is, and a second vipd is refused although its name is not to be had."""
+    net = build("a")
+    node = net.node("a")
+    index = net.lab.run(node.host, "cat", f"/sys/class/net/{INTERFACE}/ifindex").strip()
+    names = [f"vipd/{VIP}", *(f"vipd/gate/{index}/{number}" for number in range(1, 17))]
+    with squatter(net, node, names) as pid:
+        node.configure(instance(addresses=[f"{VIP}/32"]))
+        node.start()
+        node.wait_state("Active")
+        assert f"process {pid}, uid 65534: " in node.log
+        assert node.metric("vipd_gate_in_force") == 1
+        second = net.node("a", name="second", folder="second")
+        second.configure(instance(addresses=[f"{VIP}/32"]), metrics={"listen": "off"})
+        second.start()
+        assert second.wait_end() == REFUSED
+        assert f"{VIP} is managed by another vipd (process {node.guard.pid}) on this host already" in second.log
+        assert node.stop() == 0
+
+
+@contextlib.contextmanager
+def squatter(net: World, node: VipdNode, names: Sequence[str]) -> Iterator[int]:
+    """Let an ordinary user bind abstract sockets in a node's network namespace; give the process id."""
+    code = "import socket, sys\nkept = [socket.socket(socket.AF_UNIX) for _ in sys.argv[1:]]\n"
+    code += "for one, name in zip(kept, sys.argv[1:]): one.bind(chr(0) + name)\nprint('there', flush=True)\nsys.stdin.read()"
+    argv = net.lab.command(node.host, ["setpriv", "--reuid", "65534", "--clear-groups", "/usr/bin/python3", "-c", code, *names])
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "there\n"
+        yield process.pid
+        process.stdin.close()

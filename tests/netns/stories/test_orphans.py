@@ -19,6 +19,7 @@ FORMER = "192.0.2.150"
 FORMER6 = "2001:db8::150"
 NEIGHBOURS = "192.0.2.151"
 OPERATORS = "192.0.2.152"
+REFUSED = 4
 
 
 def leave_behind(net: World, *addresses: str) -> None:
@@ -55,3 +56,22 @@ def test_orphans_go_at_the_start_and_foreign_addresses_stay(build: Build) -> Non
     assert [one["valid_life_time"] for one in lifetimes if one["local"] == VIP] == [1]
     wait_for(lambda: node.stop() == 0, "an orderly end")
     assert VIP not in node.bound()
+
+
+def test_removing_an_orphan_keeps_the_lock_of_the_same_address(build: Build) -> None:
+    """1. a killed daemon left the VIP on one interface, 2. the file says another one now: a second daemon is refused as ever."""
+    net = build("a")
+    node = net.node("a")
+    for words in ("link add other0 type veth peer name other1", "link set other0 up", "link set other1 up"):
+        net.lab.run(node.host, "ip", *words.split())
+    leave_behind(net, VIP)
+    node.configure({**instance(addresses=[f"{VIP}/32"]), "interface": "other0"})
+    node.start()
+    node.wait_state("Active")
+    assert VIP not in node.bound()
+    second = net.node("a", name="second", folder="second")
+    second.configure(instance(addresses=[f"{VIP}/32"]), metrics={"listen": "off"})
+    second.start()
+    assert second.wait_end() == REFUSED
+    assert f"{VIP} is managed by another vipd (process {node.guard.pid})" in second.log
+    assert node.stop() == 0
