@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from election import events, model
 from election.model import State
@@ -18,6 +18,8 @@ from vipd.view import View
 HANDOVER_PATIENCE = 3.0
 """Seconds to wait for a planned move: hold-off 0.51 s, a strike-out 0.2 s and slow stores included."""
 STEP = 0.002
+DISK_PATIENCE = 5.0
+"""Seconds to wait for the disk to take the drain flag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Commands:
     members: dict[str, Member]
     memory: Memory
     candidates: Callable[[str], tuple[model.Candidate, ...]]
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def handle(self, command: str, arguments: dict[str, object]) -> dict[str, object]:
         """Carry out one command; raises Refused with a sentence."""
@@ -41,7 +44,7 @@ class Commands:
             case "drain":
                 return await self._drain(force=bool(arguments.get("force")))
             case "resume":
-                return self._resume()
+                return await self._resume()
             case _:
                 raise Refused(f"this daemon knows no command {command!r}")
 
@@ -97,7 +100,7 @@ class Commands:
         alone = [m.name for m in held if not self._others_fit(m)]
         if alone and not force:
             raise Refused(f"no other node is fit to take {', '.join(alone)}; --force drains all the same and takes the address down")
-        self._keep_drained(drained=True)
+        await self._keep_drained(drained=True)
         for member in self.members.values():
             member.instance.post(events.DrainChanged(drained=True))
         done = await self._until(lambda: all(m.instance.machine.is_clear for m in self.members.values()))
@@ -108,17 +111,24 @@ class Commands:
         me = member.instance.machine.me.name
         return any(c.live and c.eligible and c.name != me for c in self.candidates(member.name))
 
-    def _resume(self) -> dict[str, object]:
-        self._keep_drained(drained=False)
+    async def _resume(self) -> dict[str, object]:
+        await self._keep_drained(drained=False)
         for member in self.members.values():
             member.instance.post(events.DrainChanged(drained=False))
         return {"message": "this node takes part in the elections again"}
 
-    def _keep_drained(self, *, drained: bool) -> None:
-        try:
-            self.memory.set_drained(drained)
-        except OSError as error:
-            raise Refused(f"the drain flag cannot be kept in {self.memory.directory}: {error.strerror}") from error
+    async def _keep_drained(self, *, drained: bool) -> None:
+        """Write or remove the flag, on a thread. What is refused has no effect later either, also if the disk was only slow."""
+        loop, before = asyncio.get_running_loop(), self.memory.drained
+        async with self.writing:
+            work = loop.run_in_executor(None, self.memory.set_drained, drained)
+            await asyncio.wait({work}, timeout=DISK_PATIENCE)
+        if not work.done():
+            work.add_done_callback(lambda late: None if late.exception() else _take_back(loop, self.memory, drained=before))
+            raise Refused(f"the disk of {self.memory.directory} has not taken the drain flag within {DISK_PATIENCE:g}s; nothing changes")
+        if isinstance(error := work.exception(), OSError):
+            raise Refused(f"the drain flag cannot be kept in {self.memory.directory}: {error.strerror}; nothing changes") from error
+        work.result()
 
     @staticmethod
     async def _until(done: Callable[[], bool]) -> bool:
@@ -128,3 +138,8 @@ class Commands:
                 return False
             await asyncio.sleep(STEP)
         return True
+
+
+def _take_back(loop: asyncio.AbstractEventLoop, memory: Memory, *, drained: bool) -> None:
+    """Undo what the disk took after it was refused."""
+    loop.run_in_executor(None, memory.set_drained, drained)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from announce.netlink import RouteSocket, unbind
 from election import model, records
 from election.store import Store
 from vipd.config import Config
+from vipd.guard_locks import LockedError, Locks
 from vipd.memory import InUseError, Memory
 from vipd.stores import open_store
 
@@ -23,10 +23,13 @@ ATTEMPTS = 5
 
 def main(config: Config) -> int:
     """Remove this node's addresses and release the leases that it is known to have held; return the exit code."""
+    locks = Locks(lambda text: print(text, file=sys.stderr))
     try:
         memory = Memory.open(Path(config.state_dir), secrets.token_hex(8))
-        locks = [_lock(str(address.ip)) for instance in config.instances for address in instance.addresses]
-    except InUseError as error:
+        if memory.trouble:
+            print(memory.trouble, file=sys.stderr)
+        locks.lock([str(address.ip) for instance in config.instances for address in instance.addresses])
+    except (InUseError, LockedError) as error:
         print(f"refused: {error}; stop it instead", file=sys.stderr)
         return EXIT_REFUSED
     try:
@@ -39,20 +42,8 @@ def main(config: Config) -> int:
         code = asyncio.run(_release_leases(config, frozenset(memory.former)))
         return code if gate_is_gone else EXIT_FAILED
     finally:
-        for lock in locks:
-            lock.close()
+        locks.close()
         memory.close()
-
-
-def _lock(name: str) -> socket.socket:
-    """Take the address's lock, which every daemon of this network namespace holds for the addresses it manages."""
-    lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        lock.bind(f"\0vipd/{name}")
-    except OSError as error:
-        lock.close()
-        raise InUseError(f"a vipd on this host manages {name}") from error
-    return lock
 
 
 def _remove_addresses(config: Config) -> list[str]:

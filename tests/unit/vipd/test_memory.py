@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from election.actions import Remember
-from vipd.memory import DRAIN_FLAG, FILE, SESSIONS_KEPT, Election, InUseError, Memory, boot_id
+from vipd.memory import DRAIN_FLAG, FILE, LOCK, SESSIONS_KEPT, Election, InUseError, Memory, boot_id
 
 
 def lived(directory: Path, session: str) -> None:
@@ -52,6 +56,53 @@ def test_sessions_of_another_boot_prove_nothing(tmp_path: Path) -> None:
     assert (memory.former, memory.verdicts) == ((), {})
     assert memory.elections == {"web": Election(7, 3000)}
     memory.close()
+
+
+def test_sessions_of_a_copy_prove_nothing(tmp_path: Path) -> None:
+    """1. the directory is copied, 2. the copy's lock is free, 3. the original's daemon runs: its session must not count as gone."""
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    lived(original, "one")
+    living = Memory.open(original, "two")
+    living.save()
+    shutil.copytree(original, copy, copy_function=shutil.copy2)
+    memory = Memory.open(copy, "three")
+    assert (memory.former, memory.verdicts, memory.trouble) == ((), {}, "")
+    assert memory.elections == {"web": Election(7, 3000)}
+    memory.close()
+    living.close()
+
+
+def test_a_directory_that_was_moved_is_the_same(tmp_path: Path) -> None:
+    """Its lock went along."""
+    lived(tmp_path / "one", "one")
+    (tmp_path / "one").rename(tmp_path / "two")
+    memory = Memory.open(tmp_path / "two", "two")
+    assert memory.former == ("one",)
+    memory.close()
+
+
+@pytest.mark.parametrize("key", ["boot_id", "directory", "network_namespace"])
+def test_sessions_count_where_they_were_noted_only(tmp_path: Path, key: str) -> None:
+    """In another network namespace the addresses of that session may still be bound; a file without the word is an old version's."""
+    lived(tmp_path, "one")
+    file = tmp_path / FILE
+    content = json.loads(file.read_text())
+    for other in ({**content, key: "another"}, {name: value for name, value in content.items() if name != key}):
+        file.write_text(json.dumps(other))
+        memory = Memory.open(tmp_path, "two")
+        assert (memory.former, memory.verdicts) == ((), {})
+        assert memory.elections == {"web": Election(7, 3000)}
+        memory.close()
+
+
+def test_a_lock_file_that_was_deleted_frees_nothing(tmp_path: Path) -> None:
+    """Somebody tidies up, and a second daemon starts."""
+    first = Memory.open(tmp_path, "one")
+    (tmp_path / LOCK).unlink()
+    with pytest.raises(InUseError):
+        Memory.open(tmp_path, "two")
+    first.close()
+    Memory.open(tmp_path, "three").close()
 
 
 def test_a_directory_has_one_daemon(tmp_path: Path) -> None:
@@ -122,6 +173,79 @@ def test_a_drain_flag_that_cannot_be_kept_is_an_error(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "gone")
     with pytest.raises(OSError, match="No such file"):
         memory.set_drained(drained=True)
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """Let no file grow: open(2) succeeds, write(2) does not."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_refused_drain_has_no_later_effect(tmp_path: Path) -> None:
+    """A full disk takes the file's name and not its content: neither this daemon nor the next one is drained."""
+    lived(tmp_path, "one")
+    memory = Memory.open(tmp_path, "two")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with full_disk(), pytest.raises(OSError, match="File too large"):
+        memory.set_drained(drained=True)
+    assert memory.drained is False
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    memory.close()
+    again = Memory.open(tmp_path, "three")
+    assert again.drained is False
+    again.set_drained(drained=True)
+    with full_disk():
+        again.set_drained(drained=False)
+    again.close()
+    assert not (tmp_path / DRAIN_FLAG).exists()
+
+
+def test_a_save_on_a_full_disk_leaves_nothing_of_itself(tmp_path: Path) -> None:
+    """What was saved before stands, and the half of a file does not stay on the disk that is full."""
+    lived(tmp_path, "one")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    memory = Memory.open(tmp_path, "two")
+    with full_disk():
+        memory.save()
+    assert "File too large" in memory.trouble
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    memory.close()
+
+
+def test_what_is_on_the_disk_is_not_written_again(tmp_path: Path) -> None:
+    """The last save at the end of a daemon would wait for the disk for nothing."""
+    memory = Memory.open(tmp_path, "one")
+    memory.save()
+    inode = (tmp_path / FILE).stat().st_ino
+    memory.save()
+    assert (tmp_path / FILE).stat().st_ino == inode
+    memory.remember("web", Remember(1, 3000))
+    memory.save()
+    assert (tmp_path / FILE).stat().st_ino != inode
+    memory.close()
+
+
+def test_without_the_lock_nothing_is_written(tmp_path: Path) -> None:
+    """It may be another daemon's directory; but who was drained stays so, and the epochs seen are heeded."""
+    lived(tmp_path, "one")
+    (tmp_path / DRAIN_FLAG).write_text("drained")
+    (tmp_path / LOCK).unlink()
+    (tmp_path / LOCK).mkdir()
+    before = (tmp_path / FILE).read_bytes()
+    memory = Memory.open(tmp_path, "two")
+    assert memory.trouble.startswith(f"state_dir {tmp_path} cannot be used (Is a directory)")
+    assert (memory.former, memory.drained, memory.elections) == ((), True, {"web": Election(7, 3000)})
+    memory.save()
+    with pytest.raises(OSError, match="cannot be used"):
+        memory.set_drained(drained=False)
+    assert (tmp_path / FILE).read_bytes() == before
+    assert "Is a directory" in memory.trouble
+    memory.close()
 
 
 JSON = st.recursive(
