@@ -92,7 +92,7 @@ def _place(name: str) -> Place | None:
 
 def _managed(holder: Holder) -> str:
     # In another process id namespace (a pod) there is no number.
-    where = f" (process {holder.pid})" if holder.pid else " (in a container)"
+    where = f" (process {holder.pid})" if holder.pid else " (in a container, or out of sight)"
     user = f"; uid {holder.uid}" if holder.uid >= 0 else ""
     return f"{where} on this host already{user}" + (f", {holder.command}" if holder.command else "")
 
