@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -31,6 +32,13 @@ CHECK_INTERVAL = 0.25
 """Seconds between two looks whether the socket is still bound to the interface of this name: 2 us each."""
 FRAMES_AT_ONCE = 64
 """Frames taken in one go, so that a storm cannot hold up the loop."""
+WINDOW = 0.25
+"""Seconds for which the two numbers below are counted."""
+FRAMES_OF_ONE = 8
+"""Frames of one address in a window; more are dropped by the filter in the kernel, so that a storm about one address neither costs
+a core nor hides a rival of another one."""
+FRAMES_OF_ALL = 256
+"""Frames read in a window: where the filter does not tell addresses apart, because there are too many, a storm costs no more."""
 LONGEST_FRAME = 256
 
 
@@ -66,6 +74,11 @@ class Rivals:
         self._subscriptions: list[_Subscription] = []
         self._socket: socket.socket | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._window: asyncio.TimerHandle | None = None
+        self._read = 0
+        self._of: Counter[bytes] = Counter()
+        self._muted: set[bytes] = set()
+        self._resting = False
 
     def subscribe(self, ips: Iterable[str], report: Report) -> Callable[[], None]:
         """Call `report` for each rival of these addresses, until the returned function is called (idempotent)."""
@@ -91,6 +104,7 @@ class Rivals:
             self._close_socket()
         if not self._subscriptions:
             self.problem = ""
+            self._end_window()
             return
         loop = asyncio.get_running_loop()
         if self._socket is None:
@@ -109,6 +123,7 @@ class Rivals:
             self.problem = f"cannot listen for rivals on {self.interface}: {error.strerror}"
             return
         self.problem = ""
+        self._resting = False
         loop.add_reader(self._socket, self._readable, self._socket)
 
     def _prepare(self, opened: socket.socket) -> None:
@@ -116,7 +131,7 @@ class Rivals:
         attach(opened, self._filter())
 
     def _filter(self) -> bytes:
-        ips = frozenset[bytes]().union(*(subscription.ips for subscription in self._subscriptions))
+        ips = frozenset[bytes]().union(*(subscription.ips for subscription in self._subscriptions)) - self._muted
         return rival_filter(ifindex_of(self.interface), ips)
 
     def _refilter(self) -> None:
@@ -146,15 +161,53 @@ class Rivals:
                 return
             if address[2] != PACKET_OUTGOING:
                 self._heard(frame, bound_mac(sock))
+            if not self._may_read_on(sock):
+                return
 
     def _heard(self, frame: bytes, own_mac: str) -> None:
         claim = claim_of(frame)
         if claim is None or claim.mac == own_mac:
             return
+        concerned = [subscription for subscription in self._subscriptions if claim.ip in subscription.ips]
+        if not concerned or self._is_too_much(claim.ip):
+            return
         seen = RivalSeen(self.interface, str(ipaddress.ip_address(claim.ip)), claim.mac, claim.kind)
-        for subscription in tuple(self._subscriptions):
-            if claim.ip in subscription.ips:
-                subscription.report(seen)
+        for subscription in concerned:
+            subscription.report(seen)
+
+    # ------------------------------------------------------------------ storms
+
+    def _is_too_much(self, ip: bytes) -> bool:
+        """Count a frame about an address; from one too many on the kernel keeps them from us until the window ends."""
+        self._of[ip] += 1
+        if self._of[ip] == FRAMES_OF_ONE:
+            self._muted.add(ip)
+            self._refilter()
+        return self._of[ip] > FRAMES_OF_ONE
+
+    def _may_read_on(self, sock: socket.socket) -> bool:
+        """Count a frame that was read; after one too many the others wait in the socket, and the kernel drops what has no room there."""
+        loop = asyncio.get_running_loop()
+        if self._window is None:
+            self._window = loop.call_later(WINDOW, self._end_window)
+        self._read += 1
+        if self._read >= FRAMES_OF_ALL and sock is self._socket:
+            self._resting = True
+            loop.remove_reader(sock)
+        return not self._resting
+
+    def _end_window(self) -> None:
+        if self._window is not None:
+            self._window.cancel()
+            self._window = None
+        self._read = 0
+        self._of.clear()
+        if self._muted:
+            self._muted.clear()
+            self._refilter()
+        if self._resting and self._socket is not None:
+            asyncio.get_running_loop().add_reader(self._socket, self._readable, self._socket)
+        self._resting = False
 
 
 class Taps:

@@ -1,59 +1,155 @@
-"""Announces one instance's addresses for as long as this node owns them: at once, then the burst, then the refreshes."""
+"""Announces one instance's addresses for as long as this node owns them: at once, then the burst, then the refreshes.
+
+What follows the first frames is spread: a switch that inspects ARP lets 15 to 50 frames a second pass, and drops the rest.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+
+from announce.burst import Pace, helping, round_of
 
 Owner = Callable[[], bool]
 """Whether this node is the owner still, or whatever else is asked before a frame leaves."""
 Send = Callable[[Sequence[bytes], Owner], int]
+Schedule = Callable[[], Iterator[float]]
 
 
-class Announcer:
-    """Sends ready-made frames. `frames` are empty until they are forged; `schedule` yields the pause before each, in seconds."""
+class Rounds:
+    """Sends the same frames in rounds. `fire` sends some of them, or returns False if there is nothing to be sent any more.
 
-    def __init__(self, send: Send, schedule: Callable[[], Iterator[float]], on_sent: Callable[[int], None]) -> None:
-        self.frames: tuple[bytes, ...] = ()
-        self._send = send
-        self._schedule = schedule
-        self._on_sent = on_sent
-        self._owner: Owner | None = None
-        self._is_handing_over: Owner = lambda: False
+    A round ends when it is due, and begins as much earlier as its frames take at their pace: of few frames none is late. One that takes
+    longer than the pause before it begins at once.
+    """
+
+    def __init__(self, frames: Sequence[bytes], addresses: int, pace: Pace, rate: float, fire: Callable[[Sequence[bytes]], bool]) -> None:
+        self._frames = frames
+        self._addresses = addresses
+        self._pace = pace
+        self._rate = rate
+        self._fire = fire
+        self._number = 0
+        self._due = 0.0
         self._pauses: Iterator[float] = iter(())
+        self._left: deque[Sequence[bytes]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self, owner: Owner, is_handing_over: Owner) -> None:
-        """Send the first frames now and the others on time; `owner` is asked again before every frame.
-
-        What falls into a handover is left out: a frame after the successor's first one would bring the traffic back here, to an
-        address that is just being removed.
-        """
-        self.stop()
-        self._owner, self._is_handing_over = owner, is_handing_over
-        self._pauses = self._schedule()
-        next(self._pauses, None)  # the first announcement waits for nothing
-        self._fire()
-
-    def again(self) -> None:
-        """Start over, if this node is announcing: the link came back, a rival was seen, or the frames became ready."""
-        if self._owner is not None:
-            self.start(self._owner, self._is_handing_over)
+    def start(self, pauses: Iterator[float], *, at_once: bool) -> None:
+        """Begin; `pauses` are the seconds before each round. `at_once`: the first round does not heed the pace."""
+        self._pauses = pauses
+        self._due = asyncio.get_running_loop().time()
+        if at_once:
+            next(pauses, None)
+            self._number = 1
+            if not self._fire(self._frames):
+                return
+            self._pace.burst(self._due, self._rate)
+        self._next_round()
 
     def stop(self) -> None:
         """Send nothing any more. Idempotent."""
-        self._owner = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _fire(self) -> None:
+    def _next_round(self) -> None:
+        pause = next(self._pauses, None)
+        if pause is None:
+            return
+        loop = asyncio.get_running_loop()
+        size = helping(self._rate)
+        frames = round_of(self._frames, self._addresses, self._number, self._rate)
+        self._number += 1
+        self._left = deque(frames[at : at + size] for at in range(0, len(frames), size)) or deque([()])
+        self._due = max(self._due + pause, loop.time())
+        begin = self._due - (len(self._left) - 1) * size / self._rate
+        self._timer = loop.call_at(max(begin, loop.time()), self._take_turn)
+
+    def _take_turn(self) -> None:
+        loop = asyncio.get_running_loop()
+        at = self._pace.slot(loop.time(), len(self._left[0]), self._rate)
+        if at > loop.time():
+            self._timer = loop.call_at(at, self._send)
+        else:
+            self._send()
+
+    def _send(self) -> None:
+        if not self._fire(self._left.popleft()):
+            return
+        if self._left:
+            self._take_turn()
+        else:
+            self._next_round()
+
+
+class Announcer:
+    """Sends ready-made frames. `schedule` yields the pause before each round, in seconds; `rate` is in frames a second.
+
+    `frames` are empty until they are forged, and begin with one for each of the `addresses`.
+    """
+
+    def __init__(self, send: Send, schedule: Schedule, on_sent: Callable[[Sequence[bytes], int], None], pace: Pace, rate: float) -> None:
+        self.frames: tuple[bytes, ...] = ()
+        self.addresses = 0
+        self._send = send
+        self._schedule = schedule
+        self._on_sent = on_sent
+        self._pace = pace
+        self._rate = rate
+        self._owner: Owner | None = None
+        self._is_handing_over: Owner = lambda: False
+        self._rounds: Rounds | None = None
+        self._answers: dict[str, Rounds] = {}
+        self._at_once_again = 0.0
+
+    def start(self, owner: Owner, is_handing_over: Owner, *, repair: bool = False) -> None:
+        """Send the first frames now and the others on time; `owner` is asked again before every frame.
+
+        What falls into a handover is left out: a frame after the successor's first one would bring the traffic back here, to an
+        address that is just being removed. `repair`: the network knows where the address is; if all was announced just now, the
+        first frames heed the pace too.
+        """
+        self.stop()
+        self._owner, self._is_handing_over = owner, is_handing_over
+        moment = asyncio.get_running_loop().time()
+        at_once = not repair or moment >= self._at_once_again
+        if at_once:
+            self._at_once_again = moment + len(self.frames) / self._rate
+        self._rounds = self._made(self.frames, self.addresses)
+        self._rounds.start(self._schedule(), at_once=at_once)
+
+    def again(self) -> None:
+        """Start over, if this node is announcing: the link came back, or the frames became ready."""
+        if self._owner is not None:
+            self.start(self._owner, self._is_handing_over)
+
+    def answer(self, address: str, frames: Sequence[bytes], pauses: Iterator[float]) -> None:
+        """Announce one address again, if this node is announcing: somebody else speaks as it. At the pace, so never in a storm."""
+        if self._owner is None:
+            return
+        if address in self._answers:
+            self._answers[address].stop()
+        self._answers[address] = self._made(frames, 1)
+        self._answers[address].start(pauses, at_once=False)
+
+    def stop(self) -> None:
+        """Send nothing any more. Idempotent."""
+        self._owner = None
+        for rounds in (*self._answers.values(), *([self._rounds] if self._rounds else [])):
+            rounds.stop()
+        self._rounds = None
+        self._answers.clear()
+
+    def _made(self, frames: Sequence[bytes], addresses: int) -> Rounds:
+        return Rounds(frames, addresses, self._pace, self._rate, self._fire)
+
+    def _fire(self, frames: Sequence[bytes]) -> bool:
         owner = self._owner
         if owner is None or not owner():
             self.stop()
-            return
+            return False
         if not self._is_handing_over():
-            self._on_sent(self._send(self.frames, owner))
-        pause = next(self._pauses, None)
-        if pause is not None:
-            self._timer = asyncio.get_running_loop().call_later(pause, self._fire)
+            self._on_sent(frames, self._send(frames, owner))
+        return True

@@ -59,11 +59,15 @@ Backend = FileBackend | EtcdBackend | KubernetesBackend
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """After the first frames `burst` more, `interval` seconds apart; then one each `refresh` seconds for as long as Active."""
+    """After the first frames `burst` more, `interval` seconds apart; then one each `refresh` seconds for as long as Active.
+
+    All but the first are spread, to at most `pace` frames a second.
+    """
 
     burst: int = 5
     interval: float = 1.1
     refresh: float = 60.0
+    pace: int = 15
 
 
 class OnConflict(enum.StrEnum):

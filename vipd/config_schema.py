@@ -104,6 +104,7 @@ class AnnounceDraft(Draft):
     burst: Annotated[int, PlainValidator(values.whole(0, 100))] | None = None
     interval: Annotated[float, PlainValidator(values.seconds(0.1, 60.0))] | None = None
     refresh: Annotated[float, PlainValidator(values.seconds(1.0, HOUR))] | None = None
+    pace: Annotated[int, PlainValidator(values.whole(1, 10_000))] | None = None
 
 
 class HttpDraft(Draft):

@@ -99,6 +99,7 @@ class Instance:
         self.acquired_at = ""
         self._chance_at = 0.0
         self._epoch = 0
+        self._repairs = False
         self.wake_at = 0.0
 
     def post(self, event: Event) -> None:
@@ -196,7 +197,7 @@ class Instance:
             self._complain(done.why)
 
     def _bind(self, action: Bind) -> bool:
-        self._epoch = action.epoch
+        self._epoch, self._repairs = action.epoch, action.repair
         done = self.ports.executor.bind(action)
         # Handled before anything that came in meanwhile: what follows depends on it.
         self._queue.appendleft(done)
@@ -211,7 +212,7 @@ class Instance:
             return machine.state is State.ACTIVE and self._epoch == epoch and now() < word.deadline
 
         for announcer in self.ports.announcers:
-            announcer.start(owner, lambda: machine.is_handing_over)
+            announcer.start(owner, lambda: machine.is_handing_over, repair=self._repairs)
         if self._chance_at:
             self.ports.observer.took_over(self.name, now() - self._chance_at)
             self._chance_at = 0.0

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from announce.burst import Pace
 from announce.netlink import FOREVER, ReadyMessages, RouteSocket
 from announce.rivals import RivalSeen, Taps
 from election import events
@@ -53,6 +54,7 @@ class Surroundings:
     smithy: Smithy = field(default_factory=Smithy)
     taps: Taps = field(default_factory=Taps)
     workers: Workers = field(default_factory=Workers)
+    paces: dict[str, Pace] = field(default_factory=dict)
 
 
 class Member:
@@ -69,7 +71,7 @@ class Member:
         self._judged: tuple[bool, int, Reason] | None = None
         self._loss_noted = False
         starts = [position + sum(len(former.checks) for former in instances[:index]) for index in range(len(instances))]
-        means = Means(around.observer, around.smithy.forge, around.taps, around.workers)
+        means = Means(around.observer, around.smithy.forge, around.taps, around.workers, around.paces)
         self.parts = tuple(Part(one, means, self, start) for one, start in zip(instances, starts, strict=True))
         self.interfaces = frozenset(part.interface for part in self.parts)
         self._ips = frozenset(ip for part in self.parts for ip in part.ips)
@@ -203,9 +205,10 @@ class Member:
 
     def rival_seen(self, part: Part, rival: RivalSeen) -> None:
         """Announce against somebody else who speaks as the VIP, unless it is being handed over."""
-        if not self.instance.machine.is_handing_over:
+        if self.instance.machine.is_handing_over:
+            self.instance.post(events.RivalSeen())
+        else:
             part.announce_against(rival)
-        self.instance.post(events.RivalSeen())
 
     # ------------------------------------------------------------------ fitness
 

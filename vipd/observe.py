@@ -8,7 +8,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from announce.rivals import RivalSeen
 from election import actions, model
 from election.machine import Machine
 from health.model import Check, Result, Verdict
@@ -22,8 +21,6 @@ from vipd.outages import WORDS, StoreHealth
 NOTES_KEPT = 5
 NOTE_AGE = 300.0
 """Seconds for which a notice is repeated in `vipd status`."""
-RIVAL_QUIET = 60.0
-"""Seconds between two log lines about the same rival; the metric counts every frame."""
 READS = {"read"}
 """Requests that a store can answer which cannot be written."""
 ETHERTYPE_ARP = b"\x08\x06"
@@ -41,7 +38,6 @@ class Shown:
     priority: int = -1
     bound: bool | None = None
     notes: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=NOTES_KEPT))
-    rivals: dict[str, float] = field(default_factory=dict)
     checks: dict[str, bool | None] = field(default_factory=dict)
 
 
@@ -180,15 +176,11 @@ class Observe:
 
     # ------------------------------------------------------------------ of an instance
 
-    def conflict(self, instance: str, rival: RivalSeen) -> None:
-        """Count somebody else's frame for the VIP; log it once a minute."""
+    def conflict(self, instance: str) -> None:
+        """Count somebody else's frame for the VIP."""
         self._wires.metrics.conflict(instance)
-        quiet_until = self._of(instance).rivals.get(rival.mac, 0.0)
-        if now() >= quiet_until:
-            self._of(instance).rivals[rival.mac] = now() + RIVAL_QUIET
-            self.notice(instance, f"{rival.mac} answers for {rival.ip} as well; announcing against it", warning=True)
 
-    def announced(self, instance: str, frames: tuple[bytes, ...], sent: int) -> None:
+    def announced(self, instance: str, frames: Sequence[bytes], sent: int) -> None:
         """Count the frames that left, by kind."""
         for kind, count in Counter(map(kind_of, frames[:sent])).items():
             self._wires.metrics.announced(instance, kind, count)

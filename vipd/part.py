@@ -5,13 +5,14 @@ It is a part of an election, of the only one or one of several. What it sees it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Protocol
 
 from announce.address import ready_messages
-from announce.burst import delays
+from announce.burst import Pace, delays
 from announce.netlink import ReadyMessages
 from announce.probe import probe
 from announce.rivals import RivalSeen, Taps
@@ -23,11 +24,9 @@ from health.workers import Workers
 from vipd import config
 from vipd.announcer import Announcer
 from vipd.clock import now
+from vipd.disputes import LINE_PAUSE, Dispute
 from vipd.link import Link, look
 from vipd.smithy import Forge
-
-CONFLICT_PAUSE = 1.0
-"""Seconds between two announcements against the same rival: both sides answering each frame would be a storm."""
 
 
 class PartObserver(Protocol):
@@ -36,10 +35,10 @@ class PartObserver(Protocol):
     def notice(self, name: str, text: str, *, warning: bool) -> None:
         """Pass a sentence on to the operator."""
 
-    def conflict(self, instance: str, rival: RivalSeen) -> None:
-        """Somebody else answers for the VIP."""
+    def conflict(self, instance: str) -> None:
+        """Count a frame of somebody else who answers for the VIP."""
 
-    def announced(self, instance: str, frames: tuple[bytes, ...], sent: int) -> None:
+    def announced(self, instance: str, frames: Sequence[bytes], sent: int) -> None:
         """So many of these frames have left."""
 
     def check_result(self, instance: str, check: Check, result: Result, seconds: float) -> None:
@@ -67,6 +66,12 @@ class Means:
     forge: Forge
     taps: Taps
     workers: Workers
+    paces: dict[str, Pace] = field(default_factory=dict)
+    """Of each interface: what leaves by it for all instances together passes the same switch port."""
+
+    def pace(self, interface: str) -> Pace:
+        """Return what the announcements of an interface share."""
+        return self.paces.setdefault(interface, Pace())
 
 
 class Part:
@@ -90,14 +95,18 @@ class Part:
         self._asker = Sender(settings.interface, past_gate=True)
         self._rivals = means.taps.on(settings.interface)
         self._unsubscribe: Callable[[], None] | None = None
-        self._answered_at: dict[str, float] = {}
-        self.announcer = Announcer(self._sender.send, self._schedule, self._announced)
+        self._disputes = {ip: Dispute(ip) for ip in self.ips}
+        self._more_to_say: dict[str, asyncio.TimerHandle] = {}
+        pace = means.pace(settings.interface)
+        self.announcer = Announcer(self._sender.send, self._schedule, self._announced, pace, settings.announce.pace)
         self._link = Link(settings.addresses, means.forge, self._on_frames, self._on_trouble)
         self.checks = Runner(settings.checks, self.on_verdict, now, on_result=self._on_result, position=position, workers=means.workers)
 
     async def close(self) -> None:
         """End checks, timers and sockets; what is bound stays as it is."""
         self.watch_rivals(wanted=False)
+        for timer in self._more_to_say.values():
+            timer.cancel()
         self._link.close()
         await self.checks.stop()
         self._sender.close()
@@ -162,6 +171,7 @@ class Part:
         # First one frame for each address: what is sent besides, for the few who heed nothing else, must not keep the others waiting.
         in_turn = zip_longest(*(frames.announce for frames in self._link.frames))
         self.announcer.frames = tuple(frame for turn in in_turn for frame in turn if frame is not None)
+        self.announcer.addresses = len(self._link.frames)
         self.announcer.again()
         self._whole.judge()
 
@@ -172,8 +182,8 @@ class Part:
         announce = self.settings.announce
         return delays(announce.burst, announce.interval, announce.refresh)
 
-    def _announced(self, sent: int) -> None:
-        self._observer.announced(self.name, self.announcer.frames, sent)
+    def _announced(self, frames: Sequence[bytes], sent: int) -> None:
+        self._observer.announced(self.name, frames, sent)
 
     # ------------------------------------------------------------------ rivals
 
@@ -196,11 +206,27 @@ class Part:
 
     def announce_against(self, rival: RivalSeen) -> None:
         """Report a rival, and tell the link again who has the address."""
-        self._observer.conflict(self.name, rival)
-        moment = now()
-        if moment - self._answered_at.get(rival.mac, -CONFLICT_PAUSE) >= CONFLICT_PAUSE:
-            self._answered_at[rival.mac] = moment
-            self.announcer.again()
+        self._observer.conflict(self.name)
+        dispute = self._disputes[rival.ip]
+        dispute.heard(rival.mac)
+        self._say(dispute)
+        if dispute.answers(now()):
+            announce = self.settings.announce
+            frames = next((one.announce for one in self._link.frames if one.address == rival.ip), ())
+            self.announcer.answer(rival.ip, frames, delays(announce.burst, announce.interval, 0.0))
+
+    def _say(self, dispute: Dispute) -> None:
+        """Log what is due to be said of an address, and see to it that what comes after it is said as well."""
+        if line := dispute.line(now()):
+            self._observer.notice(self.name, line, warning=True)
+        elif dispute.address not in self._more_to_say:
+            timer = asyncio.get_running_loop().call_later(LINE_PAUSE, self._say_more, dispute)
+            self._more_to_say[dispute.address] = timer
+
+    def _say_more(self, dispute: Dispute) -> None:
+        del self._more_to_say[dispute.address]
+        if line := dispute.line(now()):
+            self._observer.notice(self.name, line, warning=True)
 
     # ------------------------------------------------------------------ checks
 

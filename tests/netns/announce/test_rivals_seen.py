@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ import pytest
 from announce.claims import Kind
 from announce.frames import frames_for, unsolicited_na
 from announce.probe import probe
-from announce.rivals import Rivals, RivalSeen
+from announce.rivals import FRAMES_OF_ONE, WINDOW, Rivals, RivalSeen
 from announce.sender import Sender
 
 if TYPE_CHECKING:
@@ -270,3 +272,56 @@ def test_a_probe_changes_no_neighbour_table(cable: Cable) -> None:
     cable.a.close_gate()
     assert ask(cable, VIP, 0.15) == ""
     assert "02:00:00:00:00:99" in cable.b.run(f"ip neigh show {VIP}")
+
+
+def gratuitous(address: str, number: int) -> bytes:
+    """Return an ARP reply of somebody whose MAC has this number."""
+    mac, ip = b"\x02" + number.to_bytes(5, "big"), socket.inet_aton(address)
+    arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 2) + mac + ip + bytes(6) + ip
+    return b"\xff" * 6 + mac + b"\x08\x06" + arp + bytes(18)
+
+
+@pytest.mark.parametrize("addresses", [2, 250])
+def test_a_storm_costs_little_and_hides_no_other_rival(cable: Cable, news: News, other_news: News, addresses: int) -> None:
+    """Ten thousand frames about one address, each from another MAC; with 250 addresses the kernel's filter cannot tell them apart."""
+    more = [f"192.0.3.{number}" for number in range(1, addresses - 1)]
+
+    async def scene(rivals: Rivals) -> None:
+        rivals.subscribe([VIP, *more], news.tell)
+        rivals.subscribe([OTHER], other_news.tell)
+        loop = asyncio.get_running_loop()
+        cost, began, number = 0.0, loop.time(), 0
+        while loop.time() - began < 2.0:
+            used = time.thread_time()
+            await asyncio.sleep(0.002)
+            cost += time.thread_time() - used
+            number += 20
+            cable.b.send(*(gratuitous(VIP, number + more) for more in range(20)))
+        assert number > 2000
+        assert cost < 0.6
+        await asyncio.sleep(2 * WINDOW)
+        cable.b.send(*announcements(cable.b, OTHER))
+        await other_news.until(bool)
+        heard = len(news.items)
+        cable.b.send(gratuitous(VIP, 1))
+        await news.until(lambda items: len(items) > heard)
+
+    play(cable.a, scene)
+    windows = 2.0 / WINDOW + 3
+    assert len(news.items) <= FRAMES_OF_ONE * windows
+
+
+def test_a_rival_is_heard_in_the_middle_of_a_storm_about_another_address(cable: Cable, news: News, other_news: News) -> None:
+    """The storm is kept away by the kernel, so that there is room for the one frame."""
+
+    async def scene(rivals: Rivals) -> None:
+        rivals.subscribe([VIP], news.tell)
+        rivals.subscribe([OTHER], other_news.tell)
+        for _ in range(20):
+            cable.b.send(*(gratuitous(VIP, number) for number in range(50)))
+            await asyncio.sleep(0.005)
+        cable.b.send(*(gratuitous(VIP, number) for number in range(50)), gratuitous(OTHER, 7))
+        await other_news.until(bool)
+
+    play(cable.a, scene)
+    assert len(news.items) <= 3 * FRAMES_OF_ONE
