@@ -44,6 +44,12 @@ class HttpProbe:
         self._session: ClientSession | None = None
         self.stage = "address"
 
+    async def prepare(self) -> None:
+        """Read the CA certificates and start the searcher of bodies, if they are needed: a first try has no time for that."""
+        if self._check.body:
+            await self._workers.searches.found("", b"")
+        await self._context()
+
     async def run(self) -> Result:
         """Return the first answer, or why the first address could not be connected to."""
         targets = await self._targets()

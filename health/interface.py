@@ -25,6 +25,9 @@ class InterfaceProbe:
         self._state = state
         return changed
 
+    async def prepare(self) -> None:
+        """Nothing to be done."""
+
     async def run(self) -> Result:
         """Return the last state; unknown before the first event."""
         name = self._check.interface

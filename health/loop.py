@@ -20,6 +20,9 @@ STALL = 0.05
 """Seconds by which a timeout may be noticed late. Beyond, this process itself stood still (stopped, swapped, its CPU stolen) and the
 answer may lie unread in the socket: it is given a second time limit instead of being called bad."""
 
+LONGEST_PREPARATION = 2.0
+"""Seconds that a probe may take to get ready before the first try, 0.2 as a rule; what is not ready then counts against the tries."""
+
 
 class CheckLoop:
     """Asks one probe for ever. `report` is called after each result, when verdict and status already know it."""
@@ -69,6 +72,9 @@ class CheckLoop:
         Starts lie on a grid, so that the time a try takes does not add up. A try that outlasts the interval is followed by the
         next one at once and moves the grid: there are never two at a time, and never two in quick succession to catch up.
         """
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(LONGEST_PREPARATION):
+                await self.probe.prepare()
         due = self._clock() + delay
         gap = first_gap
         while True:

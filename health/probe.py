@@ -22,6 +22,10 @@ class Probe(Protocol):
     stage: str
     """What a try that is under way waits for, to be named if it times out: `connection`, `response` and the like."""
 
+    async def prepare(self) -> None:
+        """Do beforehand what takes time and says nothing about the one to be asked. Bounded by the caller; what it raises, `run` meets."""
+        ...
+
     async def run(self) -> Result:
         """Ask once. It needs no time limit of its own, is cancelled when time is up, and whatever it raises is a bad result."""
         ...

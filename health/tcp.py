@@ -18,6 +18,9 @@ class TcpProbe:
         self._names = names
         self.stage = "address"
 
+    async def prepare(self) -> None:
+        """Nothing to be done."""
+
     async def run(self) -> Result:
         """Return good as soon as one address accepts, else what the first one said."""
         self.stage = "address"

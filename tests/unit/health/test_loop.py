@@ -65,6 +65,9 @@ class Script:
         self.most_running = 0
         self.closed = 0
 
+    async def prepare(self) -> None:
+        """Be ready."""
+
     async def run(self) -> Result:
         """Ask once."""
         self.asked.append(round(clock(), 6))

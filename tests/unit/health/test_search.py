@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from health import searcher
+from health import search, searcher
 from health.model import HttpCheck, Result
 from health.search import SLOW, SearchError, Searches
 
@@ -122,6 +123,25 @@ def test_a_searcher_that_is_killed_is_started_again() -> None:
         assert await searches.found("ok", b"ok")
         assert await searches.found("ok", b"ok")
         await searches.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_slow_start_of_the_process_is_no_bad_result(
+    monkeypatch: pytest.MonkeyPatch, serve: Serve, answer: Callable[[bytes], Handler], first_result: FirstResult
+) -> None:
+    """On a busy machine it may take longer than a try may."""
+    start = search._start
+
+    def slow(theirs: socket.socket, niceness: int) -> subprocess.Popen[bytes]:
+        time.sleep(0.5)
+        return start(theirs, niceness)
+
+    monkeypatch.setattr(search, "_start", slow)
+
+    async def scenario() -> None:
+        async with serve(answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")) as port:
+            assert (await first_result(HttpCheck(f"http://127.0.0.1:{port}/", body="ok"), timeout=0.3)).up
 
     asyncio.run(scenario())
 
