@@ -24,6 +24,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vipd.listener import Listener, finish
+
 log = logging.getLogger(__name__)
 
 Handle = Callable[[str, dict[str, object]], Awaitable[dict[str, object]]]
@@ -79,8 +81,7 @@ class ControlServer:
     def __init__(self, path: str | Path, handle: Handle) -> None:
         self._path = Path(path)
         self._handle = handle
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener = Listener("control socket", self._serve, most=MOST_CONNECTIONS, limit=LONGEST_REQUEST)
         self._inode = 0
         self._permit = Permit(os.geteuid(), os.getegid())
 
@@ -90,17 +91,11 @@ class ControlServer:
             listener = self._listen()
         except OSError as error:
             raise ControlError(f"cannot listen on {self._path}: {error.strerror or error}") from error
-        # In two steps: a daemon that is told to end while it starts cancels this in the middle, and `close` has to know the server.
-        self._server = await asyncio.start_unix_server(self._connected, sock=listener, limit=LONGEST_REQUEST, start_serving=False)
-        await self._server.start_serving()
+        self._listener.start([listener])
 
     async def close(self) -> None:
         """Stop listening, end all connections and remove the socket file, if it is still ours. Idempotent."""
-        if self._server is not None:
-            self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._listener.close()
         with contextlib.suppress(OSError):
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
@@ -121,26 +116,14 @@ class ControlServer:
             raise
         return listener
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        try:
-            reply = await self._reply(reader, writer)
-            writer.write(json.dumps(reply).encode() + b"\n")
-            async with asyncio.timeout(WRITE_SECONDS):
-                await writer.drain()
-        except (OSError, TimeoutError):
-            log.debug("a client of the control socket went away before its answer")
-        finally:
-            writer.close()
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(json.dumps(await self._reply(reader, writer)).encode() + b"\n")
+        await finish(writer, WRITE_SECONDS)
 
     async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> dict[str, object]:
-        if len(self._tasks) > MOST_CONNECTIONS:
-            return _no(f"more than {MOST_CONNECTIONS} requests at once")
         # Read first, refuse then: a socket that is closed with something unread in it takes its last answer along.
         request = await _request(reader)
+        self._listener.asked()
         if refusal := self._permit.refusal(peer_of(writer.get_extra_info("socket"))):
             return _no(refusal, refused=True)
         return request if isinstance(request, dict) else await self._answer(*request)

@@ -7,12 +7,12 @@ If the address cannot be bound it says so once and tries again: a host whose net
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from vipd.listener import Listener, bound, finish
 from vipd.metrics import CONTENT_TYPE, Metrics
 
 log = logging.getLogger(__name__)
@@ -55,14 +55,13 @@ class Web:
         self._metrics = metrics
         self._alive = alive
         self._ready = ready
-        self._server: asyncio.Server | None = None
+        self._listener = Listener("metrics", self._serve, most=MOST_CONNECTIONS, limit=LONGEST_HEAD)
         self._retry: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def port(self) -> int:
         """The port that is listened on; 0: none."""
-        return int(self._server.sockets[0].getsockname()[1]) if self._server and self._server.sockets else 0
+        return int(self._listener.sockets[0].getsockname()[1]) if self._listener.sockets else 0
 
     async def start(self) -> str:
         """Listen; if that is not possible now, return why in a sentence, log it, and go on trying. Never raises for that."""
@@ -74,16 +73,14 @@ class Web:
 
     async def close(self) -> None:
         """Stop listening and end all connections. Idempotent."""
-        if self._server is not None:
-            self._server.close()
-        tasks = [*self._tasks, *([self._retry] if self._retry else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._retry is not None:
+            self._retry.cancel()
+            await asyncio.gather(self._retry, return_exceptions=True)
+        await self._listener.close()
 
     async def _listen(self) -> str:
         try:
-            self._server = await asyncio.start_server(self._connected, self._host or None, self._port, limit=LONGEST_HEAD)
+            self._listener.start(await bound(self._host, self._port))
         except OSError as error:
             place = f"[{self._host}]" if ":" in self._host else self._host
             return f"metrics: cannot listen on {place}:{self._port}: {error.strerror or error}"
@@ -96,33 +93,19 @@ class Web:
             why = await self._listen()
         log.info("metrics: listening now")
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        try:
-            if len(self._tasks) <= MOST_CONNECTIONS:
-                await self._serve(reader, writer)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            log.debug("a client of the metrics port went away")
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(READ_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
             writer.write(Answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE).encoded(head_only=False))
+            await finish(writer, WRITE_SECONDS)
             return
+        self._listener.asked()
         words = head.partition(b"\r\n")[0].decode("latin-1").split(" ")
         answer = await self._answer(words)
         writer.write(answer.encoded(head_only=words[0] == "HEAD"))
-        async with asyncio.timeout(WRITE_SECONDS):
-            await writer.drain()
+        await finish(writer, WRITE_SECONDS)
 
     async def _answer(self, words: list[str]) -> Answer:
         match words:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.unit.vipd.inprocess import until
 from vipd import web
 from vipd.metrics import Metrics
 from vipd.web import Web
@@ -123,21 +124,61 @@ def test_a_client_that_goes_away_is_no_trouble() -> None:
     serving(scene)
 
 
-def test_only_so_many_connections_at_once() -> None:
-    """Whoever opens more gets nothing, until others are gone."""
+async def idle(port: int, said: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a connection and ask nothing."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(said)
+    await asyncio.sleep(0.005)
+    return reader, writer
+
+
+def test_whoever_connects_and_says_nothing_keeps_nobody_out() -> None:
+    """One more than there may be ends the one that has been silent longest; the others are still served."""
 
     async def scene(server: Web, _daemon: Daemon) -> None:
-        idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(web.MOST_CONNECTIONS)]
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        assert await reader.read() == b""
-        writer.close()
-        await writer.wait_closed()
-        for reader, writer in idle:
-            writer.write(b"\r\n\r\n")
-            await reader.read()
+        silent = [await idle(server.port, b"GET /m") for _ in range(web.MOST_CONNECTIONS)]
+        for number in range(5):
+            assert await send(server.port, get("/healthz")) == ("HTTP/1.1 200 OK", b"ok\n")
+            # Each answer made room for itself only once: it had gone before the next one came.
+            late = await idle(server.port)
+            silent.append(late)
+            assert await silent[number][0].read() == b""
+        reader, writer = silent[10]
+        writer.write(b"etrics HTTP/1.1\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
+        for _, writer in silent:
             writer.close()
-            await writer.wait_closed()
-        assert (await send(server.port, get("/healthz")))[1] == b"ok\n"
+
+    serving(scene)
+
+
+def test_clients_that_take_no_answer_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that does not fit into the kernel's buffers, and nobody reads: the oldest makes room."""
+
+    async def scene(server: Web, _daemon: Daemon) -> None:
+        page = b"x" * 8_000_000
+        monkeypatch.setattr(server._metrics, "render", lambda: page)
+        deaf = [await idle(server.port, get("/metrics")) for _ in range(web.MOST_CONNECTIONS)]
+        await until(lambda: len(server._listener._answered) == web.MOST_CONNECTIONS, "all to be answered")
+        assert await send(server.port, get("/healthz")) == ("HTTP/1.1 200 OK", b"ok\n")
+        assert len(server._listener._answered) == web.MOST_CONNECTIONS - 1
+        for _, writer in deaf:
+            writer.transport.abort()
+
+    serving(scene)
+
+
+def test_a_client_that_takes_no_answer_is_ended_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever of it is still to be sent."""
+    monkeypatch.setattr(web, "WRITE_SECONDS", 0.1)
+
+    async def scene(server: Web, _daemon: Daemon) -> None:
+        page = b"x" * 8_000_000
+        monkeypatch.setattr(server._metrics, "render", lambda: page)
+        _, writer = await idle(server.port, get("/metrics"))
+        await until(lambda: server._listener._answered, "the answer to begin")
+        await until(lambda: not server._listener._answered, "the connection to be ended")
+        writer.transport.abort()
 
     serving(scene)
 
