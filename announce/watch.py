@@ -84,6 +84,10 @@ Message = Any
 """A message of pyroute2: its values are known at run time only. They go no further than this file."""
 
 
+class ReportError(Exception):
+    """Whoever was told of an event failed at it: the fault is not the monitor's."""
+
+
 class Watch:
     """Reports kernel events by calling `report` in the event loop. A change that changes nothing is not reported.
 
@@ -95,19 +99,27 @@ class Watch:
         self.problem = ""
         self.restarts = 0
         self.faults = 0
-        self._report = report
+        self._tell = report
         self._links: dict[int, LinkSeen] = {}
         self._addresses: set[tuple[int, AddressSeen]] = set()
 
     async def run(self) -> None:
-        """Watch until cancelled; no fault ends it."""
+        """Watch until cancelled; no fault of the monitor ends it. What `report` raises does: with it an event would be lost."""
         while True:
             try:
                 await self._follow()
+            except ReportError as error:
+                raise error.__cause__ or error from None
             except Exception as error:  # noqa: BLE001 -- whatever the library raises, the next monitor reports all anew
                 self.problem = f"{type(error).__name__}: {error}"
                 self.restarts += 1
             await asyncio.sleep(RESTART_PAUSE)
+
+    def _report(self, event: KernelEvent) -> None:
+        try:
+            self._tell(event)
+        except Exception as error:
+            raise ReportError from error
 
     async def _follow(self) -> None:
         async with AsyncIPRoute() as monitor:

@@ -31,7 +31,7 @@ from vipd.config import Config
 from vipd.control import ControlServer
 from vipd.ending import EXIT_STOPPED, Ending
 from vipd.fence import Fence
-from vipd.guard_link import GuardLink, Word
+from vipd.guard_link import GuardError, GuardLink, Word
 from vipd.log import configure
 from vipd.member import Member, Surroundings
 from vipd.memory import Election, InUseError, Memory
@@ -41,7 +41,7 @@ from vipd.peers import Peers
 from vipd.pulse import SHORTEST_BEAT, Pulse
 from vipd.service import Service
 from vipd.stores import open_store
-from vipd.tasks import Tasks
+from vipd.tasks import EXIT_CRASHED, Tasks
 from vipd.view import View
 
 FORMER_SELF_TIMEOUT = 5.0
@@ -75,6 +75,9 @@ def main(configuration: Config, link: GuardLink) -> int:
     except ImpossibleError as error:
         log.error("%s", error)  # noqa: TRY400 -- likewise
         return EXIT_CONFIG
+    except GuardError as error:
+        log.error("the daemon cannot start: %s", error)  # noqa: TRY400 -- likewise
+        return EXIT_CRASHED
 
 
 class Daemon:
@@ -93,6 +96,7 @@ class Daemon:
         self._fence = Fence(configuration, link, self.metrics)
         self._looks_soon = False
         self._workers = Workers()
+        self._listens = False
 
     async def run(self) -> int:
         """Start everything in the order of urgency, wait for the end, and take it all down."""
@@ -167,7 +171,7 @@ class Daemon:
             self.config.timing,
             self.kernel,
             self.observe,
-            self._arm,
+            self._arm_part,
             self._fence.unmet,
             knows_claims=lambda: self.peers.knows_claims,
             workers=self._workers,
@@ -189,6 +193,24 @@ class Daemon:
         for member in self.members.values():
             member.judge()
 
+    def _arm_part(self, name: str, ready: Sequence[ReadyMessages], done: Callable[[str], None]) -> None:
+        """Have the guard arm an election's addresses: at start wait for it, later not even the guard holds up the loop."""
+        if not self._listens:
+            self._arm(name, ready)
+            done("")
+            return
+        messages = [one.to_bytes() for one in ready]
+        self.link.ask_to_arm(name, messages, self.config.timing.lease_duration, done, gate=self._fence.wanted)
+        self._flush_link()
+
+    def _flush_link(self) -> None:
+        """Send to the guard what waits, now or as soon as its socket takes more: a guard that is stopped reads nothing."""
+        self.link.flush()
+        if self.link.waiting:
+            self._loop.add_writer(self.link.fileno(), self._flush_link)
+        else:
+            self._loop.remove_writer(self.link.fileno())
+
     def _arm(self, name: str, ready: Sequence[ReadyMessages]) -> Word:
         """Tell the guard which addresses go with an election's deadline; they may be unknown until the interface exists."""
         # Making a hundred instances takes longer than a daemon may be silent.
@@ -205,6 +227,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_terminate)
         self._loop.add_reader(self.link.fileno(), self._on_guard)
+        self._listens = True
         self._pulse.start()
         for work in (Watch(self._on_kernel).run(), self.peers.watch(), self.peers.publish(), self._save(), self._serve()):
             self._tasks.spawn(work)
@@ -246,7 +269,7 @@ class Daemon:
         for blob in self.link.receive():
             self._ending.reload(pickle.loads(blob))  # noqa: S301 -- the guard passes on what its own child wrote
         self._on_gate()
-        self.link.flush()
+        self._flush_link()
         if self.link.ended:
             self._loop.remove_reader(self.link.fileno())
             self._on_terminate()

@@ -1,9 +1,11 @@
 """The daemon's end of its connection to the guard.
 
 At start the daemon asks and waits: it locks its addresses and arms its elections before anything is bound. At run time it
-only tells. A lowered deadline is told through a counter of its own (an eventfd), which never fills up and never waits:
-the guard sleeps until the deadline that it last read, and once the counter is written it will read again, even if the
-daemon is killed or stopped right after. So the order is: store the word, poke, and only then send the promise of less.
+never waits: an arming is asked for (`ask_to_arm`), and counts from its answer on. Answers come in the order of the questions,
+so the answer to a question that was given up is recognised, however late. A lowered deadline is told through a counter of
+its own (an eventfd), which never fills up and never waits: the guard sleeps until the deadline that it last read, and once
+the counter is written it will read again, even if the daemon is killed or stopped right after. So the order is: store the
+word, poke, and only then send the promise of less.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import os
 import select
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vipd.wire import MOST_DESCRIPTORS, Message, Wire, WireError
@@ -54,6 +57,14 @@ class GateReport:
     before: tuple[str, ...] = ()
     put_back: int = 0
     inherited: bool = False
+
+
+@dataclass(slots=True)
+class _Question:
+    """A request whose answer is to come; `done` is called with it by `receive`, unless somebody waits for it."""
+
+    done: Callable[[Message], None] | None = None
+    answer: Message | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +111,8 @@ class GuardLink:
         self._wire = Wire(sock)
         self._counter = counter
         self._inbox: list[Message] = []
+        self._questions: deque[_Question] = deque()
+        self._answered: deque[_Question] = deque()
         self._locks: dict[str, int] = {}
 
     def fileno(self) -> int:
@@ -124,8 +137,7 @@ class GuardLink:
         `ready` is ReadyMessages.to_bytes() for each interface of the election. Arming again replaces it. `gate`: the kernel's
         gate is to cover them; whether it does is in the report `gate` of this object right after.
         """
-        text = [messages.hex() for messages in ready]
-        answer = self._ask({"op": "arm", "name": name, "ready": text, "lease": lease_duration, "gate": gate})
+        answer = self._ask(_arming(name, ready, lease_duration, gate=gate))
         return Armed(_whole(answer["slot"]), _number(answer["deadline"]))
 
     def word(self, armed: Armed) -> Word:
@@ -180,12 +192,26 @@ class GuardLink:
         """Set the line that `systemctl status` shows."""
         self._wire.send({"op": "status", "text": text})
 
+    def ask_to_arm(
+        self, name: str, ready: Sequence[bytes], lease_duration: float, done: Callable[[str], None], *, gate: bool = True
+    ) -> None:
+        """Ask for what `arm` does, without waiting: `receive` calls `done` with "", or with why the guard refused.
+
+        It is not called as long as the guard does not answer; then nothing is armed.
+        """
+        question = _Question(lambda answer: done("" if answer["answer"] == "done" else str(answer["answer"])))
+        self._send(_arming(name, ready, lease_duration, gate=gate), question)
+
     def receive(self) -> list[bytes]:
-        """Return the new configurations (the pickled bytes that `prepare` wrote) that the guard wants taken over.
+        """Take in answers, and return the new configurations (the pickled bytes that `prepare` wrote) to be taken over.
 
         The daemon ends what changed, keeps what did not, and exits with EXIT_RELOAD.
         """
         messages, self._inbox = self._inbox + self._received(), []
+        while self._answered:
+            question = self._answered.popleft()
+            if question.done is not None and question.answer is not None:
+                question.done(question.answer)
         return [bytes.fromhex(str(message["blob"])) for message in messages if message.get("op") == "reload"]
 
     def flush(self) -> None:
@@ -207,30 +233,45 @@ class GuardLink:
             os.close(self._locks[name])
         self._locks[name] = number
 
+    def _send(self, message: Message, question: _Question) -> None:
+        self._questions.append(question)
+        self._wire.send(message)
+
     def _ask(self, message: Message) -> Message:
         """Send a request and wait for its answer; what else comes meanwhile is kept for `receive`."""
-        self._wire.send(message)
+        question = _Question()
+        self._send(message, question)
         until = time.monotonic() + ANSWER_TIMEOUT
         while True:
-            answers: list[Message] = []
-            for received in self._received():
-                (answers if "answer" in received else self._inbox).append(received)
-            if answers:
+            self._inbox += self._received()
+            if question.answer is not None:
                 break
             if self._wire.ended:
                 raise GuardError("the guard is gone")
             self._wait(until)
-        if answers[0]["answer"] != "done":
-            raise GuardError(str(answers[0]["answer"]))
-        return answers[0]
+        if question.answer["answer"] != "done":
+            raise GuardError(str(question.answer["answer"]))
+        return question.answer
 
     def _received(self) -> list[Message]:
-        """Return what has come but reports of the gate, of which the last one counts."""
-        messages = self._wire.receive()
-        for message in messages:
-            if message.get("op") == "gate":
+        """Return what has come but answers, and reports of the gate, of which the last one counts."""
+        others: list[Message] = []
+        for message in self._wire.receive():
+            if "answer" in message:
+                self._take_answer(message)
+            elif message.get("op") == "gate":
                 self.gate = _report(message)
-        return [message for message in messages if message.get("op") != "gate"]
+            else:
+                others.append(message)
+        return others
+
+    def _take_answer(self, message: Message) -> None:
+        if not self._questions:
+            raise WireError("the guard answers what was not asked")
+        question = self._questions.popleft()
+        question.answer = message
+        if question.done is not None:
+            self._answered.append(question)
 
     def _wait(self, until: float) -> None:
         poll = select.poll()
@@ -240,6 +281,10 @@ class GuardLink:
             raise GuardError(f"the guard did not answer within {ANSWER_TIMEOUT:g}s")
         poll.poll(left * 1000)
         self._wire.flush()
+
+
+def _arming(name: str, ready: Sequence[bytes], lease_duration: float, *, gate: bool) -> Message:
+    return {"op": "arm", "name": name, "ready": [messages.hex() for messages in ready], "lease": lease_duration, "gate": gate}
 
 
 def _report(message: Message) -> GateReport:

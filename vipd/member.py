@@ -30,6 +30,11 @@ from vipd.memory import Election
 from vipd.part import Means, Part, PartObserver
 from vipd.smithy import Smithy
 
+ARM_AGAIN = 1.0
+"""Seconds until the guard is asked again for what it refused."""
+SILENCE = 2.0
+"""Seconds of the guard's silence after which the operator is informed; it answers within some milliseconds as a rule."""
+
 
 class MemberObserver(Observer, PartObserver, Protocol):
     """What elections and instances report."""
@@ -39,7 +44,8 @@ class MemberObserver(Observer, PartObserver, Protocol):
 class Surroundings:
     """What all members of a daemon share.
 
-    `unmet` tells why an election may not take place here for want of the kernel's gate; `knows_claims` whether this daemon has seen
+    `arm` has the guard take note of an election's addresses, and calls back with "" when that stands, or with why it does
+    not. `unmet` tells why an election may not take place here for want of the kernel's gate; `knows_claims` whether this daemon has seen
     which elections of the store hold which addresses.
     """
 
@@ -48,7 +54,7 @@ class Surroundings:
     timing: Timing
     kernel: RouteSocket
     observer: MemberObserver
-    arm: Callable[[str, Sequence[ReadyMessages]], object]
+    arm: Callable[[str, Sequence[ReadyMessages], Callable[[str], None]], None]
     unmet: Callable[[str], str] = lambda _election: ""
     knows_claims: Callable[[], bool] = lambda: True
     smithy: Smithy = field(default_factory=Smithy)
@@ -70,6 +76,9 @@ class Member:
         self._seeded = False
         self._judged: tuple[bool, int, Reason] | None = None
         self._loss_noted = False
+        self._arming = 0
+        self._arm_timer: asyncio.TimerHandle | None = None
+        self._arm_trouble = ""
         starts = [position + sum(len(former.checks) for former in instances[:index]) for index in range(len(instances))]
         means = Means(around.observer, around.smithy.forge, around.taps, around.workers, around.paces)
         self.parts = tuple(Part(one, means, self, start) for one, start in zip(instances, starts, strict=True))
@@ -113,16 +122,56 @@ class Member:
         return bool(former) and bool(bound) and all(lifetime < FOREVER for lifetime in bound.values())
 
     def prepare(self, interface: str = "") -> None:
-        """Make the messages for this interface (empty: for all), and tell the guard before anything is bound."""
+        """Make the messages for this interface (empty: for all), and have the guard arm them before anything is bound."""
         changed = [part.prepare() for part in self.parts if interface in {"", part.interface}]
         if any(changed):
-            ready = tuple(part.ready for part in self.parts if part.ready is not None)
-            self._around.arm(self.name, ready)
-            self.executor.ready = ready
+            self._arm()
+
+    def _arm(self) -> None:
+        """Ask the guard to take note of the addresses where they are now; only its answer makes them usable.
+
+        It may be stopped or starved, and refuse: the interface counts as down meanwhile, and it is asked until it agrees.
+        """
+        self._arming += 1
+        number = self._arming
+        ready = tuple(part.ready for part in self.parts if part.ready is not None)
+        self._set_arm_timer(SILENCE, lambda: self._not_armed(f"the guard has not answered for {SILENCE:g}s"))
+        self._around.arm(self.name, ready, lambda trouble: self._on_armed(number, ready, trouble))
+
+    def _on_armed(self, number: int, ready: tuple[ReadyMessages, ...], trouble: str) -> None:
+        if number != self._arming:
+            return  # asked for before the interfaces changed again
+        self._stop_arm_timer()
+        if trouble:
+            self._not_armed(f"the guard refuses: {trouble}; it is asked again every {ARM_AGAIN:g}s")
+            self._set_arm_timer(ARM_AGAIN, self._arm)
+            return
+        self._arm_trouble = ""
+        self.executor.ready = ready
+        for part in self.parts:
+            part.on_armed()
+
+    def _not_armed(self, why: str) -> None:
+        text = f"the addresses cannot be bound here: {why}"
+        if text != self._arm_trouble:
+            self._arm_trouble = text
+            self._around.observer.notice(self.name, text, warning=True)
+        for part in self.parts:
+            part.not_armed(text)
+
+    def _set_arm_timer(self, seconds: float, then: Callable[[], None]) -> None:
+        self._stop_arm_timer()
+        self._arm_timer = asyncio.get_running_loop().call_later(seconds, then)
+
+    def _stop_arm_timer(self) -> None:
+        if self._arm_timer is not None:
+            self._arm_timer.cancel()
+            self._arm_timer = None
 
     async def close(self) -> None:
         """End checks, timers and sockets; what is bound stays as it is."""
         self.instance.cancel()
+        self._stop_arm_timer()
         await asyncio.gather(*(part.close() for part in self.parts))
 
     # ------------------------------------------------------------------ the interfaces

@@ -78,7 +78,9 @@ class Part:
     """Everything on this node that one instance has for itself.
 
     `ready` is None until the interface has been seen; `problem` is what is wrong with it, a sentence. `position` is the
-    number of checks that other instances have.
+    number of checks that other instances have. `armed`: the guard knows the addresses on the interface as it is now, and has
+    the kernel's gate before it; until then the interface counts as down. `lapsed`: it has to be armed anew, though perhaps
+    with the same messages: an interface that was moved to another network namespace and back has lost its gate.
     """
 
     def __init__(self, settings: config.Instance, means: Means, whole: Whole, position: int) -> None:
@@ -88,6 +90,8 @@ class Part:
         self.ips = frozenset(str(address.ip) for address in settings.addresses)
         self.ready: ReadyMessages | None = None
         self.problem = ""
+        self.armed = False
+        self.lapsed = True
         self.verdict = Verdict(None)
         self._observer = means.observer
         self._whole = whole
@@ -115,7 +119,7 @@ class Part:
     # ------------------------------------------------------------------ the interface
 
     def prepare(self) -> bool:
-        """Make the messages for the interface if it exists; return whether they are others than before."""
+        """Make the messages for the interface if it exists; return whether the guard has to arm it, anew or for the first time."""
         try:
             ifindex = ifindex_of(self.interface)
             # Two hundred addresses take 70 ms to build: at start that holds up nobody, later the heartbeat would miss its beat.
@@ -123,10 +127,12 @@ class Part:
         except OSError:
             self.problem = f"interface {self.interface} does not exist"
             return False
-        self.problem = ""
-        if ready == self.ready:
+        if self.armed:
+            self.problem = ""
+        if ready == self.ready and not self.lapsed:
             return False
         self.ready = ready
+        self.armed = self.lapsed = False
         self._sender.open()
         return True
 
@@ -140,9 +146,9 @@ class Part:
         self.see(up=up, mac=mac)
 
     def is_usable(self) -> bool:
-        """Whether the interface exists and is up, asked now."""
+        """Whether the interface exists, is up and is armed, asked now."""
         try:
-            return look(self.interface)[0]
+            return self.armed and look(self.interface)[0]
         except OSError:
             return False
 
@@ -150,13 +156,28 @@ class Part:
         """Take in the state of the interface."""
         self._link.see_mac(mac)
         detail = "" if up else f"{self.interface} is down or has no carrier"
-        self.checks.link(LinkState(self.interface, up, detail))
+        if not self.armed:
+            detail = f"the guard has not taken note of {self.interface} yet"
+        self.checks.link(LinkState(self.interface, up and self.armed, detail))
         self._rivals.check()
-        if up:
+        if up and self.armed:
             self.announcer.again()
+
+    def on_armed(self) -> None:
+        """Take in that the guard knows the addresses, on the interface as it was when it was asked."""
+        if self.ready is not None and not self.lapsed:
+            self.armed = True
+            self.problem = ""
+        self.look()
+
+    def not_armed(self, why: str) -> None:
+        """Take in why the guard does not know the addresses."""
+        if not self.armed:
+            self.problem = why
 
     def gone(self) -> None:
         """Take in that the interface does not exist any more."""
+        self.armed, self.lapsed = False, True
         self.problem = f"interface {self.interface} does not exist"
         self.checks.link(LinkState(self.interface, up=False, detail=self.problem))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
 
-from tests.netns.stories.node import VIP, VIP6, WEB, instance, wait_for
+from announce.gate_seat import NAME as GATE
+from tests.netns.stories.node import VIP, VIP6, WEB, VipdNode, instance, wait_for
 from tests.netns.stories.pair import Pair
 from tests.netns.stories.world import Build
 from vipd.demo.lab import INTERFACE
@@ -80,3 +82,61 @@ def test_an_interface_that_does_not_exist_is_a_fault_until_it_appears(build: Bui
         assert node.wait_state("Fault")["reason"] == "link_down"
     assert node.stop() == 0
     assert node.instance(WEB) == {}
+
+
+def test_an_interface_made_anew_while_the_guard_is_stopped_is_used_once_it_goes_on(build: Build) -> None:
+    """Nothing is bound before the guard has taken note of it; then all goes on by itself, and the daemon is the same."""
+    net = build("a")
+    node = net.node("a", profile="relaxed")
+    node.configure(instance(interface="uplink7"))
+    make_uplink(node)
+    node.start()
+    assert net.wait_owner() == "a"
+    daemon = node.daemon
+    node.guard.send_signal(signal.SIGSTOP)
+    try:
+        net.lab.run(node.host, "ip", "link", "del", "uplink7")
+        make_uplink(node)
+        node.wait_state("Fault")
+        wait_for(lambda: "the guard has not answered" in " ".join(node.instance()["notes"]), "the reason in status")
+        net.wait_nobody()
+    finally:
+        node.guard.send_signal(signal.SIGCONT)
+    assert net.wait_owner() == net.wait_owner(VIP6) == "a"
+    assert node.wait_state("Active")
+    assert node.daemon == daemon
+
+
+def test_an_interface_that_went_away_and_came_back_under_its_number_has_its_gate_again(build: Build) -> None:
+    """A move to another network namespace and back takes the gate off, and the number stays."""
+    net = build("ab")
+    node = net.node("a")
+    node.configure(instance(interface="uplink7"))
+    make_uplink(node)
+    node.start()
+    assert net.wait_owner() == "a"
+    number = ifindex(node, "uplink7")
+    for _ in range(3):
+        net.lab.run(node.host, "ip", "link", "set", "uplink7", "netns", net.hosts["b"].namespace)
+        net.lab.run(net.hosts["b"], "ip", "link", "set", "uplink7", "netns", node.host.namespace)
+        assert ifindex(node, "uplink7") == number
+        net.lab.run(node.host, "ip", "link", "set", "uplink7", "up")
+        assert net.wait_owner() == "a"
+        for direction in ("ingress", "egress"):
+            assert GATE in net.lab.run(node.host, "tc", "filter", "show", "dev", "uplink7", direction)
+        net.lab.run(node.host, "ip", "link", "set", "uplink7", "down")
+        net.wait_nobody()
+    assert node.stop() == 0
+
+
+def make_uplink(node: VipdNode) -> None:
+    """Give a host an interface `uplink7` with a carrier."""
+    lab, host = node.lab, node.host
+    lab.run(host, "ip", "link", "add", "uplink7", "type", "veth", "peer", "name", "far7")
+    for name in ("far7", "uplink7"):
+        lab.run(host, "ip", "link", "set", name, "up")
+
+
+def ifindex(node: VipdNode, interface: str) -> str:
+    """Return an interface's number."""
+    return node.lab.run(node.host, "cat", f"/sys/class/net/{interface}/ifindex").strip()

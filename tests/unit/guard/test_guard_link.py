@@ -15,8 +15,10 @@ import pytest
 from announce.address import ready_messages
 from tests.unit.guard.half_guard import HalfGuard
 from vipd.clock import now
-from vipd.guard_link import GateReport, GuardError
+from vipd.guard_link import Birth, GateReport, GuardError, GuardLink
 from vipd.guard_locks import LockedError, Locks
+from vipd.wire import Wire, WireError
+from vipd.words import Words
 
 ADDRESS = f"192.0.2.1-test-{os.getpid()}"
 READY = [ready_messages("lo", ["192.0.2.1/32"]).to_bytes()]
@@ -128,6 +130,54 @@ def test_there_is_room_for_so_many_elections(guard: HalfGuard) -> None:
             link.arm(f"e{number}", READY, LEASE)
         with pytest.raises(GuardError, match="room for 4 elections"):
             link.arm("e4", READY, LEASE)
+
+
+def test_an_arming_that_is_asked_for_counts_from_its_answer_on(guard: HalfGuard) -> None:
+    """At run time nobody waits for the guard; a refusal comes with its sentence."""
+    answers: list[str] = []
+    with guard.daemon() as (link, _):
+        for name in ("one", "two", "three", "four", "five"):
+            link.ask_to_arm(name, READY, LEASE, answers.append)
+        assert answers == []
+        end = time.monotonic() + 10
+        while len(answers) < 5:
+            assert time.monotonic() < end
+            link.receive()
+    assert answers == ["", "", "", "", "there is room for 4 elections only"]
+
+
+def test_a_late_answer_is_not_taken_for_the_next_one() -> None:
+    """Else an election would take another one's slot.
+
+    1. the daemon asks, the guard is stopped for longer than it waits
+    2. the guard goes on, and answers
+    3. the daemon asks something else: the first answer to come is the old one
+    """
+    mine, others = socket.socketpair()
+    counter = os.eventfd(0, os.EFD_NONBLOCK)
+    with contextlib.closing(Wire(mine)) as wire:
+        link = GuardLink(others, Words(4), counter, Birth())
+        with pytest.raises(GuardError, match="did not answer"):
+            link.arm("one", READY, LEASE)
+        wire.send({"answer": "done", "slot": 1, "deadline": 0.0})
+        wire.send({"answer": "done", "slot": 2, "deadline": 7.0})
+        armed = link.arm("two", READY, LEASE)
+        assert (armed.slot, armed.deadline) == (2, 7.0)
+    link._wire.close()
+    os.close(counter)
+
+
+def test_an_answer_to_nothing_is_an_error() -> None:
+    """It would be taken for that of the next question."""
+    mine, others = socket.socketpair()
+    counter = os.eventfd(0, os.EFD_NONBLOCK)
+    with contextlib.closing(Wire(mine)) as wire:
+        link = GuardLink(others, Words(4), counter, Birth())
+        wire.send({"answer": "done"})
+        with pytest.raises(WireError, match="not asked"):
+            link.receive()
+    link._wire.close()
+    os.close(counter)
 
 
 def test_a_locked_address_stays_locked_when_the_guard_lets_go(guard: HalfGuard) -> None:

@@ -12,6 +12,7 @@ from ipaddress import IPv4Interface, ip_address
 from pathlib import Path
 
 from announce.frames import Frames
+from announce.netlink import ReadyMessages
 from announce.route_socket import (
     ATTRIBUTES_AT,
     BODY_AT,
@@ -44,6 +45,8 @@ PATIENCE = 20.0
 VIP = "192.0.2.100"
 WEB = "web"
 INTERFACE = "lo"
+Arm = Callable[[str, Sequence[ReadyMessages], Callable[[str], None]], None]
+"""What stands in for the guard: takes an election's addresses, and calls back with "" or with why not."""
 _TYPE = struct.Struct("=IH")
 _BODY = struct.Struct("=BBBBi")
 _LIFETIMES = struct.Struct("=II")
@@ -179,6 +182,7 @@ async def node(
     notices: list[str] | None = None,
     instances: Sequence[config.Instance] = (instance(),),
     store_class: type[FileStore] = FileStore,
+    arm: Arm = lambda _name, _ready, done: done(""),
 ) -> AsyncIterator[Node]:
     """Run a node that is fit, until the end of the context."""
     settings = configuration(folder, name, instances)
@@ -195,7 +199,7 @@ async def node(
         settings.timing,
         kernel,
         observe,
-        lambda _name, _ready: None,
+        arm,
         smithy=Smithy(blank_frames),
         knows_claims=lambda: peers.knows_claims,
     )
