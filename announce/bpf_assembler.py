@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-FUNCTIONS = {"map_lookup_elem": 1, "skb_load_bytes": 26, "ktime_get_boot_ns": 125}
+FUNCTIONS = {"map_lookup_elem": 1, "skb_load_bytes": 26, "fib_lookup": 69, "ktime_get_boot_ns": 125}
 """Those that the gate calls, by the kernel's names less `bpf_`, with their numbers in linux/bpf.h."""
 
 _SIZES = {"u32": 0x00, "u16": 0x08, "u8": 0x10, "u64": 0x18}

@@ -3,25 +3,32 @@
     election --slot--> its word in the map of deadlines (gate_map) <--read by-- two programs (gate_program) on each interface,
     which know its addresses (gate_loaded) and sit first on its traffic control hook (gate_seat, traffic_control)
 
+Linux answers for an address on every interface, not only on the one that has it. So the programs are also on all others by which
+the LAN can come in (announce.links has the rule), and stop there what this node would take for an address without a right.
+
 It holds with every process of vipd dead or frozen. Whoever owns a `Gates` (the guard) covers an election's addresses before
 anything is bound, with its word closed; whoever maps the words (the daemon) opens it with the lease, and then binds. On the
 way out: unbind, close the word, uncover. Synchronous, some milliseconds a call; the standard library only.
 
-Beyond its reach: frames that AF_PACKET sends with QDISC_BYPASS, XDP, DPDK, what a card handles by itself, other interfaces,
-loopback on this node, and programs that others run before it (`GateState.before`).
+Beyond its reach: frames that AF_PACKET sends with QDISC_BYPASS, XDP, DPDK, what a card handles by itself, this node itself and
+the containers on it, and programs that others run before it (`GateState.before`).
 """
 
 from __future__ import annotations
 
+import itertools
 import socket
 from collections.abc import Collection, Mapping
+from typing import Protocol
 
 from announce.gate_interface import NEVER, GateState, InterfaceGate
 from announce.gate_loaded import Loaded
 from announce.gate_map import Deadlines
 from announce.gate_seat import sweep
 from announce.gate_selftest import self_test
+from announce.gate_supply import Supply
 from announce.gate_support import probe_support, why_not
+from announce.links import hole
 from announce.traffic_control import TrafficControl
 
 __all__ = ["Deadlines", "GateState", "Gates", "TrafficControl", "probe_support", "remove_leftovers", "why_not"]
@@ -29,8 +36,43 @@ __all__ = ["Deadlines", "GateState", "Gates", "TrafficControl", "probe_support",
 LOOK = 10.0
 """Seconds between two looks at everything, in case that a notice of a removal did not come."""
 
+MOST_OTHERS = 128
+"""Interfaces beside those of the addresses that get a gate: each takes a file descriptor and a look now and then. A host with more of
+them is a router with VLANs by the hundred."""
+AT_A_TIME = 16
+"""Gates that one call looks at or puts in force, about a millisecond each: the guard has deadlines to watch."""
+
 Places = Mapping[int, Collection[bytes]]
 """An election's packed addresses, by the number of their interface."""
+
+
+class Surroundings(Protocol):
+    """Knows the interfaces of the network namespace (announce.uplinks)."""
+
+    def others(self, carriers: Collection[int], vips: Collection[bytes]) -> Mapping[int, str]:
+        """Return number and name of the interfaces that can answer the LAN for addresses which these carriers have."""
+
+    def left_alone(self, carriers: Collection[int], vips: Collection[bytes]) -> str:
+        """Return the interfaces taken for those of containers on which the kernel would answer, for people."""
+
+    def closed_by_sysctl(self, ifindex: int) -> bool:
+        """Whether the kernel answers ARP on an interface only for the addresses of that very interface."""
+
+
+class Nowhere:
+    """No other interfaces."""
+
+    def others(self, carriers: Collection[int], vips: Collection[bytes]) -> Mapping[int, str]:  # noqa: ARG002 -- there are none
+        """Return nothing."""
+        return {}
+
+    def left_alone(self, carriers: Collection[int], vips: Collection[bytes]) -> str:  # noqa: ARG002 -- likewise
+        """Return nothing."""
+        return ""
+
+    def closed_by_sysctl(self, ifindex: int) -> bool:  # noqa: ARG002 -- likewise
+        """Nothing is asked."""
+        return True
 
 
 class Gates:
@@ -39,13 +81,17 @@ class Gates:
     No method raises: what is wrong with an interface's gate is in its state, and is tried again.
     """
 
-    def __init__(self, deadlines: Deadlines, control: TrafficControl) -> None:
+    def __init__(self, deadlines: Deadlines, control: TrafficControl, surroundings: Surroundings | None = None) -> None:
         self._deadlines = deadlines
         self._control = control
+        self._surroundings = surroundings or Nowhere()
         self._places: dict[int, Places] = {}
         self._gates: dict[int, InterfaceGate] = {}
+        self._others: Mapping[int, str] = {}
+        self._due: dict[int, None] = {}
         self._look_at = NEVER
         self._spare: Loaded | None = None
+        self._common = Supply(deadlines)
 
     def prepare(self) -> str:
         """Load and try out programs for the first interface, ahead of need; return why the gate cannot be had, if so. About 10 ms."""
@@ -69,14 +115,64 @@ class Gates:
         if any(places.values()):
             self._places[slot] = {ifindex: frozenset(ips) for ifindex, ips in places.items() if ips}
         for ifindex in {*former, *self._places.get(slot, {})}:
-            self._apply(ifindex, longest_right, now)
+            self._lead(ifindex, longest_right, now)
+        self._visit(now)
+        self.surround(now)
+        while self._due:
+            self._work(now)
         self._look_at = now + LOOK
         return self.trouble(slot)
 
+    def surround(self, now: float) -> None:
+        """Have gates on the other interfaces that can answer, as they are now; most of the work is left to `tick`."""
+        carriers = self._carriers()
+        found = self._surroundings.others(carriers, self._slots()) if carriers else {}
+        self._others = found
+        wanted = list(itertools.islice((ifindex for ifindex in found if ifindex not in carriers), MOST_OTHERS))
+        for ifindex in self._gates.keys() - carriers - set(wanted):
+            self._gates.pop(ifindex).clear()
+            self._due.pop(ifindex, None)
+        common = self._common.loaded
+        for ifindex in wanted:
+            if ifindex not in self._gates:
+                self._gates[ifindex] = InterfaceGate(self._control, self._deadlines, ifindex, self._common)
+            if not self._gates[ifindex].follows:
+                self._gates[ifindex].follow(self._common, self._leaders_wait)
+                self._due[ifindex] = None
+            self._gates[ifindex].visit(self._slots(), now)
+        if self._common.loaded is not common:
+            self._due.update(dict.fromkeys(wanted))
+
     def trouble(self, slot: int) -> str:
         """Return why the slot's addresses are not all covered, or nothing. An interface that is gone needs no gate."""
-        gates = [self._gates[ifindex] for ifindex in self._places.get(slot, {})]
-        return "; ".join(f"{_name(gate.ifindex)}: {gate.trouble}" for gate in gates if gate.trouble and not gate.gone)
+        return self.troubles().get(slot, "")
+
+    def troubles(self) -> dict[int, str]:
+        """Return the same for each slot of which not all is covered."""
+        bad = {gate.ifindex: gate.trouble for gate in self._gates.values() if gate.trouble and not gate.gone}
+        holes = self._holes()
+        if not bad and not holes:
+            return {}
+        found: dict[int, str] = {}
+        for slot, places in self._places.items():
+            sentences = [f"{_name(ifindex)}: {bad[ifindex]}" for ifindex in places if ifindex in bad]
+            # Only of IPv4 does the kernel answer for an address of another interface: nobody learns that others can be had there.
+            if any(len(ip) == 4 for ips in places.values() for ip in ips):  # noqa: PLR2004 -- the length of an IPv4 address
+                sentences += holes
+            if sentences:
+                found[slot] = "; ".join(sentences)
+        return found
+
+    def _holes(self) -> list[str]:
+        """Return which other interfaces would answer for the addresses after the deadline, sentences."""
+        bad = {gate.ifindex: gate.trouble for gate in self._following() if gate.trouble and not gate.gone}
+        ungated = self._others.keys() - self._gates.keys() if self._gates else set()
+        bad |= dict.fromkeys(sorted(ungated), f"more than {MOST_OTHERS} interfaces can answer, and this one has no gate")
+        return [
+            hole(self._others[ifindex], why)
+            for ifindex, why in bad.items()
+            if ifindex in self._others and not self._surroundings.closed_by_sysctl(ifindex)
+        ]
 
     def uncover(self, slot: int, now: float) -> None:
         """Let the slot's addresses pass freely; they must be bound no more."""
@@ -91,19 +187,42 @@ class Gates:
         """Do what is due; return when to call again. Also to be called whenever a word was opened."""
         if now >= self._look_at:
             self.look(now)
-        return min([self._look_at, *(gate.tick(now) for gate in self._gates.values())])
+        moments = [gate.tick(now) for gate in self._leading()]
+        # After those: they follow.
+        moments += [gate.tick(now) for gate in self._following()]
+        self._work(now)
+        return now if self._due else min([self._look_at, *moments])
 
     def look(self, now: float, ifindexes: Collection[int] | None = None) -> list[int]:
-        """Look whether all gates are in place, or those on these interfaces, and put back what is gone; return where that was."""
+        """Look whether all gates are in place, or those on these interfaces, and put back what is gone; return where that was.
+
+        Of all, those on interfaces without addresses of their own are looked at by and by, in `tick`.
+        """
         if ifindexes is None:
             self._look_at = now + LOOK if self._gates else NEVER
-        wanted = [gate for ifindex, gate in self._gates.items() if ifindexes is None or ifindex in ifindexes]
+            self._due.update(dict.fromkeys(gate.ifindex for gate in self._following()))
+            self.surround(now)
+            wanted = self._leading()
+        else:
+            wanted = [gate for ifindex, gate in self._gates.items() if ifindex in ifindexes]
         return [gate.ifindex for gate in wanted if gate.reconcile(now)]
+
+    def _work(self, now: float) -> None:
+        """Look at some of the gates that are due."""
+        for ifindex in list(itertools.islice(self._due, AT_A_TIME)):
+            del self._due[ifindex]
+            if ifindex in self._gates:
+                self._gates[ifindex].reconcile(now)
 
     @property
     def inherited(self) -> bool:
         """Whether programs of a former life are still in force somewhere: then `tick` has to be called when a word is opened."""
-        return any(gate.inherited for gate in self._gates.values())
+        return any(gate.inherited for gate in self._leading())
+
+    @property
+    def on(self) -> tuple[int, ...]:
+        """The numbers of the interfaces on which the gate is in force, those with the addresses first."""
+        return tuple(gate.ifindex for gate in (*self._leading(), *self._following()) if not gate.trouble)
 
     @property
     def before(self) -> tuple[str, ...]:
@@ -115,9 +234,14 @@ class Gates:
         """How often a gate that is there now was taken away and put back."""
         return sum(gate.put_back for gate in self._gates.values())
 
+    @property
+    def left_alone(self) -> str:
+        """The interfaces without a gate on which the kernel would answer for the addresses; they are taken for those of containers."""
+        return self._surroundings.left_alone(self._carriers(), self._slots()) if self._places else ""
+
     def states(self) -> list[GateState]:
-        """Return how all are."""
-        return [gate.state() for gate in self._gates.values()]
+        """Return how those are that have addresses of their own."""
+        return [gate.state() for gate in self._leading()]
 
     def sweep(self) -> list[int]:
         """Remove what dead lives left on interfaces that have no gate now; return their numbers. Raises OSError."""
@@ -133,22 +257,61 @@ class Gates:
         """Forget all gates; what is attached stays in force, for the next life. Idempotent."""
         for gate in self._gates.values():
             gate.close()
+        self._common.close()
         if self._spare is not None:
             self._spare.close()
             self._spare = None
         self._gates.clear()
+        self._due.clear()
         self._places.clear()
         self._look_at = NEVER
 
-    def _apply(self, ifindex: int, longest_right: float, now: float) -> None:
-        slots = {ip: slot for slot, places in self._places.items() for ip in places.get(ifindex, ())}
-        if not slots:
-            self._gates.pop(ifindex).clear()
+    # ------------------------------------------------------------ which gate has which addresses
+
+    def _carriers(self) -> set[int]:
+        return {ifindex for places in self._places.values() for ifindex in places}
+
+    def _slots(self) -> dict[bytes, int]:
+        """Return all addresses with their slots, wherever they are."""
+        return {ip: slot for slot, places in self._places.items() for ips in places.values() for ip in ips}
+
+    def _own(self, ifindex: int) -> dict[bytes, int]:
+        return {ip: slot for slot, places in self._places.items() for ip in places.get(ifindex, ())}
+
+    def _elsewhere(self, own: Collection[bytes]) -> dict[bytes, int]:
+        return {ip: slot for ip, slot in self._slots().items() if ip not in own}
+
+    def _leading(self) -> list[InterfaceGate]:
+        return [gate for gate in self._gates.values() if not gate.follows]
+
+    def _following(self) -> list[InterfaceGate]:
+        return [gate for gate in self._gates.values() if gate.follows]
+
+    def _leaders_wait(self) -> bool:
+        return self.inherited
+
+    def _lead(self, ifindex: int, longest_right: float, now: float) -> None:
+        """Cover an interface's own addresses; one that has none any more is left to `surround`."""
+        own = self._own(ifindex)
+        if not own:
             return
-        if ifindex not in self._gates:
-            self._gates[ifindex] = InterfaceGate(self._control, self._deadlines, ifindex, self._spare)
-            self._spare = None
-        self._gates[ifindex].cover(slots, longest_right, now)
+        gate = self._gates.get(ifindex)
+        if gate is None:
+            gate = self._gates[ifindex] = InterfaceGate(self._control, self._deadlines, ifindex, self._supply())
+        elif gate.follows:
+            gate.lead(self._supply())
+        gate.cover(own, self._elsewhere(own), longest_right, now)
+
+    def _supply(self) -> Supply:
+        supply, self._spare = Supply(self._deadlines, self._spare), None
+        return supply
+
+    def _visit(self, now: float) -> None:
+        """Have each gate with addresses of its own know those of the others."""
+        for gate in self._leading():
+            own = self._own(gate.ifindex)
+            if own:
+                gate.visit(self._elsewhere(own), now)
 
 
 def remove_leftovers() -> list[str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from announce.bpf import BpfError
@@ -13,8 +12,8 @@ from announce.gate_loaded import Loaded
 from announce.gate_map import Deadlines
 from announce.gate_program import Direction
 from announce.gate_seat import Attached, Seat
-from announce.gate_selftest import self_test
 from announce.gate_succession import Succession
+from announce.gate_supply import GateError, Supply
 from announce.gate_support import before_traffic_control, probe_interface, why_not
 from announce.traffic_control import TrafficControl
 
@@ -22,10 +21,6 @@ NEVER = float("inf")
 _NANOSECONDS = 1_000_000_000
 RETRY = 1.0
 """Seconds until a gate that could not be put in force is tried again."""
-
-
-class GateError(Exception):
-    """The gate cannot be in force; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,34 +40,72 @@ class GateState:
 
 
 class InterfaceGate:
-    """The gate on one interface, none before the first `reconcile`. No method raises; what went wrong is in `trouble`."""
+    """The gate on one interface, none before the first `reconcile`. No method raises; what went wrong is in `trouble`.
 
-    def __init__(self, control: TrafficControl, deadlines: Deadlines, ifindex: int, loaded: Loaded | None = None) -> None:
+    It leads where the interface has addresses of its own to cover, and follows elsewhere: there it knows only addresses of other
+    interfaces, has its programs in common with others, and exchanges those of a former life when the leading gates have done so.
+    """
+
+    def __init__(self, control: TrafficControl, deadlines: Deadlines, ifindex: int, supply: Supply) -> None:
         self.ifindex = ifindex
         self.trouble = ""
         self.gone = False
         self.put_back = 0
+        self.before: tuple[str, ...] = ()
         self._control = control
         self._deadlines = deadlines
+        self._supply = supply
+        self._leaders_wait: Callable[[], bool] | None = None
         self._wanted: dict[bytes, int] = {}
+        self._elsewhere: Mapping[bytes, int] = {}
         self._seat: Seat | None = None
-        self._loaded = loaded
         self._in_force: Mapping[Direction, int] = {}
         self._succession: Succession | None = None
-        self.before: tuple[str, ...] = ()
-        self._earlier_drops = Counter[bytes]()
         self._retry_at = NEVER
 
     # ------------------------------------------------------------ what is wanted
 
-    def cover(self, slots: Mapping[bytes, int], longest_right: float, now: float) -> None:
+    def cover(self, slots: Mapping[bytes, int], elsewhere: Mapping[bytes, int], longest_right: float, now: float) -> None:
         """Let these addresses, and no others, pass only before the deadlines in their slots.
 
+        `elsewhere`: addresses of other interfaces, which count here only as far as this node takes them itself.
         `longest_right`: seconds that a former life's right may last at most, from now on.
         """
         news = set(slots.values()) - set(self._wanted.values())
-        self._wanted = dict(slots)
+        self._wanted, self._elsewhere = dict(slots), elsewhere
         self.reconcile(now, longest_right, frozenset(news))
+
+    def visit(self, elsewhere: Mapping[bytes, int], now: float) -> None:
+        """Know these addresses of other interfaces beside the own ones: quick, as it happens at each arming of another election."""
+        if elsewhere == self._elsewhere:
+            return
+        self._elsewhere = elsewhere
+        loaded = self._supply.loaded
+        if self.trouble or loaded is None or not loaded.has_room({**self._wanted, **elsewhere}):
+            self.reconcile(now)
+            return
+        try:
+            self._supply.covering(self._wanted, elsewhere)
+        except (GateError, BpfError):
+            self.reconcile(now)
+
+    @property
+    def follows(self) -> bool:
+        """Whether it has no addresses of its own to cover."""
+        return self._leaders_wait is not None
+
+    def lead(self, supply: Supply) -> None:
+        """Have addresses of its own from the next `cover` on, and programs of its own; until then all stays in force."""
+        self._leaders_wait = None
+        self._supply = supply
+
+    def follow(self, supply: Supply, leaders_wait: Callable[[], bool]) -> None:
+        """Have none of its own from now on, and these programs; `leaders_wait` tells whether a former life's still count."""
+        if not self.follows:
+            self._leaders_wait = leaders_wait
+            self._wanted = {}
+            former, self._supply = self._supply, supply
+            former.close()
 
     def settle(self, now: float) -> None:
         """Take note that all addresses of this interface are known."""
@@ -107,14 +140,14 @@ class InterfaceGate:
     def _due_at(self, now: float) -> float:
         if self._succession is None or self.trouble:
             return self._retry_at
+        if self._leaders_wait is not None:
+            # Asked again whenever a leading gate has moved.
+            return NEVER if self._leaders_wait() else now
         return self._succession.replace_at(now, self._open(now))
 
     def state(self) -> GateState:
         """Return how it is, as of the last `reconcile`."""
-        drops = Counter(self._earlier_drops)
-        if self._loaded is not None:
-            drops.update(self._loaded.dropped())
-        return GateState(self.ifindex, self.trouble, self.before, self.put_back, dict(drops), self.inherited)
+        return GateState(self.ifindex, self.trouble, self.before, self.put_back, self._supply.dropped(), self.inherited)
 
     @property
     def inherited(self) -> bool:
@@ -133,11 +166,12 @@ class InterfaceGate:
         return trouble
 
     def close(self) -> None:
-        """Let go of everything; what is attached stays in force."""
-        for kept in (self._seat, self._loaded):
-            if kept is not None:
-                kept.close()
-        self._seat, self._loaded, self._succession, self._in_force = None, None, None, {}
+        """Let go of everything but common programs; what is attached stays in force."""
+        if self._seat is not None:
+            self._seat.close()
+        if not self.follows:
+            self._supply.close()
+        self._seat, self._succession, self._in_force = None, None, {}
 
     # ------------------------------------------------------------ making it so
 
@@ -146,10 +180,8 @@ class InterfaceGate:
         loaded = self._loaded_or_nothing(seat)
         attached = self._look(seat)
         gone = bool(self._in_force) and attached.programs != self._in_force
-        if self._succession is not None and not gone:
-            self._succession.inherited |= self._bound(news)
-            if now < self._succession.replace_at(now, self._open(now)):
-                return False
+        if self._succession is not None and not gone and self._waits(self._succession, now, news):
+            return False
         self._succession = None
         if attached.programs != loaded.ids():
             seat.put(loaded.programs)
@@ -158,6 +190,13 @@ class InterfaceGate:
                 raise GateError("somebody else takes its filters away")
         self.put_back += gone
         return gone
+
+    def _waits(self, succession: Succession, now: float, news: frozenset[int]) -> bool:
+        """Whether the former life's programs have to stay for now."""
+        if self._leaders_wait is not None:
+            return self._leaders_wait()
+        succession.inherited |= self._bound(news)
+        return now < succession.replace_at(now, self._open(now))
 
     def _look(self, seat: Seat) -> Attached:
         attached = seat.attached()
@@ -177,29 +216,14 @@ class InterfaceGate:
 
     def _loaded_or_nothing(self, seat: Seat) -> Loaded:
         """Return programs; if there are none and never were, the former life's go too: closed for ever, they would cut off the VIP."""
+        had_some = self._supply.loaded is not None
         try:
-            return self._loaded_for(self._wanted)
+            return self._supply.covering(self._wanted, self._elsewhere)
         except (GateError, BpfError):
-            if self._loaded is None:
+            if not had_some:
                 seat.clear()
                 self._in_force, self._succession = {}, None
             raise
-
-    def _loaded_for(self, slots: Mapping[bytes, int]) -> Loaded:
-        """Return programs that know these addresses; new ones, tried out, if there are none or they have no room."""
-        former = self._loaded
-        if former is None or not former.has_room(slots):
-            fresh = Loaded(self._deadlines, len(slots))
-            wrong = self_test(fresh, self._deadlines)
-            if wrong:
-                fresh.close()
-                raise GateError(wrong)
-            if former is not None:
-                self._earlier_drops.update(former.dropped())
-                former.close()
-            self._loaded = former = fresh
-        former.cover(slots)
-        return former
 
     def _bound(self, slots: frozenset[int]) -> set[int]:
         """Return those slots that have an address bound on the interface."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from announce import bpf
 from announce.gate_map import Deadlines
@@ -24,7 +24,7 @@ class Loaded:
 
     def __init__(self, deadlines: Deadlines, room: int) -> None:
         self.room = max(SMALLEST, 1 << (room - 1).bit_length())
-        self._slots: dict[bytes, int] = {}
+        self._known: dict[bytes, tuple[int, bool]] = {}
         with contextlib.ExitStack() as undo:
             self._addresses = bpf.create_map(bpf.MAP_HASH, (KEY_SIZE, ENTRY_SIZE), self.room, name="vipd_addresses")
             undo.callback(self._addresses.close)
@@ -35,38 +35,44 @@ class Loaded:
                 undo.callback(self.programs[direction].close)
             undo.pop_all()
 
-    def has_room(self, slots: Slots) -> bool:
+    def has_room(self, ips: Collection[bytes]) -> bool:
         """Return whether `cover` could do it, which adds before it takes away."""
-        return len(self._slots.keys() | slots.keys()) <= self.room
+        return len(self._known.keys() | set(ips)) <= self.room
 
-    def cover(self, slots: Slots) -> None:
-        """Know these addresses and no others, from now on; raises BpfError (E2BIG) if there is no room."""
-        for ip, slot in slots.items():
+    def cover(self, slots: Slots, elsewhere: Slots | None = None) -> None:
+        """Know these addresses and no others, from now on; raises BpfError (E2BIG) if there is no room.
+
+        `elsewhere`: those that belong to other interfaces.
+        """
+        self._know({**{ip: (slot, True) for ip, slot in (elsewhere or {}).items()}, **{ip: (slot, False) for ip, slot in slots.items()}})
+
+    def _know(self, wanted: Mapping[bytes, tuple[int, bool]]) -> None:
+        for ip, known in wanted.items():
             # An entry that stays is not touched: it counts on.
-            if self._slots.get(ip) != slot:
-                self._addresses.set(key(ip), entry(slot))
-                self._slots[ip] = slot
-        for ip in self._slots.keys() - slots.keys():
+            if self._known.get(ip) != known:
+                self._addresses.set(key(ip), entry(known[0], elsewhere=known[1]))
+                self._known[ip] = known
+        for ip in self._known.keys() - wanted.keys():
             self._addresses.delete(key(ip))
-            del self._slots[ip]
+            del self._known[ip]
 
     def dropped(self) -> dict[bytes, int]:
         """Return how many frames were dropped for each address since it is known; raises BpfError."""
-        return {ip: dropped(found) for ip in self._slots if (found := self._addresses.get(key(ip)))}
+        return {ip: dropped(found) for ip in self._known if (found := self._addresses.get(key(ip)))}
 
     def ids(self) -> dict[Direction, int]:
         """Return the kernel's numbers of the programs, by which an attached filter is told from another one."""
         return {direction: loaded.id for direction, loaded in self.programs.items()}
 
     @contextlib.contextmanager
-    def borrowed(self, slots: Slots) -> Iterator[None]:
+    def borrowed(self, slots: Slots, elsewhere: Slots | None = None) -> Iterator[None]:
         """Know these addresses instead for a while, before anything is attached."""
-        kept = dict(self._slots)
+        kept = dict(self._known)
         try:
-            self.cover(slots)
+            self.cover(slots, elsewhere)
             yield
         finally:
-            self.cover(kept)
+            self._know(kept)
 
     def close(self) -> None:
         """Let go of programs and map; what is attached stays in force. Idempotent."""

@@ -13,6 +13,11 @@ and hands all others on to whatever else decides on this interface (TC_ACT_UNSPE
 a Backup, and the containers on it, are clients of the VIP like anybody else. They send to it, hear from it, ask for its MAC,
 and have to hear the new owner's announcement, or they would go on talking to the old one.
 
+That is for an address of the interface that the program is attached to. Of one that belongs to another interface of the same
+network namespace (`elsewhere` in its entry) a frame is dropped only if this node would take it itself: Linux takes, and answers,
+what comes for a local address on any interface. What the node would pass on as a router is none of its own: a Backup that is the
+way to the VIP for others stays that. The kernel's routing decides (`bpf_fib_lookup`), which it is asked only about such frames.
+
 VLAN tags: a frame is judged as the kernel would take it on this interface: without a tag, or with VLAN 0 (priority tags),
 in the frame (up to two) and beside it (offloaded). One of another VLAN is handed on: it is for another interface, and the
 same address there is somebody else's. A VIP on a VLAN interface needs the gate on that one.
@@ -35,9 +40,9 @@ from collections.abc import Mapping
 
 from announce.bpf_assembler import assemble
 
-LICENSE = "MIT"
-"""None of the functions that the program calls asks for a GPL program."""
-_ENTRY = struct.Struct("=IxxxxQ")
+LICENSE = "Dual MIT/GPL"
+"""What the kernel wants to hear for `bpf_fib_lookup`; the licence of vipd, MIT, goes together with the GPL."""
+_ENTRY = struct.Struct("=IIQ")
 KEY_SIZE = 20
 ENTRY_SIZE = _ENTRY.size
 
@@ -62,8 +67,10 @@ _NAMES: Mapping[str, int] = {
     "DROP": DROP,
     # struct __sk_buff (linux/bpf.h)
     "len": 0,
+    "packet_type": 4,
     "vlan_present": 20,
     "vlan_tci": 24,
+    "ifindex": 40,
     "data": 76,
     "data_end": 80,
     # The frame is in network order, and so are these.
@@ -76,6 +83,12 @@ _NAMES: Mapping[str, int] = {
     "V4": _V4,
     "V6": _V6,
     "ICMPV6": 58,
+    "OTHER_HOST": 3,
+    "AF_INET": socket.AF_INET,
+    "AF_INET6": socket.AF_INET6,
+    # What bpf_fib_lookup says of an address that is the node's own, or of an interface that passes nothing on.
+    "NOT_FORWARDED": 4,
+    "NO_FORWARDING": 5,
     # Counted from the network header.
     "arp_sender": 14,
     "next_header": 6,
@@ -92,6 +105,10 @@ _NAMES: Mapping[str, int] = {
     "sender": 32,
     # A message of neighbour discovery as far as the end of its target, which thereby is in the key.
     "discovery": 32,
+    # struct bpf_fib_lookup, and in it the interface that a packet comes in by, and its destination.
+    "route": 96,
+    "route_ifindex": 88,
+    "route_destination": 64,
 }
 _OFFSETS: Mapping[Direction, Mapping[str, int]] = {
     # Where the address stands, counted from the network header: destination or source.
@@ -184,6 +201,32 @@ neighbour:                              ; discovery goes to groups and comes fro
         $judge(pass, nd)
 
 drop:
+        r1 = u32[r8 + 4]
+        if r1 == 0 goto counted         ; an address of this interface
+        r1 = u32[r6 + packet_type]
+        if r1 == OTHER_HOST goto pass   ; for another machine, or a macvlan; the kernel takes it for no local address
+        $no_route()
+        r1 = u32[r6 + ifindex]
+        u32[r10 - route_ifindex] = r1
+        r1 = u64[r10 - address]
+        u64[r10 - route_destination] = r1
+        r1 = u64[r10 - address + 8]
+        u64[r10 - route_destination + 8] = r1
+        u8[r10 - route] = AF_INET
+        r1 = u32[r10 - version]
+        if r1 == V4 goto asked
+        u8[r10 - route] = AF_INET6
+asked:
+        r1 = r6
+        r2 = r10
+        r2 += -route
+        r3 = 64
+        r4 = 0
+        call fib_lookup
+        if r0 == NOT_FORWARDED goto counted
+        if r0 == NO_FORWARDING goto counted
+        if r0 s>= 0 goto pass
+counted:
         r1 = 1
         lock u64[r8 + 8] += r1          ; how many, for people
         r0 = DROP
@@ -222,6 +265,8 @@ _PARTS: Mapping[str, str] = {
         r9 += 4
         r1 = u16[r10 - tag + 2]
 """,
+    # The question to the kernel's routing, still empty.
+    "no_route": "".join(f"        u64[r10 - route + {at}] = 0\n" for at in range(0, 64, 8)),
     # Go on behind this if the address in the key is a VIP without a right, r8 being its entry; else to the first argument.
     "judge": """
         r1 = map addresses
@@ -284,11 +329,14 @@ def key(ip: bytes) -> bytes:
     return ip.ljust(16, b"\0") + versions[len(ip)].to_bytes(4, sys.byteorder)
 
 
-def entry(slot: int) -> bytes:
-    """Return a fresh entry of the map of addresses: the number of the address's deadline, and nothing dropped yet."""
-    return _ENTRY.pack(slot, 0)
+def entry(slot: int, *, elsewhere: bool = False) -> bytes:
+    """Return a fresh entry of the map of addresses: the number of the address's deadline, and nothing dropped yet.
+
+    `elsewhere`: the address belongs to another interface.
+    """
+    return _ENTRY.pack(slot, elsewhere, 0)
 
 
 def dropped(found: bytes) -> int:
     """Return how many frames an entry of the map of addresses has counted."""
-    return int(_ENTRY.unpack(found)[1])
+    return int(_ENTRY.unpack(found)[2])

@@ -17,6 +17,9 @@ _V6 = socket.inet_pton(socket.AF_INET6, "100::1")
 _OTHER_V4 = socket.inet_pton(socket.AF_INET, "240.0.0.2")
 _OTHER_V6 = socket.inet_pton(socket.AF_INET6, "100::2")
 """Nobody uses these: reserved (RFC 1112), and for discarding (RFC 6666)."""
+_OWN_V4 = socket.inet_pton(socket.AF_INET, "127.0.0.1")
+_OWN_V6 = socket.inet_pton(socket.AF_INET6, "::1")
+"""No host passes these on."""
 _OPEN_FOR = 10_000_000_000
 """ns that the test's deadline lies ahead while it counts as open: longer than the test is ever held up."""
 
@@ -30,30 +33,46 @@ def self_test(loaded: Loaded, deadlines: Deadlines) -> str:
     slot = deadlines.test_slot
     with loaded.borrowed({_V4: slot, _V6: slot}):
         try:
-            return _trouble(loaded, deadlines)
+            trouble = _trouble(loaded, deadlines)
         finally:
             deadlines.set_test(0)
+    return trouble or _trouble_elsewhere(loaded, deadlines, slot)
+
+
+def _trouble_elsewhere(loaded: Loaded, deadlines: Deadlines, slot: int) -> str:
+    """Return what is wrong about an address that belongs to another interface."""
+    with loaded.borrowed({}, {_OWN_V4: slot, _OWN_V6: slot}):
+        try:
+            for deadline, verdict in ((0, DROP), (time.clock_gettime_ns(time.CLOCK_BOOTTIME) + _OPEN_FOR, PASS)):
+                deadlines.set_test(deadline)
+                found = _wrong(loaded, (_OWN_V4, _OWN_V6), verdict)
+                if found:
+                    return f"the gate's program does not work on this kernel: for an address of another interface, {found}"
+        finally:
+            deadlines.set_test(0)
+    return ""
 
 
 def _trouble(loaded: Loaded, deadlines: Deadlines) -> str:
     deadlines.set_test(0)
-    found = _wrong(loaded, vip=DROP)
+    found = _wrong(loaded, (_V4, _V6), DROP)
     if found:
         return f"the gate's program does not work on this kernel: closed, {found}"
     deadlines.set_test(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
-    found = _wrong(loaded, vip=DROP)
+    found = _wrong(loaded, (_V4, _V6), DROP)
     if found:
         return f"the kernel's clock is behind that of this process (a time namespace?): after the deadline, {found}"
     deadlines.set_test(time.clock_gettime_ns(time.CLOCK_BOOTTIME) + _OPEN_FOR)
-    found = _wrong(loaded, vip=PASS)
+    found = _wrong(loaded, (_V4, _V6), PASS)
     return f"the kernel's clock is ahead of that of this process (a time namespace?): open, {found}" if found else ""
 
 
-def _wrong(loaded: Loaded, vip: int) -> str:
+def _wrong(loaded: Loaded, vips: tuple[bytes, bytes], verdict: int) -> str:
+    """Return which frame the programs decide about otherwise. To the kernel these come from `lo`, whose MAC is all zeros."""
     for direction, program in loaded.programs.items():
-        for (name, frame), (_, stranger) in zip(frames(_V4, _V6)[direction], frames(_OTHER_V4, _OTHER_V6)[direction], strict=True):
-            if program.run(frame).verdict != vip:
-                return f"{direction.value} {name} is {'dropped' if vip == PASS else 'not dropped'}"
+        for (name, frame), (_, stranger) in zip(frames(*vips)[direction], frames(_OTHER_V4, _OTHER_V6)[direction], strict=True):
+            if program.run(bytes(6) + frame[6:]).verdict != verdict:
+                return f"{direction.value} {name} is {'dropped' if verdict == PASS else 'not dropped'}"
             if program.run(stranger).verdict != PASS:
                 return f"{direction.value} {name} of another address is dropped"
     return ""

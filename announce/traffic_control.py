@@ -52,6 +52,7 @@ _DIRECT_ACTION = 1
 _SKIP_HARDWARE = 1
 _HEADER = struct.Struct("=IHHII")
 _TC = struct.Struct("=BxxxiIII")
+_ADDRESS = struct.Struct("=xxxxi")
 _ATTRIBUTE = struct.Struct("=HH")
 _WORD = struct.Struct("=I")
 _ALL = socket.htons(ETH_P_ALL)
@@ -111,7 +112,7 @@ class TrafficControl(RouteSocket):
 
     def hooks(self) -> dict[int, str]:
         """Return the interfaces that have an ingress or clsact qdisc, by number, and which of them."""
-        found = [payload for kind, payload in self._dumped(RTM_GETQDISC, _TC.pack(socket.AF_UNSPEC, 0, 0, 0, 0)) if kind == RTM_NEWQDISC]
+        found = [payload for kind, payload in self.dumped(RTM_GETQDISC, _TC.pack(socket.AF_UNSPEC, 0, 0, 0, 0)) if kind == RTM_NEWQDISC]
         kinds = {int(_TC.unpack_from(payload)[1]): _kind(payload) for payload in found if _TC.unpack_from(payload)[3] == _CLSACT_PARENT}
         return {ifindex: kind for ifindex, kind in kinds.items() if kind in {CLSACT, INGRESS}}
 
@@ -119,7 +120,7 @@ class TrafficControl(RouteSocket):
         """Return the filters in the order in which they are asked; none if there is no interface or no hook."""
         body = _TC.pack(socket.AF_UNSPEC, ifindex, 0, _PARENTS[direction], 0)
         try:
-            dumped = self._dumped(RTM_GETTFILTER, body)
+            dumped = self.dumped(RTM_GETTFILTER, body)
         except OSError as error:
             if error.errno in {errno.ENODEV, errno.EINVAL, errno.ENOENT}:
                 return []
@@ -129,7 +130,7 @@ class TrafficControl(RouteSocket):
     def _answer(self, message: bytes) -> int:
         return self.request([message])[0]
 
-    def _dumped(self, kind: int, body: bytes) -> list[tuple[int, bytes]]:
+    def dumped(self, kind: int, body: bytes) -> list[tuple[int, bytes]]:
         """Return type and payload of every message of a dump, made again if the kernel calls it inconsistent."""
         deadline = time.monotonic() + REQUEST_TIMEOUT
         try:
@@ -174,6 +175,11 @@ def messages(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 def interface_of(payload: bytes) -> int:
     """Return the number of the interface that a message of traffic control is about; 0 if it is too short to say."""
     return int(_TC.unpack_from(payload)[1]) if len(payload) >= _TC.size else 0
+
+
+def interface_of_address(payload: bytes) -> int:
+    """Return the number of the interface that a message about an address is about; 0 if it is too short to say."""
+    return int(_ADDRESS.unpack_from(payload)[0]) if len(payload) >= _ADDRESS.size else 0
 
 
 # ---------------------------------------------------------------- bytes

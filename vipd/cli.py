@@ -131,7 +131,21 @@ def _gate_here(config: Config) -> list[str]:
     if config.fence.gate == "off":
         return []
     why = probe_support()
-    return [f"tried here and now, as this user: there is no gate ({why})" if why else "tried here and now, as this user: the gate works"]
+    if why:
+        return [f"tried here and now, as this user: there is no gate ({why})"]
+    return ["tried here and now, as this user: the gate works", *_second_ways(config)]
+
+
+def _second_ways(config: Config) -> list[str]:
+    """Say on which other interfaces Linux would answer for the addresses, and whether the gate can stand there."""
+    from announce.uplinks import second_ways  # noqa: PLC0415 - only this command needs it
+
+    interfaces = {instance.interface for instance in config.instances}
+    addresses = [address.ip.packed for instance in config.instances for address in instance.addresses]
+    try:
+        return second_ways(interfaces, addresses)
+    except OSError as error:
+        return [f"the other interfaces could not be looked at: {error.strerror or error}"]
 
 
 def _load(path: str) -> Config | None:

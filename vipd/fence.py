@@ -56,7 +56,15 @@ class Fence:
             return status.Fence(guard=True, gate=False, covers=without_gate(self._lease, f"fence.gate is {Gate.OFF}"))
         why = "; ".join(_once(report.troubles.values()))
         covers = without_gate(self._lease, why) if why else with_gate()
-        return status.Fence(guard=True, gate=not why, covers=covers, put_back=report.put_back, before=report.before)
+        return status.Fence(
+            guard=True,
+            gate=not why,
+            covers=covers,
+            put_back=report.put_back,
+            before=report.before,
+            on=report.on,
+            left_alone=report.left_alone,
+        )
 
 
 def _once(sentences: Iterable[str]) -> list[str]:

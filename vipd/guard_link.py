@@ -50,13 +50,16 @@ class GateReport:
     """The kernel's gate as the guard sees it.
 
     `troubles`: why it is not in force, by election. `before`: what decides about frames before it is asked, sentences.
-    `put_back`: how often somebody took it away. `inherited`: programs of an earlier life are still in force.
+    `put_back`: how often somebody took it away. `inherited`: programs of an earlier life are still in force. `on`: the interfaces
+    on which it is in force. `left_alone`: those without it on which Linux would answer too, taken for those of containers; for people.
     """
 
     troubles: Mapping[str, str] = field(default_factory=dict, hash=False)
     before: tuple[str, ...] = ()
     put_back: int = 0
     inherited: bool = False
+    on: tuple[str, ...] = ()
+    left_alone: str = ""
 
 
 @dataclass(slots=True)
@@ -288,14 +291,16 @@ def _arming(name: str, ready: Sequence[bytes], lease_duration: float, *, gate: b
 
 
 def _report(message: Message) -> GateReport:
-    troubles, before = message["troubles"], message["before"]
-    if not isinstance(troubles, Mapping) or not isinstance(before, Sequence):
+    troubles, before, on = message["troubles"], message["before"], message["on"]
+    if not isinstance(troubles, Mapping) or not isinstance(before, Sequence) or not isinstance(on, Sequence):
         raise WireError("the guard's report on the gate is malformed")
     return GateReport(
         {str(name): str(why) for name, why in troubles.items()},
         tuple(map(str, before)),
         _whole(message["put_back"]),
         bool(message["inherited"]),
+        tuple(map(str, on)),
+        str(message["left_alone"]),
     )
 
 

@@ -11,7 +11,9 @@ Store              `kind` etcd or file · `reachable` the last request was answe
                    `reaction` what vipd does about it, a sentence
 Fence              `guard` the guard stands behind the daemon · `gate` the kernel's gate is in force for all instances ·
                    `covers` what stands behind the guard and which leases that covers, a sentence ·
-                   `put_back` how often somebody took the gate away · `before` what decides about frames before it, sentences
+                   `put_back` how often somebody took the gate away · `before` what decides about frames before it, sentences ·
+                   `on` the interfaces on which the gate is in force · `left_alone` interfaces without it, taken for those of
+                   containers, on which Linux answers ARP for the addresses too; empty: none
 Instance           `name`, also of its election unless it has a `group`: the instances of one are elected as one, under its name ·
                    `interface` · `addresses` · `state` Initialize, Backup, Active or Fault ·
                    `since` seconds in this state · `reason` of the last transition (election.model.Reason) · `detail` a sentence on it ·
@@ -130,6 +132,8 @@ class Fence:
     covers: str
     put_back: int = 0
     before: tuple[str, ...] = ()
+    on: tuple[str, ...] = ()
+    left_alone: str = ""
 
 
 @dataclass(frozen=True, slots=True)

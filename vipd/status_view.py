@@ -50,6 +50,10 @@ def _node(document: Status, paint: Paint) -> Iterable[str]:
     fence = "guard and gate" if document.fence.gate else "guard, no gate"
     named = paint(fence, GREEN) if document.fence.guard else paint("no guard", RED)
     yield f"fence  {named}: {clean(document.fence.covers)}" if document.fence.covers else f"fence  {named}"
+    if document.fence.gate and document.fence.on:
+        yield f"       on {clean(', '.join(document.fence.on))}"
+    if document.fence.gate and document.fence.left_alone:
+        yield f"       not on {clean(document.fence.left_alone)}, taken for containers': if one leads to the LAN, set its arp_ignore to 1"
     times = document.fence.put_back
     taken = [f"somebody took the gate away {times} time{'s' if times > 1 else ''}; it was put back"] if times else []
     for note in (*document.fence.before, *taken):

@@ -31,7 +31,7 @@ from tests.bench.peers.base import Peer
 from tests.bench.peers.keepalived import Keepalived
 from tests.bench.peers.ucarp import Ucarp
 from tests.bench.soak_client import SOURCE_PORT, datagram, datagrams, received
-from tests.netns.announce.conftest import Cable, Host, _namespace
+from tests.netns.announce.conftest import Cable, Host, new_namespace
 from tests.netns.announce.gating import SLOT, VIP_V4, VIP_V6, Client, boottime, dress
 from tests.netns.announce.living import MILLISECOND, SECOND, Echo, Vipd, Watcher, served, signal_all
 from tests.netns.stories.node import inside
@@ -78,7 +78,7 @@ class Trial:
 @contextlib.contextmanager
 def cable() -> Iterator[Cable]:
     """Two hosts on a cable; the calling thread is on host a."""
-    with _namespace() as first, _namespace() as second:
+    with new_namespace() as first, new_namespace() as second:
         made = Cable(Host(first, "a0"), Host(second, "b0"))
         made.plug()
         with made.a.inside():

@@ -113,7 +113,8 @@ class Cable:
 
 
 @contextlib.contextmanager
-def _namespace() -> Iterator[int]:
+def new_namespace() -> Iterator[int]:
+    """Give the descriptor of a new network namespace."""
     with _restored():
         _check(_LIBC.unshare(CLONE_NEWNET))
         namespace = _here()
@@ -126,7 +127,7 @@ def _namespace() -> Iterator[int]:
 @pytest.fixture
 def cable() -> Iterator[Cable]:
     """Two hosts, `a0` and `b0` up; the test itself runs on host a."""
-    with _namespace() as first, _namespace() as second:
+    with new_namespace() as first, new_namespace() as second:
         cable = Cable(Host(first, "a0"), Host(second, "b0"))
         cable.plug()
         with cable.a.inside():

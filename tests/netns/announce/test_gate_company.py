@@ -146,7 +146,7 @@ def test_several_interfaces_obey_one_word(stage: Stage) -> None:
     cable.a.run("ip link add a1 type veth peer name a2")
     places = {stage.gate.ifindex: VIPS, socket.if_nametoindex("a1"): VIPS}
     assert stage.gate.gates.cover(1, places, LEASE, now()) == ""
-    programs = [gate._loaded.programs[Direction.LEAVING] for gate in stage.gate.gates._gates.values() if gate._loaded]
+    programs = [gate._supply.loaded.programs[Direction.LEAVING] for gate in stage.gate.gates._gates.values() if gate._supply.loaded]
     frame = bytes(12) + b"\x08\x00" + bytes(12) + VIPS[0] + bytes(4)
     assert [program.run(frame).verdict for program in programs] == [2, 2]
     stage.gate.open()
