@@ -7,10 +7,11 @@ service account long before it expires; whoever uses it has to read the file aga
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from election.kube_config import Access, BadAccess, signature
@@ -60,14 +61,14 @@ class Credentials:
         self._issued: Issued | None = None
         self._issuing: asyncio.Task[Issued] | None = None
         self._failed = ("", 0.0)
-        self._tls: tuple[tuple[bytes, bytes, bytes, bool], ssl.SSLContext] | None = None
+        self._tls: tuple[tuple[bytes, bytes, bytes, bool], asyncio.Future[ssl.SSLContext]] | None = None
 
     async def login(self) -> Login:
         """Return the login of this moment; raises BadAccess. Waits only for a plugin that never issued anything valid."""
-        access = self._current()
+        access = await self._current()
         issued = await self._from_plugin(access) if access.plugin is not None else Issued()
         cert, key = issued.cert or access.cert, issued.key or access.key
-        tls = self._context(access, cert, key) if access.server.startswith("https:") else None
+        tls = await self._context(access, cert, key) if access.server.startswith("https:") else None
         return Login(access.server, tls, issued.token or access.token, access.server_name)
 
     def refused(self) -> None:
@@ -81,19 +82,20 @@ class Credentials:
             self._issuing.cancel()
             await asyncio.wait({self._issuing})
 
-    def _current(self) -> Access:
+    async def _current(self) -> Access:
         now = asyncio.get_running_loop().time()
         access = self._access
         if access is not None and self._looked_at and now - self._looked_at < LOOK_AGAIN:
             return access
         if access is None or signature(access.files) != self._signature:
-            access = self._reloaded(access)
+            access = await self._reloaded(access)
         self._looked_at = now
         return access
 
-    def _reloaded(self, before: Access | None) -> Access:
+    async def _reloaded(self, before: Access | None) -> Access:
         try:
-            access = self._load()
+            # On a thread: to read a kubeconfig of many clusters takes longer than the event loop may stand still.
+            access = await asyncio.to_thread(self._load)
         except BadAccess:
             # A file is just being written. What was good a minute ago may still be.
             if before is None:
@@ -139,19 +141,31 @@ class Credentials:
 
     # ------------------------------------------------------------------ TLS
 
-    def _context(self, access: Access, cert: bytes, key: bytes) -> ssl.SSLContext:
+    async def _context(self, access: Access, cert: bytes, key: bytes) -> ssl.SSLContext:
+        """Return the context, which is made on a thread: with the system's authorities that takes 50 ms and more."""
         wanted = (access.ca, cert, key, access.verify)
         if self._tls is None or self._tls[0] != wanted:
-            try:
-                self._tls = (wanted, tls_context(*wanted))
-            except (ssl.SSLError, ValueError) as error:
-                raise BadAccess(f"the certificates for {access.server} cannot be used: {error}") from None
-        return self._tls[1]
+            self._tls = (wanted, asyncio.ensure_future(asyncio.to_thread(tls_context, *wanted)))
+            self._tls[1].add_done_callback(_retrieve)
+        making = self._tls[1]
+        # A request that gives up does not end it: the next one would have to begin anew.
+        await asyncio.wait({making})
+        try:
+            return making.result()
+        except (OSError, ValueError) as error:
+            self._tls = None
+            raise BadAccess(f"the certificates for {access.server} cannot be used: {error}") from None
+
+
+def _retrieve(making: asyncio.Future[ssl.SSLContext]) -> None:
+    """Look at the exception: unread, when all who waited have given up, asyncio would report it as lost."""
+    if not making.cancelled():
+        making.exception()
 
 
 def tls_context(ca: bytes, cert: bytes, key: bytes, verify: bool) -> ssl.SSLContext:
     """Return a client's context: with an own CA nobody else's is trusted; raises ssl.SSLError and ValueError."""
-    context = ssl.create_default_context(cadata=ca.decode("ascii") if ca else None)
+    context = _trusting(ca)
     # From 3.13 on Python demands extensions of certificates that Kubernetes and its other clients do not: the CAs of many clusters
     # lack the key usage, and those of some clouds issue certificates without an authority key identifier.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -159,11 +173,27 @@ def tls_context(ca: bytes, cert: bytes, key: bytes, verify: bool) -> ssl.SSLCont
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if cert:
-        # OpenSSL reads certificates from files only; this one is in memory, for the root file system may be read-only.
-        descriptor = os.memfd_create("client-certificate")
-        try:
-            os.write(descriptor, cert + b"\n" + key)
-            context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=lambda: b"")
-        finally:
-            os.close(descriptor)
+        with _named(cert + b"\n" + key) as name:
+            context.load_cert_chain(name, password=lambda: b"")
     return context
+
+
+def _trusting(ca: bytes) -> ssl.SSLContext:
+    """Return a context that trusts this CA, or the system's authorities."""
+    if not ca:
+        return ssl.create_default_context()
+    # By a name: what is passed as text is read with the interpreter's lock held.
+    with _named(ca) as name:
+        return ssl.create_default_context(cafile=name)
+
+
+@contextlib.contextmanager
+def _named(content: bytes) -> Iterator[str]:
+    """Yield the name of a file with this content that is in memory, for OpenSSL reads files only and the root may be read-only."""
+    descriptor = os.memfd_create("certificates")
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(content)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)

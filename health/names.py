@@ -30,6 +30,9 @@ class Kept:
     ask_again: float
 
 
+Signature = tuple[int, int, int, int] | None
+
+
 class Names:
     """Finds the addresses of host names; one for all checks of a runner. `clock` returns seconds."""
 
@@ -46,12 +49,14 @@ class Names:
         self._port = port
         self._kept: dict[str, Kept] = {}
         self._running: dict[str, asyncio.Task[tuple[str, ...]]] = {}
+        self._local: dict[str, tuple[str, ...]] = {}
+        self._hosts_seen: Signature = None
 
     async def addresses(self, name: str) -> tuple[str, ...] | Result:
         """Return the addresses of a name, or the result of a check that has none: bad if the name does not exist, else unknown."""
         if is_address(name):
             return (name,)
-        if local := _local(name, _text(self._hosts)):
+        if local := await self._local_addresses(name):
             return local
         kept = self._kept.get(name)
         if kept is not None:
@@ -71,6 +76,18 @@ class Names:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+    async def _local_addresses(self, name: str) -> tuple[str, ...]:
+        """Return what the hosts file says of a name; it is read when it has changed, on a thread: some have a hundred thousand lines."""
+        seen = _signature(self._hosts)
+        if seen != self._hosts_seen:
+            self._hosts_seen, self._local = seen, {}
+        if name in self._local:
+            return self._local[name]
+        found = await asyncio.to_thread(lambda: _local(name, _text(self._hosts))) if seen else _local(name, "")
+        if seen == self._hosts_seen:
+            self._local[name] = found
+        return found
 
     def _start(self, name: str) -> asyncio.Task[tuple[str, ...]]:
         """Return the lookup of a name that is under way, or start one."""
@@ -111,6 +128,15 @@ def _local(name: str, hosts: str) -> tuple[str, ...]:
     if not found and (wanted == "localhost" or wanted.endswith(".localhost")):
         return LOCALHOST
     return tuple(sorted(found, key=lambda address: ":" in address))
+
+
+def _signature(path: Path) -> Signature:
+    """Return what changes when a file is written or replaced; None: it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def _text(path: Path) -> str:

@@ -269,6 +269,13 @@ def test_a_server_that_never_answers_for_ipv6_is_not_waited_for(make_names: Make
     asyncio.run(scenario())
 
 
+async def under_way(names: Names) -> None:
+    """Wait until a lookup has begun."""
+    async with asyncio.timeout(10):
+        while not names._running:  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.001)
+
+
 def test_a_lookup_outlives_the_check_that_asked(make_names: MakeNames) -> None:
     """A first answer that takes longer than a check's timeout must not be asked for again and again without end."""
 
@@ -277,8 +284,7 @@ def test_a_lookup_outlives_the_check_that_asked(make_names: MakeNames) -> None:
             server.mute = {dns.TYPE_A, dns.TYPE_AAAA}
             names = make_names(server.port)
             asking = asyncio.create_task(names.addresses("web.example"))
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            await under_way(names)
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
             server.mute.clear()
@@ -298,7 +304,7 @@ def test_close_ends_what_is_running(make_names: MakeNames) -> None:
             server.mute = {dns.TYPE_A, dns.TYPE_AAAA}
             names = make_names(server.port)
             asking = asyncio.create_task(names.addresses("web.example"))
-            await asyncio.sleep(0)
+            await under_way(names)
             await names.close()
             await asyncio.gather(asking, return_exceptions=True)
             assert asking.cancelled()
@@ -332,5 +338,22 @@ def test_a_short_name_is_found_in_the_search_list(make_names: MakeNames) -> None
             assert await names.addresses("web") == ("192.0.2.7",)
             assert server.asked == ["web.none.svc"] * 2 + ["web.ns.svc"] * 2
             await names.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_long_hosts_file_holds_up_nothing_and_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    """Lists of blocked names have a hundred thousand lines; a fixture watches the event loop."""
+    hosts = tmp_path / "hosts"
+    blocked = "".join(f"0.0.0.0 blocked-{number}.example\n" for number in range(100_000))
+    hosts.write_text(blocked + "192.0.2.7 web.example\n")
+
+    async def scenario() -> None:
+        names = Names(asyncio.get_running_loop().time, hosts, tmp_path / "none", port=1)
+        for _ in range(20):
+            assert await names.addresses("web.example") == ("192.0.2.7",)
+        await asyncio.to_thread(hosts.write_text, "192.0.2.8 web.example\n")
+        assert await names.addresses("web.example") == ("192.0.2.8",)
+        await names.close()
 
     asyncio.run(scenario())
