@@ -9,10 +9,11 @@ Without ca_file the authorities of the system count; without those gRPC has a li
 from __future__ import annotations
 
 import ssl
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from election.files import read_file
 
 LARGEST_PASSWORD = 4096
 LARGEST_FILE = 1024 * 1024
@@ -115,13 +116,8 @@ def flaws(access: EtcdAccess, *, tls: bool) -> list[str]:
 
 
 def _content(name: str, largest: int = LARGEST_FILE) -> bytes:
-    path = Path(name)
     try:
-        # Before it is opened: opening a named pipe waits for somebody to write.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise BadAccess(f"{name} is not a file")
-        with path.open("rb") as file:
-            content = file.read(largest + 1)
+        content = read_file(name, largest)
     except OSError as error:
         raise BadAccess(f"{name} cannot be read: {error.strerror}") from None
     if len(content) > largest:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
+from election.files import read_file
+
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 LARGEST_FILE = 1024 * 1024
 EXEC_API = "client.authentication.k8s.io/"
@@ -222,8 +224,7 @@ class _Reader:
 
 
 def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(LARGEST_FILE + 1)
+    data = read_file(path, LARGEST_FILE)
     if len(data) > LARGEST_FILE:
         raise BadAccess(f"{path} has more than {LARGEST_FILE} bytes")
     return data

@@ -6,10 +6,12 @@ have changed. An error would end a start for good that only had to wait for them
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from election import etcd_access
 from election.etcd_access import EtcdAccess
+from election.files import no_file
 from vipd import config_build as build
 from vipd.config_findings import Findings, Path
 from vipd.config_schema import BackendDraft, EtcdDraft, KubernetesDraft
@@ -45,6 +47,13 @@ def urls(draft: BackendDraft | None) -> Iterator[tuple[Path, str]]:
         yield ("backend", "kubernetes", "kubeconfig"), _server(draft.kubernetes)[0]
 
 
+def must_be_file(path: Path, name: str | None, findings: Findings) -> None:
+    """Refuse what is no file and will not become one: a directory, a named pipe, a device. One that is not there may come."""
+    with contextlib.suppress(OSError):
+        if name is not None and (what := no_file(name)):
+            findings.error(path, f"{name} is {what}", "the name of a file")
+
+
 def _etcd(path: Path, draft: EtcdDraft, findings: Findings) -> None:
     place = (*path, "endpoints")
     if not draft.endpoints:
@@ -52,6 +61,8 @@ def _etcd(path: Path, draft: EtcdDraft, findings: Findings) -> None:
     endpoints = [one for one in draft.endpoints or () if one is not None]
     findings.unique([((*place, i), one) for i, one in enumerate(draft.endpoints or ())], "the endpoint")
     before = len(findings.wrong)
+    for key in ("ca_file", "cert_file", "key_file", "password_file"):
+        must_be_file((*path, key), getattr(draft, key), findings)
     _together(path, draft, findings)
     if endpoints:
         _encryption(path, draft, endpoints, findings)
@@ -84,7 +95,8 @@ def _encryption(path: Path, draft: EtcdDraft, endpoints: list[str], findings: Fi
 def _kubernetes(path: Path, draft: KubernetesDraft, findings: Findings) -> None:
     if draft.context is not None and draft.kubeconfig is None:
         findings.need((*path, "kubeconfig"), None, "a context is chosen in a kubeconfig")
-    if draft.kubeconfig is not None and (flaw := _server(draft)[1]):
+    must_be_file((*path, "kubeconfig"), draft.kubeconfig, findings)
+    if draft.kubeconfig is not None and not findings.refused((*path, "kubeconfig")) and (flaw := _server(draft)[1]):
         findings.warn((*path, "kubeconfig"), f"{flaw}; vipd reads it again when it has changed")
 
 

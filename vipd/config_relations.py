@@ -102,6 +102,7 @@ def _kind(path: Path, draft: CheckDraft, findings: Findings) -> None:
         findings.error(path, "the check has no kind", "one of " + ", ".join(KINDS))
     if draft.http is not None:
         findings.need((*path, "http", "url"), draft.http.url, "http://host:port/path")
+        backend.must_be_file((*path, "http", "ca_file"), draft.http.ca_file, findings)
     if draft.tcp is not None:
         findings.need((*path, "tcp", "host"), draft.tcp.host, "an address or a host name")
         findings.need((*path, "tcp", "port"), draft.tcp.port, "1..65535")

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path as FilePath
 from typing import TypeAlias
 
 import yaml
 
+from election.files import read_file
 from vipd.config_findings import NOWHERE, Findings, Path, Position
 
 Tree: TypeAlias = "str | dict[str, Tree] | list[Tree | None]"
@@ -54,8 +54,7 @@ def read_tree(findings: Findings, environ: Mapping[str, str]) -> dict[str, Tree]
 
 def _text(findings: Findings) -> str:
     try:
-        with FilePath(findings.file).open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_file(findings.file, MAX_BYTES)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         findings.error((), f"cannot read the file: {reason}")

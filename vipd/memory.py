@@ -22,12 +22,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from election.actions import Remember
+from election.files import read_file
 from election.model import Reason
 from vipd import statefile
 
 SESSIONS_KEPT = 16
 """A daemon that crashed before it took its lease back leaves it to a session before its own."""
 FILE = "state.json"
+LARGEST_FILE = 16 << 20
+"""Bytes; a thousand elections have a fiftieth of this."""
 DRAIN_FLAG = "drained"
 LOCK = "lock"
 NAMESPACE = "/proc/self/ns/net"
@@ -107,7 +110,7 @@ class Memory:
     def _read(self) -> None:
         try:
             self.drained = (self.directory / DRAIN_FLAG).exists()
-            content = (self.directory / FILE).read_bytes()
+            content = read_file(self.directory / FILE, LARGEST_FILE)
         except FileNotFoundError:
             return
         except OSError as error:

@@ -63,8 +63,8 @@ def test_files_that_fit_are_read(folder: Path) -> None:
         ({"ca": "one.key"}, "holds no certificate in PEM form"),
         ({"ca": "none"}, "none cannot be read: No such file or directory"),
         ({"key": "none"}, "none cannot be read: No such file or directory"),
-        ({"ca": "."}, "is not a file"),
-        ({"ca": "pipe"}, "is not a file"),
+        ({"ca": "."}, "cannot be read: a directory, not a file"),
+        ({"ca": "pipe"}, "cannot be read: a named pipe, not a file"),
         ({"ca": "huge"}, f"has more than {LARGEST_FILE} bytes"),
     ],
 )

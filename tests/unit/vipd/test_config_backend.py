@@ -191,3 +191,27 @@ print(kind(config), *sorted({name.partition(".")[0] for name in sys.modules}), *
     assert module in modules
     assert HEAVY & set(modules) == ({"grpc", "aetcd"} if kind == "etcd" else set())
     assert {other for _, other in OPENED.values()} & set(modules) == {module}
+
+
+@pytest.mark.parametrize("key", ["ca_file", "cert_file", "key_file", "password_file", "kubeconfig", "check"])
+@pytest.mark.parametrize("kind", ["a named pipe", "a directory"])
+def test_what_stands_where_a_file_should_and_is_none_is_an_error(
+    errors: Errors, files: dict[str, str], tmp_path: Path, key: str, kind: str
+) -> None:
+    """It will not become one by itself, and nobody waits for what comes out of it."""
+    path = tmp_path / "wrong"
+    if kind == "a directory":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    if key == "check":
+        http = {"url": "https://10.0.0.9/", "ca_file": str(path)}
+        content = text(file={}).replace("[192.0.2.10]", f"[192.0.2.10], checks: [{{name: web, http: {json.dumps(http)}}}]")
+        place = "instances[0].checks[0].http.ca_file"
+    elif key == "kubeconfig":
+        content, place = text(kubernetes={"kubeconfig": str(path)}), "backend.kubernetes.kubeconfig"
+    else:
+        content, place = etcd(ETCD, username="vipd", **(files | {key: str(path)})), f"backend.etcd.{key}"
+    ((where, what),) = errors(content)
+    assert where.partition(" ")[2] == place
+    assert f"{path} is {kind}, not a file" in what

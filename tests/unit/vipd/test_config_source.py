@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,20 @@ def test_a_file_that_cannot_be_read_is_one_finding(path: str) -> None:
     """Whatever the reason is."""
     (finding,) = examine(path).findings
     assert finding.problem.startswith("cannot read the file: ")
+
+
+@pytest.mark.parametrize("kind", ["a named pipe", "a device", "a directory"])
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    """Nobody waits for somebody to write into a pipe: neither `check` nor a reload."""
+    path = tmp_path / "vipd.yaml"
+    if kind == "a named pipe":
+        os.mkfifo(path)
+    elif kind == "a device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    (finding,) = examine(str(path)).findings
+    assert finding.problem == f"cannot read the file: {kind}, not a file"
 
 
 def test_structure_is_all_that_yaml_decides(read: Read) -> None:

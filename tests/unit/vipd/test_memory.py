@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import resource
 import shutil
 from collections.abc import Iterator
@@ -277,3 +278,17 @@ def test_no_bytes_keep_a_daemon_from_starting(tmp_path: Path, content: bytes) ->
     memory = Memory.open(tmp_path, "one")
     assert "starting without it" in memory.trouble
     memory.close()
+
+
+@pytest.mark.parametrize("name", ["state.json", "state.json.new"])
+def test_a_pipe_in_the_place_of_a_file_holds_up_nothing(tmp_path: Path, name: str) -> None:
+    """Neither the start, which would wait for a writer, nor a save, which would wait for a reader."""
+    os.mkfifo(tmp_path / name)
+    memory = Memory.open(tmp_path, "one")
+    assert bool(memory.trouble) is (name == "state.json")
+    memory.remember("ingress", Remember(7, 3000))
+    memory.save()
+    memory.save()
+    assert memory.trouble == ""
+    memory.close()
+    assert Memory.open(tmp_path, "two").elections["ingress"].epoch == 7
