@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Sequence
+
 from election.timing import HANDOVER_TIMEOUT, RANK_STEP, crash_promise
 from health.model import Check, InterfaceCheck, Weight
 from vipd.config import Config, EtcdBackend, Gate, Instance, KubernetesBackend
 from vipd.coverage import STRICT_LEASE, lifetimes
+
+LONG_ROUND = 5.0
+"""Seconds of announcing each address once that an operator should know of."""
 
 
 def promises(config: Config) -> list[str]:
@@ -21,6 +28,7 @@ def promises(config: Config) -> list[str]:
         *(sentence for instance in config.instances for sentence in _checks(instance)),
         crash_promise(timing) or "when only the daemon crashes or hangs, the address does not move",
         *_killed_at_once(timing.lease_duration, config.fence.gate),
+        *_announced(config.instances),
     ]
 
 
@@ -57,6 +65,19 @@ def _check(check: Check, group: str) -> str:
         return f"when {check.kind.interface} goes down, {change} at once"
     seen = check.interval * check.fall + check.timeout
     return f"when the check {check.name} begins to fail, {change} at most {seen:.2f}s later"
+
+
+def _announced(instances: Sequence[Instance]) -> list[str]:
+    """Say how long it takes until all addresses of an interface are known behind a switch that limits announcements, if it is long."""
+    seconds: Counter[str] = Counter()
+    for instance in instances:
+        seconds[instance.interface] += math.ceil(1000 * len(instance.addresses) / instance.announce.pace)
+    return [
+        f"all addresses of {interface} are announced at once, and behind a switch that limits that, one after the other, "
+        f"in {milliseconds / 1000:.0f}s (announce.pace)"
+        for interface, milliseconds in seconds.items()
+        if milliseconds > LONG_ROUND * 1000
+    ]
 
 
 def _killed_at_once(lease: float, gate: Gate) -> list[str]:

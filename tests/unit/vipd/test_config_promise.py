@@ -9,7 +9,7 @@ import pytest
 
 from election.timing import PROFILES, Timing
 from health.model import Check, InterfaceCheck, TcpCheck, Weight
-from vipd.config import Config, EtcdBackend, Fence, FileBackend, Gate, Instance
+from vipd.config import Announce, Config, EtcdBackend, Fence, FileBackend, Gate, Instance
 from vipd.config_promise import promises
 from vipd.config_resolve import MOST_NAMES, resolve
 
@@ -55,6 +55,16 @@ def test_the_gate_is_promised_as_it_is_configured(gate: Gate, said: str, unsaid:
     text = "\n".join(promises(Config("n1", FileBackend(), Timing(), (INSTANCE,), fence=Fence(gate))))
     assert said in text
     assert unsaid not in text
+
+
+@pytest.mark.parametrize(("addresses", "pace", "seconds"), [(1, 15, 0), (75, 15, 0), (150, 15, 20), (150, 100, 0), (4, 1, 8)])
+def test_many_addresses_take_their_time_behind_a_switch(addresses: int, pace: int, seconds: int) -> None:
+    """All instances of an interface together; of few nothing is said."""
+    block = tuple(ipaddress.ip_interface(f"192.0.2.{number}/32") for number in range(1, addresses + 1))
+    instances = (Instance("one", "eth0", block, announce=Announce(pace=pace)), Instance("two", "eth0", block, announce=Announce(pace=pace)))
+    text = "\n".join(promises(Config("n1", FileBackend(), Timing(), instances[: 2 if seconds else 1])))
+    assert ("all addresses of eth0 are announced at once, and behind a switch" in text) is bool(seconds)
+    assert (f"in {seconds}s (announce.pace)" in text) is bool(seconds)
 
 
 def test_timings_without_room_for_a_crash_say_so() -> None:
