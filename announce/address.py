@@ -32,12 +32,12 @@ Address = str | ipaddress.IPv4Interface | ipaddress.IPv6Interface
 """`192.0.2.10/32`, `2001:db8::10`; without a prefix length /32 and /128."""
 
 
-def ready_messages(interface: str, addresses: Iterable[Address]) -> ReadyMessages:
-    """Return the messages that bind and unbind these addresses on the interface as it is now.
+def ready_messages(interface: str, addresses: Iterable[Address], ifindex: int | None = None) -> ReadyMessages:
+    """Return the messages that bind and unbind these addresses on the interface as it is now, or on that of this number.
 
     Raises OSError (ENODEV) if there is no such interface, ValueError for what is no address. About 0.3 ms an address.
     """
-    ifindex = ifindex_of(interface)
+    ifindex = ifindex_of(interface) if ifindex is None else ifindex
     keys = tuple(key_of(address) for address in addresses)
     return ReadyMessages(
         interface=interface,
@@ -68,6 +68,13 @@ def leftovers(bound: Iterable[BoundAddress], configured: Iterable[ReadyMessages]
     """
     ours = {(ready.ifindex, key) for ready in configured for key in ready.keys}
     return [address for address in bound if _is_vipds(address) and (address.ifindex, address.key) not in ours]
+
+
+def elsewhere(bound: Iterable[BoundAddress], ready: ReadyMessages) -> list[ReadyMessages]:
+    """Return the messages for each interface on which vipd has bound one of these addresses, whatever it is called now."""
+    wanted = {key[:2] for key in ready.keys}
+    found = dict.fromkeys(one.ifindex for one in bound if one.key[:2] in wanted and _is_vipds(one))
+    return [ready.moved(ifindex) for ifindex in found]
 
 
 def _is_vipds(address: BoundAddress) -> bool:

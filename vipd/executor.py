@@ -5,6 +5,12 @@ bind of one address takes 0.2 ms, and nothing else of the daemon can come betwee
 
 The addresses of a group may lie on several interfaces, each of which has its own messages. They have one deadline, which is
 compared around each of the kernel calls.
+
+An interface's name may come to mean another interface while addresses are bound. So each place where something may be bound,
+an interface's number, is noted before the kernel is called, and only a read-back there makes it forgotten:
+    1. bound on eth0, which is number 2; somebody renames it eth1 and makes a new eth0, number 5
+    2. an unbind by name would look at number 5, find nothing and report that the address is gone
+    3. the lease would be released, and number 2 would go on answering beside the next owner
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from announce.address import elsewhere
 from announce.netlink import Failure, Key, ReadyMessages, RouteSocket, bind, refresh, unbind
 from election.actions import Bind, Refresh
 from election.events import BindDone, UnbindDone
@@ -22,6 +29,9 @@ from vipd.clock import now
 
 LATE = ""
 """Why a bind that came late failed: nothing is wrong with the kernel."""
+
+Place = tuple[int, tuple[Key, ...]]
+"""The number of an interface, and addresses that may be bound there."""
 
 
 class Word(Protocol):
@@ -46,6 +56,16 @@ class Executor:
         self._kernel = kernel
         self._clock = clock
         self._parts = parts
+        self._places: dict[Place, ReadyMessages] = {}
+
+    def adopt(self, templates: Iterable[ReadyMessages]) -> None:
+        """Note where the kernel has these addresses from a previous daemon, on whatever interface: they are unbound there."""
+        bound = self._kernel.addresses()
+        for template in templates:
+            self._note(elsewhere(bound, template))
+
+    def _note(self, places: Iterable[ReadyMessages]) -> None:
+        self._places |= {_place(ready): ready for ready in places}
 
     def bind(self, action: Bind) -> BindDone:
         """Bind all addresses in one go, so that each serves; all are removed again if the deadline passed meanwhile.
@@ -55,6 +75,8 @@ class Executor:
         if len(self.ready) < self._parts:
             late = self._lifetime(action) < 1
             return BindDone(action.epoch, ok=False, why=LATE if late else "the interface does not exist")
+        if left := self._remove(self._strays()):
+            return BindDone(action.epoch, ok=False, why=left)
         done = BindDone(action.epoch, ok=True)
         for ready in self.ready:
             done = self._bind(ready, action)
@@ -66,6 +88,7 @@ class Executor:
         seconds = self._lifetime(action)
         if seconds < 1:
             return BindDone(action.epoch, ok=False, why=LATE)
+        self._note([ready])
         try:
             failures = bind(self._kernel, ready, seconds, contested=action.repair)
         except OSError as error:
@@ -87,6 +110,7 @@ class Executor:
         seconds = self._lifetime(action, shrink=action.shrink)
         if seconds < 1:
             return ""
+        self._note([ready])
         try:
             failures = refresh(self._kernel, ready, seconds)
         except OSError as error:
@@ -97,17 +121,35 @@ class Executor:
         return _sentence(failures)
 
     def unbind(self) -> UnbindDone:
-        """Remove all addresses and read back that they are gone."""
-        # One after the other, whatever befalls: what can go has to go.
-        troubles = list(dict.fromkeys(filter(None, map(self._unbind, self.ready))))
-        return UnbindDone(ok=not troubles, why="; ".join(troubles))
+        """Remove all addresses wherever they may be bound, and read back there that they are gone."""
+        self._note(self.ready)
+        left = self._remove(list(self._places.values()))
+        return UnbindDone(ok=not left, why=left)
+
+    def _remove(self, places: Iterable[ReadyMessages]) -> str:
+        """Remove the addresses in these places, and forget those where they are gone; return what went wrong."""
+        # Try every interface, even if one fails.
+        troubles = list(dict.fromkeys(filter(None, map(self._unbind, places))))
+        return "; ".join(troubles)
 
     def _unbind(self, ready: ReadyMessages) -> str:
         try:
             remaining = unbind(self._kernel, ready)
         except OSError as error:
             return f"netlink: {error}"
-        return f"still bound: {_names(remaining)}" if remaining else ""
+        if remaining:
+            return f"still bound: {_names(remaining)}"
+        self._places.pop(_place(ready), None)
+        return ""
+
+    @property
+    def has_strays(self) -> bool:
+        """Whether something may be bound where the addresses do not belong any more; the next bind removes it."""
+        return bool(self._strays())
+
+    def _strays(self) -> list[ReadyMessages]:
+        current = set(map(_place, self.ready))
+        return [ready for place, ready in self._places.items() if place not in current]
 
     def bound(self) -> dict[str, int]:
         """Return which of the election's addresses the kernel has, each on its interface, and their valid lifetimes in seconds."""
@@ -125,6 +167,10 @@ class Executor:
     def _undo(self) -> None:
         """Remove what was bound too late. The guard is there for the case that this fails as well."""
         self.unbind()
+
+
+def _place(ready: ReadyMessages) -> Place:
+    return (ready.ifindex, ready.keys)
 
 
 def _names(keys: Iterable[Key]) -> str:

@@ -67,7 +67,7 @@ class MemoryKernel(RouteSocket):
         self.log: list[str] = [] if log is None else log
         self.refuses = 0
         self.keeps = False
-        self._bound: dict[Key, BoundAddress] = {}
+        self._bound: dict[tuple[int, Key], BoundAddress] = {}
 
     def close(self) -> None:
         """Nothing to close."""
@@ -94,7 +94,7 @@ class MemoryKernel(RouteSocket):
         family, prefixlen, _, _, ifindex = _BODY.unpack_from(message, BODY_AT)
         values = {number: message[start:end] for number, start, end in attributes(message, ATTRIBUTES_AT)}
         ip = values[IFA_LOCAL]
-        key = (family, ip, prefixlen)
+        key = (ifindex, (family, ip, prefixlen))
         if kind != RTM_NEWADDR:
             self.log.append(f"unbind {ip_address(ip)}")
             if not self.keeps:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Interface
 
 import pytest
 
-from announce.address import ready_messages
+from announce.address import VIPD_PROTO, ready_messages
+from announce.netlink import ReadyMessages
 from announce.route_socket import BODY_AT
 from election.actions import Bind, Refresh
 from tests.unit.vipd.inprocess import _BODY, LocalWord, MemoryKernel
@@ -110,3 +112,81 @@ def test_a_refresh_that_comes_late_removes_everything() -> None:
     hands.bind(BIND)
     hands.refresh(Refresh(DEADLINE, 3.0))
     assert kernel.bound == set()
+
+
+# ---------------------------------------------------------------- the name means another interface
+
+
+def places(kernel: MemoryKernel) -> set[tuple[int, str]]:
+    """Return which address is bound on which interface."""
+    return {(one.ifindex, socket.inet_ntop(one.family, one.ip)) for one in kernel.addresses()}
+
+
+def moved(ready: ReadyMessages, *indexes: int) -> tuple[ReadyMessages, ...]:
+    """Return the messages for other interfaces."""
+    return tuple(ready.moved(index) for index in indexes)
+
+
+def test_what_was_bound_is_unbound_where_it_was_bound() -> None:
+    """Interface 7 was renamed and another one, 9, has its name now: the address goes from 7, and only then it is gone."""
+    kernel = Kernel()
+    hands = executor(kernel)
+    assert hands.bind(BIND).ok
+    hands.ready = (READY[0].moved(9), READY[1])
+    kernel.silent = 7
+    undone = hands.unbind()
+    assert (undone.ok, undone.why, places(kernel)) == (False, "netlink: no answer", {(7, FIRST)})
+    kernel.silent = 0
+    assert hands.unbind().ok
+    assert places(kernel) == set()
+
+
+def test_an_address_that_cannot_be_removed_where_it_was_is_still_bound() -> None:
+    """Though nothing of it is on the interface that has the name now."""
+    kernel = Kernel()
+    hands = executor(kernel)
+    assert hands.bind(BIND).ok
+    hands.ready = (READY[0].moved(9), READY[1].moved(10))
+    kernel.keeps = True
+    undone = hands.unbind()
+    assert (undone.ok, undone.why) == (False, f"still bound: {FIRST}; still bound: {SECOND}")
+
+
+def test_a_bind_on_another_interface_first_removes_what_is_on_the_old_one() -> None:
+    """The address follows the name; if it cannot leave the old interface, the bind has failed."""
+    kernel = Kernel()
+    hands = executor(kernel)
+    assert hands.bind(BIND).ok
+    hands.ready = (READY[0].moved(9), READY[1])
+    kernel.silent = 7
+    done = hands.bind(BIND)
+    assert (done.ok, done.why) == (False, "netlink: no answer")
+    kernel.silent = 0
+    assert hands.bind(BIND).ok
+    assert places(kernel) == {(9, FIRST), (8, SECOND)}
+
+
+@pytest.mark.parametrize("indexes", [(9,), (9, 7), (9, 10, 7), (9, 10, 11)])
+def test_a_refresh_that_binds_elsewhere_is_undone_there(indexes: tuple[int, ...]) -> None:
+    """A refresh makes an address where there is none: wherever it was sent to, the unbind goes as well."""
+    kernel = Kernel()
+    hands = executor(kernel)
+    assert hands.bind(BIND).ok
+    for ready in moved(READY[0], *indexes):
+        hands.ready = (ready, READY[1])
+        assert hands.refresh(Refresh(DEADLINE, 3.0)) == ""
+    assert hands.unbind().ok
+    assert places(kernel) == set()
+
+
+def test_what_a_previous_daemon_bound_elsewhere_is_unbound_there() -> None:
+    """It died, and the interface was renamed before this one started."""
+    kernel = Kernel()
+    for index, ready, mark in ((7, READY[0], VIPD_PROTO), (12, READY[0], VIPD_PROTO), (13, READY[1], VIPD_PROTO), (14, READY[1], 0)):
+        kernel.request(ready.moved(index).bind)
+        [at] = [at for at in kernel._bound if at[0] == index]
+        kernel._bound[at] = kernel._bound[at]._replace(proto=mark)
+    hands = executor(kernel)
+    hands.adopt(READY)
+    assert hands.unbind().ok
+    assert places(kernel) == {(14, SECOND)}  # without vipd's mark it is somebody else's
