@@ -13,6 +13,7 @@ BROADCAST = "ff:ff:ff:ff:ff:ff"
 NOBODY = "00:00:00:00:00:00"
 ALL_NODES = "ff02::1"
 ALL_NODES_MAC = "33:33:00:00:00:01"
+MAC_LENGTH = 6
 ND_HOP_LIMIT = 255
 """RFC 4861 section 7.1: anything less has passed a router and is dropped."""
 
@@ -29,7 +30,7 @@ class Frames:
 def frames_for(address: str, mac: str) -> Frames:
     """Return the frames of one address on an interface with this MAC; raises ValueError if either is none."""
     parsed = ipaddress.ip_address(address)
-    if len(bytes.fromhex(mac.replace(":", ""))) != 6:  # noqa: PLR2004 -- the length of a MAC
+    if len(bytes.fromhex(mac.replace(":", ""))) != MAC_LENGTH:
         raise ValueError(f"{mac!r} is no Ethernet address")
     ip = str(parsed)
     if parsed.version == 4:  # noqa: PLR2004 -- an IP version
@@ -87,3 +88,51 @@ def _nd(destination_mac: str, mac: str, source: str, destination: str, message: 
 
     ip = IPv6(version=6, tc=0, fl=0, nh=58, hlim=ND_HOP_LIMIT, src=source, dst=destination)
     return bytes(Ether(dst=destination_mac, src=mac, type=0x86DD) / ip / message)
+
+
+# ---------------------------------------------------------------- another MAC
+
+_SOURCE = slice(6, 12)
+_ETHERTYPE = slice(12, 14)
+_TYPE_ARP, _TYPE_IPV6 = b"\x08\x06", b"\x86\xdd"
+_ARP_OPERATION, _ARP_SENDER, _ARP_TARGET = slice(20, 22), slice(22, 28), slice(32, 38)
+_REPLY = b"\0\2"
+_IPV6_ADDRESSES = slice(22, 54)
+_ICMPV6_AT = 54
+_CHECKSUM = slice(56, 58)
+_ND_OPTIONS_AT = 78
+_LINK_ADDRESSES = frozenset({1, 2})
+"""The options that carry the sender's own MAC: source and target link-layer address (RFC 4861 section 4.6.1)."""
+
+
+def with_mac(frame: bytes, mac: bytes) -> bytes:
+    """Return one of the frames of this file as it would be if it had been made with this MAC.
+
+    Anything but six bytes, which an interface that is gone has, changes nothing. About 4 us if the MAC is another one.
+    """
+    old = frame[_SOURCE]
+    if old == mac or len(mac) != MAC_LENGTH:
+        return frame
+    changed = bytearray(frame)
+    changed[_SOURCE] = mac
+    if frame[_ETHERTYPE] == _TYPE_ARP:
+        changed[_ARP_SENDER] = mac
+        if frame[_ARP_OPERATION] == _REPLY:
+            changed[_ARP_TARGET] = mac
+    elif frame[_ETHERTYPE] == _TYPE_IPV6:
+        at = _ND_OPTIONS_AT
+        while at + 8 <= len(frame) and frame[at + 1]:
+            if frame[at] in _LINK_ADDRESSES and frame[at + 2 : at + 8] == old:
+                changed[at + 2 : at + 8] = mac
+            at += 8 * frame[at + 1]
+        changed[_CHECKSUM] = _icmpv6_checksum(changed)
+    return bytes(changed)
+
+
+def _icmpv6_checksum(frame: bytearray) -> bytes:
+    """Return the checksum of RFC 4443 section 2.3: over a header of addresses, length and protocol, then the message."""
+    message = frame[_ICMPV6_AT:]
+    message[2:4] = bytes(2)
+    data = frame[_IPV6_ADDRESSES] + len(message).to_bytes(4, "big") + b"\0\0\0\x3a" + message
+    # The sum of all 16-bit words with the carries added back is the remainder by 0xffff, and never 0 here.
+    return (0xFFFF - (int.from_bytes(data, "big") % 0xFFFF or 0xFFFF)).to_bytes(2, "big")

@@ -14,12 +14,14 @@ import pytest
 
 from announce.claims import Claim, Kind, claim_of
 from announce.forge import ForgeError, answer, forge
-from announce.frames import Frames, frames_for
+from announce.frames import Frames, frames_for, with_mac
 
 MAC = "02:11:22:33:44:55"
 RAW = bytes.fromhex("021122334455")
 VIP, VIP6 = "192.0.2.10", "2001:db8::12:3456"
 IP, IP6 = ipaddress.IPv4Address(VIP).packed, ipaddress.IPv6Address(VIP6).packed
+PATIENCE = 60.0
+"""Seconds for a child that takes half a second on an idle machine."""
 ALL_NODES = ipaddress.IPv6Address("ff02::1").packed
 SOLICITED = ipaddress.IPv6Address("ff02::1:ff12:3456").packed
 
@@ -59,6 +61,30 @@ def test_frames_are_those_of_the_rfcs_byte_for_byte(expected: Frames) -> None:
     assert frames_for(expected.address, MAC) == expected
 
 
+@pytest.mark.parametrize("mac", ["02:11:22:33:44:66", "00:00:00:00:00:00", "ff:ff:ff:ff:ff:fe", "fe:ff:ff:ff:ff:ff", "de:ad:be:ef:00:01"])
+@pytest.mark.parametrize("address", [VIP, VIP6, "2001:db8::ffff:ffff:ffff:ffff", "fe80::1", "255.255.255.254"])
+def test_another_mac_in_ready_frames_is_as_if_they_had_been_built_with_it(address: str, mac: str) -> None:
+    """Ethernet source, ARP sender and target, link-layer option and checksum: byte for byte what scapy builds, and back."""
+    there, here = frames_for(address, mac), frames_for(address, MAC)
+    new = bytes.fromhex(mac.replace(":", ""))
+    for mine, theirs in zip((*here.announce, *here.probe), (*there.announce, *there.probe), strict=True):
+        assert with_mac(mine, new) == theirs
+        assert with_mac(theirs, RAW) == mine
+
+
+def test_the_checksum_is_right_for_many_macs() -> None:
+    """Also where the sum comes out as one of the two zeros of its arithmetic."""
+    for number in range(0, 2**16, 13):
+        mac = b"\x02\0\0\0" + number.to_bytes(2, "big")
+        assert with_mac(NA, mac)[56:58] == nd("333300000001", IP6, ALL_NODES, b"\x88\x00", b"\x20\0\0\0" + IP6 + b"\x02\x01" + mac)[56:58]
+
+
+@pytest.mark.parametrize("mac", [b"", RAW, bytes(20)])
+def test_no_mac_and_the_same_mac_change_nothing(mac: bytes) -> None:
+    """An interface that is gone has none; that of InfiniBand does not fit."""
+    assert with_mac(NA, mac) is NA
+
+
 def test_the_target_of_a_probe_is_in_its_own_group() -> None:
     """The last three bytes decide, also when they begin with a zero or a high bit."""
     (frame,) = frames_for("2001:db8::ff00:0ab", MAC).probe
@@ -77,7 +103,7 @@ def test_what_cannot_be_put_into_a_frame_is_refused(address: str, mac: str) -> N
 
 def test_the_child_builds_the_same_frames() -> None:
     """Through its input and output, by the address as it was asked for."""
-    built = asyncio.run(forge([(VIP, MAC), ("2001:DB8:0::12:3456", MAC)]))
+    built = asyncio.run(forge([(VIP, MAC), ("2001:DB8:0::12:3456", MAC)], PATIENCE))
     assert built == {VIP: EXPECTED[0], "2001:DB8:0::12:3456": EXPECTED[1]}
 
 
@@ -89,7 +115,7 @@ def test_no_child_for_no_question() -> None:
 def test_what_is_wrong_with_a_request_comes_back_as_a_sentence() -> None:
     """The last line of the child's complaint, not its traceback."""
     with pytest.raises(ForgeError, match=r"^ValueError: .*nowhere.*$"):
-        asyncio.run(forge([("nowhere", MAC)]))
+        asyncio.run(forge([("nowhere", MAC)], PATIENCE))
 
 
 def test_a_child_that_takes_too_long_is_ended() -> None:
@@ -104,7 +130,7 @@ def test_the_child_leaves_no_cache_behind(tmp_path: Path, monkeypatch: pytest.Mo
     """Scapy keeps pickles in the user's home if it is let."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    asyncio.run(forge([(VIP, MAC)]))
+    asyncio.run(forge([(VIP, MAC)], PATIENCE))
     assert list(tmp_path.iterdir()) == []
 
 
