@@ -104,6 +104,16 @@ def sweep(control: TrafficControl, keep: Collection[int] = ()) -> list[int]:
     return swept
 
 
+def others_before(control: TrafficControl, ifindex: int) -> tuple[str, ...]:
+    """Return which filters of others would decide about frames before a gate on this interface. Raises OSError."""
+    found: list[str] = []
+    for direction in Direction:
+        filters = control.filters(ifindex, direction)
+        first = _foremost(filters)
+        found += [_described(direction, one) for one in filters if one.priority < first and not number_of(one)]
+    return tuple(dict.fromkeys(found))
+
+
 def number_of(found: Filter) -> int:
     """Return the number of the seat that a filter is in; 0 if it is no gate."""
     return found.handle & _NUMBER_BITS if found.name == NAME and found.handle & ~0xFFFF == _MARK else 0

@@ -41,7 +41,9 @@ def probe_support() -> str:
 def probe_interface(control: TrafficControl, ifindex: int) -> str:
     """Return why the gate cannot be on this interface, or nothing. Changes nothing; raises OSError (ENODEV)."""
     kind = _link_type(ifindex)
-    if kind not in {_ETHERNET, _LOOPBACK}:
+    if kind == _LOOPBACK:
+        return "this is the loopback interface, which the network's frames do not pass"
+    if kind != _ETHERNET:
         return f"this is no Ethernet interface (its type is {kind}), and the gate does not know its frames"
     if control.hooks().get(ifindex) == INGRESS:
         return "an ingress qdisc of somebody else is where clsact should be"

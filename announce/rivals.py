@@ -16,20 +16,20 @@ from dataclasses import dataclass
 
 from announce.claims import Kind, claim_of
 from announce.filters import attach, rival_filter
+from announce.interface import Where
 from announce.packet_socket import (
     ETH_P_ALL,
     PACKET_IGNORE_OUTGOING,
     PACKET_OUTGOING,
     SOL_PACKET,
-    bound_interface,
     bound_mac,
     close_aside,
+    is_bound,
     open_packet_socket,
 )
-from announce.route_socket import ifindex_of
 
 CHECK_INTERVAL = 0.25
-"""Seconds between two looks whether the socket is still bound to the interface of this name: 2 us each."""
+"""Seconds between two looks whether the socket is still bound to the right interface: 2 us each."""
 FRAMES_AT_ONCE = 64
 """Frames taken in one go, so that a storm cannot hold up the loop."""
 WINDOW = 0.25
@@ -62,14 +62,16 @@ class _Subscription:
 
 
 class Rivals:
-    """The rivals on one interface. Used from one event loop only.
+    """The rivals on one interface, called `interface`, whose number `where` tells. Used from one event loop only.
 
     It survives that the link goes down, that the interface is deleted and made again, and that it does not exist yet.
     `problem` says in words why it hears nothing; empty while all is well or nobody watches.
     """
 
-    def __init__(self, interface: str) -> None:
+    def __init__(self, interface: str, where: Where) -> None:
         self.interface = interface
+        self._where = where
+        self._ifindex = 0
         self.problem = ""
         self._subscriptions: list[_Subscription] = []
         self._socket: socket.socket | None = None
@@ -96,11 +98,11 @@ class Rivals:
         return unsubscribe
 
     def check(self) -> None:
-        """Open the socket if it is needed and not bound to the interface of this name; called by itself, and on link events."""
+        """Open the socket if it is needed and not bound to the right interface; called by itself, and on link events."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._socket is not None and (not self._subscriptions or bound_interface(self._socket) != self.interface):
+        if self._socket is not None and (not self._subscriptions or not self._is_right(self._socket)):
             self._close_socket()
         if not self._subscriptions:
             self.problem = ""
@@ -111,14 +113,18 @@ class Rivals:
             self._open(loop)
         self._timer = loop.call_later(CHECK_INTERVAL, self.check)
 
+    def _is_right(self, sock: socket.socket) -> bool:
+        return self._where() == self._ifindex and is_bound(sock)
+
     def close(self) -> None:
         """End all subscriptions. Idempotent."""
         self._subscriptions.clear()
         self.check()
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._ifindex = self._where()
         try:
-            self._socket = open_packet_socket(self.interface, ETH_P_ALL, self._prepare)
+            self._socket = open_packet_socket(self._ifindex, ETH_P_ALL, self._prepare)
         except OSError as error:
             self.problem = f"cannot listen for rivals on {self.interface}: {error.strerror}"
             return
@@ -132,14 +138,14 @@ class Rivals:
 
     def _filter(self) -> bytes:
         ips = frozenset[bytes]().union(*(subscription.ips for subscription in self._subscriptions)) - self._muted
-        return rival_filter(ifindex_of(self.interface), ips)
+        return rival_filter(self._ifindex, ips)
 
     def _refilter(self) -> None:
         if self._socket is not None and self._subscriptions:
             try:
                 attach(self._socket, self._filter())
             except OSError:
-                self._close_socket()  # the interface went away or changed its number: `check` opens a new one
+                self._close_socket()  # `check` opens a new one
 
     def _close_socket(self) -> None:
         if self._socket is not None:
@@ -216,8 +222,8 @@ class Taps:
     def __init__(self) -> None:
         self._rivals: dict[str, Rivals] = {}
 
-    def on(self, interface: str) -> Rivals:
-        """Return the rivals on this interface."""
+    def on(self, interface: str, where: Where) -> Rivals:
+        """Return the rivals on the interface of this name, whose number `where` tells."""
         if interface not in self._rivals:
-            self._rivals[interface] = Rivals(interface)
+            self._rivals[interface] = Rivals(interface, where)
         return self._rivals[interface]

@@ -7,7 +7,16 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from announce.packet_socket import PACKET_QDISC_BYPASS, SOL_PACKET, bound_interface, close_aside, open_packet_socket
+from announce.frames import with_mac
+from announce.interface import Where
+from announce.packet_socket import (
+    PACKET_QDISC_BYPASS,
+    SOL_PACKET,
+    bound_address,
+    close_aside,
+    is_bound,
+    open_packet_socket,
+)
 
 _STALE = frozenset({errno.ENXIO, errno.ENODEV, errno.EBADF})
 """The interface that the socket was bound to is gone for good."""
@@ -16,21 +25,26 @@ _STALE = frozenset({errno.ENXIO, errno.ENODEV, errno.EBADF})
 class Sender:
     """The frames that leave by one interface. No method raises; what went wrong is counted in `refused`, by errno.
 
+    `where` tells the interface's number, before every send: its name may come to mean another one. Each frame leaves with
+    the MAC that the interface has in that moment, whatever it was made with.
+
     `past_gate` sends past the traffic control of the interface, and so past the kernel gate, which drops whatever speaks
     of a VIP that this node has no right to: right for probes, wrong for announcements, which the gate has to stop.
     """
 
-    def __init__(self, interface: str, *, past_gate: bool = False) -> None:
-        self.interface = interface
+    def __init__(self, where: Where, *, past_gate: bool = False) -> None:
         self.refused: Counter[int] = Counter()
+        self._where = where
         self._past_gate = past_gate
         self._socket: socket.socket | None = None
+        self._ifindex = 0
 
     def open(self) -> bool:
         """Open the socket ahead of need; return whether it stands. Idempotent."""
         if self._socket is None:
+            self._ifindex = self._where()
             try:
-                self._socket = open_packet_socket(self.interface, 0, self._prepare)
+                self._socket = open_packet_socket(self._ifindex, 0, self._prepare)
             except OSError as error:
                 self.refused[error.errno or 0] += 1
         return self._socket is not None
@@ -43,9 +57,9 @@ class Sender:
         """Send the frames for as long as `still_owner` says so, asked before each one; return how many left.
 
         A link that is down refuses them (ENETDOWN) and takes them again when it is up; an interface that was made anew is
-        found by its name.
+        found by its new number.
         """
-        if self._socket is not None and bound_interface(self._socket) != self.interface:
+        if self._socket is not None and (self._where() != self._ifindex or not is_bound(self._socket)):
             self.close()
         sent = 0
         for frame in frames:
@@ -58,7 +72,9 @@ class Sender:
         if self._socket is None:
             return False
         try:
-            self._socket.send(frame)
+            # Asked before each frame: the news of a change of MAC comes later than the change, and a frame with the
+            # old one would send the network's traffic to nobody, or to a card that is somebody else's by now.
+            self._socket.send(with_mac(frame, bound_address(self._socket)))
         except OSError as error:
             self.refused[error.errno or 0] += 1
             if error.errno in _STALE:

@@ -151,14 +151,13 @@ class Uplinks:
         return bool(self._networks.get(link.ifindex)) or not _sysctl(link.name, "rp_filter")
 
 
-def second_ways(interfaces: Collection[str], vips: Collection[bytes]) -> list[str]:
+def second_ways(carriers: Collection[int], vips: Collection[bytes]) -> list[str]:
     """Return what there is to say of other interfaces that answer the LAN for the addresses of these, sentences; for `vipd check`.
 
-    Changes nothing, and needs no rights. Raises OSError, also if one of the interfaces does not exist.
+    Changes nothing, and needs no rights. Raises OSError.
     """
     control = TrafficControl()
     with contextlib.closing(control), contextlib.closing(Uplinks(control)) as uplinks:
-        carriers = {socket.if_nametoindex(name) for name in interfaces}
         others = uplinks.others(carriers, vips)
         refusals = {ifindex: probe_interface(control, ifindex) for ifindex in others}
         bad = [ifindex for ifindex, why in refusals.items() if why and not uplinks.closed_by_sysctl(ifindex)]

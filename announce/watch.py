@@ -18,46 +18,36 @@ from pyroute2 import AsyncIPRoute
 
 from announce.address import VIPD_PROTO
 from announce.filters import address_filter, attach
+from announce.interface import IFF_LOWER_UP, IFF_UP, Interface, has_arp
 from announce.route_socket import ATTRIBUTES_AT, IFA_PROTO, RTM_NEWADDR
 
 RESTART_PAUSE = 0.05
 """Seconds between the end of one monitor and the next, so that a lasting fault does not spin."""
 GROUPS = 0x001 | 0x010 | 0x100
 """RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR (linux/rtnetlink.h)."""
-IFF_UP = 0x00001
-IFF_LOWER_UP = 0x10000
 WORKING = frozenset({"UP", "UNKNOWN"})
 """Operational states (RFC 2863) in which a link passes traffic; drivers that know of none say UNKNOWN."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkSeen:
-    """An interface as it is now. `up` is what the administrator set, `carrier` whether the link beneath it works."""
+    """An interface as it is now: it is new, or something about it has changed, its name included."""
 
-    interface: str
-    ifindex: int
-    up: bool
-    carrier: bool
-    mac: str
-
-    @property
-    def usable(self) -> bool:
-        """Whether frames can pass."""
-        return self.up and self.carrier
+    interface: Interface
 
 
 @dataclass(frozen=True, slots=True)
 class LinkGone:
-    """An interface of this name exists no more."""
+    """There is no interface of this number any more; this is what was last seen of it."""
 
-    interface: str
+    interface: Interface
 
 
 @dataclass(frozen=True, slots=True)
 class AddressSeen:
     """Somebody bound this address. What vipd binds itself is reported at a Resync only."""
 
-    interface: str
+    ifindex: int
     ip: str
     prefixlen: int
 
@@ -66,7 +56,7 @@ class AddressSeen:
 class AddressGone:
     """This address is bound no more, whoever removed it: vipd, somebody else, or its lifetime."""
 
-    interface: str
+    ifindex: int
     ip: str
     prefixlen: int
 
@@ -100,8 +90,8 @@ class Watch:
         self.restarts = 0
         self.faults = 0
         self._tell = report
-        self._links: dict[int, LinkSeen] = {}
-        self._addresses: set[tuple[int, AddressSeen]] = set()
+        self._links: dict[int, Interface] = {}
+        self._addresses: set[AddressSeen] = set()
 
     async def run(self) -> None:
         """Watch until cancelled; no fault of the monitor ends it. What `report` raises does: with it an event would be lost."""
@@ -142,11 +132,11 @@ class Watch:
         missed_addresses, self._addresses = self._addresses, set()
         for message in (*links, *addresses):
             self._take(message)
-        for _, address in missed_addresses - self._addresses:
-            self._report(AddressGone(address.interface, address.ip, address.prefixlen))
-        for name in {link.interface for link in missed_links.values()} - {link.interface for link in self._links.values()}:
-            self._report(LinkGone(name))
-        self._report(Resync(frozenset(address for _, address in self._addresses)))
+        for address in missed_addresses - self._addresses:
+            self._report(AddressGone(address.ifindex, address.ip, address.prefixlen))
+        for ifindex in missed_links.keys() - self._links.keys():
+            self._report(LinkGone(missed_links[ifindex]))
+        self._report(Resync(frozenset(self._addresses)))
 
     def _take(self, message: Message) -> None:
         try:
@@ -155,61 +145,67 @@ class Watch:
             self.faults += 1
             return
         match parsed:
-            case "RTM_NEWLINK", _, LinkSeen() as link:
+            case "RTM_NEWLINK", Interface() as link:
                 self._link_seen(link)
-            case "RTM_DELLINK", ifindex, _:
-                self._forget(ifindex)
-            case "RTM_NEWADDR", ifindex, AddressSeen() as address:
-                self._address_seen(ifindex, address)
-            case "RTM_DELADDR", ifindex, AddressSeen() as address:
-                self._addresses.discard((ifindex, address))
-                self._report(AddressGone(address.interface, address.ip, address.prefixlen))
+            case "RTM_DELLINK", Interface() as link:
+                self._forget(link.ifindex)
+            case "RTM_NEWADDR", AddressSeen() as address:
+                self._address_seen(address)
+            case "RTM_DELADDR", AddressSeen() as address:
+                self._address_gone(address)
 
-    def _parsed(self, message: Message) -> tuple[str, int, LinkSeen | AddressSeen] | None:
+    def _parsed(self, message: Message) -> tuple[str, Interface | AddressSeen] | None:
         """Return what a message is about, or None for nothing that is reported."""
-        event, ifindex = message["event"], message["index"]
+        event = message["event"]
         if event in {"RTM_NEWADDR", "RTM_DELADDR"}:
-            link = self._links.get(ifindex)
-            return None if link is None else (event, ifindex, _address(message, link.interface))
+            return event, _address(message)
         # A bridge speaks of its ports in link messages of its own family: the end of a port is not the end of a link.
         if event in {"RTM_NEWLINK", "RTM_DELLINK"} and message["family"] == socket.AF_UNSPEC:
-            return event, ifindex, _link(message)
+            return event, _link(message)
         return None
 
-    def _link_seen(self, link: LinkSeen) -> None:
+    def _link_seen(self, link: Interface) -> None:
         before = self._links.get(link.ifindex)
-        if before is not None and before.interface != link.interface:
-            self._forget(link.ifindex)  # renamed
         self._links[link.ifindex] = link
         if link != before:
-            self._report(link)
+            self._report(LinkSeen(link))
 
     def _forget(self, ifindex: int) -> None:
-        for item in [item for item in self._addresses if item[0] == ifindex]:
-            self._addresses.discard(item)
-            self._report(AddressGone(item[1].interface, item[1].ip, item[1].prefixlen))
+        for address in [address for address in self._addresses if address.ifindex == ifindex]:
+            self._address_gone(address)
         link = self._links.pop(ifindex, None)
         if link is not None:
-            self._report(LinkGone(link.interface))
+            self._report(LinkGone(link))
 
-    def _address_seen(self, ifindex: int, address: AddressSeen) -> None:
-        if (ifindex, address) not in self._addresses:
-            self._addresses.add((ifindex, address))
+    def _address_seen(self, address: AddressSeen) -> None:
+        if address not in self._addresses:
+            self._addresses.add(address)
             self._report(address)
 
+    def _address_gone(self, address: AddressSeen) -> None:
+        self._addresses.discard(address)
+        self._report(AddressGone(address.ifindex, address.ip, address.prefixlen))
 
-def _link(message: Message) -> LinkSeen:
+
+def _link(message: Message) -> Interface:
     flags = message["flags"]
-    return LinkSeen(
-        interface=str(message.get_attr("IFLA_IFNAME")),
+    properties = message.get_attr("IFLA_PROP_LIST")
+    names = properties.get_attrs("IFLA_ALT_IFNAME") if properties is not None else ()
+    info = message.get_attr("IFLA_LINKINFO")
+    return Interface(
         ifindex=message["index"],
+        name=str(message.get_attr("IFLA_IFNAME")),
+        mac=message.get_attr("IFLA_ADDRESS") or "",
         up=bool(flags & IFF_UP),
         carrier=bool(flags & IFF_LOWER_UP) and message.get_attr("IFLA_OPERSTATE", "UNKNOWN") in WORKING,
-        mac=message.get_attr("IFLA_ADDRESS") or "",
+        altnames=frozenset(map(str, names)),
+        kind=message["ifi_type"],
+        arp=has_arp(flags),
+        port_of=str((info and info.get_attr("IFLA_INFO_SLAVE_KIND")) or ""),
     )
 
 
-def _address(message: Message, interface: str) -> AddressSeen:
+def _address(message: Message) -> AddressSeen:
     # Of an IPv4 address IFA_ADDRESS is the peer's, if there is one; IPv6 has IFA_LOCAL only then.
     ip = ipaddress.ip_address(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
-    return AddressSeen(interface, str(ip), message["prefixlen"])
+    return AddressSeen(message["index"], str(ip), message["prefixlen"])

@@ -110,6 +110,7 @@ def _run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from vipd.config_load import examine  # noqa: PLC0415 - YAML and pydantic take 200 ms
     from vipd.config_promise import promises  # noqa: PLC0415 - likewise
+    from vipd.gate_here import gate_here  # noqa: PLC0415 - likewise
 
     examined = examine(args.config)
     for finding in examined.findings:
@@ -119,33 +120,9 @@ def _check(args: argparse.Namespace) -> int:
         print(f"{args.config} is not valid: {errors} error{'s' if errors > 1 else ''}")
         return USAGE
     print(f"{args.config} is valid")
-    for sentence in [*promises(examined.config), *_gate_here(examined.config)]:
+    for sentence in [*promises(examined.config), *gate_here(examined.config)]:
         print(f"  {sentence}")
     return DONE
-
-
-def _gate_here(config: Config) -> list[str]:
-    """Say whether the kernel's gate can be had, as far as this process can tell: the service may have other rights."""
-    from announce.gate_support import probe_support  # noqa: PLC0415 - only this command needs it
-
-    if config.fence.gate == "off":
-        return []
-    why = probe_support()
-    if why:
-        return [f"tried here and now, as this user: there is no gate ({why})"]
-    return ["tried here and now, as this user: the gate works", *_second_ways(config)]
-
-
-def _second_ways(config: Config) -> list[str]:
-    """Say on which other interfaces Linux would answer for the addresses, and whether the gate can stand there."""
-    from announce.uplinks import second_ways  # noqa: PLC0415 - only this command needs it
-
-    interfaces = {instance.interface for instance in config.instances}
-    addresses = [address.ip.packed for instance in config.instances for address in instance.addresses]
-    try:
-        return second_ways(interfaces, addresses)
-    except OSError as error:
-        return [f"the other interfaces could not be looked at: {error.strerror or error}"]
 
 
 def _load(path: str) -> Config | None:

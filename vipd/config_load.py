@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vipd import config_build
+from announce.interface import Interface, find
+from vipd import config_build, config_host
 from vipd.config import Config
 from vipd.config_findings import BadValueError, ConfigErrors, Finding, Findings
 from vipd.config_relations import relate
@@ -19,18 +21,24 @@ from vipd.config_values import LONGEST_NODE, absolute_path, node, node_like
 STATE_DIR_VARIABLE = "VIPD_STATE_DIR"
 
 
+def find_nothing(name: str) -> Interface:
+    """Say that it cannot be told what has this name, where no host is to be asked."""
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), name)
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the meaning of a file depends on besides its content."""
+    """What the meaning of a file depends on besides its content, and what this host says about it."""
 
     environ: Mapping[str, str]
     host_name: str
     resolve: Resolve
+    find: config_host.Find = find_nothing
 
 
 def here() -> Surroundings:
     """Return the surroundings of this process."""
-    return Surroundings(os.environ, socket.gethostname(), resolve)
+    return Surroundings(os.environ, socket.gethostname(), resolve, find)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,7 @@ def examine(path: str, surroundings: Surroundings | None = None) -> Examined:
         return Examined(None, findings.in_order())
     values = draft(tree, findings)
     relate(values, findings, around.resolve)
+    config_host.relate(values, findings, around.find)
     host_name = _host_name(values, around.host_name, findings)
     state_dir = _state_dir(around.environ, findings)
     if findings.wrong:

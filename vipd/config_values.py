@@ -27,7 +27,8 @@ _FALSE = frozenset({"false", "no", "off"})
 LABEL_RULE = "a DNS label: 1 to 63 of a-z, 0-9 and -, no - at either end"
 LONGEST_NODE = 248
 """A candidate Lease is called `vipd.<node>` and a name in Kubernetes has at most 253 characters."""
-LONGEST_INTERFACE = 15
+LONGEST_INTERFACE = 127
+"""Bytes of an alternative name; a first one has 15 at most."""
 """IFNAMSIZ of the kernel is 16, with the closing NUL."""
 LONGEST_SOCKET = 107
 """sun_path has 108 bytes, with the closing NUL (unix(7))."""
@@ -142,7 +143,7 @@ def node_like(word: str) -> str:
 
 
 def interface(value: object) -> str:
-    """Return the name of a network interface, by the kernel's own rule (dev_valid_name): it need not exist yet."""
+    """Return a name of a network interface, its first or an alternative one: it need not exist yet."""
     word = text(value)
     wrong = word in {".", ".."} or any(c in "/:" or c.isspace() or not c.isprintable() for c in word)
     if wrong or len(word.encode("utf-8", "replace")) > LONGEST_INTERFACE:

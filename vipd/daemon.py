@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from announce.address import leftovers, removal
+from announce.interface import Links
 from announce.netlink import ReadyMessages, RouteSocket
 from announce.watch import AddressGone, AddressSeen, KernelEvent, LinkGone, LinkSeen, Resync, Watch
 from election import model
@@ -89,6 +90,7 @@ class Daemon:
         self.me = model.Identity(configuration.node, secrets.token_hex(8))
         self.members: dict[str, Member] = {}
         self.metrics = Metrics()
+        self.links = Links()
         self._ending = Ending(configuration, link, self.members)
         self._unsaved = asyncio.Event()
         self._guard = os.getppid()
@@ -175,6 +177,7 @@ class Daemon:
             self._fence.unmet,
             knows_claims=lambda: self.peers.knows_claims,
             workers=self._workers,
+            links=self.links,
         )
         checks = 0
         elections = self.config.elections
@@ -281,23 +284,24 @@ class Daemon:
             member.on_gate(renewed=renewed)
 
     def _on_kernel(self, seen: KernelEvent) -> None:
-        if isinstance(seen, Resync):
-            bound = frozenset((address.interface, address.ip) for address in seen.addresses)
-            for member in self.members.values():
-                member.on_resync(bound)
-            return
+        names, bound = frozenset[str](), frozenset[tuple[int, str]]()
+        match seen:
+            case LinkSeen(interface):
+                names = self.links.see(interface)
+            case LinkGone(interface):
+                names = self.links.forget(interface.ifindex)
+            case Resync(addresses):
+                bound = frozenset((address.ifindex, address.ip) for address in addresses)
         for member in self.members.values():
-            if seen.interface not in member.interfaces:
-                continue
             match seen:
-                case LinkSeen(interface=interface, mac=mac):
-                    member.on_link(interface, up=seen.usable, mac=mac)
-                case LinkGone(interface):
-                    member.on_link_gone(interface)
-                case AddressGone(ip=ip):
-                    member.on_address_gone(ip)
-                case AddressSeen(ip=ip):
-                    member.on_address_seen(ip)
+                case LinkSeen() | LinkGone():
+                    member.on_links(names)
+                case AddressGone(ifindex=ifindex, ip=ip):
+                    member.on_address_gone(ifindex, ip)
+                case AddressSeen(ifindex=ifindex, ip=ip):
+                    member.on_address_seen(ifindex, ip)
+                case Resync():
+                    member.on_resync(bound)
 
     async def _save(self) -> None:
         """Write the memory on a thread: a disk that hangs must not hold up the election."""

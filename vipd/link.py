@@ -1,42 +1,22 @@
-"""One instance's interface: ready messages when it appears, frames when its MAC is known, and what happens on it.
-
-An interface that is seen gets its ready messages, which go to the guard before anything is bound; a MAC that is seen has
-the frames forged, in a short-lived child.
-"""
+"""The frames of one instance: built once by a short-lived child, and brought up to date when its interface's MAC changes."""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import socket
-import struct
-import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface
 
 from announce.forge import ForgeError
-from announce.frames import Frames
-from announce.netlink import ReadyMessages
+from announce.frames import MAC_LENGTH, Frames, with_mac
 
 Address = IPv4Interface | IPv6Interface
 FORGE_RETRY = 5.0
 """Seconds before frames that could not be built are tried again."""
-SIOCGIFFLAGS, SIOCGIFHWADDR = 0x8913, 0x8927
-IFF_UP, IFF_RUNNING = 0x1, 0x40
-_REQUEST = struct.Struct("16s24x")
-
-
-def look(interface: str) -> tuple[bool, str]:
-    """Return whether the interface is up and running, and its MAC (netdevice(7)); raises OSError if it does not exist."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        request = _REQUEST.pack(interface.encode())
-        flags = int.from_bytes(fcntl.ioctl(asker, SIOCGIFFLAGS, request)[16:18], sys.byteorder)
-        mac = fcntl.ioctl(asker, SIOCGIFHWADDR, request)[18:24]
-    return flags & (IFF_UP | IFF_RUNNING) == IFF_UP | IFF_RUNNING, mac.hex(":")
 
 
 class Link:
-    """Keeps an instance's messages and frames in step with its interface. `on_frames` is called when they are ready."""
+    """Keeps an instance's frames in step with its interface. `on_frames` is called when there are some, or others."""
 
     def __init__(
         self,
@@ -45,7 +25,6 @@ class Link:
         on_frames: Callable[[], None],
         on_trouble: Callable[[str], None],
     ) -> None:
-        self.ready: ReadyMessages | None = None
         self.frames: tuple[Frames, ...] = ()
         self.mac = ""
         self._addresses = tuple(addresses)
@@ -55,27 +34,47 @@ class Link:
         self._forging: asyncio.Task[None] | None = None
 
     def see_mac(self, mac: str) -> None:
-        """Have the frames built if this MAC is new."""
-        if not mac or mac == self.mac:
+        """Have the frames built if there are none yet; put the MAC into those that are there, at once, if it is another one.
+
+        What is no MAC of Ethernet, an empty one included, changes nothing.
+        """
+        if mac == self.mac or len(_packed(mac)) != MAC_LENGTH:
             return
         self.mac = mac
-        if self._forging is not None:
-            self._forging.cancel()
-        self._forging = asyncio.get_running_loop().create_task(self._build(mac))
+        if self.frames:
+            self.frames = self._up_to_date(self.frames)
+            self._on_frames()
+        elif self._forging is None:
+            self._forging = asyncio.get_running_loop().create_task(self._build())
 
     def close(self) -> None:
         """Stop building."""
         if self._forging is not None:
             self._forging.cancel()
 
-    async def _build(self, mac: str) -> None:
-        while True:
+    async def _build(self) -> None:
+        while not self.frames:
             try:
-                built = await self._forge([(str(address.ip), mac) for address in self._addresses])
+                built = await self._forge([(str(address.ip), self.mac) for address in self._addresses])
             except (ForgeError, OSError) as error:
                 self._on_trouble(f"frames could not be built: {error}; trying again in {FORGE_RETRY:g}s")
                 await asyncio.sleep(FORGE_RETRY)
                 continue
-            self.frames = tuple(built.values())
-            self._on_frames()
-            return
+            # The MAC may have changed while the child worked.
+            self.frames = self._up_to_date(built.values())
+        self._on_frames()
+
+    def _up_to_date(self, frames: Iterable[Frames]) -> tuple[Frames, ...]:
+        mac = _packed(self.mac)
+        return tuple(
+            replace(
+                one,
+                announce=tuple(with_mac(frame, mac) for frame in one.announce),
+                probe=tuple(with_mac(frame, mac) for frame in one.probe),
+            )
+            for one in frames
+        )
+
+
+def _packed(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))

@@ -6,11 +6,13 @@ What concerns one interface alone is in `vipd.part`; here is what the parts have
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from announce.burst import Pace
+from announce.interface import Links
 from announce.netlink import FOREVER, ReadyMessages, RouteSocket
 from announce.rivals import RivalSeen, Taps
 from election import events
@@ -45,7 +47,8 @@ class Surroundings:
     """What all members of a daemon share.
 
     `arm` has the guard take note of an election's addresses, and calls back with "" when that stands, or with why it does
-    not. `unmet` tells why an election may not take place here for want of the kernel's gate; `knows_claims` whether this daemon has seen
+    not. `links`: the interfaces as last seen.
+    `unmet` tells why an election may not take place here for want of the kernel's gate; `knows_claims` whether this daemon has seen
     which elections of the store hold which addresses.
     """
 
@@ -61,6 +64,7 @@ class Surroundings:
     taps: Taps = field(default_factory=Taps)
     workers: Workers = field(default_factory=Workers)
     paces: dict[str, Pace] = field(default_factory=dict)
+    links: Links = field(default_factory=Links)
 
 
 class Member:
@@ -80,9 +84,8 @@ class Member:
         self._arm_timer: asyncio.TimerHandle | None = None
         self._arm_trouble = ""
         starts = [position + sum(len(former.checks) for former in instances[:index]) for index in range(len(instances))]
-        means = Means(around.observer, around.smithy.forge, around.taps, around.workers, around.paces)
+        means = Means(around.observer, around.smithy.forge, around.taps, around.workers, around.links, around.paces)
         self.parts = tuple(Part(one, means, self, start) for one, start in zip(instances, starts, strict=True))
-        self.interfaces = frozenset(part.interface for part in self.parts)
         self._ips = frozenset(ip for part in self.parts for ip in part.ips)
         self.executor = Executor(word, around.kernel, parts=len(self.parts))
         machine = Machine(self._machine_settings(), around.me, known.epoch, known.lease_duration / 1000)
@@ -98,9 +101,9 @@ class Member:
 
     def start(self, former: frozenset[str], verdicts: Mapping[str, Mapping[str, bool]], *, drained: bool) -> None:
         """Begin: the first thing the machine does is to read its record. `verdicts` are those of an earlier life, by instance."""
-        self.prepare()
+        self.look()
+        self.executor.adopt(self.executor.ready)
         for part in self.parts:
-            part.look()
             part.checks.seed(verdicts.get(part.name, {}))
         inherited = self.executor.word.deadline
         leftover = self._has_leftover(former)
@@ -121,9 +124,15 @@ class Member:
         bound = self.executor.bound()
         return bool(former) and bool(bound) and all(lifetime < FOREVER for lifetime in bound.values())
 
-    def prepare(self, interface: str = "") -> None:
-        """Make the messages for this interface (empty: for all), and have the guard arm them before anything is bound."""
-        changed = [part.prepare() for part in self.parts if interface in {"", part.interface}]
+    def look(self) -> None:
+        """Ask the kernel for the interfaces, and take in what it says."""
+        for part in self.parts:
+            part.look()
+        self._follow_links()
+
+    def prepare(self) -> None:
+        """Make the messages for the interfaces as they are now, and have the guard arm them before anything is bound."""
+        changed = [part.prepare() for part in self.parts]
         if any(changed):
             self._arm()
 
@@ -150,6 +159,7 @@ class Member:
         self.executor.ready = ready
         for part in self.parts:
             part.on_armed()
+        self._follow_parts()
 
     def _not_armed(self, why: str) -> None:
         text = f"the addresses cannot be bound here: {why}"
@@ -176,53 +186,59 @@ class Member:
 
     # ------------------------------------------------------------------ the interfaces
 
-    def on_link(self, interface: str, *, up: bool, mac: str) -> None:
-        """Take in what the kernel says of an interface."""
-        self.prepare(interface)
-        for part in self._on(interface):
-            part.see(up=up, mac=mac)
+    def on_links(self, names: frozenset[str]) -> None:
+        """Take in that what these names mean, or how it is, may have changed."""
+        if any(not part.named.isdisjoint(names) for part in self.parts):
+            self._follow_links()
 
-    def on_link_gone(self, interface: str) -> None:
-        """Take in that an interface does not exist any more."""
-        for part in self._on(interface):
-            part.gone()
+    def _follow_links(self) -> None:
+        self.prepare()
+        self._follow_parts()
 
-    def _on(self, interface: str) -> list[Part]:
-        return [part for part in self.parts if part.interface == interface]
+    def _follow_parts(self) -> None:
+        changed = [part.follow() for part in self.parts]
+        if any(changed):
+            # What is bound may be where the name has led until now.
+            self._expect_losses()
 
-    def on_resync(self, bound: frozenset[tuple[str, str]]) -> None:
-        """Compare with what the kernel has, pairs of interface and address: events may have been missed."""
-        for part in self.parts:
-            for ip in part.ips:
-                if (part.interface, ip) in bound:
-                    self.on_address_seen(ip)
+    def on_resync(self, bound: frozenset[tuple[int, str]]) -> None:
+        """Compare with what the kernel has, pairs of an interface's number and an address: events may have been missed."""
+        for ready in self.executor.ready:
+            for family, packed, _ in ready.keys:
+                ip = socket.inet_ntop(family, packed)
+                if (ready.ifindex, ip) in bound:
+                    self.on_address_seen(ready.ifindex, ip)
                 else:
-                    self.on_address_gone(ip)
+                    self.on_address_gone(ready.ifindex, ip)
 
-    def on_address_gone(self, ip: str) -> None:
+    def _is_own(self, ifindex: int, ip: str) -> bool:
+        return ip in self._ips and any(ready.ifindex == ifindex for ready in self.executor.ready)
+
+    def on_address_gone(self, ifindex: int, ip: str) -> None:
         """Put an address back that somebody removed. One that the kernel ended near the deadline stays away."""
-        if ip in self._ips and self.instance.machine.state is State.ACTIVE and not self._loss_noted:
+        if self._is_own(ifindex, ip):
+            self._expect_losses()
+
+    def _expect_losses(self) -> None:
+        if self.instance.machine.state is State.ACTIVE and not self._loss_noted:
             # One look for all: somebody who flushes an interface removes two hundred at once.
             self._loss_noted = True
             asyncio.get_running_loop().call_soon(self._look_for_losses)
 
     def _look_for_losses(self) -> None:
         self._loss_noted = False
-        unusable = [part for part in self.parts if not part.is_usable()]
-        for part in unusable:
+        if not all(part.is_usable() for part in self.parts):
             # The kernel takes addresses away with the link, and tells that first: a repair would fail, or count as somebody's deed.
-            self.prepare(part.interface)
-            part.look()
-        if unusable:
+            self.look()
             return
         active = self.instance.machine.state is State.ACTIVE
         right_left = lifetime_to_set(now(), self.executor.word.deadline, self._around.timing.lease_duration) >= 1
-        if active and right_left and self._ips - self.executor.bound().keys():
+        if active and right_left and (self.executor.has_strays or self._ips - self.executor.bound().keys()):
             self.instance.post(events.AddressLost())
 
-    def on_address_seen(self, ip: str) -> None:
+    def on_address_seen(self, ifindex: int, ip: str) -> None:
         """Remove the VIP if it appears on a node that does not own it."""
-        if ip in self._ips and self.instance.machine.is_clear and ip in self.executor.bound():
+        if self._is_own(ifindex, ip) and self.instance.machine.is_clear and ip in self.executor.bound():
             self._around.observer.notice(self.name, f"{ip} was bound here although this node does not own it; removed", warning=True)
             self.executor.unbind()
 

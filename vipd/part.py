@@ -9,23 +9,23 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from announce.address import ready_messages
 from announce.burst import Pace, delays
+from announce.interface import Interface, Links, is_running, unsuitable
 from announce.netlink import ReadyMessages
 from announce.probe import probe
 from announce.rivals import RivalSeen, Taps
-from announce.route_socket import ifindex_of
 from announce.sender import Sender
-from health.model import Check, LinkState, Result, Verdict
+from health.model import Check, InterfaceCheck, LinkState, Result, Verdict
 from health.runner import Runner
 from health.workers import Workers
 from vipd import config
 from vipd.announcer import Announcer
 from vipd.clock import now
 from vipd.disputes import LINE_PAUSE, Dispute
-from vipd.link import Link, look
+from vipd.link import Link
 from vipd.smithy import Forge
 
 
@@ -66,6 +66,7 @@ class Means:
     forge: Forge
     taps: Taps
     workers: Workers
+    links: Links
     paces: dict[str, Pace] = field(default_factory=dict)
     """Of each interface: what leaves by it for all instances together passes the same switch port."""
 
@@ -74,13 +75,26 @@ class Means:
         return self.paces.setdefault(interface, Pace())
 
 
+class Seen(NamedTuple):
+    """What was last taken in of a name: the interface that has it, and whether the guard has armed it."""
+
+    link: Interface | None
+    armed: bool
+
+    @property
+    def usable(self) -> bool:
+        """Whether addresses on it can be reached."""
+        return self.link is not None and self.link.usable and self.armed
+
+
 class Part:
     """Everything on this node that one instance has for itself.
 
-    `ready` is None until the interface has been seen; `problem` is what is wrong with it, a sentence. `position` is the
-    number of checks that other instances have. `armed`: the guard knows the addresses on the interface as it is now, and has
-    the kernel's gate before it; until then the interface counts as down. `lapsed`: it has to be armed anew, though perhaps
-    with the same messages: an interface that was moved to another network namespace and back has lost its gate.
+    `named`: the names of its interface and of those that its checks are about. `ready` is None until the interface has been
+    seen. `position` is the number of checks that other instances have. `armed`: the guard knows the addresses on the interface
+    as it is now, and has the kernel's gate before it; until then the interface counts as down. `lapsed`: it has to be armed
+    anew, though perhaps with the same messages: an interface that was moved to another network namespace and back has lost
+    its gate.
     """
 
     def __init__(self, settings: config.Instance, means: Means, whole: Whole, position: int) -> None:
@@ -89,15 +103,19 @@ class Part:
         self.interface = settings.interface
         self.ips = frozenset(str(address.ip) for address in settings.addresses)
         self.ready: ReadyMessages | None = None
-        self.problem = ""
         self.armed = False
         self.lapsed = True
+        self._why_not_armed = ""
         self.verdict = Verdict(None)
         self._observer = means.observer
         self._whole = whole
-        self._sender = Sender(settings.interface)
-        self._asker = Sender(settings.interface, past_gate=True)
-        self._rivals = means.taps.on(settings.interface)
+        self._links = means.links
+        kinds = (check.kind for check in settings.checks)
+        self.named = frozenset({self.interface, *(kind.interface for kind in kinds if isinstance(kind, InterfaceCheck))})
+        self._seen: dict[str, Seen] = {}
+        self._sender = Sender(self._where)
+        self._asker = Sender(self._where, past_gate=True)
+        self._rivals = means.taps.on(settings.interface, self._where)
         self._unsubscribe: Callable[[], None] | None = None
         self._disputes = {ip: Dispute(ip) for ip in self.ips}
         self._more_to_say: dict[str, asyncio.TimerHandle] = {}
@@ -118,68 +136,76 @@ class Part:
 
     # ------------------------------------------------------------------ the interface
 
+    def _where(self) -> int:
+        """Return the number of the interface that the addresses are bound on, or would be; 0: there is none yet."""
+        return self.ready.ifindex if self.ready else 0
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the interface, a sentence, or nothing."""
+        link = self._links.named(self.interface)
+        if link is None:
+            return f"interface {self.interface} does not exist"
+        return self._why_not_armed or unsuitable(link)
+
     def prepare(self) -> bool:
-        """Make the messages for the interface if it exists; return whether the guard has to arm it, anew or for the first time."""
-        try:
-            ifindex = ifindex_of(self.interface)
-            # Two hundred addresses take 70 ms to build: at start that holds up nobody, later the heartbeat would miss its beat.
-            ready = ready_messages(self.interface, self.settings.addresses) if self.ready is None else self.ready.moved(ifindex)
-        except OSError:
-            self.problem = f"interface {self.interface} does not exist"
+        """Make the messages for what the interface's name means now; return whether the guard has to arm it, anew or for the first time."""
+        link = self._links.named(self.interface)
+        if link is None:
+            self.armed, self.lapsed = False, True
             return False
-        if self.armed:
-            self.problem = ""
-        if ready == self.ready and not self.lapsed:
+        if self._where() == link.ifindex and not self.lapsed:
             return False
-        self.ready = ready
+        # Two hundred addresses take 70 ms to build: at start that holds up nobody, later the heartbeat would miss its beat.
+        self.ready = (
+            ready_messages(self.interface, self.settings.addresses, link.ifindex) if self.ready is None else self.ready.moved(link.ifindex)
+        )
         self.armed = self.lapsed = False
         self._sender.open()
         return True
 
-    def look(self) -> None:
-        """See the interface before the kernel watch reports it: a restart has no time to wait for that."""
-        try:
-            up, mac = look(self.interface)
-        except OSError:
-            self.gone()
-            return
-        self.see(up=up, mac=mac)
-
-    def is_usable(self) -> bool:
-        """Whether the interface exists, is up and is armed, asked now."""
-        try:
-            return self.armed and look(self.interface)[0]
-        except OSError:
-            return False
-
-    def see(self, *, up: bool, mac: str) -> None:
-        """Take in the state of the interface."""
-        self._link.see_mac(mac)
-        detail = "" if up else f"{self.interface} is down or has no carrier"
-        if not self.armed:
-            detail = f"the guard has not taken note of {self.interface} yet"
-        self.checks.link(LinkState(self.interface, up and self.armed, detail))
-        self._rivals.check()
-        if up and self.armed:
-            self.announcer.again()
-
     def on_armed(self) -> None:
         """Take in that the guard knows the addresses, on the interface as it was when it was asked."""
-        if self.ready is not None and not self.lapsed:
-            self.armed = True
-            self.problem = ""
-        self.look()
+        self._why_not_armed = ""
+        self.armed = self.ready is not None and not self.lapsed
 
     def not_armed(self, why: str) -> None:
         """Take in why the guard does not know the addresses."""
         if not self.armed:
-            self.problem = why
+            self._why_not_armed = why
 
-    def gone(self) -> None:
-        """Take in that the interface does not exist any more."""
-        self.armed, self.lapsed = False, True
-        self.problem = f"interface {self.interface} does not exist"
-        self.checks.link(LinkState(self.interface, up=False, detail=self.problem))
+    def look(self) -> None:
+        """Ask the kernel for the interfaces before its watch reports them: a restart has no time to wait for that."""
+        for name in self.named:
+            self._links.look(name)
+
+    def is_usable(self) -> bool:
+        """Whether the interface exists, is up and is armed, asked now."""
+        return self.armed and is_running(self._where())
+
+    def follow(self) -> bool:
+        """Take in what the names mean now, and how it is; return whether something about its own interface has changed."""
+        views = {name: Seen(self._links.named(name), self.armed or name != self.interface) for name in self.named}
+        changed = {name: view for name, view in views.items() if self._seen.get(name) != view}
+        for name, view in changed.items():
+            before = self._seen.get(name)
+            self._seen[name] = view
+            self.checks.link(_state(name, view))
+            if name == self.interface and view.link is not None:
+                self._see(before, view, view.link)
+        return self.interface in changed
+
+    def _see(self, before: Seen | None, view: Seen, link: Interface) -> None:
+        frames = self.announcer.frames
+        self._link.see_mac(link.mac)
+        self._rivals.check()
+        came_up = before is None or not before.usable or before.link is None or before.link.ifindex != link.ifindex
+        if view.usable and came_up and self.announcer.frames == frames:  # others were announced as they came
+            self.announcer.again()
+        trouble = unsuitable(link)
+        # At the start the configuration's findings have said so.
+        if trouble and before is not None and trouble != (unsuitable(before.link) if before.link else ""):
+            self._on_trouble(trouble)
 
     # ------------------------------------------------------------------ frames
 
@@ -260,3 +286,12 @@ class Part:
         if verdict.fit is not None:
             self._observer.verdict(self.name, verdict, self.checks.remembered())
         self._whole.judge()
+
+
+def _state(name: str, view: Seen) -> LinkState:
+    """Return what the checks of the interface of this name are to know."""
+    if view.link is None:
+        return LinkState(name, up=False, detail=f"interface {name} does not exist")
+    if not view.link.usable:
+        return LinkState(name, up=False, detail=f"{name} is down or has no carrier")
+    return LinkState(name, view.usable, "" if view.usable else f"the guard has not taken note of {name} yet")

@@ -7,12 +7,13 @@ import secrets
 import sys
 from pathlib import Path
 
-from announce.address import ready_messages
+from announce.address import elsewhere, ready_messages
 from announce.gate import remove_leftovers
-from announce.netlink import RouteSocket, unbind
+from announce.interface import find
+from announce.netlink import ReadyMessages, RouteSocket, unbind
 from election import model, records
 from election.store import Store
-from vipd.config import Config
+from vipd.config import Config, Instance
 from vipd.guard_locks import LockedError, Locks
 from vipd.memory import InUseError, Memory
 from vipd.stores import open_store
@@ -51,12 +52,7 @@ def _remove_addresses(config: Config) -> list[str]:
     kernel = RouteSocket()
     for instance in config.instances:
         try:
-            ready = ready_messages(instance.interface, instance.addresses)
-        except OSError:
-            print(f"{instance.name}: interface {instance.interface} does not exist; nothing is bound")
-            continue
-        try:
-            remaining = unbind(kernel, ready)
+            remaining = [key for place in _places(kernel, instance) for key in unbind(kernel, place)]
         except OSError as error:
             failures.append(f"{instance.name}: {error}")
             continue
@@ -66,6 +62,18 @@ def _remove_addresses(config: Config) -> list[str]:
             print(f"{instance.name}: no address of it is bound on {instance.interface}")
     kernel.close()
     return failures
+
+
+def _places(kernel: RouteSocket, instance: Instance) -> list[ReadyMessages]:
+    """Return the messages for where the addresses may be bound: the interface may have been renamed since the daemon died."""
+    try:
+        present = [ready_messages(instance.interface, instance.addresses, find(instance.interface).ifindex)]
+    except OSError:
+        print(f"{instance.name}: interface {instance.interface} does not exist")
+        present = []
+    template = present[0] if present else ready_messages(instance.interface, instance.addresses, 0)
+    left = elsewhere(kernel.addresses(), template)
+    return present + [place for place in left if place not in present]
 
 
 def _remove_gate() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import pytest
 
 from announce.frames import Frames, frames_for
 from announce.sender import Sender
+from tests.netns.announce.resolving import numbered
 
 if TYPE_CHECKING:
     from tests.netns.announce.conftest import Cable
@@ -24,7 +26,7 @@ IPV6 = 0x86DD
 @pytest.fixture
 def sender(cable: Cable) -> Iterator[Sender]:
     """Return a sender on host a."""
-    opened = Sender("a0")
+    opened = Sender(numbered("a0"))
     yield opened
     opened.close()
 
@@ -75,7 +77,31 @@ def test_a_link_that_is_down_refuses_and_then_sends_again(cable: Cable, sender: 
     assert sender._socket is kept
 
 
-def test_an_interface_made_anew_is_found_by_its_name(cable: Cable, sender: Sender, frames: Frames) -> None:
+def current(cable: Cable, frames: Frames) -> tuple[bytes, ...]:
+    """Return the announcements as they are right with the MAC that host a has now."""
+    return frames_for(frames.address, cable.a.mac).announce
+
+
+def test_a_frame_leaves_with_the_mac_of_the_moment(cable: Cable, sender: Sender, frames: Frames) -> None:
+    """It was changed after the frames were made, and between two frames of one announcement."""
+    advertisement = frames_for("2001:db8::10", cable.a.mac).announce
+    with cable.b.socket(ARP) as arp, cable.b.socket(IPV6) as ipv6:
+        assert sender.send(frames.announce, always) == 2
+        assert (arp.recv(100), arp.recv(100)) == frames.announce
+
+        def change() -> bool:
+            cable.a.run(f"ip link set a0 address 02:00:00:00:00:{next(macs)}")
+            return True
+
+        macs = iter(("71", "72", "73"))
+        assert sender.send((*frames.announce, *advertisement), change) == 3
+        found = [arp.recv(100), arp.recv(100)]
+        assert found == [frames_for(frames.address, f"02:00:00:00:00:{mac}").announce[at] for at, mac in enumerate(("71", "72"))]
+        while ipv6.recv(200) != frames_for("2001:db8::10", "02:00:00:00:00:73").announce[0]:
+            pass  # the kernels of both hosts speak IPv6 as well
+
+
+def test_an_interface_made_anew_is_found_by_its_number(cable: Cable, sender: Sender, frames: Frames) -> None:
     """The very send that finds the old socket dead goes out of a new one."""
     assert sender.open()
     cable.remove()
@@ -83,7 +109,7 @@ def test_an_interface_made_anew_is_found_by_its_name(cable: Cable, sender: Sende
     cable.plug()
     with cable.b.socket(ARP) as arp:
         assert sender.send(frames.announce, always) == 2
-        assert (arp.recv(100), arp.recv(100)) == frames.announce
+        assert (arp.recv(100), arp.recv(100)) == current(cable, frames)
     assert set(sender.refused) <= {errno.ENODEV, errno.ENXIO}
 
 
@@ -107,9 +133,35 @@ def test_another_interface_that_got_the_name_is_the_one(cable: Cable, sender: Se
             wrong.recv(100)
 
 
+def test_an_interface_renamed_is_the_same(cable: Cable, sender: Sender, frames: Frames) -> None:
+    """The kept socket goes on where it was bound, while that is where the addresses are."""
+    number = socket.if_nametoindex("a0")
+    sender = Sender(lambda: number)
+    assert sender.open()
+    kept = sender._socket
+    for command in ("set a0 down", "set a0 name old", "set old up"):
+        cable.a.run(f"ip link {command}")
+    assert sender.send(frames.announce, always) == 2
+    assert sender._socket is kept
+    sender.close()
+
+
+def test_the_same_number_again_is_another_interface(cable: Cable, frames: Frames) -> None:
+    """It was deleted, and one of its number made: the kept socket is dead, the next send takes a new one."""
+    number = socket.if_nametoindex("a0")
+    sender = Sender(lambda: number)
+    assert sender.open()
+    cable.remove()
+    cable.a.run(f"ip link add a0 index {number} type veth peer name c0")
+    for name in ("a0", "c0"):
+        cable.a.run(f"ip link set {name} up")
+    assert sender.send(frames.announce, always) == 2
+    sender.close()
+
+
 def test_an_interface_that_never_was_is_counted(cable: Cable, frames: Frames) -> None:
     """Neither open nor send raises."""
-    sender = Sender("nope0")
+    sender = Sender(numbered("nope0"))
     assert not sender.open()
     assert sender.send(frames.announce, always) == 0
     assert sender.refused == {errno.ENODEV: 3}
@@ -119,7 +171,7 @@ def test_an_interface_that_never_was_is_counted(cable: Cable, frames: Frames) ->
 def test_a_gate_stops_announcements_and_lets_probes_pass(cable: Cable, sender: Sender, frames: Frames) -> None:
     """A filter that drops all on the way out stands for the kernel gate."""
     cable.a.close_gate()
-    prober = Sender("a0", past_gate=True)
+    prober = Sender(numbered("a0"), past_gate=True)
     with cable.b.socket(ARP) as arp:
         assert sender.send(frames.announce, always) == 0
         assert prober.send(frames.probe, always) == 1
@@ -129,7 +181,7 @@ def test_a_gate_stops_announcements_and_lets_probes_pass(cable: Cable, sender: S
 
 def test_closing_does_not_hold_up_the_caller(cable: Cable, frames: Frames) -> None:
     """A close waits for the kernel, 16 ms as measured; a hundred of them would take seconds."""
-    sender = Sender("a0")
+    sender = Sender(numbered("a0"))
     began = time.monotonic()
     for _ in range(100):
         assert sender.send(frames.probe, always) == 1

@@ -33,6 +33,7 @@ from tests.netns.announce.gating import (
     staged,
     until,
 )
+from tests.netns.announce.resolving import numbered
 
 if TYPE_CHECKING:
     from tests.netns.announce.conftest import Cable
@@ -93,7 +94,7 @@ def test_nothing_leaves_in_the_name_of_a_closed_vip(stage: Stage) -> None:
     """Neither what a program sends from it, nor an announcement."""
     announcements = [frame for ip in (VIP_V4, VIP_V6) for frame in frames_for(ip, stage.cable.a.mac).announce]
     with contextlib.ExitStack() as stack:
-        sender = stack.enter_context(contextlib.closing(Sender("a0")))
+        sender = stack.enter_context(contextlib.closing(Sender(numbered("a0"))))
         v4 = stack.enter_context(contextlib.closing(bound(socket.AF_INET, VIP_V4, 0)))
         v6 = stack.enter_context(contextlib.closing(bound(socket.AF_INET6, VIP_V6, 0)))
 

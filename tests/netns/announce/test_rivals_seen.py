@@ -17,6 +17,7 @@ from announce.frames import frames_for, unsolicited_na
 from announce.probe import probe
 from announce.rivals import FRAMES_OF_ONE, WINDOW, Rivals, RivalSeen
 from announce.sender import Sender
+from tests.netns.announce.resolving import numbered
 
 if TYPE_CHECKING:
     from tests.netns.announce.conftest import Cable, Host, News
@@ -33,7 +34,7 @@ def play(host: Host, scene: Scene) -> None:
     """Play a scene with the rivals on one host, and close them."""
 
     async def whole() -> None:
-        rivals = Rivals(host.interface)
+        rivals = Rivals(host.interface, numbered(host.interface))
         try:
             await scene(rivals)
         finally:
@@ -240,7 +241,7 @@ def ask(cable: Cable, address: str, timeout: float) -> str:
     frames = frames_for(address, cable.a.mac)
 
     async def scene(rivals: Rivals) -> None:
-        sender = Sender("a0", past_gate=True)
+        sender = Sender(numbered("a0"), past_gate=True)
         answers.append(await probe(sender, rivals, [frames], timeout))
         sender.close()
         assert rivals._subscriptions == []

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from announce.address import VIPD_PROTO, ready_messages
+from announce.interface import Interface, Links, find
 from announce.netlink import ReadyMessages, RouteSocket, bind, refresh, unbind
 from announce.watch import AddressGone, AddressSeen, LinkGone, LinkSeen, Resync, Watch
 
@@ -39,15 +40,25 @@ def play(watch: Watch, scene: Callable[[], Coroutine[None, None, None]]) -> None
     asyncio.run(whole())
 
 
+def number() -> int:
+    """Return that of the interface under test."""
+    return find("a0").ifindex
+
+
 def synced(items: list[object]) -> bool:
     """Tell whether everything was reported."""
     return any(isinstance(item, Resync) for item in items)
 
 
-def last_link(items: list[object], interface: str = "a0") -> LinkSeen | None:
-    """Return the last that was said of an interface."""
-    said = [item for item in items if isinstance(item, LinkSeen | LinkGone) and item.interface == interface]
-    return said[-1] if said and isinstance(said[-1], LinkSeen) else None
+def last_link(items: list[object], interface: str = "a0") -> Interface | None:
+    """Return what an interface's name means after all that was said."""
+    links = Links()
+    for item in items:
+        if isinstance(item, LinkSeen):
+            links.see(item.interface)
+        elif isinstance(item, LinkGone):
+            links.forget(item.interface.ifindex)
+    return links.named(interface)
 
 
 def link_is(wanted: tuple[bool, bool], items: list[object]) -> bool:
@@ -72,8 +83,8 @@ def test_all_is_reported_at_the_start(cable: Cable, news: News, sock: RouteSocke
         await news.until(synced)
 
     play(Watch(news.tell), scene)
-    assert last_link(news.items) == LinkSeen("a0", ifindex, up=True, carrier=True, mac=cable.a.mac)
-    assert {AddressSeen("a0", VIP, 32), AddressSeen("a0", VIP6, 128)} <= set(news.items)
+    assert last_link(news.items) == Interface(ifindex, "a0", cable.a.mac, up=True, carrier=True)
+    assert {AddressSeen(ifindex, VIP, 32), AddressSeen(ifindex, VIP6, 128)} <= set(news.items)
     assert isinstance(news.items[-1], Resync)
     assert news.items[-1].addresses == {item for item in news.items if isinstance(item, AddressSeen)}
 
@@ -97,7 +108,7 @@ def test_carrier_and_administrator_are_told_apart(cable: Cable, news: News) -> N
             assert link is not None
             states.append(link.usable)
         assert states == [False, True, False, True]
-        links = [item for item in news.items if isinstance(item, LinkSeen)]
+        links = [item.interface for item in news.items if isinstance(item, LinkSeen)]
         assert all(one != other for one, other in itertools.pairwise(links))
 
     play(Watch(news.tell), scene)
@@ -120,32 +131,77 @@ def test_an_interface_that_goes_takes_its_addresses_along(cable: Cable, news: Ne
     async def scene() -> None:
         await news.until(synced)
         before = last_link(news.items)
+        assert before is not None
         cable.a.run(f"ip address add {VIP}/24 dev a0")
-        await news.until(lambda items: AddressSeen("a0", VIP, 24) in items)
+        await news.until(lambda items: AddressSeen(before.ifindex, VIP, 24) in items)
         cable.remove()
-        await news.until(lambda items: LinkGone("a0") in items)
-        assert news.items.index(AddressGone("a0", VIP, 24)) < news.items.index(LinkGone("a0"))
+        await news.until(lambda items: not last_link(items))
+        [gone] = [item for item in news.items if isinstance(item, LinkGone)]
+        assert news.items.index(AddressGone(before.ifindex, VIP, 24)) < news.items.index(gone)
         cable.plug()
         await news.until(lambda items: (link := last_link(items)) and link.usable)
         after = last_link(news.items)
-        assert before is not None
         assert after is not None
         assert before.ifindex != after.ifindex
 
     play(Watch(news.tell), scene)
 
 
-def test_a_renamed_interface_is_gone_under_its_old_name(cable: Cable, news: News) -> None:
-    """Nothing of that name exists any more."""
+def test_a_renamed_interface_is_the_same_under_another_name(cable: Cable, news: News) -> None:
+    """Nothing has its old name, its addresses are where they were, and another one may get the old name."""
+    cable.a.run(f"ip address add {VIP}/24 dev a0")
+    number = find("a0").ifindex
 
     async def scene() -> None:
         await news.until(synced)
-        for command in ("set a0 down", "set a0 name new0"):
+        for command in ("set a0 down", "set a0 name new0", "add a0 type veth peer name c0"):
             cable.a.run(f"ip link {command}")
-        await news.until(lambda items: last_link(items, "new0"))
-        assert last_link(news.items) is None
+        await news.until(lambda items: last_link(items, "a0") and last_link(items, "new0"))
+        renamed, other = last_link(news.items, "new0"), last_link(news.items)
+        assert renamed is not None
+        assert other is not None
+        assert (renamed.ifindex, other.ifindex) == (number, find("a0").ifindex)
+        assert AddressGone(number, VIP, 24) not in news.items
+        cable.a.run("ip address flush dev new0")
+        await news.until(lambda items: AddressGone(number, VIP, 24) in items)
 
     play(Watch(news.tell), scene)
+
+
+def test_alternative_names_are_reported_with_the_interface(cable: Cable, news: News) -> None:
+    """Those that it had at the start, and those that come and go; by each of them the same interface is meant."""
+    long = "a-name-that-is-longer-than-any-first-name-may-be"
+    cable.a.run("ip link property add dev a0 altname uplink0")
+
+    async def scene() -> None:
+        await news.until(synced)
+        link = last_link(news.items)
+        assert link is not None
+        assert link.names == {"a0", "uplink0"}
+        cable.a.run(f"ip link property add dev a0 altname {long}")
+        cable.a.run("ip link property del dev a0 altname uplink0")
+        await news.until(lambda items: last_link(items, long) and not last_link(items, "uplink0"))
+        assert last_link(news.items, long) == last_link(news.items) == find("a0") == find(long)
+
+    play(Watch(news.tell), scene)
+
+
+def test_what_the_watch_reports_is_what_the_kernel_is_asked_for(cable: Cable, news: News) -> None:
+    """Two readers of one message, pyroute2's and that of the standard library, agree on every interface."""
+    for command in ("link add br0 type bridge", "link add p0 type veth peer name p1", "link set p0 master br0"):
+        cable.a.run(f"ip {command}")
+    for command in ("tuntap add t0 mode tun", "link property add dev a0 altname uplink0", "link set b0 down", "link set a0 arp off"):
+        (cable.b if "b0" in command else cable.a).run(f"ip {command}")
+
+    async def scene() -> None:
+        await news.until(synced)
+
+    play(Watch(news.tell), scene)
+    seen = [item.interface for item in news.items if isinstance(item, LinkSeen)]
+    assert [find(link.name) for link in seen] == seen
+    assert {link.name: link.kind for link in seen} == {"lo": 772, "a0": 1, "t0": 65534, "br0": 1, "p0": 1, "p1": 1}
+    assert {link.name for link in seen if not link.arp} == {"a0", "t0"}
+    assert {link.name: link.port_of for link in seen if link.port_of} == {"p0": "bridge"}
 
 
 def test_leaving_a_bridge_is_not_the_end(cable: Cable, news: News) -> None:
@@ -157,7 +213,7 @@ def test_leaving_a_bridge_is_not_the_end(cable: Cable, news: News) -> None:
         for command in ("set a0 master br0", "set a0 nomaster", "set a0 address 02:00:00:00:00:78"):
             cable.a.run(f"ip link {command}")
         await news.until(lambda items: (link := last_link(items)) and link.mac == "02:00:00:00:00:78")
-        assert LinkGone("a0") not in news.items
+        assert not any(isinstance(item, LinkGone) for item in news.items)
 
     play(Watch(news.tell), scene)
 
@@ -170,10 +226,10 @@ def test_a_vip_that_somebody_removes_or_adds_is_reported(cable: Cable, news: New
     async def scene() -> None:
         await news.until(synced)
         cable.a.run(f"ip address del {address}/{prefixlen} dev a0")
-        await news.until(lambda items: AddressGone("a0", address, prefixlen) in items)
+        await news.until(lambda items: AddressGone(number(), address, prefixlen) in items)
         news.items.clear()
         cable.a.run(f"ip address add {address}/{prefixlen} dev a0")
-        await news.until(lambda items: AddressSeen("a0", address, prefixlen) in items)
+        await news.until(lambda items: AddressSeen(number(), address, prefixlen) in items)
 
     play(Watch(news.tell), scene)
 
@@ -188,7 +244,7 @@ def test_own_refreshes_are_not_reported_and_own_expiry_is(cable: Cable, news: Ne
         for _ in range(50):
             assert refresh(sock, ready, 100) == []
         assert unbind(sock, ready) == []
-        await news.until(lambda items: {AddressGone("a0", VIP, 32), AddressGone("a0", VIP6, 128)} <= set(items))
+        await news.until(lambda items: {AddressGone(number(), VIP, 32), AddressGone(number(), VIP6, 128)} <= set(items))
 
     play(Watch(news.tell), scene)
     assert [item for item in news.items if isinstance(item, AddressSeen)] == []
@@ -211,10 +267,10 @@ def test_after_an_overflow_all_is_reported_as_it_is(cable: Cable, news: News, so
         await news.until(synced)
         assert watch.restarts == 1
         assert "105" in watch.problem
-        assert AddressGone("a0", VIP, 32) in news.items
-        assert AddressSeen("a0", VIP6, 128) in news.items
+        assert AddressGone(number(), VIP, 32) in news.items
+        assert AddressSeen(number(), VIP6, 128) in news.items
         assert unbind(sock, many, timeout=10) == []
-        await news.until(lambda items: AddressGone("a0", "10.3.0.200", 32) in items)
+        await news.until(lambda items: AddressGone(number(), "10.3.0.200", 32) in items)
         await news.until(lambda items: (link := last_link(items)) and not link.usable)
 
     play(watch, scene)
@@ -235,7 +291,7 @@ def test_a_message_that_nobody_understands_ends_nothing(cable: Cable, news: News
         for message in nonsense:
             watch._take(message)
         cable.a.run(f"ip address add {VIP}/32 dev a0")
-        await news.until(lambda items: AddressSeen("a0", VIP, 32) in items)
+        await news.until(lambda items: AddressSeen(number(), VIP, 32) in items)
 
     play(watch, scene)
     assert watch.faults == len(nonsense)

@@ -12,6 +12,7 @@ from ipaddress import IPv4Interface, ip_address
 from pathlib import Path
 
 from announce.frames import Frames
+from announce.interface import Links
 from announce.netlink import ReadyMessages
 from announce.route_socket import (
     ATTRIBUTES_AT,
@@ -136,6 +137,7 @@ class Node:
     members: dict[str, Member]
     view: View
     commands: Commands
+    links: Links
 
     @property
     def member(self) -> Member:
@@ -214,14 +216,13 @@ async def node(
     fence = status.Fence(guard=False, gate=False, covers="")
     view = View(settings, me, members, peers, observe, now(), lambda: fence)
     commands = Commands(view, members, memory, lambda election: peers.candidates.of(now(), election, {}))
-    made = Node(settings, me, kernel, memory, metrics, observe, peers, members, view, commands)
+    made = Node(settings, me, kernel, memory, metrics, observe, peers, members, view, commands, around.links)
     for member in members.values():
-        member.prepare()
+        member.look()
         if memory.drained:
             member.instance.post(events.DrainChanged(drained=True))
         member.instance.post(events.Started(frozenset(memory.former)))
         for part in member.parts:
-            part.look()
             part.on_verdict(Verdict(fit=True))
     tasks = [asyncio.create_task(peers.watch()), asyncio.create_task(peers.publish())]
     try:

@@ -269,7 +269,15 @@ def test_what_cannot_be_a_virtual_address_is_refused(errors: Errors, address: st
     assert [where for where, _ in errors(text)] == ["3:50 instances[0].addresses[0]"]
 
 
-@pytest.mark.parametrize("interface", ["", ".", "..", "a/b", "a b", "eth0:1", "sixteen_bytes_xx", "ä" * 8, "a\\x07"])
+@pytest.mark.parametrize("interface", ["eth0.100", "enp0s31f6", "x" * 127, "ä" * 63])
+def test_any_name_that_an_interface_may_have_is_taken(read: Read, interface: str) -> None:
+    """Alternative names are longer than first ones."""
+    found = read(SMALLEST.replace("eth0", f'"{interface}"'))
+    assert found.config is not None
+    assert found.config.instances[0].interface == interface
+
+
+@pytest.mark.parametrize("interface", ["", ".", "..", "a/b", "a b", "eth0:1", "x" * 128, "ä" * 64, "a\\x07"])
 def test_what_the_kernel_would_not_name_an_interface_is_refused(errors: Errors, interface: str) -> None:
     """Better now than at the first bind."""
     text = SMALLEST.replace("eth0", f'"{interface}"')

@@ -140,6 +140,7 @@ def test_a_group_stays_out_while_another_election_has_one_of_its_addresses(tmp_p
             group = await stack.enter_async_context(node(tmp_path, "n2", instances=GROUP))
             await until(lambda: group.state is State.FAULT, "the group to stay out")
             notes = [note for one in group.view.document(drained=False).instances for note in one.notes]
+            notes = [note for note in notes if not note.startswith("lo is the loopback")]
             assert [note.partition(" holds")[0] for note in notes] == ["the election solo", "the election solo"]
             assert (solo.kernel.bound, group.kernel.bound) == ({OTHER}, set())
 
@@ -187,7 +188,7 @@ def test_what_somebody_removed_is_put_back(tmp_path: Path) -> None:
 
     async def scene(first: Node, _: Node) -> None:
         first.kernel.drop()
-        first.member.on_resync(frozenset({("lo", VIP)}))
+        first.member.on_resync(frozenset({(1, VIP)}))
         await until(lambda: first.kernel.bound == {VIP, OTHER}, "both to be back")
         assert first.state is State.ACTIVE
 

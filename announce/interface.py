@@ -1,0 +1,226 @@
+"""What an interface is: one object with number, names and MAC, and the one place where a configured name is resolved.
+
+An interface has a number that stays its own for as long as it exists, a name that may be changed, and any number of
+alternative names (`ip link property add dev eth0 altname uplink0`; udev gives them to most hosts). The kernel takes each
+of them, and reports the first only. So nothing compares names but `Links`, and all else goes by the number.
+
+Layouts and numbers are those of linux/if_link.h, linux/if.h and linux/if_arp.h. Standard library only.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from announce.route_socket import (
+    NLM_F_REQUEST,
+    NLMSG_ERROR,
+    REQUEST_TIMEOUT,
+    RouteSocket,
+    attributes,
+)
+from announce.route_socket import _messages as netlink_messages
+
+RTM_NEWLINK, RTM_GETLINK = 16, 18
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_OPERSTATE, IFLA_LINKINFO, IFLA_EXT_MASK = 1, 3, 16, 18, 29
+IFLA_INFO_SLAVE_KIND = 4
+IFLA_PROP_LIST, IFLA_ALT_IFNAME = 52, 53
+SKIP_STATISTICS = 8
+IFF_UP, IFF_POINTOPOINT, IFF_RUNNING, IFF_NOARP, IFF_LOWER_UP = 0x1, 0x10, 0x40, 0x80, 0x10000
+SIOCGIFFLAGS = 0x8913
+ETHERNET, LOOPBACK = 1, 772
+"""ARPHRD_ETHER and ARPHRD_LOOPBACK: what the frames of an interface begin with."""
+LONGEST_NAME = 15
+"""Bytes of a name; alternative names may have 127."""
+PORTS = frozenset({"bridge", "bond", "team", "openvswitch"})
+"""What an interface may be a part of, so that frames that it receives arrive there; a VRF is none of these."""
+WORKING = frozenset({0, 6})
+"""IF_OPER_UNKNOWN and IF_OPER_UP (RFC 2863): a link passes traffic. Drivers that know of no states say unknown."""
+
+_HEADER = struct.Struct("=IHHII")
+_LINK = struct.Struct("=BxHiII")
+_ATTRIBUTE = struct.Struct("=HH")
+_REQUEST = struct.Struct("16s24x")
+
+Where = Callable[[], int]
+"""Returns the present number of an interface; 0: there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """An interface as it is now. `up` is what the administrator set, `carrier` whether the link beneath it works.
+
+    `mac` is empty where there is none; `kind` is its ARPHRD number; `arp` is False where neighbours are not looked for;
+    `port_of` is the kind of interface that it is a part of, as the kernel calls it ("bridge", "bond", "vrf"), or empty.
+    """
+
+    ifindex: int
+    name: str
+    mac: str
+    up: bool
+    carrier: bool
+    altnames: frozenset[str] = frozenset()
+    kind: int = ETHERNET
+    arp: bool = True
+    port_of: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether frames can pass."""
+        return self.up and self.carrier
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All names that it can be configured by."""
+        return self.altnames | {self.name}
+
+
+def unsuitable(interface: Interface) -> str:
+    """Return why a virtual address on this interface cannot be announced to anybody, a sentence; empty: it can."""
+    name = interface.name
+    if interface.kind == LOOPBACK:
+        return (
+            f"{name} is the loopback interface: nothing is announced to the network from there, and the"
+            " kernel's gate on it sees none of the network's frames; name the interface that leads to the clients"
+        )
+    if interface.kind != ETHERNET:
+        return (
+            f"{name} is not an Ethernet interface (its type is {interface.kind}): the address cannot be"
+            " announced on it by ARP or neighbour discovery; name an Ethernet interface"
+        )
+    if not interface.arp:
+        return (
+            f"{name} does not use ARP (it is NOARP or point-to-point): neighbours do not learn on it where the"
+            " address is; name the interface that leads to the clients"
+        )
+    if interface.port_of in PORTS:
+        return (
+            f"{name} is a port of a {interface.port_of}: what is sent to the address arrives at the"
+            f" {interface.port_of}; name that interface"
+        )
+    return ""
+
+
+# ---------------------------------------------------------------- what is known
+
+
+class Links:
+    """The interfaces of one network namespace as last seen. A name belongs to the interface last seen with it."""
+
+    def __init__(self) -> None:
+        self._links: dict[int, Interface] = {}
+        self._named: dict[str, int] = {}
+
+    def named(self, name: str) -> Interface | None:
+        """Return the interface that has this name, as its first or as an alternative one."""
+        return self._links.get(self._named.get(name, 0))
+
+    def see(self, interface: Interface) -> frozenset[str]:
+        """Take in an interface as it is now; return the names that it has or had: what they mean may have changed."""
+        former = self.forget(interface.ifindex)
+        self._links[interface.ifindex] = interface
+        self._named |= dict.fromkeys(interface.names, interface.ifindex)
+        return former | interface.names
+
+    def forget(self, ifindex: int) -> frozenset[str]:
+        """Take in that there is no interface of this number; return the names that it had."""
+        known = self._links.pop(ifindex, None)
+        names = known.names if known else frozenset[str]()
+        for name in names:
+            if self._named.get(name) == ifindex:
+                del self._named[name]
+        return names
+
+    def look(self, name: str) -> None:
+        """Ask the kernel what has this name now. Where it cannot be asked, what is known stays."""
+        try:
+            self.see(find(name))
+        except TimeoutError:
+            return
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                self._named.pop(name, None)
+
+
+# ---------------------------------------------------------------- the kernel
+
+
+def find(name: str) -> Interface:
+    """Return the interface that has this name, be it an alternative one; raises OSError: ENODEV if there is none."""
+    kernel = _LinkSocket()
+    try:
+        return kernel.get(name)
+    finally:
+        kernel.close()
+
+
+def is_running(ifindex: int) -> bool:
+    """Return whether the interface of this number exists and is up and running (netdevice(7)), without netlink's lock."""
+    try:
+        name = socket.if_indextoname(ifindex)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+            answer = fcntl.ioctl(asker, SIOCGIFFLAGS, _REQUEST.pack(name.encode()))
+    except OSError:
+        return False
+    flags: int = struct.unpack_from("=H", answer, 16)[0]
+    return flags & (IFF_UP | IFF_RUNNING) == IFF_UP | IFF_RUNNING
+
+
+class _LinkSocket(RouteSocket):
+    """Asks for single links."""
+
+    def get(self, name: str, timeout: float = REQUEST_TIMEOUT) -> Interface:
+        deadline = time.monotonic() + timeout
+        number = self._next_sequence()
+        self._send(_question(name, number), deadline)
+        while True:
+            datagram = self._receive(deadline - time.monotonic())
+            for kind, _, answered, payload in netlink_messages(datagram or b""):
+                if answered == number and kind == RTM_NEWLINK:
+                    return parsed(payload)
+                if answered == number and kind == NLMSG_ERROR:
+                    failure = -struct.unpack_from("=i", payload)[0]
+                    raise OSError(failure, os.strerror(failure), name)
+
+
+def _question(name: str, number: int) -> bytes:
+    text = name.encode() + b"\0"
+    kind = IFLA_IFNAME if len(text) <= LONGEST_NAME + 1 else IFLA_ALT_IFNAME
+    body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    for attribute, value in ((IFLA_EXT_MASK, struct.pack("=I", SKIP_STATISTICS)), (kind, text)):
+        length = _ATTRIBUTE.size + len(value)
+        body += _ATTRIBUTE.pack(length, attribute) + value + bytes(-length % 4)
+    return _HEADER.pack(_HEADER.size + len(body), RTM_GETLINK, NLM_F_REQUEST, number, 0) + body
+
+
+def parsed(payload: bytes) -> Interface:
+    """Return the interface in the payload of an RTM_NEWLINK message."""
+    _, kind, ifindex, flags, _ = _LINK.unpack_from(payload)
+    values = {number: payload[start:end] for number, start, end in attributes(payload, _LINK.size)}
+    properties, info = values.get(IFLA_PROP_LIST, b""), values.get(IFLA_LINKINFO, b"")
+    return Interface(
+        ifindex=ifindex,
+        name=_text(values.get(IFLA_IFNAME, b"")),
+        mac=values.get(IFLA_ADDRESS, b"").hex(":"),
+        up=bool(flags & IFF_UP),
+        carrier=bool(flags & IFF_LOWER_UP) and (values.get(IFLA_OPERSTATE) or b"\0")[0] in WORKING,
+        altnames=frozenset(_text(properties[start:end]) for number, start, end in attributes(properties, 0) if number == IFLA_ALT_IFNAME),
+        kind=kind,
+        arp=has_arp(flags),
+        port_of="".join(_text(info[start:end]) for number, start, end in attributes(info, 0) if number == IFLA_INFO_SLAVE_KIND),
+    )
+
+
+def has_arp(flags: int) -> bool:
+    """Return whether neighbours are looked for on an interface with these flags."""
+    return not flags & (IFF_NOARP | IFF_POINTOPOINT)
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")
