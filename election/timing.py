@@ -35,6 +35,9 @@ REFRESH_EARLY = 0.050
 """Lifetimes are whole seconds: the refresh that ends nearest to the right is sent this long before the second turns."""
 SHORT_REFRESH = 0.5
 """Seconds between two refreshes of a short lease's one-second lifetimes."""
+SHORTEST_TIMEOUT = 0.05
+WAKE_RESERVE = 0.010
+"""Seconds by which an answer may be looked at late."""
 SHORT_LEASE = 2.0
 """Below this lease_duration whole-second lifetimes cannot end before the deadline; one second is used."""
 
@@ -121,15 +124,44 @@ def take_delay(rank: int | None, priority: int, timing: Timing) -> float:
     return skew_time(priority, timing.renew_interval) if rank is None else rank * RANK_STEP
 
 
-def problems(timing: Timing) -> list[str]:
-    """Return one sentence for each way in which these durations are not safe or not useful together; empty: all is well."""
+def longest_request(lease_duration: float, addresses: int = 1) -> float:
+    """Return how long a take may be under way so that its addresses can still be bound: a whole second of lifetime fits.
+
+    Seconds; infinite for a lease so short that its lifetimes are not kept to its deadline.
+    """
+    if lease_duration < SHORT_LEASE:
+        return math.inf
+    right = right_ends(0.0, lease_duration) - unbind_lead(addresses)
+    return right - LIFETIME_RESERVE - 1 - WAKE_RESERVE
+
+
+def _never_bound(timing: Timing, addresses: int) -> list[str]:
+    """Say that a store which always takes nearly request_timeout would have nobody ever bind, if that is so."""
+    longest = longest_request(timing.lease_duration, addresses)
+    if timing.request_timeout <= longest:
+        return []
+    too_long = timing.request_timeout - longest
+    lease = math.ceil(100 * (timing.lease_duration + too_long / 0.9)) / 100
+    cures = [f"request_timeout of at most {math.floor(1000 * longest):g}ms"] if longest >= SHORTEST_TIMEOUT else []
+    cures += [f"lease_duration of at least {lease:g}s", f"below {SHORT_LEASE:g}s with the kernel's gate"]
+    return [
+        f"a store that needs request_timeout {timing.request_timeout:g}s for each answer leaves too little of a lease of "
+        f"{timing.lease_duration:g}s for a whole second of address lifetime: nothing would ever be bound; " + ", or ".join(cures)
+    ]
+
+
+def problems(timing: Timing, addresses: int = 1) -> list[str]:
+    """Return one sentence for each way in which these durations are not safe or not useful together; empty: all is well.
+
+    `addresses`: the most that one election has.
+    """
     lease, renew, timeout = timing.lease_duration, timing.renew_interval, timing.request_timeout
     found = []
     if not SMALLEST_LEASE <= lease <= LONGEST_LEASE:
         found.append(f"lease_duration {lease:g}s is outside {SMALLEST_LEASE:g}s..{LONGEST_LEASE:g}s")
     if not 0.05 <= renew:
         found.append(f"renew_interval {renew:g}s is shorter than 50ms")
-    if not 0.05 <= timeout:
+    if not SHORTEST_TIMEOUT <= timeout:
         found.append(f"request_timeout {timeout:g}s is shorter than 50ms")
     left = lease - fence_margin(lease) - renew
     if left < 2 * timeout:
@@ -137,6 +169,8 @@ def problems(timing: Timing) -> list[str]:
             f"after one missed renewal {max(left, 0):.2f}s of the lease are left, less than two requests of "
             f"request_timeout {timeout:g}s: raise lease_duration, or lower renew_interval or request_timeout"
         )
+    if not found:
+        found += _never_bound(timing, addresses)
     if fence_margin(lease) < 2 * DRIFT * lease:
         found.append("the fence margin does not cover two clocks that drift by 1 %")
     return found

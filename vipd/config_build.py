@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from election.timing import PROFILES, Timing
+from election.timing import PROFILES, Timing, longest_request
 from health.model import Check, HttpCheck, InterfaceCheck, Kind, OnUnknown, TcpCheck
 from vipd.config import (
     DEFAULT_METRICS,
@@ -33,7 +34,8 @@ KUBERNETES_PROFILE = "relaxed"
 """Without `timing`: an API server that restarts, for some seconds, must not drop the VIP."""
 RENEWALS_PER_LEASE = 5
 REQUESTS_PER_LEASE = 4
-"""Where only lease_duration is given: the proportions of the profile `fast`, which leave room for two requests after a missed renewal."""
+"""Where only lease_duration is given: the proportions of the profile `fast`, which leave room for two requests after a missed renewal.
+A lease of 2 s to 2.5 s leaves room for shorter requests only."""
 TIMEOUT_SHARE = 0.8
 """Where a check's interval is given and its timeout is not: the proportion of the defaults 400ms and 500ms."""
 
@@ -60,7 +62,8 @@ def timing(draft: TimingDraft | None, store: BackendDraft | None) -> tuple[Timin
         return PROFILES[name], name
     lease = draft.lease_duration
     renew = draft.renew_interval if draft.renew_interval is not None else lease / RENEWALS_PER_LEASE
-    timeout = draft.request_timeout if draft.request_timeout is not None else lease / REQUESTS_PER_LEASE
+    proportional = min(lease / REQUESTS_PER_LEASE, math.floor(100 * min(longest_request(lease), lease)) / 100)
+    timeout = draft.request_timeout if draft.request_timeout is not None else proportional
     return Timing(lease, renew, timeout), ""
 
 

@@ -6,6 +6,7 @@ Works on drafts, so that these faults are found beside those of single values. A
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from collections.abc import Iterator
 
 from election.timing import crash_promise, problems
@@ -37,7 +38,7 @@ def relate(draft: ConfigDraft, findings: Findings, resolve: Resolve) -> None:
     """Note everything that is missing from the draft, contradicts something else in it, or is out of range."""
     instances: Instances = [(("instances", i), one) for i, one in enumerate(draft.instances or ()) if one is not None]
     backend.relate(draft.backend, findings)
-    _timing(draft.timing, draft.backend, findings)
+    _timing(draft.timing, draft.backend, findings, _most_addresses(instances))
     if not draft.instances:
         findings.need(("instances",), None, "a list with at least one instance")
     for path, instance in instances:
@@ -50,7 +51,15 @@ def relate(draft: ConfigDraft, findings: Findings, resolve: Resolve) -> None:
     _never_the_vip(draft, instances, addresses, findings, resolve)
 
 
-def _timing(draft: TimingDraft | None, store: BackendDraft | None, findings: Findings) -> None:
+def _most_addresses(instances: Instances) -> int:
+    """Return how many addresses an election has at most."""
+    elections = Counter[object]()
+    for path, instance in instances:
+        elections[("group", instance.group) if instance.group else path] += len(instance.addresses or ())
+    return max(elections.values(), default=1)
+
+
+def _timing(draft: TimingDraft | None, store: BackendDraft | None, findings: Findings, addresses: int) -> None:
     if draft is None:
         return
     path: Path = ("timing",)
@@ -62,7 +71,7 @@ def _timing(draft: TimingDraft | None, store: BackendDraft | None, findings: Fin
     if any(findings.refused((*path, name)) for name in type(draft).model_fields):
         return
     timing, _ = build.timing(draft, store)
-    wrong = problems(timing)
+    wrong = problems(timing, addresses)
     for problem in wrong:
         findings.error(path, problem)
     # Where the timings are not even safe, what a crash would do is beside the point.

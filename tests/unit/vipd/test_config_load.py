@@ -47,7 +47,7 @@ def test_a_small_file_gets_every_default(read: Read, file: Path) -> None:
 FULL = """\
 node: n1
 backend: {etcd: {endpoints: ["http://10.0.0.1:2379", "http://[2001:db8::1]:2379/"], prefix: /edge}}
-timing: {lease_duration: 2s, renew_interval: 300ms, request_timeout: 0.4s}
+timing: {lease_duration: 2.5s, renew_interval: 300ms, request_timeout: 0.4s}
 instances:
   - name: ingress
     interface: bond0.12
@@ -95,7 +95,7 @@ def test_every_key_arrives(read: Read) -> None:
     instance = Instance("ingress", "bond0.12", addresses, 150, False, 60.0, announce, OnConflict.TAKE, checks)
     assert config.instances == (instance,)
     assert config.backend == EtcdBackend(("http://10.0.0.1:2379", "http://[2001:db8::1]:2379"), "/edge/")
-    assert (config.timing, config.profile) == (Timing(2.0, 0.3, 0.4), "")
+    assert (config.timing, config.profile) == (Timing(2.5, 0.3, 0.4), "")
     assert (config.metrics_listen, config.control_socket, config.state_dir) == (("::1", 9000), "/tmp/s", "/tmp/state")
     assert (config.log, config.fence) == (Log(LogFormat.JSON, LogLevel.DEBUG), Fence(Gate.REQUIRE))
 
@@ -120,6 +120,16 @@ def test_a_lease_alone_brings_the_other_durations(read: Read) -> None:
     config = read(SMALLEST + "timing: {lease_duration: 5s}\n").config
     assert config is not None
     assert config.timing == Timing(5.0, 1.0, 1.25)
+    # Here a request has to be shorter, or a slow store would leave the VIP nowhere.
+    config = read(SMALLEST + "timing: {lease_duration: 2s}\n").config
+    assert config is not None
+    assert config.timing == Timing(2.0, 0.4, 0.18)
+
+
+@pytest.mark.parametrize("tenths", [10, 15, 19, 20, 21, 22, 23, 24, 25, 26, 30, 100, 3000])
+def test_any_lease_alone_is_accepted(read: Read, tenths: int) -> None:
+    """The other durations are chosen so that they hold."""
+    assert read(SMALLEST + f"timing: {{lease_duration: {tenths * 100}ms}}\n").config is not None
 
 
 def test_the_state_directory_of_the_environment_wins(read: Read) -> None:
@@ -303,6 +313,7 @@ def test_what_the_kernel_would_not_name_an_interface_is_refused(errors: Errors, 
         ("timing: {renew_interval: 500ms}", "timing.lease_duration", "is missing"),
         ("timing: {profile: fast, renew_interval: 100ms}", "timing.renew_interval", "a profile is given as well"),
         ("timing: {lease_duration: 3s, renew_interval: 2s}", "timing", "less than two requests"),
+        ("timing: {lease_duration: 2s, renew_interval: 300ms, request_timeout: 600ms}", "timing", "nothing would ever be bound"),
         ("instance: []", "instance", "did you mean instances?"),
     ],
 )
