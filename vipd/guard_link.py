@@ -291,7 +291,7 @@ def _arming(name: str, ready: Sequence[bytes], lease_duration: float, *, gate: b
 
 
 def _report(message: Message) -> GateReport:
-    troubles, before, on = message["troubles"], message["before"], message["on"]
+    troubles, before, on = message["troubles"], message["before"], message.get("on", ())
     if not isinstance(troubles, Mapping) or not isinstance(before, Sequence) or not isinstance(on, Sequence):
         raise WireError("the guard's report on the gate is malformed")
     return GateReport(
@@ -300,7 +300,7 @@ def _report(message: Message) -> GateReport:
         _whole(message["put_back"]),
         bool(message["inherited"]),
         tuple(map(str, on)),
-        str(message["left_alone"]),
+        str(message.get("left_alone", "")),
     )
 
 

@@ -21,6 +21,7 @@ from tests.netns.announce.gating import (
     KINDS,
     PATIENCE,
     PORT,
+    SLOT,
     VIP_V4,
     VIP_V6,
     Gate,
@@ -181,3 +182,17 @@ def test_more_addresses_than_there_was_room_for(stage: Stage) -> None:
     assert stage.client.answered() == KINDS
     assert program_of(stage) != first
     assert stage.gate.state.put_back == 0
+
+
+def test_what_the_kernel_acknowledged_is_in_force(stage: Stage) -> None:
+    """No frame that is sent after `cover` has returned, or after a word was stored, is judged by what was before."""
+    gate, client = stage.gate, stage.client
+    for _ in range(20):
+        gate.gates.uncover(SLOT, now())
+        assert gate.cover() == ""
+        assert client.answered() == set()
+        gate.open()
+        assert client.answered() == KINDS
+        gate.close_word()
+        client.ask()
+        assert client.answered() == set()
