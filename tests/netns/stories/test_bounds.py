@@ -79,7 +79,7 @@ def lines(node: VipdNode, text: str) -> list[str]:
 def test_bad_certificates_and_endless_patterns_fail_their_checks_and_nothing_else(build: Build, tmp_path: Path) -> None:
     """Eight https checks and a pattern that backtracks for ever: another instance keeps its address, and the daemon its life."""
     net = build("a", (VIP, OTHER))
-    node = net.node("a")
+    node = net.node("a", profile="default")
     https = [{"name": f"tls{n}", "http": {"url": "https://127.0.0.1:8443/"}, "on_fail": {"weight": -1}} for n in range(8)]
     endless = {"name": "endless", "http": {"url": "http://127.0.0.1:8450/", "body": "(a+)+b"}, "on_fail": {"weight": -1}}
     node.configure(instance("plain", [OTHER]), instance("checked", [VIP], checks=[*https, endless]))
@@ -100,7 +100,7 @@ def test_bad_certificates_and_endless_patterns_fail_their_checks_and_nothing_els
 def test_answers_from_thousands_of_macs_are_a_few_lines_and_announcements(build: Build) -> None:
     """Some ten thousand a second for six seconds: no core, no memory, a line in ten seconds and an announcement a second."""
     net = build("ac", (VIP, VIP6))
-    node = net.node("a")
+    node = net.node("a", profile="default")
     node.configure(instance())
     node.start()
     node.wait_state("Active")
