@@ -51,6 +51,7 @@ AGAIN = f"{OURS}again"
 it no new resourceVersion, and so could let two nodes write on one and the same."""
 KNOWN = {*TEXTS.values(), *VALUES.values(), AGAIN}
 SELECTOR = "app.kubernetes.io/name=vipd"
+LABEL, LABELLED = SELECTOR.split("=")
 LONGEST_NAME = 253
 LONGEST_LABEL = 63
 LONGEST_ANNOTATIONS = 256 * 1024
@@ -117,6 +118,11 @@ def name_problem(lease: str) -> str:
 def metadata(lease: Mapping[str, object]) -> Lease:
     """Return the metadata; empty if there is none."""
     return _object(lease.get("metadata"))
+
+
+def is_labelled(lease: Mapping[str, object]) -> bool:
+    """Whether a Lease has the label that vipd selects by."""
+    return _object(metadata(lease).get("labels")).get(LABEL) == LABELLED
 
 
 def spec(lease: Mapping[str, object]) -> Lease:

@@ -110,14 +110,14 @@ class KubeNodes:
         """Write once, on what is known to be there; None: something else is."""
         base = self._written.get(name)
         lease = encode_candidate_lease(record, name, self._wall(), self._owners.get(record.name), base)
-        mark = self._echoes.mark()
-        if base is None:
-            reply = await self._http.request("POST", self._path, body=lease)
-        else:
-            reply = await self._http.request("PUT", f"{self._path}/{name}", body=lease)
-        if reply.code in (OK, CREATED):
-            self._echoes.wrote(reply.body, base, mark)
-            return reply.body
+        with self._echoes.sending(name) as sent:
+            if base is None:
+                reply = await self._http.request("POST", self._path, body=lease)
+            else:
+                reply = await self._http.request("PUT", f"{self._path}/{name}", body=lease)
+            if reply.code in (OK, CREATED):
+                self._echoes.wrote(sent, reply.body, base)
+                return reply.body
         if reply.code == CONFLICT or (reply.code == NOT_FOUND and base is not None):
             return None
         raise self._http.fault(Outage.FAILING, f"refuses the Lease {name} ({reply.code}): {reply.message}")

@@ -15,11 +15,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 
 from election.kube_http import KubeHttp
-from election.kube_lease import SELECTOR, Lease, metadata, text_of
+from election.kube_lease import SELECTOR, Lease, is_labelled, metadata, text_of
 from election.kube_wire import Body
 from election.outage import Outage
 
@@ -38,6 +38,14 @@ class Seen:
     lease: Lease | None
 
 
+@dataclass(slots=True, eq=False)
+class Sent:
+    """A write of a Lease on its way. `reported`: versions of this Lease that the watch reported meanwhile; None: no watch stood."""
+
+    name: str
+    reported: set[str] | None
+
+
 class Echoes:
     """Own writes that the watch has not reported yet. Times are those of the event loop.
 
@@ -46,22 +54,38 @@ class Echoes:
 
     def __init__(self) -> None:
         self._written: dict[tuple[str, str], float] = {}
-        self._watch = 0
+        self._sent: set[Sent] = set()
         self._stands = False
 
-    def mark(self) -> int:
-        """Return what `wrote` has to be told of a write that is being sent now; 0: no watch stands."""
-        return self._watch if self._stands else 0
+    @contextlib.contextmanager
+    def sending(self, name: str) -> Iterator[Sent]:
+        """Note that a write of the Lease `name` is on its way for as long as the block lasts."""
+        sent = Sent(name, set() if self._stands else None)
+        self._sent.add(sent)
+        try:
+            yield sent
+        finally:
+            self._sent.discard(sent)
 
-    def wrote(self, lease: Lease, base: Lease | None, mark: int) -> None:
-        """Note a write that was applied on top of `base`. One that changed nothing has no new version, and no watch reports it."""
+    def wrote(self, sent: Sent, lease: Lease, base: Lease | None) -> None:
+        """Note that a write was applied on top of `base`, and that the watch has to report it.
+
+        Not one that changed nothing: it has no new version. Nor one that was stored without the label that the watch selects by.
+        """
         version = _version(lease)
-        if mark and mark == self.mark() and (base is None or version != _version(base)):
+        unchanged = base is not None and version == _version(base)
+        if sent.reported is not None and version[1] not in sent.reported and not unchanged and is_labelled(lease):
             self._written.setdefault(version, asyncio.get_running_loop().time())
 
     def seen(self, lease: Lease) -> None:
-        """Note what the watch reports: of one Lease it is everything, in order, so earlier writes are settled too."""
+        """Note what the watch reports: of one Lease it is everything, in order, so earlier writes are settled too.
+
+        It may come before the answer to the write: the API server hears from etcd and answers at the same time.
+        """
         name, version = _version(lease)
+        for sent in self._sent:
+            if sent.name == name and sent.reported is not None:
+                sent.reported.add(version)
         if (name, version) in self._written:
             for key in [key for key in self._written if key[0] == name]:
                 del self._written[key]
@@ -69,18 +93,19 @@ class Echoes:
                     break
 
     def oldest(self) -> float:
-        """Return when the oldest write was made that is not reported; inf: all are."""
+        """Return when the oldest write was answered that is not reported; inf: all are."""
         return min(self._written.values(), default=float("inf"))
 
     def begin(self) -> None:
-        """Note that a watch stands that did not before."""
-        self._watch += not self._stands
+        """Note that a watch stands."""
         self._stands = True
 
     def end(self) -> None:
         """Note that none stands: what is not reported will be in the next list."""
         self._stands = False
         self._written.clear()
+        for sent in self._sent:
+            sent.reported = None
 
 
 def _version(lease: Lease) -> tuple[str, str]:
@@ -131,10 +156,12 @@ class LeaseWatch:
         """Return what comes next, empty at the end; raises KubeFault if nothing comes, though it should."""
         loop = asyncio.get_running_loop()
         while True:
+            # Judged before the wait: after a pause of this process what was reported meanwhile waits to be read.
+            overdue = loop.time() - self._echoes.oldest() > self._timeout
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._timeout / 2):
                     return await body.part()
-            if loop.time() - self._echoes.oldest() > self._timeout:
+            if overdue and loop.time() - self._echoes.oldest() > self._timeout:
                 raise self._http.fault(Outage.SLOW, f"does not report this node's own writes within {self._timeout:.3g} s")
 
     def _read(self, line: bytes) -> Seen | None:

@@ -28,6 +28,7 @@ from election.kube_lease import (
     election_lease,
     election_of,
     encode_lease,
+    is_labelled,
     metadata,
     name_problem,
     node_of,
@@ -182,17 +183,17 @@ class KubernetesStore:
         if problem := name_problem(name):
             return Unknown(problem, Outage.FAILING)
         lease = encode_lease(record, name, base.lease if base else None)
-        mark = self._echoes.mark()
-        try:
-            if base is None:
-                reply = await self._http.request("POST", self._path, body=lease)
-            else:
-                reply = await self._http.request("PUT", f"{self._path}/{name}", body=lease, contact=base.contact)
-        except Stale:
-            return Conflict()
-        if reply.code in (OK, CREATED):
-            self._echoes.wrote(reply.body, base.lease if base else None, mark)
-            return Applied(self._remember(election, reply.body))
+        with self._echoes.sending(name) as sent:
+            try:
+                if base is None:
+                    reply = await self._http.request("POST", self._path, body=lease)
+                else:
+                    reply = await self._http.request("PUT", f"{self._path}/{name}", body=lease, contact=base.contact)
+            except Stale:
+                return Conflict()
+            if reply.code in (OK, CREATED):
+                self._echoes.wrote(sent, reply.body, base.lease if base else None)
+                return Applied(self._remember(election, reply.body))
         # A POST that finds nothing misses the namespace, not the Lease.
         if reply.code == CONFLICT or (reply.code == NOT_FOUND and base is not None):
             return Conflict()
@@ -254,9 +255,7 @@ class KubernetesStore:
             reply = await self._http.request("GET", f"{self._path}/{election_lease(election)}")
         if reply.code == NOT_FOUND:
             return Absent()
-        labels = metadata(reply.body).get("labels")
-        labelled = isinstance(labels, dict) and labels.get("app.kubernetes.io/name") == "vipd"
-        return None if labelled or reply.code != OK else self._content(election, reply.body)
+        return None if is_labelled(reply.body) or reply.code != OK else self._content(election, reply.body)
 
 
 def _version(lease: Lease) -> str:

@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[2]
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 5.0
 ADMIN = "admin-token"
+SEED = int(os.environ.get("VIPD_KUBE_SEED", "0"))
+"""What our API server leaves to chance can be had again, or otherwise."""
 
 
 class Cluster(Protocol):
@@ -119,7 +121,7 @@ class KubeServer:
         """Start it and wait until it serves."""
         inside = ["ip", "netns", "exec", self.netns] if self.netns else []
         argv = [sys.executable, "-m", "tests.kube.server", "--listen", f"{self.host}:{self.port}"]
-        argv += ["--certs", str(self.authority.folder), "--control", str(self._control_path)]
+        argv += ["--certs", str(self.authority.folder), "--control", str(self._control_path), "--seed", str(SEED)]
         self._process = subprocess.Popen([*inside, *argv], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()

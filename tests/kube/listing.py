@@ -32,6 +32,9 @@ class Habits:
     `bookmark_interval` in seconds; the real one is about a minute. Watches up to number `silent_before` never say anything
     again, though their connections stand; those up to `ended_before` end in good order. A watch that asks for a version that is
     gone is told so in the stream, or with `refuse_gone` before it begins: both happen.
+    The watch event of a write comes before the answer to the write with the probability `event_first`, otherwise
+    after it; `gap` is the longest time between the two, in seconds. `strip_labels`: an admission webhook takes all
+    labels away.
     """
 
     stale_by: int = 5
@@ -39,6 +42,9 @@ class Habits:
     silent_before: int = 0
     ended_before: int = 0
     refuse_gone: bool = False
+    event_first: float = 0.5
+    gap: float = 0.002
+    strip_labels: bool = False
     watches: int = field(default=0)
 
 
@@ -163,15 +169,16 @@ class Watch:
             if self._bookmarks and loop.time() >= bookmark_at:
                 bookmark_at = loop.time() + self._habits.bookmark_interval
                 yield self._bookmark({})
-            if self._at == self._storage.version:
+            if self._at >= self._storage.published:
                 await self._storage.news(max(0.0, min(end, bookmark_at if self._bookmarks else end) - loop.time()))
 
     def _news(self) -> Iterator[Json]:
         if self._is_gone():
             yield {"type": "ERROR", "object": expired(f"too old resource version: {self._at} ({self._storage.compacted})").status()}
             return
-        changes = [change for change in self._storage.changes if change.version > self._at]
-        self._at = max(self._at, self._storage.version)
+        published = self._storage.published
+        changes = [change for change in self._storage.changes if self._at < change.version <= published]
+        self._at = max(self._at, published)
         for change in changes:
             event = self._event(change)
             if event is not None:

@@ -141,9 +141,9 @@ async def _end_of_input() -> None:
         pass
 
 
-async def serve(host: str, port: int, certs: Path, control: Path) -> None:
+async def serve(host: str, port: int, certs: Path, control: Path, seed: int) -> None:
     """Serve until standard input ends."""
-    service = Service(host, port, _context(certs))
+    service = Service(host, port, _context(certs), seed)
     await service.start()
     orders = Control(service)
     server = await asyncio.start_unix_server(lambda reader, writer: _converse(orders, reader, writer), control)
@@ -162,9 +162,10 @@ def main() -> None:
     parser.add_argument("--listen", default="127.0.0.1:0")
     parser.add_argument("--certs", type=Path, required=True)
     parser.add_argument("--control", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     host, _, port = arguments.listen.rpartition(":")
-    asyncio.run(serve(host.strip("[]"), int(port), arguments.certs, arguments.control))
+    asyncio.run(serve(host.strip("[]"), int(port), arguments.certs, arguments.control, arguments.seed))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -42,10 +43,11 @@ class Logged:
 
 
 class Service:
-    """One API server. Serves once `listen` is called, on the same port each time."""
+    """One API server. Serves once `listen` is called, on the same port each time. `seed` decides what it leaves to chance."""
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext) -> None:
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext, seed: int = 0) -> None:
         self.host, self.port = host, port
+        self._chance = random.Random(seed)
         self.storage = Storage()
         self.access = Access(self.storage)
         self.faults = Faults()
@@ -135,7 +137,7 @@ class Service:
         if verb == "watch":
             return await self._watch(request, target)
         body = await _body(request)
-        answer, code = self._do(request, verb, target, body)
+        answer, code = await self._in_some_order(request, verb, target, body)
         if fault is not None:
             await _after(fault, request, answer)
         return _answer(answer, code, garbled=fault is not None and fault.kind is Kind.GARBLED)
@@ -151,8 +153,29 @@ class Service:
             case Kind.REFUSED:
                 raise ApiError(fault.code, fault.reason, fault.message, retry_after=fault.retry_after)
 
+    async def _in_some_order(self, request: web.Request, verb: str, target: Target, body: object) -> tuple[Json, int]:
+        """Carry a request out; if it changes something, its answer may come before or after what watches report of it.
+
+        A real server's does: its watches hear from etcd while the answer is still on its way.
+        """
+        storage, before = self.storage, self.storage.version
+        pause = self._chance.uniform(0.0, self.habits.gap)
+        if self._chance.random() < self.habits.event_first:
+            done = self._do(request, verb, target, body)
+            if storage.version != before:
+                await asyncio.sleep(pause)
+            return done
+        with storage.held():
+            try:
+                return self._do(request, verb, target, body)
+            finally:
+                if storage.version != before:
+                    asyncio.get_running_loop().call_later(pause, storage.publish, storage.version)
+
     def _do(self, request: web.Request, verb: str, target: Target, body: object) -> tuple[Json, int]:
         query = request.query
+        if self.habits.strip_labels and verb in {"create", "update"} and isinstance(body, dict):
+            body = {**body, "metadata": {**body.get("metadata", {}), "labels": {}}}
         manager = query.get("fieldManager") or request.headers.get("User-Agent", "").partition("/")[0] or "unknown"
         call = verbs.Call(target, query, manager, body)
         storage = self.storage

@@ -7,7 +7,8 @@ same ones are given out again. Objects in here are never changed in place; whoev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tests.kube.resources import Resource
@@ -45,10 +46,15 @@ class Copy:
 
 
 class Storage:
-    """All objects. `changed` is notified after each change, and when a waiting watch has something else to look at."""
+    """All objects. Watches are woken after each change, and when they have something else to look at.
+
+    `published` is the version up to which watches report changes.
+    """
 
     def __init__(self) -> None:
         self.version = FIRST
+        self.published = FIRST
+        self._held = False
         self.compacted = FIRST
         self.changes: list[Change] = []
         self._objects: dict[Key, Json] = {}
@@ -89,7 +95,7 @@ class Storage:
 
     def compact(self) -> None:
         """Forget what was."""
-        self.compacted = self.version
+        self.published = self.compacted = self.version
         self.changes = []
         self.wake()
 
@@ -99,9 +105,23 @@ class Storage:
 
     def restore(self, copy: Copy) -> None:
         """Put a copy in the place of everything; the versions since then will be given out again."""
-        self.version = self.compacted = copy.version
+        self.version = self.published = self.compacted = copy.version
         self.changes = []
         self._objects = dict(copy.objects)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no watch report what is changed inside before `publish` was called with its version."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def publish(self, version: int) -> None:
+        """Let watches report all changes up to this version."""
+        self.published = max(self.published, min(version, self.version))
+        self.wake()
 
     async def news(self, seconds: float) -> None:
         """Wait for the next change or call of wake(), at most so long."""
@@ -120,7 +140,8 @@ class Storage:
 
     def _changed(self, change: Change) -> None:
         self.changes.append(change)
-        self.wake()
+        if not self._held:
+            self.publish(self.version)
 
     def _at(self, version: int) -> dict[Key, Json]:
         if version < self.compacted:

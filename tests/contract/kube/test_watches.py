@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
-from election.model import CandidateRecord, Found
+import pytest
+
+from election.model import Applied, CandidateRecord, Found
 from election.store import ElectionChanged, WatchLost, WatchStands
 from election.store_kubernetes import KubernetesStore
 from tests.contract.kube.common import NAME, RECORD, has_counter, metadata
@@ -100,6 +103,66 @@ def test_a_watch_that_reports_own_writes_lives(server: KubeServer, place: KubePl
             await revision(store, "ingress", replace(RECORD, counter=99))
             await waiting
             assert not [event for event in watch.seen if isinstance(event, WatchLost)]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("event_first", [0.0, 0.5, 1.0])
+def test_whichever_comes_first_of_event_and_answer_the_watch_lives(server: KubeServer, place: KubePlace, event_first: float) -> None:
+    """A real server reports most writes before it answers them. In the silence that follows nothing is missing."""
+
+    async def scenario() -> None:
+        server.order("habit", event_first=event_first)
+        async with opened(place) as [store], watching(store) as watch:
+            reading = asyncio.ensure_future(watch.until(has_counter(99)))
+            last = await revision(store, "ingress", RECORD)
+            for counter in range(20):
+                assert isinstance(await store.write_candidate(CandidateRecord("n", "s", counter), TIMEOUT), Applied)
+                last = await revision(store, "ingress", replace(RECORD, counter=10 + counter), last)
+            await asyncio.sleep(2.0)
+            await revision(store, "ingress", replace(RECORD, counter=99), last)
+            await reading
+            assert not [event for event in watch.seen if isinstance(event, WatchLost)]
+        server.order("habit", event_first=0.5)
+
+    asyncio.run(scenario())
+
+
+def test_a_pause_of_this_process_is_no_silence_of_the_watch(server: KubeServer, place: KubePlace) -> None:
+    """What was reported during the pause waits to be read when the patience has ended."""
+
+    async def scenario() -> None:
+        server.order("habit", event_first=0.0, gap=0.2)
+        async with opened(place) as [store], watching(store) as watch:
+            reading = asyncio.ensure_future(watch.until(has_counter(99)))
+            last = await revision(store, "ingress", RECORD)
+            for counter in range(5):
+                await asyncio.sleep(0.2)
+                last = await revision(store, "ingress", replace(RECORD, counter=10 + counter), last)
+                time.sleep(1.2)  # noqa: ASYNC251 - the pause
+            await revision(store, "ingress", replace(RECORD, counter=99), last)
+            await reading
+            assert not [event for event in watch.seen if isinstance(event, WatchLost)]
+        server.order("habit", event_first=0.5, gap=0.002)
+
+    asyncio.run(scenario())
+
+
+def test_a_lease_that_loses_its_label_on_the_way_is_not_waited_for(server: KubeServer, place: KubePlace) -> None:
+    """An admission webhook takes labels away: no watch that selects by one reports the write, and none is silent for it."""
+
+    async def scenario() -> None:
+        async with opened(place) as [store], watching(store) as watch:
+            reading = asyncio.ensure_future(watch.until(has_counter(99)))
+            await asyncio.sleep(0.2)
+            server.order("habit", strip_labels=True)
+            last = await revision(store, "ingress", RECORD)
+            await revision(store, "ingress", replace(RECORD, counter=8), last)
+            await asyncio.sleep(2.0)
+            server.order("habit", strip_labels=False)
+            await revision(store, "ingress", replace(RECORD, counter=99), (await current(store, "ingress")).revision)
+            await reading
+            assert [event for event in watch.seen if isinstance(event, WatchLost | WatchStands)] == [WatchStands()]
 
     asyncio.run(scenario())
 
