@@ -71,6 +71,10 @@ class Credentials:
         tls = await self._context(access, cert, key) if access.server.startswith("https:") else None
         return Login(access.server, tls, issued.token or access.token, access.server_name)
 
+    def signature(self) -> tuple[object, ...]:
+        """Return what changes with the files that the login is in."""
+        return signature(self._access.files) if self._access is not None else ()
+
     def refused(self) -> None:
         """Note that the API did not accept the last login (401): whatever may be newer is looked for."""
         self._looked_at = 0.0
@@ -81,6 +85,10 @@ class Credentials:
         if self._issuing is not None:
             self._issuing.cancel()
             await asyncio.wait({self._issuing})
+
+    def look_again(self) -> None:
+        """Compare the files with the next login: perhaps there are newer ones."""
+        self._looked_at = 0.0
 
     async def _current(self) -> Access:
         now = asyncio.get_running_loop().time()

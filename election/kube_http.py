@@ -23,9 +23,12 @@ from election.kube_credentials import Credentials, Login
 from election.kube_pool import Pool
 from election.kube_wire import Body, Head, Wire, WireError
 from election.outage import Outage
+from election.refusals import EVERYTHING, Refusals
 
 UNTOLD_PAUSE = 1.0
 """Seconds to wait after a Retry-After that is no number: the least that API servers ask for."""
+STARTING = 5.0
+"""Seconds for which a refusal says little: an API server forbids everybody everything in its first one or two."""
 SHOWN = 300
 """Characters of what the API says that go into a sentence."""
 OK, UNAUTHORIZED, FORBIDDEN, TOO_MANY, GONE, SERVER_ERROR = 200, 401, 403, 429, 410, 500
@@ -52,6 +55,18 @@ class Gone(KubeFault):
     """The changes since the version that a watch asked for are not kept any more (410)."""
 
 
+class GivenUp(KubeFault):
+    """A watch was ended from here, because its server refuses new connections: it is being stopped, or is one of several."""
+
+
+class Refused(KubeFault):
+    """The server does not accept the credentials (401; `everything`), or denies them this right (403)."""
+
+    def __init__(self, why: str, *, everything: bool, outage: Outage = Outage.REFUSING) -> None:
+        super().__init__(outage, why)
+        self.everything = everything
+
+
 class Stale(Exception):  # noqa: N818 - the answer to a question
     """The request was not sent: contact was lost since what it is based on was read."""
 
@@ -76,8 +91,11 @@ class KubeHttp:
     leases of one second, would cost the lease.
     """
 
+    starting = STARTING
+
     def __init__(self, credentials: Credentials, longest_pause: float) -> None:
         self._credentials = credentials
+        self._refusals = Refusals()
         self._longest_pause = longest_pause
         self._pool = Pool()
         self._not_before = 0.0
@@ -93,18 +111,30 @@ class KubeHttp:
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None, contact: int | None = None
     ) -> Reply:
         """Send a request and return its answer; raises KubeFault, and Stale if `contact` is over."""
-        async with self._asked(method, path, query, body=body, contact=contact) as (wire, head):
-            data = await wire.body(head)
-        return self._reply(head, data)
+        with self._patiently((method, path)):
+            async with self._asked(method, path, query, body=body, contact=contact) as (wire, head):
+                data = await wire.body(head)
+            return self._reply(head, data)
 
     @contextlib.asynccontextmanager
     async def stream(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Body]:
-        """Open a watch, and close it with the block; raises KubeFault, and Gone. What its body raises becomes a KubeFault there."""
-        async with self._asked("GET", path, query, watch=True) as (wire, head):
-            if head.code != OK:
-                reply = self._reply(head, await wire.body(head))
+        """Open a watch, and close it with the block; raises KubeFault, Gone and GivenUp, also for what its body raises there."""
+        async with contextlib.AsyncExitStack() as stack:
+            with self._patiently(("WATCH", path)):
+                wire, head = await stack.enter_async_context(self._asked("GET", path, query, watch=True))
+                reply = self._reply(head, await wire.body(head)) if head.code != OK else None
+            if reply is not None:
                 self.refuse_watch(reply.code, reply.message)
-            yield Body(wire, head)
+            try:
+                yield Body(wire, head)
+            except (OSError, EOFError):
+                if wire.given_up:
+                    raise GivenUp(Outage.UNREACHABLE, f"{self._name} refuses new connections: the watch was ended") from None
+                raise
+
+    async def examine(self, body: Body) -> None:
+        """End a watch that is silent, if its server refuses new connections; see Pool."""
+        await self._pool.examine(body.wire)
 
     @contextlib.asynccontextmanager
     async def bounded(self, timeout: float) -> AsyncIterator[None]:
@@ -125,6 +155,9 @@ class KubeHttp:
     def fault(self, outage: Outage, what: str) -> KubeFault:
         """Return the fault that says this of the server."""
         return KubeFault(outage, f"{self._name} {what}")
+
+    def _refusal(self, what: str, *, everything: bool = False) -> Refused:
+        return Refused(f"{self._name} {what}", everything=everything)
 
     def refuse_watch(self, code: int, message: str) -> NoReturn:
         """Raise what it means that a watch is not begun, or ended, with this code."""
@@ -150,6 +183,33 @@ class KubeHttp:
             raise self.fault(Outage.UNREACHABLE, f"cannot be reached: {printable(error.strerror or str(error))}") from None
         except (WireError, ValueError, KeyError, TypeError) as error:
             raise self.fault(Outage.FAILING, f"gave an answer that cannot be understood: {printable(str(error))}") from None
+
+    @contextlib.contextmanager
+    def _patiently(self, key: tuple[str, str]) -> Iterator[None]:
+        """Ask inside, unless it was refused a short while ago: then the answer is the same, and nothing is sent."""
+        clock, refusals = asyncio.get_running_loop().time, self._refusals
+        # Taken before the login: the next request notices files that change from here on.
+        files = self._credentials.signature()
+        if refusals.wait(key, clock(), files):
+            raise self._refused(key)
+        if refusals.expected(key):
+            self._credentials.look_again()
+        try:
+            yield
+        except Refused as refused:
+            what = EVERYTHING if refused.everything else key
+            refusals.refused(what, clock(), files, str(refused))
+            raise self._refused(key) from None
+        except BaseException:
+            refusals.unanswered(key, clock())
+            raise
+        refusals.granted(key)
+
+    def _refused(self, key: tuple[str, str]) -> Refused:
+        """Return what it means that this is refused. An API server refuses everybody everything in its first seconds."""
+        refusal = self._refusals.of(key)
+        lasts = asyncio.get_running_loop().time() - refusal.since >= self.starting
+        return Refused(refusal.why, everything=refusal.everything, outage=Outage.REFUSING if lasts else Outage.FAILING)
 
     @property
     def _name(self) -> str:
@@ -188,7 +248,7 @@ class KubeHttp:
         while True:
             login = await self._login()
             if login == refused:
-                raise self.fault(Outage.REFUSING, "does not accept the credentials (401)")
+                raise self._refusal("does not accept the credentials (401)", everything=True)
             target = urlsplit(login.server).path.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
             with self.faults():
                 async with self._pool.wire(login, watch=watch) as wire:
@@ -200,7 +260,7 @@ class KubeHttp:
                         return
                     await wire.body(head)
             if refused is not None:
-                raise self.fault(Outage.REFUSING, "does not accept the credentials, nor newer ones (401)")
+                raise self._refusal("does not accept the credentials, nor newer ones (401)", everything=True)
             self._credentials.refused()
             refused = login
 
@@ -216,7 +276,7 @@ class KubeHttp:
         if "retry-after" in head.headers:
             self._pause(head.headers["retry-after"])
         if code == FORBIDDEN:
-            raise self.fault(Outage.REFUSING, f"forbids it (403): {message}")
+            raise self._refusal(f"forbids it (403): {message}")
         if code == TOO_MANY:
             raise self.fault(Outage.THROTTLED, f"has too many requests (429): {message}")
         outage = next((outage for words, outage in BEHIND.items() if words in message), Outage.FAILING)

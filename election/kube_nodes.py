@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from election.kube_http import KubeFault, KubeHttp
+from election.kube_http import KubeFault, KubeHttp, Refused
 from election.kube_lease import (
     PLAIN,
     SELECTOR,
@@ -37,6 +37,8 @@ TRIES = 4
 """Attempts to replace a Lease that somebody else changes at the same time."""
 ASIDE_TIMEOUT = 2.5
 """Seconds that a request beside the writes may take."""
+ASK_AGAIN = 60.0
+"""Seconds after which the Node is asked for a second time, and a last, if that was refused."""
 NODES = "/api/v1/nodes"
 OK, CREATED, NOT_FOUND, CONFLICT = 200, 201, 404, 409
 
@@ -62,6 +64,7 @@ class KubeNodes:
         self._written: dict[str, Lease] = {}
         self._owners: dict[str, Lease | None] = {}
         self._sightings: dict[str, Sighting] = {}
+        self._ask_owner_at = 0.0
         self._aside: asyncio.Task[None] | None = None
 
     async def read_all(self) -> list[CandidateRecord]:
@@ -145,7 +148,7 @@ class KubeNodes:
             return
         now = asyncio.get_running_loop().time()
         dead = [name for name, seen in self._sightings.items() if name != mine and node_of(name) and now - seen.since > self._ttl]
-        if node not in self._owners and PLAIN.fullmatch(node):
+        if node not in self._owners and now >= self._ask_owner_at and PLAIN.fullmatch(node):
             self._aside = asyncio.create_task(self._find_owner(node))
         elif dead:
             self._aside = asyncio.create_task(self._remove(dead[0], self._sightings[dead[0]]))
@@ -155,10 +158,14 @@ class KubeNodes:
         try:
             async with self._http.bounded(ASIDE_TIMEOUT):
                 reply = await self._http.request("GET", f"{NODES}/{node}")
-        except KubeFault as fault:
-            # Not allowed: that will not change soon, and asking for it at each refresh would fill somebody's audit log.
-            if fault.outage is Outage.REFUSING:
+        except Refused:
+            # That will not change soon, and asking for it at each refresh would fill somebody's audit log. But an API server
+            # refuses everything in its first seconds.
+            if self._ask_owner_at:
                 self._owners[node] = None
+            self._ask_owner_at = asyncio.get_running_loop().time() + ASK_AGAIN
+            return
+        except KubeFault:
             return
         self._owners[node] = owner_of(reply.body) if reply.code == OK else None
 

@@ -5,6 +5,7 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection
 What ends a watch, and what follows:
     the server's own time is up    the next watch begins where this one ended; nothing is missed
     410 Gone                       a new list shows what changed meanwhile
+    its server takes no one new    it is being stopped, and cannot end before its watches do: this one is ended, then a new list
     anything else                  the watch is lost; then the same, with a new list
     silence                        a watch whose server or path died without a word looks like one with nothing to report. But this
                                    node writes all the time, and its own writes must come back: one that does not is the proof
@@ -158,9 +159,16 @@ class LeaseWatch:
         while True:
             # Judged before the wait: after a pause of this process what was reported meanwhile waits to be read.
             overdue = loop.time() - self._echoes.oldest() > self._timeout
+            try:
+                async with asyncio.timeout(self._timeout / 2) as patience:
+                    return await body.part()
+            except TimeoutError:
+                if not patience.expired():
+                    # The kernel has given the connection up (ETIMEDOUT), and says so to every further read.
+                    raise ConnectionResetError from None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._timeout / 2):
-                    return await body.part()
+                    await self._http.examine(body)
             if overdue and loop.time() - self._echoes.oldest() > self._timeout:
                 raise self._http.fault(Outage.SLOW, f"does not report this node's own writes within {self._timeout:.3g} s")
 

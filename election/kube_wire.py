@@ -48,6 +48,12 @@ class Wire:
         self._reusable = True
         self.free_since = 0.0
         """When it was used last; seconds of the event loop."""
+        self.address, self.port = "", 0
+        """Whom it leads to."""
+        self.given_up = False
+        """Whether this end ended it, because its server is being stopped."""
+        self.examined = False
+        """Whether its server was found to take connections since the last one was made."""
 
     @property
     def stands(self) -> bool:
@@ -137,7 +143,7 @@ class Body:
     """The body of an answer, in parts as they come. Waiting for a part may be given up and begun again."""
 
     def __init__(self, wire: Wire, head: Head) -> None:
-        self._wire = wire
+        self.wire = self._wire = wire
         self._head = head
         self._left = 0
         self._chunked = "chunked" in head.headers.get("transfer-encoding", "").lower()

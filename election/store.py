@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from election.model import CandidateRecord, Content, ReadAnswer, Record, Revision, Unknown, WriteAnswer
+from election.outage import Outage
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,13 @@ class CandidateChanged:
 
 @dataclass(frozen=True, slots=True)
 class WatchLost:
-    """The watch broke and is being set up again; what happened meanwhile is reported when it stands again."""
+    """The watch broke and is being set up again; what happened meanwhile is reported when it stands again.
+
+    Reported again when the reason why it cannot be set up is another one.
+    """
 
     why: str
+    outage: Outage = Outage.UNREACHABLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ class EtcdStore:
     async def watch(self) -> AsyncIterator[WatchEvent]:
         """Report every change of every record for as long as it is iterated; sets itself up again after a fault."""
         known: set[str] = set()
-        lost = False
+        lost: WatchLost | None = None
         while not self._closed:
             endpoint = self._rotation.current
             watch: Watch | None = None
@@ -151,16 +151,17 @@ class EtcdStore:
                 current = [Change(item.key, item) for item in items] + [Change(key, None) for key in sorted(gone)]
                 for event in self._events(current, known):
                     yield event
-                lost = False
+                lost = None
                 yield WatchStands()
                 while True:
                     for event in self._events(await watch.changes(), known):
                         yield event
             except FAULTS as error:
                 self._rotation.failed(endpoint)
-                if not lost and not self._closed:
-                    yield WatchLost(unknown(endpoint, error, self._request_timeout).why)
-                lost = True
+                fault = unknown(endpoint, error, self._request_timeout)
+                before, lost = lost, WatchLost(fault.why, fault.outage)
+                if lost != before and not self._closed:
+                    yield lost
             finally:
                 if watch is not None:
                     await watch.close()

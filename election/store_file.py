@@ -67,23 +67,23 @@ class FileStore:
     async def watch(self) -> AsyncIterator[WatchEvent]:
         """Report every change of every record for as long as it is iterated; sets itself up again after a fault."""
         tree = Tree(self._files)
-        lost = False
+        lost: WatchLost | None = None
         while not self._closed:
             try:
                 with self._doorbell() as bell:
                     current = await self._watcher.call(partial(tree.stand, bell.inotify), WATCH_TIMEOUT)
                     for event in current:
                         yield event
-                    lost = False
+                    lost = None
                     yield WatchStands()
                     while not self._closed:
                         events = await bell.events()
                         for event in await self._watcher.call(partial(tree.follow, bell.inotify, events), WATCH_TIMEOUT):
                             yield event
             except FAULTS as error:
-                if not lost and not self._closed:
-                    yield WatchLost(self._why(error, WATCH_TIMEOUT))
-                lost = True
+                before, lost = lost, WatchLost(self._why(error, WATCH_TIMEOUT), _outage(error))
+                if lost != before and not self._closed:
+                    yield lost
                 await asyncio.sleep(WATCH_RETRY)
 
     async def close(self) -> None:
@@ -107,7 +107,7 @@ class FileStore:
         try:
             return await self._worker.call(work, timeout)
         except FAULTS as error:
-            return Unknown(self._why(error, timeout), of_system_error(error) if isinstance(error, OSError) else Outage.SLOW)
+            return Unknown(self._why(error, timeout), _outage(error))
 
     def _why(self, error: Exception, timeout: float) -> str:
         match error:
@@ -117,3 +117,7 @@ class FileStore:
                 return f"{error.filename or self._path}: {what}"
             case _:
                 return f"{self._path}: {error}"
+
+
+def _outage(error: Exception) -> Outage:
+    return of_system_error(error) if isinstance(error, OSError) else Outage.SLOW

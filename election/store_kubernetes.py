@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from election.kube_config import Access, load
 from election.kube_credentials import Credentials
-from election.kube_http import Gone, KubeFault, KubeHttp, Stale
+from election.kube_http import GivenUp, Gone, KubeFault, KubeHttp, Stale
 from election.kube_lease import (
     Lease,
     decode_lease,
@@ -130,7 +130,8 @@ class KubernetesStore:
         """Report every change of every record for as long as it is iterated; sets itself up again after a fault."""
         watch = LeaseWatch(self._http, self._path, self._request_timeout, self._echoes)
         known: dict[str, str] = {}
-        lost, standing = False, False
+        lost: WatchLost | None = None
+        standing = False
         while not self._closed:
             try:
                 first = self._compared(await watch.begin(), known, everything=not standing)
@@ -143,14 +144,15 @@ class KubernetesStore:
                             first = []
                             if not standing:
                                 yield WatchStands()
-                            lost, standing = False, True
-            except Gone:
-                # The history was cut short, as it is at times. The next list shows what is different now.
+                            lost, standing = None, True
+            except (Gone, GivenUp):
+                # The history was cut short, as it is at times, or one of several servers is being stopped. The next list shows
+                # what is different now.
                 pass
             except KubeFault as fault:
-                if not lost and not self._closed:
-                    yield WatchLost(str(fault))
-                lost, standing = True, False
+                before, lost, standing = lost, WatchLost(str(fault), fault.outage), False
+                if lost != before and not self._closed:
+                    yield lost
             finally:
                 self._echoes.end()
             await asyncio.sleep(WATCH_RETRY)

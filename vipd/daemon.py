@@ -111,7 +111,7 @@ class Daemon:
         self.kernel = RouteSocket()
         self.store: Store = open_store(self.config)
         former = frozenset(self.memory.former)
-        self.peers = Peers(self.me, self.store, self.config.timing, former, log.warning)
+        self.peers = Peers(self.me, self.store, self.config.timing, former, log.warning, self.metrics.store_watch_lost)
         self.observe = Observe(Wires(self.metrics, self.memory, self._unsaved.set, self._stepped))
         self._pulse = Pulse(self.link, self.members, self.peers, self.metrics, self.config.timing.lease_duration)
         self._count_former_lives()

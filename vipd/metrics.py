@@ -69,7 +69,9 @@ class Metrics:
         self._store_request = self._histogram("store_request_seconds", "Requests to the store.", ("op", "result"), STORE_BUCKETS)
         self._store_success = self._gauge("store_last_success_timestamp_seconds", "Unix time of the store's last answer.")
         self._store_outage = self._gauge("store_outage", "1: the store has this kind of outage.", ("kind",))
+        self._watch_lost = self._gauge("store_watch_lost", "1: no watch stands, because of this kind of trouble.", ("kind",))
         self.store_outage(None)
+        self.store_watch_lost(None)
         self._crashes = self._counter("crashes", "Daemons that the guard had to replace.")
         self._gate_put_back = self._counter("gate_put_back", "Times the kernel's gate was put back that somebody had taken away.")
         lag = self._gauge("loop_lag_seconds", f"Longest delay of the event loop in the last {LAG_WINDOW:g} s.")
@@ -123,6 +125,11 @@ class Metrics:
         """Show which kind of outage the store has; None: none."""
         for each in Outage:
             self._store_outage.labels(each.value).set(each is kind)
+
+    def store_watch_lost(self, kind: Outage | None) -> None:
+        """Show which kind of trouble keeps the store's watch from standing; None: none."""
+        for each in Outage:
+            self._watch_lost.labels(each.value).set(each is kind)
 
     def crashed(self, count: int = 1) -> None:
         """Count daemons that the guard had to replace; a new daemon reports those before it at once."""

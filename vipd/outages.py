@@ -2,11 +2,15 @@
 
 One outage lasts from the first request that fails until none has failed for a lease_duration. A store that stumbles, or
 three servers of which two are dead, would otherwise begin and end an outage with every other request.
+
+While it lasts it has the name that says most of the store now; afterwards that of its longest phase: an API server that
+was away for a minute is not remembered as one that refused, because it did so for the first second of its return.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from election.outage import Outage
 from election.timing import Timing, fence_margin
@@ -35,12 +39,26 @@ FORGOTTEN_AFTER = 4
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """An outage: its kind, a sentence about it, since when it lasts and when the last request failed (seconds, the daemon's clock)."""
+    """An outage: its kind, a sentence about it, since when it lasts and when the last request failed (seconds, the daemon's clock).
+
+    `lasted`: for how many seconds it had each kind.
+    """
 
     kind: Outage
     why: str
     since: float
     failed_at: float
+    lasted: Mapping[Outage, float] = field(default_factory=dict, compare=False)
+
+    def goes_on(self, moment: float) -> Trouble:
+        """Return it after another failure, of whatever kind: until then it had this one."""
+        seconds = self.lasted.get(self.kind, 0.0) + moment - self.failed_at
+        return replace(self, failed_at=moment, lasted={**self.lasted, self.kind: seconds})
+
+    @property
+    def longest(self) -> Outage:
+        """The kind that it had for the longest time."""
+        return max(self.lasted, key=lambda kind: self.lasted[kind], default=self.kind)
 
 
 class StoreHealth:
@@ -65,16 +83,16 @@ class StoreHealth:
         self._failed_at = moment
         if write:
             self._write_failed_at = moment
-        before = self.trouble
+        before = self.trouble.goes_on(moment) if self.trouble is not None else None
         if before is None:
             self.trouble = Trouble(kind, why, moment, moment)
         elif kind is before.kind:
-            self.trouble = replace(before, why=why, failed_at=moment)
+            self.trouble = replace(before, why=why)
         elif kind.tells_more_than(before.kind) or moment - self._kind_seen_at >= self.timing.lease_duration:
-            self.trouble = Trouble(kind, why, before.since, moment)
+            self.trouble = replace(before, kind=kind, why=why)
         else:
             # Another server's fault, or what this one says between two words that tell more.
-            self.trouble = replace(before, failed_at=moment)
+            self.trouble = before
             return False
         self._kind_seen_at = moment
         return before is None or self.trouble.kind is not before.kind
@@ -93,7 +111,7 @@ class StoreHealth:
         if self.trouble is None or not calm or (unwritten and not forgotten):
             return None
         over, self.trouble = self.trouble, None
-        return over
+        return replace(over, kind=over.longest)
 
     def reaction(self) -> str:
         """Return what vipd does while there is an outage, for an operator; empty: there is none."""

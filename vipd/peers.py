@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from election import events, model
 from election.candidates import Candidates
+from election.outage import Outage
 from election.store import CandidateChanged, ElectionChanged, Store, WatchEvent, WatchLost, WatchStands
 from election.timing import Timing
 from vipd.claims import Claims, hosts
@@ -35,9 +36,21 @@ class Shown:
 
 
 class Peers:
-    """One for the daemon. `said` gets a sentence for the log when the watch or the candidate record fails or works again."""
+    """One for the daemon. `said` gets a sentence for the log when the watch or the candidate record fails or works again.
 
-    def __init__(self, me: model.Identity, store: Store, timing: Timing, former: frozenset[str], said: Say) -> None:
+    `watch_lost` is what keeps the watch from standing, None: nothing; `watch_lost_at` when it was lost. `on_watch` is called with
+    the kind of its trouble whenever that changes.
+    """
+
+    def __init__(
+        self,
+        me: model.Identity,
+        store: Store,
+        timing: Timing,
+        former: frozenset[str],
+        said: Say,
+        on_watch: Callable[[Outage | None], None] = lambda _kind: None,
+    ) -> None:
         self.candidates = Candidates(me, former)
         self._me = me
         self._store = store
@@ -51,7 +64,9 @@ class Peers:
         self._counter = 0
         self._wanted = asyncio.Event()
         self._looking = False
-        self._watch_lost = ""
+        self._on_watch = on_watch
+        self.watch_lost: WatchLost | None = None
+        self.watch_lost_at = 0.0
         self._claims_known: Callable[[], object] = lambda: None
         self.knows_claims = False
         self._listed = False
@@ -90,18 +105,21 @@ class Peers:
                 else:
                     # Of thirty nodes ten refresh their records every second: only who may hand over has to know how new they are.
                     self._tell_candidates(self._active())
-            case WatchLost(why):
+            case WatchLost(why, outage):
                 self.watching = False
                 # Without a watch nobody learns of claims, perhaps for long: a VIP without an owner is the greater evil.
                 self._know_claims()
-                if not self._watch_lost:
-                    self._watch_lost = why
+                if self.watch_lost is None:
+                    self.watch_lost_at = now()
                     self._said(f"the store's watch is lost: {why}; records are re-read until it is back")
+                self.watch_lost = event
+                self._on_watch(outage)
             case WatchStands():
                 self.watching = True
                 self._know_claims()
-                if self._watch_lost:
-                    self._watch_lost = ""
+                if self.watch_lost is not None:
+                    self.watch_lost = None
+                    self._on_watch(None)
                     self._said("the store's watch is back")
 
     def _know_claims(self) -> None:

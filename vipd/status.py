@@ -8,7 +8,8 @@ Status             `schema` (int) 1 · `node` its configured name · `session` f
                    `store`, `fence`, `instances`
 Store              `kind` etcd or file · `reachable` the last request was answered · `last_success_age` seconds since the last answer ·
                    `outage` what is wrong, a sentence; empty: nothing · `outage_kind` election.outage.Outage · `outage_since` seconds ·
-                   `reaction` what vipd does about it, a sentence
+                   `reaction` what vipd does about it, a sentence ·
+                   `watch` what keeps the store's watch from standing, a sentence; empty: nothing · `watch_kind`, `watch_since` of that
 Fence              `guard` the guard stands behind the daemon · `gate` the kernel's gate is in force for all instances ·
                    `covers` what stands behind the guard and which leases that covers, a sentence ·
                    `put_back` how often somebody took the gate away · `before` what decides about frames before it, sentences ·
@@ -121,6 +122,9 @@ class Store:
     outage_kind: str = ""
     outage_since: float | None = None
     reaction: str = ""
+    watch: str = ""
+    watch_kind: str = ""
+    watch_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

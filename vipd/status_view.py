@@ -47,6 +47,9 @@ def _node(document: Status, paint: Paint) -> Iterable[str]:
     yield f"store  {_store(document.store, paint)}"
     if document.store.reaction:
         yield f"       {clean(document.store.reaction)}"
+    if document.store.watch:
+        since = "" if document.store.watch_since is None else f" for {duration(document.store.watch_since)}"
+        yield paint(f"  ! the watch is lost{since}: {document.store.watch}", YELLOW)
     fence = "guard and gate" if document.fence.gate else "guard, no gate"
     named = paint(fence, GREEN) if document.fence.guard else paint("no guard", RED)
     yield f"fence  {named}: {clean(document.fence.covers)}" if document.fence.covers else f"fence  {named}"

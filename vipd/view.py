@@ -60,10 +60,16 @@ class View:
         health = self.observe.store
         trouble = health.trouble
         age = moment - health.answered_at if health.answered_at else None
+        shown = status.Store(kind(self.config), health.reachable, age)
+        lost = self.peers.watch_lost
+        if lost is not None:
+            since = moment - self.peers.watch_lost_at
+            shown = replace(shown, watch=lost.why, watch_kind=str(lost.outage), watch_since=since)
         if trouble is None:
-            return status.Store(kind(self.config), health.reachable, age)
+            return shown
         since = moment - trouble.since
-        return status.Store(kind(self.config), health.reachable, age, trouble.why, str(trouble.kind), since, health.reaction())
+        outage = str(trouble.kind)
+        return replace(shown, outage=trouble.why, outage_kind=outage, outage_since=since, reaction=health.reaction())
 
     def _instances(self, member: Member, moment: float) -> Iterator[status.Instance]:
         """Yield the instances of one election: what they have in common is looked up once."""

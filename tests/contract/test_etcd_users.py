@@ -112,7 +112,7 @@ def test_a_prefix_that_is_not_the_users_is_denied(tmp_path: Path, server: EtcdSe
 
     async def scenario() -> None:
         async with opened(place) as [store], watching(store) as watch:
-            assert await watch.next() == WatchLost(f"{denied} read /elsewhere/")
+            assert await watch.next() == WatchLost(f"{denied} read /elsewhere/", Outage.REFUSING)
             assert await refused(store) == f"{denied} read /elsewhere/elections/ingress"
             assert await store.write("ingress", RECORD, None, TIMEOUT) == Unknown(
                 f"{denied} write /elsewhere/elections/ingress", Outage.REFUSING

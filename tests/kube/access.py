@@ -83,6 +83,15 @@ def _rules_of(role: Json | None) -> Iterator[Rule]:
         yield Rule(*found)
 
 
+def forbidden(user: User, verb: str, target: Target) -> ApiError:
+    """Return a 403 with the real server's sentence."""
+    where = f'in the namespace "{target.namespace}"' if target.namespace else "at the cluster scope"
+    name = f' "{target.name}"' if target.name else ""
+    text = f'{target.resource.qualified}{name} is forbidden: User "{user.name}" cannot {verb} resource "{_path(target)}"'
+    text += f' in API group "{target.resource.group}" {where}'
+    return ApiError(403, "Forbidden", text, details_of(target.resource, target.name))
+
+
 @dataclass(slots=True)
 class Access:
     """Tokens with their users; their rules are in the storage. Members of system:masters may do all."""
@@ -103,11 +112,7 @@ class Access:
         """Raise a 403 with the real server's sentence, unless a rule allows the request."""
         if SUPERUSERS in user.groups or any(rule.allows(verb, target) for rule in self._rules(user, target.namespace)):
             return
-        where = f'in the namespace "{target.namespace}"' if target.namespace else "at the cluster scope"
-        name = f' "{target.name}"' if target.name else ""
-        text = f'{target.resource.qualified}{name} is forbidden: User "{user.name}" cannot {verb} resource "{_path(target)}"'
-        text += f' in API group "{target.resource.group}" {where}'
-        raise ApiError(403, "Forbidden", text, details_of(target.resource, target.name))
+        raise forbidden(user, verb, target)
 
     def _rules(self, user: User, namespace: str) -> Iterator[Rule]:
         """Yield the rules that hold for a user in a namespace, or with none at the cluster scope."""

@@ -65,6 +65,15 @@ class Cluster(Protocol):
         """Be away: refuse connections; nothing is forgotten."""
         ...
 
+    def terminate(self) -> None:
+        """Begin to end in good order, as for a planned restart; `come_back` follows once it has `ended`."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        ...
+
     def come_back(self) -> None:
         """Serve again, on the same port."""
         ...
@@ -165,6 +174,15 @@ class KubeServer:
     def leave(self) -> None:
         """Refuse connections and close those that there are."""
         self.order("stop_listening")
+
+    def terminate(self, patience: float = 60.0) -> None:
+        """Begin to end as on SIGTERM: refuse connections, and wait so many seconds for watches to end."""
+        self.order("terminate", patience=patience)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return bool(self.order("ended"))
 
     def come_back(self) -> None:
         """Serve again, on the same port; earlier versions cannot be watched any more."""

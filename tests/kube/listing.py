@@ -34,7 +34,8 @@ class Habits:
     gone is told so in the stream, or with `refuse_gone` before it begins: both happen.
     The watch event of a write comes before the answer to the write with the probability `event_first`, otherwise
     after it; `gap` is the longest time between the two, in seconds. `strip_labels`: an admission webhook takes all
-    labels away.
+    labels away. `forbidden_for`: seconds, at most, for which a server that has just come back forbids everything to
+    everybody but system:masters, since it does not know the roles yet; a real one does so for one or two.
     """
 
     stale_by: int = 5
@@ -45,6 +46,7 @@ class Habits:
     event_first: float = 0.5
     gap: float = 0.002
     strip_labels: bool = False
+    forbidden_for: float = 0.5
     watches: int = field(default=0)
 
 

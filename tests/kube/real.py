@@ -42,6 +42,21 @@ class AssetsEtcd(EtcdServer):
         return [str(self._program), *super()._argv()[1:]]
 
 
+class Signer:
+    """The key for tokens of service accounts, in the only forms in which kube-apiserver takes an EC key for both purposes.
+
+    Of PKCS#8, which `openssl req` writes, it reads no EC key where it expects a public one. So: SEC 1 ("EC PRIVATE KEY") and the
+    public key by itself. https://pkg.go.dev/k8s.io/client-go/util/keyutil
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.private, self.public = directory / "signer.key", directory / "signer.pub"
+        made = "openssl ecparam -name prime256v1 -genkey -noout -out"
+        subprocess.run([*made.split(), str(self.private)], check=True, capture_output=True)
+        shown = ["openssl", "ec", "-in", str(self.private), "-pubout", "-out", str(self.public)]
+        subprocess.run(shown, check=True, capture_output=True)
+
+
 class RealServer:
     """kube-apiserver with its files below `directory`, on the loopback interface. It dies with the process that started it."""
 
@@ -50,7 +65,7 @@ class RealServer:
         self.port = free_port()
         self.authority = Authority(directory / "certs")
         self._certificate = self.authority.sign("server", "/CN=kube-apiserver", f"IP:{self.host},DNS:kubernetes.default.svc")
-        self._signer = self.authority.sign("signer", "/CN=service-accounts")
+        self._signer = Signer(directory)
         self._program = assets / "kube-apiserver"
         self._directory = directory
         self._etcd = AssetsEtcd(assets / "etcd", directory / "etcd")
@@ -85,6 +100,16 @@ class RealServer:
             process.kill()
             process.wait(STOP_TIMEOUT)
 
+    def terminate(self) -> None:
+        """Begin to end in good order."""
+        assert self._process is not None
+        self._process.terminate()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self._process is None or self._process.poll() is not None
+
     def come_back(self) -> None:
         """Start the API server and wait until it is ready."""
         log = self._directory / "kube-apiserver.log"
@@ -117,12 +142,13 @@ class RealServer:
         assert code == 201, answer
 
     def backup(self, name: str) -> None:
-        """Copy the data of etcd, as the documentation wants it: while nobody uses them."""
+        """Copy the data of etcd while it stands still for a moment: what a power failure would leave, and nobody is cut off."""
         self._copies[name] = self._directory / f"copy-{name}"
-        self.stop()
-        self._etcd.copy_data(self._copies[name])
-        self._etcd.start()
-        self.come_back()
+        self._etcd.freeze()
+        try:
+            self._etcd.copy_data(self._copies[name])
+        finally:
+            self._etcd.thaw()
 
     def restore(self, name: str) -> None:
         """Put a copy of the data of etcd in their place.
@@ -160,8 +186,8 @@ class RealServer:
             "etcd-servers": self._etcd.url,
             "service-cluster-ip-range": "10.0.0.0/24",
             "service-account-issuer": "https://kubernetes.default.svc",
-            "service-account-key-file": str(self._signer.key),
-            "service-account-signing-key-file": str(self._signer.key),
+            "service-account-key-file": str(self._signer.public),
+            "service-account-signing-key-file": str(self._signer.private),
             # Without a controller manager no namespace has a service account, and this plugin would refuse every pod.
             "disable-admission-plugins": "ServiceAccount",
         }

@@ -63,6 +63,14 @@ class Control:
         """Be away."""
         await self._service.stop_listening()
 
+    def terminate(self, patience: float) -> None:
+        """Begin to end as on SIGTERM."""
+        self._service.terminate(patience)
+
+    def ended(self) -> bool:
+        """Return whether it has ended."""
+        return self._service.ended
+
     async def listen(self) -> None:
         """Be back."""
         await self._service.listen()

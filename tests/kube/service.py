@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import ssl
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from tests.kube import status, verbs
-from tests.kube.access import Access, User
+from tests.kube.access import SUPERUSERS, Access, User, forbidden
 from tests.kube.discovery import discovered
 from tests.kube.faults import Fault, Faults, Kind
 from tests.kube.listing import Habits, Watch, delete_all, get_cached, listed
@@ -22,6 +23,7 @@ from tests.kube.status import ApiError, Json
 from tests.kube.storage import Storage
 
 LOGGED = 50_000
+POLL = 0.01
 LARGEST_BODY = 3 * 1024 * 1024
 """Bytes of a request: the real server's limit."""
 LINKED = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -55,6 +57,9 @@ class Service:
         self.log: deque[Logged] = deque(maxlen=LOGGED)
         self._tls = tls
         self._server: asyncio.Server | None = None
+        self._knows_roles_at = 0.0
+        self._busy: set[asyncio.Transport] = set()
+        self._ending: asyncio.Task[None] | None = None
         self._runner = web.AppRunner(self._app(), access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         for name in LINKED:
             self.add_namespace(name)
@@ -82,6 +87,8 @@ class Service:
             assert self._runner.server is not None
             loop = asyncio.get_running_loop()
             self._server = await loop.create_server(self._runner.server, self.host, self.port, ssl=self._tls, reuse_address=True)
+            if self.port:
+                self._knows_roles_at = loop.time() + self._chance.uniform(0.5, 1.0) * self.habits.forbidden_for
             self.port = self._server.sockets[0].getsockname()[1]
             self.storage.compact()
 
@@ -91,6 +98,32 @@ class Service:
             self._server.close()
             self._server = None
             self.cut_connections()
+
+    def terminate(self, patience: float) -> None:
+        """End as the real server does on SIGTERM: listen no more, close what is idle, and wait until no request is under way.
+
+        A watch is one all the time. After `patience` seconds (of the real one 60) they are cut. `ended` says when it is over.
+        """
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+            self._ending = asyncio.get_running_loop().create_task(self._end(patience))
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, as far as clients can tell."""
+        return self._server is None and (self._ending is None or self._ending.done())
+
+    async def _end(self, patience: float) -> None:
+        assert self._runner.server is not None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self._busy:
+                    for connection in self._runner.server.connections:
+                        if connection.transport is not None and connection.transport not in self._busy:
+                            connection.transport.close()
+                    await asyncio.sleep(POLL)
+        self.cut_connections()
 
     def cut_connections(self) -> int:
         """Close all connections as a crash would; return how many there were."""
@@ -103,6 +136,8 @@ class Service:
 
     async def stop(self) -> None:
         """End."""
+        if self._ending is not None:
+            self._ending.cancel()
         await self.stop_listening()
         await self._runner.cleanup()
 
@@ -115,6 +150,9 @@ class Service:
         # Now, for later the connection may be gone: the client's port, of which no two connections of a short test have the same.
         peer = request.transport.get_extra_info("peername") if request.transport is not None else None
         connection, code = peer[1] if peer else 0, 0
+        transport = request.transport
+        if transport is not None:
+            self._busy.add(transport)
         try:
             user = self.access.user(request.headers.get("Authorization", ""), _certificate(request))
             if target is None:
@@ -127,12 +165,17 @@ class Service:
             answer = _refused(error)
         finally:
             self._note(request, verb, target, user, connection, code)
+            if transport is not None:
+                # The answer is sent when this has returned.
+                asyncio.get_running_loop().call_soon(self._busy.discard, transport)
         return answer
 
     async def _serve(self, request: web.Request, verb: str, target: Target, user: User) -> web.StreamResponse:
         fault = self.faults.take(verb, target.resource.plural, target.name)
         if fault is not None:
             await self._before(fault, request)
+        if asyncio.get_running_loop().time() < self._knows_roles_at and SUPERUSERS not in user.groups:
+            raise forbidden(user, verb, target)
         self.access.check(user, verb, target)
         if verb == "watch":
             return await self._watch(request, target)

@@ -97,11 +97,15 @@ def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> ApiError:
     return ApiError(422, "Invalid", text, details_of(resource, name, causes, resource.kind))
 
 
-def bad_options(field: str, message: str) -> ApiError:
-    """Return the 422 of query parameters that contradict each other: https://kubernetes.io/docs/reference/using-api/api-concepts/ ."""
-    causes = [{"reason": "FieldValueForbidden", "message": message, "field": field}]
-    details: Json = {"group": "meta.k8s.io", "kind": "ListOptions", "causes": causes}
-    return ApiError(422, "Invalid", f'ListOptions.meta.k8s.io "" is invalid: {field}: {message}', details)
+def bad_options(field: str, message: str, kind: str = "ListOptions") -> ApiError:
+    """Return the 422 of query parameters that are missing, or contradict each other.
+
+    https://kubernetes.io/docs/reference/using-api/api-concepts/
+    """
+    reason = "FieldValueRequired" if message.startswith("Required") else "FieldValueForbidden"
+    causes = [{"reason": reason, "message": message, "field": field}]
+    details: Json = {"group": "meta.k8s.io", "kind": kind, "causes": causes}
+    return ApiError(422, "Invalid", f'{kind}.meta.k8s.io "" is invalid: {field}: {message}', details)
 
 
 def expired(message: str = "The resourceVersion for the provided watch is too old.") -> ApiError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,10 @@ from tests.kube.conftest import numbers
 from tests.kube.fixture import ADMIN, KubeServer
 from tests.kube.test_collections import names, put, watch
 from tests.kube.test_objects import about, lease
+
+WEAK = "weak-token"
+PATIENCE = 10.0
+"""Seconds after which something that must happen has not happened."""
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +90,70 @@ def test_what_is_owned_goes_with_its_owner(admin: Admin, namespace: str, server:
     assert admin.ask("POST", LEASES.format(namespace), lease("a", {"ownerReferences": [owner]}))[0] == 201
     assert admin.ask("DELETE", f"/api/v1/nodes/{namespace}")[0] == 200
     assert admin.ask("GET", f"{LEASES.format(namespace)}/a")[0] == 404
+
+
+def test_a_write_is_answered_before_or_after_it_is_reported(admin: Admin, namespace: str, server: KubeServer) -> None:
+    """A real server does both: of 400 writes 226 were reported first."""
+    orders = set()
+    server.order("habit", gap=0.02)
+    try:
+        version = put(admin, namespace, "a", "0")
+        with watch(server, namespace, resourceVersion=version) as stream:
+            for number in range(1, 40):
+                reported: list[float] = []
+                reading = threading.Thread(target=lambda told=reported: (stream.next(), told.append(time.monotonic())))
+                reading.start()
+                put(admin, namespace, "a", str(number))
+                answered = time.monotonic()
+                reading.join(PATIENCE)
+                orders.add(reported[0] < answered)
+    finally:
+        server.order("habit", gap=0.002)
+    assert orders == {True, False}
+
+
+def test_a_server_that_has_just_come_back_forbids_everything(admin: Admin, namespace: str, server: KubeServer) -> None:
+    """It does not know the roles yet; only members of system:masters need none."""
+    server.order("token", token=WEAK, user="weak", groups=[])
+    admin.grant(namespace, "weak", [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list"]}])
+    weak = Admin(server, WEAK)
+    assert weak.ask("GET", LEASES.format(namespace))[0] == 200
+    server.order("habit", forbidden_for=0.6)
+    server.restart()
+    begin = time.monotonic()
+    code, answer = weak.ask("GET", LEASES.format(namespace))
+    assert (code, answer["reason"]) == (403, "Forbidden")
+    assert admin.ask("GET", LEASES.format(namespace))[0] == 200
+    while weak.ask("GET", LEASES.format(namespace))[0] == 403:
+        assert time.monotonic() - begin < PATIENCE
+    server.order("habit", forbidden_for=0.0)
+
+
+def test_a_server_that_is_told_to_end_waits_for_its_watches(namespace: str, server: KubeServer, admin: Admin) -> None:
+    """It refuses connections at once, and ends with the last watch or after its patience."""
+    version = put(admin, namespace, "a", "1")
+    try:
+        for patience, leave in ((60.0, True), (0.3, False)):
+            with watch(server, namespace, resourceVersion=version) as stream:
+                assert stream.answer.status == 200
+                server.terminate(patience)
+                with pytest.raises(ConnectionRefusedError):
+                    admin.ask("GET", LEASES.format(namespace))
+                if leave:
+                    time.sleep(0.5)
+                    assert not server.ended
+                else:
+                    wait_until_ended(server)
+            wait_until_ended(server)
+            server.come_back()
+            version = str(about(admin.ask("GET", LEASES.format(namespace))[1])["resourceVersion"])
+    finally:
+        server.come_back()
+
+
+def wait_until_ended(server: KubeServer) -> None:
+    """Wait until it has ended."""
+    end = time.monotonic() + PATIENCE
+    while not server.ended:
+        assert time.monotonic() < end
+        time.sleep(0.01)

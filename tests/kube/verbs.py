@@ -245,7 +245,7 @@ def _stored(storage: Storage, call: Call, key: Key, thing: Json, managers: field
 def _apply(storage: Storage, call: Call) -> Json:
     resource, name = call.target.resource, call.target.name
     if not call.query.get("fieldManager"):
-        raise status.bad_request("PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: is required for apply patch")
+        raise status.bad_options("fieldManager", "Required value: is required for apply patch", "PatchOptions")
     config = decoded(resource, call.body)
     if metadata_of(config).get("managedFields"):
         raise status.bad_request("metadata.managedFields must be nil")

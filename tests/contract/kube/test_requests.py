@@ -83,8 +83,8 @@ FAULTS = [
     (500, "", "etcdserver: mvcc: database space exceeded", "failed (500)", Outage.FULL),
     (503, "ServiceUnavailable", "apiserver is shutting down", "failed (503)", Outage.FAILING),
     (400, "BadRequest", "x", "refuses the request (400)", Outage.FAILING),
-    (401, "Unauthorized", "Unauthorized", "does not accept the credentials", Outage.REFUSING),
-    (403, "Forbidden", "x", "forbids it (403)", Outage.REFUSING),
+    (401, "Unauthorized", "Unauthorized", "does not accept the credentials", Outage.FAILING),
+    (403, "Forbidden", "x", "forbids it (403)", Outage.FAILING),
     (429, "TooManyRequests", "x", "too many requests (429)", Outage.THROTTLED),
 ]
 

@@ -190,7 +190,7 @@ def test_a_name_leads_to_its_next_address_after_a_failure() -> None:
     """One of several API servers is down."""
 
     async def scenario(server: Server, pool: Pool) -> None:
-        pool._addresses, pool._resolved = ["127.0.0.2", "127.0.0.1"], ("api.example.org", asyncio.get_running_loop().time())
+        pool._ask = lambda _host, _port: ["127.0.0.2", "127.0.0.1"]
         login = server.login(host="api.example.org")
         with pytest.raises(ConnectionRefusedError):
             await ask(pool, login)

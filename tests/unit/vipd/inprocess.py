@@ -193,7 +193,7 @@ async def node(
     me = model.Identity(name, f"session-of-{name}")
     memory = Memory.open(Path(settings.state_dir), me.session)
     kernel, metrics = MemoryKernel(), Metrics()
-    peers = Peers(me, store, settings.timing, frozenset(memory.former), said.append)
+    peers = Peers(me, store, settings.timing, frozenset(memory.former), said.append, metrics.store_watch_lost)
     observe = Observe(Wires(metrics, memory, lambda: None, lambda _: peers.stepped()))
     around = Surroundings(
         me,

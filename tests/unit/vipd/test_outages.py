@@ -69,3 +69,25 @@ def test_each_kind_has_words_and_a_reaction(kind: Outage, health: StoreHealth) -
     health.failed(101.0, kind, "", write=True)
     assert "until 2.7s after its last renewal, and it tries every 0.1s" in health.reaction()
     assert WORDS[kind]
+
+
+def test_an_outage_is_remembered_by_its_longest_phase(health: StoreHealth) -> None:
+    """Away for eight seconds, then back and forbidding everything for two; while it did it was shown so."""
+    for number in range(80):
+        health.failed(101.0 + number / 10, Outage.UNREACHABLE, "away", write=True)
+    for number in range(20):
+        health.failed(109.0 + number / 10, Outage.FAILING, "forbids it (403)", write=True)
+    assert health.trouble is not None
+    assert (health.trouble.kind, health.trouble.why) == (Outage.FAILING, "forbids it (403)")
+    over = health.answered(110.9 + LEASE, applied=True)
+    assert over is not None
+    assert (over.kind, over.since) == (Outage.UNREACHABLE, 101.0)
+    assert over.failed_at == pytest.approx(110.9)
+
+
+def test_a_short_outage_has_the_name_that_it_had(health: StoreHealth) -> None:
+    """One failure, or two at once, have no length."""
+    health.failed(101.0, Outage.SLOW, "", write=True)
+    over = health.answered(101.0 + LEASE, applied=True)
+    assert over is not None
+    assert over.kind is Outage.SLOW

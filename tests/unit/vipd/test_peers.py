@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from election import events
 from election.model import CandidateRecord, State, Unknown
-from election.store import Store
+from election.outage import Outage
+from election.store import Store, WatchEvent, WatchLost, WatchStands
 from election.store_file import FileStore
 from tests.unit.vipd.inprocess import PATIENCE, WEB, free, node, until
 
@@ -34,5 +36,44 @@ def test_who_ends_for_a_reload_has_said_so_before(tmp_path: Path) -> None:
             await backup.peers.last_word()
             assert not (await said(store, backup.me.name)).elections[WEB].eligible
         await store.close()
+
+    asyncio.run(run())
+
+
+def test_a_lost_watch_is_shown_with_its_reason_of_now(tmp_path: Path) -> None:
+    """In the status document and the metrics; the log says that it is lost, and that it is back."""
+
+    class Steered(FileStore):
+        """A store whose watch says what it is told to."""
+
+        said: asyncio.Queue[WatchEvent] = asyncio.Queue()
+
+        async def watch(self) -> AsyncIterator[WatchEvent]:
+            while True:
+                yield await self.said.get()
+
+    async def run() -> None:
+        said: list[str] = []
+        async with node(tmp_path, "n1", notices=said, store_class=Steered) as one:
+            store, metrics = Steered.said, one.observe._wires.metrics
+
+            def lost() -> str:
+                kinds = [kind for kind in Outage if metrics.registry.get_sample_value("vipd_store_watch_lost", {"kind": kind})]
+                return ",".join(kinds)
+
+            for event in (WatchStands(), WatchLost("away", Outage.UNREACHABLE), WatchLost("no lists (403)", Outage.REFUSING)):
+                store.put_nowait(event)
+            await until(lambda: lost() == "refusing", "the metric to show the reason")
+            shown = one.view.document(drained=False).store
+            assert (shown.watch, shown.watch_kind) == ("no lists (403)", "refusing")
+            assert shown.watch_since is not None
+            store.put_nowait(WatchStands())
+            await until(lambda: not lost(), "the metric to show that it is back")
+            shown = one.view.document(drained=False).store
+            assert (shown.watch, shown.watch_kind, shown.watch_since) == ("", "", None)
+            assert [line for line in said if "watch" in line] == [
+                "the store's watch is lost: away; records are re-read until it is back",
+                "the store's watch is back",
+            ]
 
     asyncio.run(run())

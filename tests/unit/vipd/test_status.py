@@ -156,6 +156,15 @@ def test_an_outage_is_named_with_what_is_done_about_it() -> None:
     ]
 
 
+def test_a_lost_watch_stands_below_the_store() -> None:
+    """With the reason of now: the store may serve all the same."""
+    store = Store("kubernetes", True, 0.2, watch="the API forbids it (403): no lists", watch_kind="refusing", watch_since=83.0)
+    assert render(replace(DOCUMENT, store=store)).splitlines()[1:3] == [
+        "store  kubernetes reachable, last answer 0.2s ago",
+        "  ! the watch is lost for 1m 23s: the API forbids it (403): no lists",
+    ]
+
+
 def test_names_from_elsewhere_cannot_drive_the_terminal() -> None:
     """A node's name comes from a store that others write to."""
     evil = replace(DOCUMENT.instances[0], notes=("\x1b]0;title\x07",), detail="a\nb", holder=Holder("\x1b[2J", "", "", 1))
