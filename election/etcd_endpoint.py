@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 from election.etcd_access import NO_ACCESS, BadAccess, EtcdAccess
 from election.etcd_faults import REFUSALS, UNKNOWN_SERVICE, WRONG_PASSWORD, EtcdFault, EtcdRefusal, meaning
 from election.etcd_gather import Gatherer
-from election.etcd_line import Line, Lines, PasswordRefusedError, TooOldError
+from election.etcd_line import Line, Lines, TooOldError
+from election.etcd_login import Login, LoginSilentError, PasswordRefusedError
 from election.etcd_requests import (
     MOST_TOGETHER,
     Item,
@@ -51,11 +52,11 @@ class Change:
 class Endpoint:
     """The calls that vipd needs of one server. All raise EtcdFault. Connects with the first one, and again by itself."""
 
-    def __init__(self, url: str, access: EtcdAccess = NO_ACCESS) -> None:
+    def __init__(self, url: str, access: EtcdAccess = NO_ACCESS, login: Login | None = None) -> None:
         self.url = url
         target, self._tls = target_of(url)
         self._access = access
-        self._lines = Lines(target, access, tls=self._tls)
+        self._lines = Lines(target, access, tls=self._tls, login=login or Login(access))
         self._gets: Gatherer[str, Item | None] = Gatherer(self._get_all, lambda keys: min(len(keys), MOST_TOGETHER))
         self._swaps: Gatherer[Swap, int | None] = Gatherer(self._swap_all, fitting)
         self._closed = False
@@ -64,6 +65,16 @@ class Endpoint:
     def silence(self) -> Outage:
         """What it means that no answer came: whether there is a connection at all."""
         return Outage.SLOW if self._lines.connected else Outage.UNREACHABLE
+
+    @property
+    def logging_in(self) -> float:
+        """For how many seconds the node's login has been under way, here or at another server; 0.0: none is."""
+        return self._lines.login.lasts
+
+    def doubt(self) -> None:
+        """Note that it gave no answer: its name may lead elsewhere by now."""
+        if not self._closed:
+            self._lines.doubt()
 
     async def get(self, key: str) -> Item | None:
         """Return a key as of a moment after this call began (linearizable)."""
@@ -135,12 +146,15 @@ class Endpoint:
             raise self.meant(UNKNOWN_SERVICE if unknown else str(error.details()), doing) from error
         except PasswordRefusedError:
             raise self.meant(WRONG_PASSWORD, doing) from None
-        except TooOldError as error:
-            raise self.fault(str(error), Outage.TOO_OLD) from None
+        except (LoginSilentError, TooOldError) as error:
+            raise self.fault(str(error), error.outage) from None
         except BadAccess as bad:
             raise EtcdFault(f"etcd at {self.url} is not asked: {bad}", Outage.REFUSING) from None
         except (rpc.RpcError, rpc.BaseError) as error:
             raise self.fault(f"failed: {error or type(error).__name__}", Outage.FAILING) from error
+        except asyncio.InvalidStateError:
+            # gRPC says this to whoever writes to a stream that has ended since.
+            raise self.fault("ended the watch") from None
         except asyncio.CancelledError:
             # gRPC says this to whoever waits for a call on a channel that is closed, though nobody cancelled the task.
             task = asyncio.current_task()
@@ -174,12 +188,14 @@ class Endpoint:
             async with self._line() as line:
                 used = line.metadata
                 try:
-                    return await send(line)
+                    answer = await send(line)
                 except rpc.AioRpcError as error:
                     if not self._lines.renewable(used, str(error.details())):
                         raise
-                await self._lines.renew(line, used)
-                return await send(line)
+                    await self._lines.login.renew(line, used)
+                    answer = await send(line)
+                self._lines.trust()
+                return answer
 
     @contextlib.asynccontextmanager
     async def _line(self) -> AsyncIterator[Line]:

@@ -1,4 +1,4 @@
-"""The way to one etcd server: a channel made with the certificates of now, and the token that was given on it.
+"""The way to one etcd server: a channel made with the certificates of now.
 
 When the files have changed, the next call gets a new channel. The old one stays for whoever still uses it: a renewed
 certificate must cut neither a watch that stands nor a write whose answer is under way.
@@ -7,11 +7,13 @@ certificate must cut neither a watch that stands nor a write whose answer is und
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import ipaddress
 
-from election.etcd_access import BadAccess, EtcdAccess, Signature, Tls, read_password, read_tls, signature
-from election.etcd_faults import AUTH_IS_OFF, DENIED, TOKEN_REFUSED, WRONG_PASSWORD, too_old
+from election.etcd_access import BadAccess, EtcdAccess, Signature, Tls, read_tls, signature
+from election.etcd_faults import DENIED, TOKEN_REFUSED, too_old
+from election.etcd_login import NEED_QUORUM, Login, Metadata
 from election.etcd_rpc import ChannelConnectivity, rpc, ssl_channel_credentials
+from election.outage import Outage
 
 OPTIONS = {
     # gRPC waits up to 120 s before it tries a server again that was down; a restart has to be noticed within 500 ms, and
@@ -27,21 +29,20 @@ OPTIONS = {
     "grpc.keepalive_timeout_ms": 1000,
     # A watch begins with a list of all records, and a stranger may have filled some.
     "grpc.max_receive_message_length": 64 * 1024 * 1024,
+    # A name that has moved: gRPC asks again when a connection fails, but not more often than every 30 s.
+    "grpc.dns_min_time_between_resolutions_ms": 500,
     # http_proxy in the environment is not meant for etcd.
     "grpc.enable_http_proxy": 0,
 }
-NEED_QUORUM = (("hasleader", "true"),)
-"""With this a server that is cut off from the others refuses requests and ends its watches, which otherwise stand and report nothing."""
-PASSWORD_PAUSE = 1.0
-"""Seconds between two attempts with a password that was refused: each costs etcd a bcrypt, some 60 ms of a core."""
-
-Metadata = tuple[tuple[str, str], ...]
+TRY_AGAIN = 1.0
+"""Seconds between two attempts to find out whether a name leads elsewhere by now."""
 
 
 class Line:
-    """One channel and its stubs. `metadata` goes with every call; `ready`: the server is new enough, and knows who calls."""
+    """One channel and its stubs. `ready`: the server is new enough."""
 
-    def __init__(self, target: str, tls: Tls | None) -> None:
+    def __init__(self, target: str, tls: Tls | None, login: Login | None = None) -> None:
+        self._login = login
         options = tuple(OPTIONS.items())
         if tls is None:
             self._channel = rpc.insecure_channel(target, options=options)
@@ -53,10 +54,14 @@ class Line:
         self.watches = rpc.WatchStub(self._channel)
         self.auth = rpc.AuthStub(self._channel)
         self.maintenance = rpc.MaintenanceStub(self._channel)
-        self.metadata: Metadata = NEED_QUORUM
         self.ready = False
         self._users = 0
         self._retired = False
+
+    @property
+    def metadata(self) -> Metadata:
+        """What goes with every call: the token of this moment."""
+        return self._login.metadata if self._login is not None else NEED_QUORUM
 
     @property
     def in_use(self) -> bool:
@@ -67,6 +72,10 @@ class Line:
     def connected(self) -> bool:
         """Whether its connection stands, as far as gRPC knows."""
         return bool(self._channel.get_state() is ChannelConnectivity.READY)
+
+    def connect(self) -> None:
+        """Begin to connect, without a call."""
+        self._channel.get_state(try_to_connect=True)
 
     def take(self) -> None:
         """Count one more user."""
@@ -92,26 +101,33 @@ class Line:
 class TooOldError(Exception):
     """The server lacks what vipd needs; the message says what the server is."""
 
-
-class PasswordRefusedError(Exception):
-    """The server does not know the user with this password."""
+    outage = Outage.TOO_OLD
 
 
 class Lines:
     """The lines to one server: the current one, and retired ones that are still in use. Used in one event loop.
 
+    A name is resolved by gRPC, and again only when it sees a connection fail, which it does not while a server is frozen or a
+    network swallows packets. So when calls get no answer another line is tried beside the current one, which gRPC resolves the
+    name for; as soon as it is connected it takes the current one's place. (Until then that one stays: it is all there is while
+    name servers are away too.)
+
     `flaw` says why the certificate files as they are now cannot be used (a line from before goes on working); empty: they can.
     """
 
-    def __init__(self, target: str, access: EtcdAccess, *, tls: bool) -> None:
+    def __init__(self, target: str, access: EtcdAccess, *, tls: bool, login: Login) -> None:
         self._target = target
         self._access = access
         self._tls = tls
+        self._read: Tls | None = None
+        self.login = login
+        self._trial: Line | None = None
+        self._tried_at = float("-inf")
+        self._closing: set[asyncio.Task[None]] = set()
         self._files: Signature | None = None
         self._line: Line | None = None
         self._old: list[Line] = []
         self._greeting = asyncio.Lock()
-        self._refused: tuple[float, Signature] | None = None
         self.flaw = ""
 
     @property
@@ -129,8 +145,11 @@ class Lines:
         return bool(self._access.username) and (without_token or any(part in details for part in TOKEN_REFUSED))
 
     async def take(self) -> Line:
-        """Return the line to use, logged in; to be given back. Raises BadAccess, the two errors above, and gRPC's."""
+        """Return the line to use, logged in; to be given back. Raises BadAccess, TooOldError, Login's errors, and gRPC's."""
         before, line = self._line, self._current()
+        if self._trial is not None and self._trial.connected:
+            self._line, self._trial = self._trial, None
+            line = self._line
         line.take()
         try:
             if before is not None and before is not line:
@@ -144,14 +163,31 @@ class Lines:
             raise
         return line
 
-    async def renew(self, line: Line, refused: Metadata) -> None:
-        """Log in again after the server refused the token in this metadata, unless another call has done so."""
-        async with self._greeting:
-            if line.metadata == refused:
-                await self._log_in(line)
+    def doubt(self) -> None:
+        """Note that a call got no answer: see whether a fresh line gets a connection, perhaps to another address."""
+        now = asyncio.get_running_loop().time()
+        if self._line is None or is_address(self._target) or self.login.lasts or now - self._tried_at < TRY_AGAIN:
+            return
+        self._tried_at = now
+        self._drop_trial()
+        self._trial = Line(self._target, self._read, self.login)
+        self._trial.connect()
+
+    def trust(self) -> None:
+        """Note that a call was answered."""
+        self._drop_trial()
+
+    def _drop_trial(self) -> None:
+        trial, self._trial = self._trial, None
+        if trial is not None:
+            closing = asyncio.get_running_loop().create_task(trial.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         """Close all lines; calls on them end at once."""
+        self._drop_trial()
+        await asyncio.gather(*self._closing)
         lines = [*self._old, *([self._line] if self._line else [])]
         self._line, self._old = None, []
         for line in lines:
@@ -163,7 +199,9 @@ class Lines:
         if files != self._files:
             self._files, self.flaw = files, ""
             try:
-                self._line = Line(self._target, read_tls(self._access) if self._tls else None)
+                self._read = read_tls(self._access) if self._tls else None
+                self._line = Line(self._target, self._read, self.login)
+                self._drop_trial()
             except BadAccess as bad:
                 self.flaw = str(bad)
         if self._line is None:
@@ -174,8 +212,7 @@ class Lines:
         """Make the line ready, unless another call has done so."""
         if line.ready:
             return
-        if self._access.username and line.metadata == NEED_QUORUM:
-            await self._log_in(line)
+        await self.login.ensure(line)
         try:
             version = str((await line.maintenance.Status(rpc.StatusRequest(), metadata=line.metadata[1:])).version)
         except rpc.AioRpcError as error:
@@ -187,23 +224,11 @@ class Lines:
                 raise TooOldError(f"is of version {version}: version 3.4 or newer is needed")
         line.ready = True
 
-    async def _log_in(self, line: Line) -> None:
-        """Get a token for the password that is in the file now."""
-        now = asyncio.get_running_loop().time()
-        file = signature([self._access.password_file])
-        if self._refused is not None and now < self._refused[0] and file == self._refused[1]:
-            raise PasswordRefusedError
-        request = rpc.AuthenticateRequest(name=self._access.username, password=read_password(self._access))
-        try:
-            answer: Any = await line.auth.Authenticate(request)
-        except rpc.AioRpcError as error:
-            details = str(error.details())
-            if WRONG_PASSWORD in details:
-                self._refused = (now + PASSWORD_PAUSE, file)
-                raise PasswordRefusedError from None
-            if AUTH_IS_OFF not in details:
-                raise
-            # An operator may turn it off for a while: the server works without, and asks for the user once it is on again.
-            line.metadata = NEED_QUORUM
-        else:
-            line.metadata = (*NEED_QUORUM, ("token", answer.token))
+
+def is_address(target: str) -> bool:
+    """Whether what gRPC connects to is an address and a port, and no name."""
+    try:
+        ipaddress.ip_address(target.rpartition(":")[0].strip("[]"))
+    except ValueError:
+        return False
+    return True

@@ -20,9 +20,10 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
-from election.etcd_access import NO_ACCESS, EtcdAccess
+from election.etcd_access import NO_ACCESS, EtcdAccess, Signature, signature
 from election.etcd_endpoint import Change, Endpoint, Watch
 from election.etcd_faults import EtcdFault
+from election.etcd_login import Login
 from election.etcd_requests import Item
 from election.model import (
     Absent,
@@ -38,13 +39,16 @@ from election.model import (
     Unreadable,
     WriteAnswer,
 )
+from election.outage import Outage
 from election.record import BadRecord, decode_candidate, decode_record, encode_candidate, encode_record
+from election.refusals import Key, Refusals
 from election.store import CandidateChanged, ElectionChanged, WatchEvent, WatchLost, WatchStands
 
 T = TypeVar("T")
 
 WATCH_RETRY = 0.1
 """Seconds between two attempts to set up a watch."""
+WATCH: Key = "watch"
 REMEMBERED = 64
 """Contents of a record that a write may be based on. Only the last one can be current, but a watch that lags brings old ones after it."""
 FAULTS = (EtcdFault, TimeoutError)
@@ -93,14 +97,17 @@ class EtcdStore:
         self._nodes = f"{self._prefix}nodes/"
         self._request_timeout = request_timeout
         self._ttl = max(1, math.ceil(candidate_ttl))
-        self._rotation = Rotation([Endpoint(url, access) for url in endpoints])
+        self._login = Login(access, len(endpoints))
+        self._refusals = Refusals()
+        self._files = (*access.tls_files, *([access.password_file] if access.password_file else []))
+        self._rotation = Rotation([Endpoint(url, access, self._login) for url in endpoints])
         self._contents: dict[str, dict[Revision, Item]] = {}
         self._closed = False
 
     async def read(self, election: str, timeout: float) -> ReadAnswer:
         """Return the record as of a moment after the call began."""
         key = self._elections + election
-        answer = await self._ask(lambda endpoint: endpoint.get(key), timeout)
+        answer = await self._ask(("read", key), lambda endpoint: endpoint.get(key), timeout)
         return answer if isinstance(answer, Unknown) else self._content(election, answer)
 
     async def write(self, election: str, record: Record, expected: Revision | None, timeout: float) -> WriteAnswer:
@@ -112,14 +119,14 @@ class EtcdStore:
         if before is None and expected is not None:
             return Conflict()
         key, value = self._elections + election, encode_record(record)
-        answer = await self._tell(lambda endpoint: endpoint.swap(key, value, before), timeout)
+        answer = await self._tell(("write", key), lambda endpoint: endpoint.swap(key, value, before), timeout)
         if isinstance(answer, Unknown):
             return answer
         return Conflict() if answer is None else Applied(self._remember(election, Item(key, value, answer)))
 
     async def read_candidates(self, timeout: float) -> Sequence[CandidateRecord] | Unknown:
         """Return every node's candidate record; unreadable ones are left out."""
-        answer = await self._ask(lambda endpoint: endpoint.list(self._nodes), timeout)
+        answer = await self._ask(("read", self._nodes), lambda endpoint: endpoint.list(self._nodes), timeout)
         if isinstance(answer, Unknown):
             return answer
         found = (self._candidate(item) for item in answer[1])
@@ -128,12 +135,12 @@ class EtcdStore:
     async def write_candidate(self, record: CandidateRecord, timeout: float) -> WriteAnswer:
         """Replace this node's candidate record, whatever is there."""
         key, value = self._nodes + record.name, encode_candidate(record)
-        answer = await self._tell(lambda endpoint: endpoint.put(key, value, self._ttl), timeout)
+        answer = await self._tell(("write", key), lambda endpoint: endpoint.put(key, value, self._ttl), timeout)
         return answer if isinstance(answer, Unknown) else Applied(revision_of(Item(key, value, answer)))
 
     async def delete_candidate(self, name: str, timeout: float) -> WriteAnswer:
         """Remove a candidate record; absent is as good as applied."""
-        answer = await self._tell(lambda endpoint: endpoint.delete(self._nodes + name), timeout)
+        answer = await self._tell(("remove", name), lambda endpoint: endpoint.delete(self._nodes + name), timeout)
         return answer if isinstance(answer, Unknown) else Applied("")
 
     async def watch(self) -> AsyncIterator[WatchEvent]:
@@ -141,12 +148,17 @@ class EtcdStore:
         known: set[str] = set()
         lost: WatchLost | None = None
         while not self._closed:
+            files = signature(self._files)
+            if self._refusals.wait(WATCH, asyncio.get_running_loop().time(), files):
+                await asyncio.sleep(WATCH_RETRY)
+                continue
             endpoint = self._rotation.current
             watch: Watch | None = None
             try:
                 async with asyncio.timeout(self._request_timeout):
                     revision, items = await endpoint.list(self._prefix)
                     watch = await endpoint.watch(self._prefix, revision + 1, self._request_timeout)
+                self._refusals.granted(WATCH)
                 gone = known - {item.key for item in items}
                 current = [Change(item.key, item) for item in items] + [Change(key, None) for key in sorted(gone)]
                 for event in self._events(current, known):
@@ -157,8 +169,8 @@ class EtcdStore:
                     for event in self._events(await watch.changes(), known):
                         yield event
             except FAULTS as error:
-                self._rotation.failed(endpoint)
-                fault = unknown(endpoint, error, self._request_timeout)
+                fault = self._failed(endpoint, error, self._request_timeout)
+                self._note(WATCH, fault, files)
                 before, lost = lost, WatchLost(fault.why, fault.outage)
                 if lost != before and not self._closed:
                     yield lost
@@ -170,11 +182,15 @@ class EtcdStore:
     async def close(self) -> None:
         """End all watches and connections."""
         self._closed = True
+        await self._login.close()
         for endpoint in self._rotation.all:
             await endpoint.close()
 
-    async def _ask(self, question: Callable[[Endpoint], Awaitable[T]], timeout: float) -> T | Unknown:
+    async def _ask(self, key: Key, question: Callable[[Endpoint], Awaitable[T]], timeout: float) -> T | Unknown:
         """Ask one endpoint after the other. Each but the last gets half of the time left: a frozen one must not take all of it."""
+        return await self._patiently(key, lambda: self._ask_all(question, timeout))
+
+    async def _ask_all(self, question: Callable[[Endpoint], Awaitable[T]], timeout: float) -> T | Unknown:
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
         order = self._rotation.order()
@@ -186,20 +202,51 @@ class EtcdStore:
                 async with asyncio.timeout(share):
                     return await question(endpoint)
             except FAULTS as error:
-                self._rotation.failed(endpoint)
-                fault = unknown(endpoint, error, share)
+                fault = self._failed(endpoint, error, share)
                 answer = fault if answer is None or fault.outage.tells_more_than(answer.outage) else answer
         return answer or Unknown("etcd has no endpoint")
 
-    async def _tell(self, order: Callable[[Endpoint], Awaitable[T]], timeout: float) -> T | Unknown:
+    async def _tell(self, key: Key, order: Callable[[Endpoint], Awaitable[T]], timeout: float) -> T | Unknown:
         """Send a write to one endpoint, once."""
+        return await self._patiently(key, lambda: self._tell_one(order, timeout))
+
+    async def _tell_one(self, order: Callable[[Endpoint], Awaitable[T]], timeout: float) -> T | Unknown:
         endpoint = self._rotation.current
         try:
             async with asyncio.timeout(timeout):
                 return await order(endpoint)
         except FAULTS as error:
-            self._rotation.failed(endpoint)
-            return unknown(endpoint, error, timeout)
+            return self._failed(endpoint, error, timeout)
+
+    async def _patiently(self, key: Key, send: Callable[[], Awaitable[T | Unknown]]) -> T | Unknown:
+        """Ask, unless it was refused a short while ago: then the answer is the same, and nothing is sent."""
+        clock, refusals = asyncio.get_running_loop().time, self._refusals
+        files = signature(self._files)
+        if refusals.wait(key, clock(), files):
+            return Unknown(refusals.of(key).why, Outage.REFUSING)
+        try:
+            answer = await send()
+        except BaseException:
+            refusals.unanswered(key, clock())
+            raise
+        self._note(key, answer, files)
+        return answer
+
+    def _note(self, key: Key, answer: object, files: Signature) -> None:
+        now = asyncio.get_running_loop().time()
+        if not isinstance(answer, Unknown):
+            self._refusals.granted(key)
+        elif answer.outage is Outage.REFUSING:
+            self._refusals.refused(key, now, files, answer.why)
+        else:
+            self._refusals.unanswered(key, now)
+
+    def _failed(self, endpoint: Endpoint, error: Exception, timeout: float) -> Unknown:
+        self._rotation.failed(endpoint)
+        fault = unknown(endpoint, error, timeout)
+        if fault.outage in {Outage.SLOW, Outage.UNREACHABLE}:
+            endpoint.doubt()
+        return fault
 
     def _events(self, changes: Iterable[Change], known: set[str]) -> Iterable[WatchEvent]:
         for change in changes:
@@ -249,4 +296,6 @@ def unknown(endpoint: Endpoint, error: Exception, timeout: float) -> Unknown:
     """Return what a fault means to whoever asked."""
     if isinstance(error, EtcdFault):
         return Unknown(str(error), error.outage)
+    if endpoint.logging_in:
+        return Unknown(f"etcd at {endpoint.url} has been checking the password for {endpoint.logging_in:.1f} s", Outage.SLOW)
     return Unknown(f"etcd at {endpoint.url} did not answer within {timeout:.3g} s", endpoint.silence)

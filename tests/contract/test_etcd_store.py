@@ -291,3 +291,24 @@ def test_a_key_of_somebody_else_below_the_prefix_is_passed_over(etcd_place: Etcd
             assert names == {"ingress"}
 
     asyncio.run(scenario())
+
+
+def test_a_stream_that_ends_while_a_sign_of_life_is_asked_for_is_a_fault(etcd_place: EtcdPlace) -> None:
+    """gRPC tells whoever writes to it that the state is not valid: that must not get past the store."""
+
+    async def scenario() -> None:
+        endpoint = Endpoint(etcd_place.server.url)
+        watch = await endpoint.watch("/none/", 1, TIMEOUT)
+        try:
+            etcd_place.server.stop()
+            while not watch._call.done():  # noqa: ASYNC110 - gRPC's own loop has the event
+                await asyncio.sleep(0.01)
+            reading = asyncio.get_running_loop().create_future()
+            with pytest.raises(EtcdFault, match="ended the watch"), endpoint.faults("watch"):
+                await watch._ask_for_life(reading)  # type: ignore[arg-type]  # waits for it
+        finally:
+            etcd_place.server.start()
+            await watch.close()
+            await endpoint.close()
+
+    asyncio.run(scenario())

@@ -31,7 +31,7 @@ from tests.contract.etcd_secure import (
     server_tls,
     with_password,
 )
-from tests.contract.places import PATIENCE, TIMEOUT, current, opened, revision, settled, watching
+from tests.contract.places import PATIENCE, TIMEOUT, current, opened, revision, settled, stands, watching
 from tests.etcd_server import EtcdServer
 from tests.kube.certificates import Authority
 
@@ -91,7 +91,7 @@ def test_a_user_may_do_all_that_vipd_does(tmp_path: Path, server: EtcdServer, ac
 
     async def scenario() -> None:
         async with opened(place) as [store], watching(store) as watch:
-            assert await watch.next() == WatchStands()
+            await watch.until(stands)
             await revision(store, "ingress", RECORD)
             assert isinstance(await store.write_candidate(CANDIDATE, TIMEOUT), Applied)
             assert await store.read_candidates(TIMEOUT) == [CANDIDATE]

@@ -32,6 +32,10 @@ NOT_MANAGED = {
 """Fields of metadata that the server itself manages."""
 
 
+ATOMIC = {"fieldRef", "resourceFieldRef", "secretKeyRef", "configMapKeyRef", "nodeSelector", "selector", "roleRef"}
+"""Maps that are one value each, and have one manager: x-kubernetes-map-type in the published OpenAPI."""
+
+
 @dataclass(frozen=True, slots=True)
 class Manager:
     """One entry: who, how (Update or Apply) and through which subresource."""
@@ -54,6 +58,9 @@ def fields(resource: Resource, thing: Json) -> dict[Path, object]:
 
 
 def _walk(value: object, path: Path, keys: Mapping[str, str], name: str) -> Iterator[tuple[Path, object]]:
+    if name in ATOMIC:
+        yield path, value
+        return
     # An empty map is a value (`emptyDir: {}`), but not where every object has a map: `spec: {}` says nothing of any field.
     if isinstance(value, dict) and (value or len(path) <= 1):
         for key, item in value.items():

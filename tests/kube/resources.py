@@ -70,6 +70,15 @@ RESOURCES = (
     Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False),
     Resource("events.k8s.io", "v1", "events", "Event", create_on_update=True),
     Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", generation=True),
+    Resource(
+        "apps",
+        "v1",
+        "daemonsets",
+        "DaemonSet",
+        status=True,
+        generation=True,
+        merge_keys={"containers": "name", "env": "name", "volumes": "name", "volumeMounts": "mountPath"},
+    ),
     Resource("networking.k8s.io", "v1", "ingresses", "Ingress", status=True, generation=True),
     Resource("networking.k8s.io", "v1", "ingressclasses", "IngressClass", namespaced=False, generation=True),
 )

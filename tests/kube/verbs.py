@@ -215,7 +215,7 @@ def _outside(thing: Json) -> Json:
 
 
 def _replace(storage: Storage, call: Call, before: Json, after: Json, managers: fields.Managers) -> Json:
-    resource = call.target.resource
+    resource, after = call.target.resource, defaulted(after)
     if causes := problems(resource, after):
         raise status.invalid(resource, call.target.name, causes)
     if _plain(before) == _plain(after):
@@ -228,13 +228,31 @@ def _replace(storage: Storage, call: Call, before: Json, after: Json, managers: 
     return _stored(storage, call, call.key, after, managers)
 
 
+def defaulted(thing: Json) -> Json:
+    """Return an object as it is stored: what clients left out is filled in where the type says so.
+
+    Only what matters to who applies the same object twice: a value inside a map that is one value as a whole.
+    https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/object-field-selector/
+    """
+
+    def fill(name: str, value: object) -> object:
+        if isinstance(value, dict):
+            inner = {key: fill(key, item) for key, item in value.items()}
+            return {"apiVersion": "v1", **inner} if name == "fieldRef" else inner
+        return [fill("", item) for item in value] if isinstance(value, list) else value
+
+    filled = fill("", thing)
+    assert isinstance(filled, dict)
+    return filled
+
+
 def _plain(thing: Json) -> Json:
     bare = {key: value for key, value in metadata_of(thing).items() if key not in {"managedFields", "resourceVersion"} and value}
     return {**thing, "metadata": bare}
 
 
 def _stored(storage: Storage, call: Call, key: Key, thing: Json, managers: fields.Managers) -> Json:
-    entries = fields.entries(call.target.resource, managers, now())
+    entries, thing = fields.entries(call.target.resource, managers, now()), defaulted(thing)
 
     def at(version: str) -> Json:
         return {**thing, "metadata": {**metadata_of(thing), "resourceVersion": version, "managedFields": entries}}
