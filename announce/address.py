@@ -1,8 +1,10 @@
 """The only writer of address messages: builds them with pyroute2's own message classes, ahead of need.
 
 An address of vipd carries the protocol number VIPD_PROTO (Linux 5.18 and newer) and, in IPv4, a label that ends in
-LABEL_SUFFIX, so that an operator and a later life of vipd can tell it from all others. Its preferred lifetime is 0:
-it is never chosen as a source address by itself.
+LABEL_SUFFIX, so that an operator and the next daemon can tell it from all others. It is never chosen as a source address
+by itself: IPv6 has a preferred lifetime of 0 for that, IPv4 the scope `host`. It is always bound as a single address, /32
+or /128: with the prefix length of its network an IPv4 address can become the primary one of that network, and takes the
+host's own address along when it is removed.
 """
 
 from __future__ import annotations
@@ -14,22 +16,17 @@ from collections.abc import Iterable
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
 from announce.netlink import FOREVER, BoundAddress, Key, ReadyMessages
-from announce.route_socket import RTM_DELADDR, RTM_NEWADDR, ifindex_of
+from announce.ownership import IFA_F_NODAD, IFA_F_NOPREFIXROUTE, LABEL_SUFFIX, RT_SCOPE_HOST, VIPD_PROTO, is_vipds
+from announce.route_socket import NLM_F_REQUEST, RTM_DELADDR, RTM_NEWADDR, ifindex_of
 
-VIPD_PROTO = 118
-"""IFA_PROTO of vipd's addresses ('v'); the kernel itself uses 1 to 3 (linux/if_addr.h)."""
-LABEL_SUFFIX = ":vipd"
 LABEL_NAME_LENGTH = 10
 """A label holds 15 characters (IFNAMSIZ less its end); the suffix takes five of them."""
-NLM_F_REQUEST = 0x001
 NLM_F_REPLACE = 0x100
 NLM_F_CREATE = 0x400
-IFA_F_NODAD = 0x002
-IFA_F_NOPREFIXROUTE = 0x200
 RT_SCOPE_UNIVERSE = 0
 
 Address = str | ipaddress.IPv4Interface | ipaddress.IPv6Interface
-"""`192.0.2.10/32`, `2001:db8::10`; without a prefix length /32 and /128."""
+"""`192.0.2.10/32`, `2001:db8::10`, `192.0.2.10/24`; the prefix length is not used."""
 
 
 def ready_messages(interface: str, addresses: Iterable[Address], ifindex: int | None = None) -> ReadyMessages:
@@ -44,15 +41,15 @@ def ready_messages(interface: str, addresses: Iterable[Address], ifindex: int | 
         ifindex=ifindex,
         keys=keys,
         bind=tuple(_bind_message(ifindex, key, label_of(interface)) for key in keys),
-        unbind=tuple(unbind_message(ifindex, key) for key in keys),
+        unbind=tuple(_unbind_message(ifindex, key, label_of(interface)) for key in keys),
     )
 
 
 def key_of(address: Address) -> Key:
-    """Return the address as netlink has it; raises ValueError."""
+    """Return the address as vipd binds it, as /32 or /128; raises ValueError."""
     parsed = ipaddress.ip_interface(address)
     family = socket.AF_INET if parsed.version == 4 else socket.AF_INET6  # noqa: PLR2004 -- an IP version
-    return (int(family), parsed.ip.packed, parsed.network.prefixlen)
+    return (int(family), parsed.ip.packed, parsed.max_prefixlen)
 
 
 def label_of(interface: str) -> str:
@@ -61,29 +58,20 @@ def label_of(interface: str) -> str:
 
 
 def leftovers(bound: Iterable[BoundAddress], configured: Iterable[ReadyMessages]) -> list[BoundAddress]:
-    """Return the addresses that an earlier life of vipd left and that are not configured (any more) where they are.
+    """Return the addresses of a previous daemon whose interface and IP are not configured together (any more).
 
-    Where there is no protocol number (kernels before 5.18), the label tells for IPv4 and nothing tells for IPv6: the state
-    directory has to. Another daemon of this host may own some of them: its lock on the address is the caller's to try.
+    Those that are belong to their election, under whatever prefix length. Another daemon of this host may own some of the
+    others: its lock on the address is the caller's to try.
     """
-    ours = {(ready.ifindex, key) for ready in configured for key in ready.keys}
-    return [address for address in bound if _is_vipds(address) and (address.ifindex, address.key) not in ours]
+    ours = {(ready.ifindex, key[:2]) for ready in configured for key in ready.keys}
+    return [address for address in bound if is_vipds(address) and (address.ifindex, address.key[:2]) not in ours]
 
 
 def elsewhere(bound: Iterable[BoundAddress], ready: ReadyMessages) -> list[ReadyMessages]:
     """Return the messages for each interface on which vipd has bound one of these addresses, whatever it is called now."""
     wanted = {key[:2] for key in ready.keys}
-    found = dict.fromkeys(one.ifindex for one in bound if one.key[:2] in wanted and _is_vipds(one))
+    found = dict.fromkeys(one.ifindex for one in bound if one.key[:2] in wanted and is_vipds(one))
     return [ready.moved(ifindex) for ifindex in found]
-
-
-def _is_vipds(address: BoundAddress) -> bool:
-    return address.proto == VIPD_PROTO or (address.proto == 0 and address.label.endswith(LABEL_SUFFIX))
-
-
-def removal(bound: Iterable[BoundAddress]) -> list[bytes]:
-    """Return the messages that remove these addresses."""
-    return [unbind_message(address.ifindex, address.key) for address in bound]
 
 
 def _bind_message(ifindex: int, key: Key, label: str) -> bytes:
@@ -102,9 +90,9 @@ def _bind_message(ifindex: int, key: Key, label: str) -> bytes:
     return _message(RTM_NEWADDR, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE, ifindex, key, extra)
 
 
-def unbind_message(ifindex: int, key: Key) -> bytes:
-    """Return the message that removes one address, whoever added it: without a label, which would have to match."""
-    return _message(RTM_DELADDR, NLM_F_REQUEST, ifindex, key, [])
+def _unbind_message(ifindex: int, key: Key, label: str) -> bytes:
+    """Return the message that removes one address of vipd's: in IPv4 the label has to match."""
+    return _message(RTM_DELADDR, NLM_F_REQUEST, ifindex, key, [("IFA_LABEL", label)] if key[0] == socket.AF_INET else [])
 
 
 def _message(kind: int, flags: int, ifindex: int, key: Key, extra: list[tuple[str, object]]) -> bytes:
@@ -115,7 +103,7 @@ def _message(kind: int, flags: int, ifindex: int, key: Key, extra: list[tuple[st
     message["header"]["flags"] = flags
     message["family"] = family
     message["prefixlen"] = prefixlen
-    message["scope"] = RT_SCOPE_UNIVERSE
+    message["scope"] = RT_SCOPE_HOST if family == socket.AF_INET else RT_SCOPE_UNIVERSE
     message["index"] = ifindex
     message["attrs"] = [("IFA_LOCAL", text), ("IFA_ADDRESS", text), *extra]
     message.encode()

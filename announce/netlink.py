@@ -9,28 +9,59 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from announce.ownership import RT_SCOPE_HOST, Foreign, foreign, is_vipds
 from announce.route_socket import (
     ATTRIBUTES_AT,
     BODY_AT,
     FOREVER,
     IFA_CACHEINFO,
+    MESSAGE,
+    NLM_F_REQUEST,
     BoundAddress,
     Key,
     RouteSocket,
     allowance,
+    attribute,
     attributes,
     patched,
+    removal_message,
 )
 
-__all__ = ["FOREVER", "BoundAddress", "Failure", "Key", "ReadyMessages", "RouteSocket", "bind", "refresh", "unbind", "with_lifetime"]
+__all__ = [
+    "FOREVER",
+    "BoundAddress",
+    "Failure",
+    "Foreign",
+    "Key",
+    "ReadyMessages",
+    "RouteSocket",
+    "Unbound",
+    "bind",
+    "look",
+    "refresh",
+    "remove",
+    "reshape",
+    "unbind",
+    "with_lifetime",
+]
 
+IFA_F_SECONDARY = 0x01
 IFA_F_DADFAILED = 0x08
 IFA_F_TENTATIVE = 0x40
-_PREFIXLEN_AT = BODY_AT + 1
+IPV4_HOST = 32
+RTM_SETLINK = 19
+IFLA_AF_SPEC = 26
+IFLA_INET_CONF = 1
+IPV4_DEVCONF_PROMOTE_SECONDARIES = 20
+NLA_F_NESTED = 0x8000
+_LINK = struct.Struct("=BxHiII")
 _IFINDEX_AT = BODY_AT + 4
+_FLAGS_AT = 6
+_EXCLUSIVE = struct.pack("=H", NLM_F_REQUEST | 0x200 | 0x400)
+"""NLM_F_EXCL and NLM_F_CREATE: refuse what exists."""
 _FORMAT = b"vipd-ready-1"
 _LENGTH = struct.Struct("=I")
 _KEY = struct.Struct("=BB")
@@ -130,56 +161,192 @@ def refresh(sock: RouteSocket, ready: ReadyMessages, seconds: int, timeout: floa
 def bind(sock: RouteSocket, ready: ReadyMessages, seconds: int, timeout: float | None = None, *, contested: bool = True) -> list[Failure]:
     """Do what `refresh` does, then read back that each address serves; return those that do not. Idempotent.
 
+    One on which this host depends, and which is not vipd's, is left alone (EADDRINUSE).
+
     An IPv6 address that somebody added by hand may be tentative, or have failed duplicate address detection, and a
-    replace leaves it so: it is removed and added again. So is one that somebody removed meanwhile: a flush of many addresses
-    goes on while the first of them are being put back. `timeout` bounds each of the at most eleven kernel calls.
+    replace leaves it so, as it leaves another prefix length or scope: it is removed and added again. So is one that
+    somebody removed meanwhile: a flush of many addresses goes on while the first of them are being put back. `timeout`
+    bounds each of the at most fifteen kernel calls.
 
     `contested`: somebody may be removing them right now. Otherwise IPv4 is not read back: what the kernel accepts serves, and
-    a hundred instances of one interface would each read the addresses of all.
+    a hundred instances of one interface would each read the addresses of all. The kernel accepts an IPv6 address before it
+    serves: `RouteSocket.is_served` tells.
     """
-    failures = refresh(sock, ready, seconds, timeout)
+    failures = _add(sock, ready, seconds, timeout)
     if not contested and all(family == socket.AF_INET for family, _, _ in ready.keys):
         return failures
     refused = {key for key, _ in failures}
     for _ in range(REBINDS):
-        idle = _idle(sock, ready, refused)
-        if not idle:
+        amiss, bound = _amiss(sock, ready, refused)
+        if not amiss:
             return failures
-        again = {key: index for index, key in enumerate(ready.keys) if key in idle}
-        sock.request([patched(ready.unbind[index], _PREFIXLEN_AT, bytes([idle[key]])) for key, index in again.items()], timeout)
-        sock.request(with_lifetimes([ready.bind[index] for index in again.values()], seconds), timeout)
-    return failures + [(key, errno.EADDRNOTAVAIL) for key in _idle(sock, ready, refused)]
+        in_the_way = [address for found in amiss.values() for address in found]
+        needed = {one.address.key[:2] for one in _foreign(sock, in_the_way, bound) if one.needed}
+        again = [index for index, key in enumerate(ready.keys) if key in amiss and key[:2] not in needed]
+        failures += [(key, errno.EADDRINUSE) for key in amiss if key[:2] in needed]
+        refused = {key for key, _ in failures}
+        remove(sock, [address for address in in_the_way if address.key[:2] not in needed], bound, timeout)
+        sock.request(with_lifetimes([ready.bind[index] for index in again], seconds), timeout)
+    return failures + [(key, errno.EADDRNOTAVAIL) for key in _amiss(sock, ready, refused)[0]]
 
 
-def unbind(sock: RouteSocket, ready: ReadyMessages, timeout: float | None = None) -> list[Key]:
-    """Remove the addresses and return what a read-back still finds of them; nothing means that they are gone. Idempotent.
+def _add(sock: RouteSocket, ready: ReadyMessages, seconds: int, timeout: float | None) -> list[Failure]:
+    """Add the addresses, and extend those that are bound already.
+
+    A replace takes over whatever has the same IP: the host's own address would get a lifetime of seconds.
+    """
+    messages = with_lifetimes(ready.bind, seconds)
+    answers = sock.request([patched(message, _FLAGS_AT, _EXCLUSIVE) for message in messages], timeout)
+    there = [index for index, answer in enumerate(answers) if answer == errno.EEXIST]
+    if there:
+        found, bound = _found(sock, ready)
+        needed = {one.address.key[:2] for one in _foreign(sock, found, bound) if one.needed}
+        ours = [index for index in there if ready.keys[index][:2] not in needed]
+        again = sock.request([messages[index] for index in ours], timeout)
+        renewed = dict.fromkeys(there, errno.EADDRINUSE) | dict(zip(ours, again, strict=True))
+        answers = [renewed.get(index, answer) for index, answer in enumerate(answers)]
+    return [(key, answer) for key, answer in zip(ready.keys, answers, strict=True) if answer]
+
+
+class Unbound(NamedTuple):
+    """What an unbind has left. `remaining`: could not be removed; nothing means that the addresses are gone.
+
+    `kept` are not vipd's, and this host depends on them: they were not touched. `others` were not vipd's, and were removed.
+    """
+
+    remaining: tuple[BoundAddress, ...] = ()
+    kept: tuple[Foreign, ...] = ()
+    others: tuple[BoundAddress, ...] = ()
+
+
+def unbind(sock: RouteSocket, ready: ReadyMessages, timeout: float | None = None, *, own_only: bool = False) -> Unbound:
+    """Remove the addresses and read back what is left of them. Idempotent. Raises TimeoutError, OSError.
 
     An interface that is gone has taken its addresses along. The address counts under any prefix length: a VIP that
-    somebody added as a /64 serves as well, and a delete of the /128 does not touch it. Raises TimeoutError.
+    somebody added as a /64 serves as well. What the read-back shows is removed as it is shown, unless this host depends
+    on it: nothing here removes an address by which the host itself is reached. `own_only` keeps all that vipd did not bind.
     """
-    sock.request(ready.unbind, timeout)
-    found = _found(sock, ready)
+    sock.request(_own_removals(sock, ready), timeout)
+    found, bound = _found(sock, ready)
     if not found:
-        return []
-    messages = {key[:2]: message for key, message in zip(ready.keys, ready.unbind, strict=True)}
-    sock.request([patched(messages[address.key[:2]], _PREFIXLEN_AT, bytes([address.prefixlen])) for address in found], timeout)
-    return [address.key for address in _found(sock, ready)]
+        return Unbound()
+    kept = tuple(one for one in _foreign(sock, found, bound) if one.needed or own_only)
+    stay = {_place(one.address) for one in kept}
+    due = [address for address in found if _place(address) not in stay]
+    if due:
+        remove(sock, due, bound, timeout)
+        found, _ = _found(sock, ready)
+    left = {_place(address): address for address in found}
+    return Unbound(
+        remaining=tuple(address for place, address in left.items() if place not in stay),
+        kept=kept,
+        others=tuple(address for address in due if _place(address) not in left and not is_vipds(address)),
+    )
 
 
-def _found(sock: RouteSocket, ready: ReadyMessages) -> list[BoundAddress]:
+def _place(address: BoundAddress) -> tuple[Key, bytes]:
+    return address.key, address.peer
+
+
+def look(sock: RouteSocket, ready: ReadyMessages) -> tuple[list[BoundAddress], list[Foreign]]:
+    """Return which of these addresses are bound, under any prefix length: vipd's own, and others' with what depends on them."""
+    found, bound = _found(sock, ready)
+    return [address for address in found if is_vipds(address)], _foreign(sock, found, bound)
+
+
+def reshape(sock: RouteSocket, ready: ReadyMessages) -> list[BoundAddress]:
+    """Bind anew what another version of vipd bound under another prefix length or scope; return what was changed.
+
+    It keeps what is left of its lifetime, so that no right grows. One without an end is left to `unbind`.
+    """
+    found, bound = _found(sock, ready)
+    own = [address for address in found if is_vipds(address)]
+    messages = dict(zip((key[:2] for key in ready.keys), zip(ready.keys, ready.bind, strict=True), strict=True))
+    changed = [one for one in own if one.valid_lft < FOREVER and not _fits(messages[one.key[:2]][0], one)]
+    for address in changed:
+        remove(sock, [address], bound)
+        sock.request(with_lifetimes([messages[address.key[:2]][1]], max(1, address.valid_lft - 1)))
+    return changed
+
+
+def _own_removals(sock: RouteSocket, ready: ReadyMessages) -> list[bytes]:
+    """Return the messages that remove what is vipd's of these: for IPv4 the label in them has to match, IPv6 has none."""
+    mine = {
+        one.key for one in sock.ipv6_addresses(ready.ifindex, [key[1] for key in ready.keys if key[0] == socket.AF_INET6]) if is_vipds(one)
+    }
+    return [message for key, message in zip(ready.keys, ready.unbind, strict=True) if key[0] == socket.AF_INET or key in mine]
+
+
+def remove(sock: RouteSocket, due: Sequence[BoundAddress], bound: Iterable[BoundAddress], timeout: float | None = None) -> list[int]:
+    """Remove these as they were read and return an errno for each; `bound` is all that is on their interfaces.
+
+    1. An older vipd bound 192.0.2.10/24, then the host's own 192.0.2.1/24 came: the kernel calls the second one secondary.
+    2. The first is removed: without `promote_secondaries` the kernel takes the host's own address along.
+    """
+    secondaries = {one.ifindex for one in bound if one.family == socket.AF_INET and one.flags & IFA_F_SECONDARY and one not in due}
+    heads = {one.ifindex for one in due if one.family == socket.AF_INET and not one.flags & IFA_F_SECONDARY and one.prefixlen < IPV4_HOST}
+    promoting = [ifindex for ifindex in secondaries & heads if not _promotes(ifindex)]
+    answers = sock.request(
+        [
+            *(promote_message(ifindex, on=True) for ifindex in promoting),
+            *map(removal_message, due),
+            *(promote_message(ifindex, on=False) for ifindex in promoting),
+        ],
+        timeout,
+    )
+    return answers[len(promoting) : len(promoting) + len(due)]
+
+
+def _promotes(ifindex: int) -> bool:
+    """Whether the kernel keeps the secondary addresses of this interface when the first one goes."""
+    try:
+        name = socket.if_indextoname(ifindex)
+        with open(f"/proc/sys/net/ipv4/conf/{name}/promote_secondaries", "rb") as file:  # noqa: PTH123 -- pathlib is not light
+            return file.read(1) == b"1"
+    except OSError:
+        return False
+
+
+def promote_message(ifindex: int, *, on: bool) -> bytes:
+    """Return the message that sets net.ipv4.conf.INTERFACE.promote_secondaries; a service may not write below /proc/sys."""
+    value = _nested(
+        IFLA_AF_SPEC, _nested(socket.AF_INET, _nested(IFLA_INET_CONF, attribute(IPV4_DEVCONF_PROMOTE_SECONDARIES, _LENGTH.pack(on))))
+    )
+    body = _LINK.pack(socket.AF_UNSPEC, 0, ifindex, 0, 0) + value
+    return MESSAGE.pack(BODY_AT + len(body), RTM_SETLINK, NLM_F_REQUEST, 0, 0) + body
+
+
+def _nested(kind: int, value: bytes) -> bytes:
+    return attribute(kind | NLA_F_NESTED, value)
+
+
+def _foreign(sock: RouteSocket, found: Iterable[BoundAddress], bound: Sequence[BoundAddress]) -> list[Foreign]:
+    return [foreign(sock, address, bound) for address in found if not is_vipds(address)]
+
+
+def _found(sock: RouteSocket, ready: ReadyMessages) -> tuple[list[BoundAddress], list[BoundAddress]]:
+    """Return these addresses as they are bound, under whatever prefix length, and all that is on their interface."""
     wanted = {key[:2] for key in ready.keys}
-    return [address for address in sock.addresses(ready.ifindex, allowance(len(wanted))) if address.key[:2] in wanted]
+    bound = sock.addresses(ready.ifindex, allowance(len(wanted)))
+    return [address for address in bound if address.key[:2] in wanted], bound
 
 
-def _idle(sock: RouteSocket, ready: ReadyMessages, refused: set[Key]) -> dict[Key, int]:
-    """Return the addresses that were accepted and yet do not serve, each with the prefix length it is bound under."""
-    bound = {address.key[:2]: address for address in _found(sock, ready)}
-    idle = dict[Key, int]()
+def _fits(key: Key, address: BoundAddress) -> bool:
+    """Whether an address is bound as vipd binds it, and serves as far as its flags tell."""
+    scope = RT_SCOPE_HOST if key[0] == socket.AF_INET else address.scope
+    idle = address.flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)
+    return address.key == key and not address.peer and address.scope == scope and not idle
+
+
+def _amiss(sock: RouteSocket, ready: ReadyMessages, refused: set[Key]) -> tuple[dict[Key, list[BoundAddress]], list[BoundAddress]]:
+    """Return the addresses that were accepted and yet do not serve, with what stands in their place; and all that is bound."""
+    found, bound = _found(sock, ready)
+    amiss = dict[Key, list[BoundAddress]]()
     for key in ready.keys:
-        address = bound.get(key[:2])
-        if key not in refused and (address is None or address.flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)):
-            idle[key] = key[2] if address is None else address.prefixlen
-    return idle
+        here = [address for address in found if address.key[:2] == key[:2]]
+        if key not in refused and not any(_fits(key, address) for address in here):
+            amiss[key] = here
+    return amiss, bound
 
 
 def _fields(data: bytes) -> list[bytes]:

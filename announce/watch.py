@@ -16,9 +16,9 @@ from typing import Any
 
 from pyroute2 import AsyncIPRoute
 
-from announce.address import VIPD_PROTO
 from announce.filters import address_filter, attach
 from announce.interface import IFF_LOWER_UP, IFF_UP, Interface, has_arp
+from announce.ownership import VIPD_PROTO
 from announce.route_socket import ATTRIBUTES_AT, IFA_PROTO, RTM_NEWADDR
 
 RESTART_PAUSE = 0.05

@@ -109,7 +109,7 @@ class Digest:
     def _compare_addresses(self, record: Record) -> None:
         """Say that nodes disagree on an election's addresses, and go on: a roll-out does that for minutes."""
         s = self._s
-        if record.holder not in {"", s.me.name} and set(record.addresses) != set(s.settings.addresses):
+        if record.holder not in {"", s.me.name} and _ips(record.addresses) != _ips(s.settings.addresses):
             theirs, ours = ", ".join(record.addresses), ", ".join(s.settings.addresses)
             s.warn_once(f"{record.holder} holds {s.settings.election} with {theirs}; here it has {ours}")
 
@@ -119,3 +119,8 @@ class Digest:
         if known[0] > self._remembered[0] or known[1] > self._remembered[1]:
             self._remembered = known
             self._s.out.append(Remember(known[0], round(known[1] * 1000)))
+
+
+def _ips(addresses: tuple[str, ...]) -> set[str]:
+    """Return the addresses without their prefix lengths, which some versions write as the file has them."""
+    return {address.partition("/")[0] for address in addresses}

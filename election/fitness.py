@@ -7,9 +7,15 @@ from election.model import Reason, State
 BIND_RETRY = 5.0
 """Seconds a node stays out after the kernel refused an address: another node may do better meanwhile."""
 
+UNBIND_TRIES = 3
+"""So often in a row the kernel has to refuse to remove an address before the node stays out: it could not give up what it takes."""
+
 
 class Fitness:
-    """The checks' verdict, the operator's orders and the reasons to stay out. `fit` is None until a first verdict."""
+    """The checks' verdict, the operator's orders and the reasons to stay out. `fit` is None until a first verdict.
+
+    `unbind_fails` is how often in a row an address could not be removed.
+    """
 
     def __init__(self) -> None:
         self.fit: bool | None = None
@@ -19,6 +25,7 @@ class Fitness:
         self.patient_until = self.pauses_until = 0.0
         self.foreign_namesake = False
         self.claimed_by = ""
+        self.unbind_fails = 0
         self._why_unfit = Reason.CHECK_FAILED
         self._namesake_until = 0.0
         self._bind_failed_until = 0.0
@@ -41,6 +48,8 @@ class Fitness:
             return Reason.NAMESAKE
         if self.claimed_by:
             return Reason.ADDRESS_CLAIMED
+        if self.unbind_fails >= UNBIND_TRIES:
+            return Reason.UNBIND_FAILED
         if self.fit is False:
             return self._why_unfit
         return Reason.BIND_FAILED if now < self._bind_failed_until else None

@@ -14,7 +14,9 @@ from election.situation import FORMER, NEVER, UNDER_DEADLINE, Kernel, Situation,
 from election.timing import HANDOVER_TIMEOUT, SUCCESSOR_HOLDOFF, lifetime_seconds, next_refresh
 
 UNBIND_RETRY = 0.010
-"""Seconds between two tries to remove an address: several fit into the fence margin, and a kernel that refuses makes nothing spin."""
+"""Seconds between two tries to remove an address: several fit into the fence margin, and a kernel that refuses makes nothing spin.
+Doubled after every ten: what was refused so often is refused for long."""
+LONGEST_UNBIND_RETRY = 1.0
 
 
 class Hold:
@@ -99,10 +101,12 @@ class Hold:
                 self.leave(now, Reason.BIND_FAILED if why else Reason.LEASE_EXPIRED, why)
             case UnbindDone(ok=True) if s.kernel is Kernel.LEAVING:
                 s.kernel = Kernel.CLEAR
+                s.fitness.unbind_fails = 0
                 s.unbind_again_at = NEVER
                 s.out.append(SetDeadline(0.0))
             case UnbindDone(ok=False) if s.kernel is Kernel.LEAVING:
-                s.unbind_again_at = now + UNBIND_RETRY
+                s.unbind_again_at = now + min(LONGEST_UNBIND_RETRY, UNBIND_RETRY * 2.0 ** min(s.fitness.unbind_fails // 10, 7))
+                s.fitness.unbind_fails += 1
             case AddressLost() if s.kernel is Kernel.BOUND and s.mine is not None:
                 s.out.append(Bind(s.mine.epoch, s.right.deadline, s.lease, repair=True))
                 s.out.append(Announce(s.mine.epoch))

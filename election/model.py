@@ -47,6 +47,8 @@ class Reason(enum.StrEnum):
     NAMESAKE = "namesake"
     BIND_FAILED = "bind_failed"
     ADDRESS_CLAIMED = "address_claimed"
+    ADDRESS_IN_USE = "address_in_use"
+    UNBIND_FAILED = "unbind_failed"
     SHUTDOWN = "shutdown"
 
 

@@ -109,14 +109,16 @@ def _run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     from vipd.config_load import examine  # noqa: PLC0415 - YAML and pydantic take 200 ms
+    from vipd.config_own import findings_here  # noqa: PLC0415 - likewise
     from vipd.config_promise import promises  # noqa: PLC0415 - likewise
     from vipd.gate_here import gate_here  # noqa: PLC0415 - likewise
 
     examined = examine(args.config)
-    for finding in examined.findings:
+    findings = [*examined.findings, *(findings_here(args.config, examined.config) if examined.config else ())]
+    for finding in findings:
         print(finding)
-    if examined.config is None:
-        errors = sum(not finding.warning for finding in examined.findings)
+    errors = sum(not finding.warning for finding in findings)
+    if examined.config is None or errors:
         print(f"{args.config} is not valid: {errors} error{'s' if errors > 1 else ''}")
         return USAGE
     print(f"{args.config} is valid")

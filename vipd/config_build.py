@@ -27,6 +27,7 @@ from vipd.config import (
     OnConflict,
 )
 from vipd.config_schema import BackendDraft, CheckDraft, ConfigDraft, Draft, InstanceDraft, TimingDraft
+from vipd.config_values import Address
 from vipd.defaults import CONTROL_SOCKET, STATE_DIR
 
 DEFAULT_PROFILE = "default"
@@ -99,13 +100,18 @@ def complete_check(draft: CheckDraft) -> Check:
     return check(draft, what)
 
 
+def alone(address: Address) -> Address:
+    """Return the address as it is bound, without its network: as /32 or /128."""
+    return type(address)((address.ip, address.max_prefixlen))
+
+
 def instance(draft: InstanceDraft) -> Instance:
     """Return an instance; the check of its own link comes first: proof that it is down needs no second try."""
     interface = needed(draft.interface)
     own = Check(LINK_CHECK, InterfaceCheck(interface), fall=1)
     options = given(draft)
     options["announce"] = Announce(**given(draft.announce))
-    options["addresses"] = tuple(map(needed, needed(draft.addresses)))
+    options["addresses"] = tuple(alone(address) for address in needed(draft.addresses) if address is not None)
     drafts = [needed(one) for one in draft.checks or ()]
     options["checks"] = (own, *map(complete_check, drafts))
     if draft.on_conflict:

@@ -47,6 +47,7 @@ def relate(draft: ConfigDraft, findings: Findings, resolve: Resolve) -> None:
     groups.relate(instances, findings)
     addresses = list(_addresses(instances))
     findings.unique([(path, one.ip) for path, one in addresses], "the address")
+    _alone(addresses, findings)
     _not_too_many(addresses, findings)
     _never_the_vip(draft, instances, addresses, findings, resolve)
 
@@ -124,6 +125,14 @@ def _addresses(instances: Instances) -> Iterator[tuple[Path, Address]]:
         for index, address in enumerate(instance.addresses or ()):
             if address is not None:
                 yield (*path, "addresses", index), address
+
+
+def _alone(addresses: list[tuple[Path, Address]], findings: Findings) -> None:
+    """Say that a prefix length is not used: keepalived's users write that of the network."""
+    for path, address in addresses:
+        if address.network.prefixlen < address.max_prefixlen:
+            why = "with a network it could become the primary address there, and take the host's own along when it is removed"
+            findings.warn(path, f"is bound as {build.alone(address)}, without its network: {why}")
 
 
 def _not_too_many(addresses: list[tuple[Path, Address]], findings: Findings) -> None:

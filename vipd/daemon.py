@@ -18,9 +18,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
-from announce.address import leftovers, removal
+from announce.address import leftovers
 from announce.interface import Links
-from announce.netlink import ReadyMessages, RouteSocket
+from announce.netlink import ReadyMessages, RouteSocket, remove
+from announce.ownership import written
+from announce.route_socket import interface_name
 from announce.watch import AddressGone, AddressSeen, KernelEvent, LinkGone, LinkSeen, Resync, Watch
 from election import model
 from election.fencing import EXIT_CONFIG, EXIT_REFUSED
@@ -248,14 +250,19 @@ class Daemon:
     def _remove_orphans(self) -> None:
         """Remove what an earlier life bound and this configuration does not know, unless another vipd manages it."""
         known = [ready for member in self.members.values() for ready in member.executor.ready]
-        for address in leftovers(self.kernel.addresses(), known):
+        bound = self.kernel.addresses()
+        for address in leftovers(bound, known):
             name = str(ip_address(address.ip))
             # 1. a killed daemon left the VIP on eth0, 2. the configuration says eth1 now, 3. the lock taken for this removal is
             # that of the VIP itself: letting go of it would let a second daemon of this host manage the VIP too.
             held = self.link.holds(name)
             if held or not self.link.lock([name]):
-                log.warning("removed %s, which an earlier vipd left on this host", name)
-                self.kernel.request(removal([address]))
+                [refused] = remove(self.kernel, [address], bound)
+                where = f"{written(address)} from interface {interface_name(address.ifindex)}"
+                if refused:
+                    log.warning("could not remove %s, which an earlier vipd left: %s", where, os.strerror(refused))
+                else:
+                    log.warning("removed %s, which an earlier vipd left on this host", where)
             if not held:
                 self.link.unlock([name])
 

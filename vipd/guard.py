@@ -272,6 +272,9 @@ class Guard:
         late = now() - self._slots.deadline(slot)
         trouble = self._slots.remove(slot, close=close)
         self._tell(slot, "removal", trouble)
+        for address in self._slots.foreign:
+            self._log(f"removed {address} too, which vipd had not bound")
+        self._slots.foreign.clear()
         if trouble or not close:
             return
         name = self._slots.name(slot)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from announce.netlink import Key, ReadyMessages, RouteSocket, refresh, unbind
+from announce.ownership import written
 from election.fencing import Slot
 from vipd.clock import now
 from vipd.guard_gate import GateKeeper
@@ -33,13 +34,17 @@ class Entry:
 
 
 class Slots:
-    """All elections that the guard was told of. An election keeps its slot over restarts of the daemon."""
+    """All elections that the guard was told of. An election keeps its slot over restarts of the daemon.
+
+    `foreign` names the addresses that the last removals found beside vipd's own, and removed; the caller empties it.
+    """
 
     def __init__(self, words: Words, kernel: RouteSocket, gate: GateKeeper) -> None:
         self._words = words
         self._kernel = kernel
         self._gate = gate
         self._entries: dict[str, Entry] = {}
+        self.foreign: list[str] = []
 
     def view(self) -> tuple[Slot, ...]:
         """Return what the decisions need, with the words as they are now."""
@@ -120,11 +125,12 @@ class Slots:
         for messages in (*entry.former, *entry.ready):
             # An interface that fails must not keep the addresses on the others.
             try:
-                remaining = unbind(self._kernel, messages)
+                done = unbind(self._kernel, messages)
             except OSError as error:
                 left.append(f"netlink: {error}")
             else:
-                left += [f"{len(remaining)} still bound"] if remaining else []
+                left += [f"{len(done.remaining)} still bound"] if done.remaining else []
+                self.foreign += [f"{written(one)} on {messages.interface}" for one in done.others]
         if left:
             return ", ".join(left)
         if close:

@@ -14,6 +14,7 @@ from typing import Protocol
 from announce.burst import Pace
 from announce.interface import Links
 from announce.netlink import FOREVER, ReadyMessages, RouteSocket
+from announce.ownership import written
 from announce.rivals import RivalSeen, Taps
 from election import events
 from election.lateness import lifetime_to_set
@@ -79,7 +80,8 @@ class Member:
         self._around = around
         self._seeded = False
         self._judged: tuple[bool, int, Reason] | None = None
-        self._loss_noted = False
+        self._loss_noted = self._look_noted = False
+        self._in_use = ""
         self._arming = 0
         self._arm_timer: asyncio.TimerHandle | None = None
         self._arm_trouble = ""
@@ -87,7 +89,7 @@ class Member:
         means = Means(around.observer, around.smithy.forge, around.taps, around.workers, around.links, around.paces)
         self.parts = tuple(Part(one, means, self, start) for one, start in zip(instances, starts, strict=True))
         self._ips = frozenset(ip for part in self.parts for ip in part.ips)
-        self.executor = Executor(word, around.kernel, parts=len(self.parts))
+        self.executor = Executor(word, around.kernel, parts=len(self.parts), on_removed=self._warn)
         machine = Machine(self._machine_settings(), around.me, known.epoch, known.lease_duration / 1000)
         announcers = tuple(part.announcer for part in self.parts)
         self.instance = Instance(self.name, machine, Ports(around.store, self.executor, announcers, self._probe, around.observer))
@@ -105,6 +107,8 @@ class Member:
         self.executor.adopt(self.executor.ready)
         for part in self.parts:
             part.checks.seed(verdicts.get(part.name, {}))
+        self.executor.take_stock()
+        self._look_for_others()
         inherited = self.executor.word.deadline
         leftover = self._has_leftover(former)
         # Only who still has the addresses bound may go on before their frames are ready; a takeover must not wait for them.
@@ -157,6 +161,8 @@ class Member:
             return
         self._arm_trouble = ""
         self.executor.ready = ready
+        # An interface that came with the host's own address: news of that may have come before this answer.
+        self._expect_others()
         for part in self.parts:
             part.on_armed()
         self._follow_parts()
@@ -217,6 +223,8 @@ class Member:
     def on_address_gone(self, ifindex: int, ip: str) -> None:
         """Put an address back that somebody removed. One that the kernel ended near the deadline stays away."""
         if self._is_own(ifindex, ip):
+            if self._in_use:
+                self._expect_others()
             self._expect_losses()
 
     def _expect_losses(self) -> None:
@@ -237,10 +245,40 @@ class Member:
             self.instance.post(events.AddressLost())
 
     def on_address_seen(self, ifindex: int, ip: str) -> None:
-        """Remove the VIP if it appears on a node that does not own it."""
-        if self._is_own(ifindex, ip) and self.instance.machine.is_clear and ip in self.executor.bound():
-            self._around.observer.notice(self.name, f"{ip} was bound here although this node does not own it; removed", warning=True)
-            self.executor.unbind()
+        """Look at who has the VIP here: somebody bound it."""
+        if self._is_own(ifindex, ip):
+            self._expect_others()
+
+    def _expect_others(self) -> None:
+        if not self._look_noted:
+            # One look for all, and after the kernel has made the routes that come with the address.
+            self._look_noted = True
+            asyncio.get_running_loop().call_soon(self._look_again)
+
+    def _look_again(self) -> None:
+        self._look_noted = False
+        self._look_for_others()
+        if self.instance.machine.is_clear and (self.executor.bound() or self.executor.foreign()):
+            done = self.executor.unbind()
+            if not done.ok:
+                self._warn(done.why)
+        self.judge()
+
+    def _look_for_others(self) -> None:
+        """Note whether this host depends on an address of this election that vipd has not bound: such a one is not touched."""
+        needed = [(interface, one) for interface, one in self.executor.foreign() if one.needed]
+        said, self._in_use = self._in_use, ""
+        if needed:
+            interface, one = needed[0]
+            self._in_use = (
+                f"{written(one.address)} on {interface} is this host's own address, not bound by vipd ({one.needed}): it is left alone, "
+                f"and this node stays out of {self.name}; take the address off the host, or out of vipd's configuration"
+            )
+        if self._in_use and self._in_use != said:
+            self._warn(self._in_use)
+
+    def _warn(self, text: str) -> None:
+        self._around.observer.notice(self.name, text, warning=True)
 
     # ------------------------------------------------------------------ the gate
 
@@ -248,6 +286,11 @@ class Member:
     def gate_problem(self) -> str:
         """Why this node may not take part for want of the kernel's gate, or nothing."""
         return self._around.unmet(self.name)
+
+    @property
+    def address_problem(self) -> str:
+        """Why this node may not take part for want of an address that is vipd's to bind, or nothing."""
+        return self._in_use
 
     def on_gate(self, *, renewed: bool) -> None:
         """Take in what the guard says of the gate. `renewed`: until now an earlier life's programs may have stopped announcements."""
@@ -290,6 +333,8 @@ class Member:
         fit = verdict.fit
         if fit and self.gate_problem:
             fit, reason = False, Reason.FENCED
+        if fit and self._in_use:
+            fit, reason = False, Reason.ADDRESS_IN_USE
         judged = (fit, effective_priority(self.settings.priority, verdict), reason)
         if judged != self._judged:
             self._judged = judged

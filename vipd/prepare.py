@@ -45,13 +45,20 @@ def main(path: str, fd: int) -> int:
 
 
 def _impossible(path: str, config: Config | None) -> list[Finding]:
-    """Return what the configuration requires and this process, which has the guard's rights, cannot have."""
-    if config is None or config.fence.gate is not Gate.REQUIRE:
+    """Return what the configuration requires and this process, which has the guard's rights, cannot have; and the host's objections."""
+    if config is None:
         return []
+    from vipd.config_own import findings_here  # noqa: PLC0415 -- a file with errors needs no netlink
+
+    here = findings_here(path, config)
+    if config.fence.gate is not Gate.REQUIRE:
+        return here
     from announce.gate_support import probe_support  # noqa: PLC0415 -- only who requires the gate needs it
 
     why = probe_support()
-    return [Finding(path, NOWHERE, ("fence", "gate"), f"is {Gate.REQUIRE}, and the kernel's gate cannot be had: {why}")] if why else []
+    if why:
+        here.append(Finding(path, NOWHERE, ("fence", "gate"), f"is {Gate.REQUIRE}, and the kernel's gate cannot be had: {why}"))
+    return here
 
 
 def _line(finding: Finding) -> str:

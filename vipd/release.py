@@ -10,7 +10,9 @@ from pathlib import Path
 from announce.address import elsewhere, ready_messages
 from announce.gate import remove_leftovers
 from announce.interface import find
-from announce.netlink import ReadyMessages, RouteSocket, unbind
+from announce.netlink import ReadyMessages, RouteSocket, look, unbind
+from announce.ownership import written
+from announce.route_socket import interface_name
 from election import model, records
 from election.store import Store
 from vipd.config import Config, Instance
@@ -52,16 +54,29 @@ def _remove_addresses(config: Config) -> list[str]:
     kernel = RouteSocket()
     for instance in config.instances:
         try:
-            remaining = [key for place in _places(kernel, instance) for key in unbind(kernel, place)]
+            places = _places(kernel, instance)
+            failures += [trouble for place in places if (trouble := _remove_from(kernel, instance.name, place))]
         except OSError as error:
             failures.append(f"{instance.name}: {error}")
-            continue
-        if remaining:
-            failures.append(f"{instance.name}: addresses on {instance.interface} could not be removed")
-        else:
-            print(f"{instance.name}: no address of it is bound on {instance.interface}")
     kernel.close()
     return failures
+
+
+def _remove_from(kernel: RouteSocket, name: str, ready: ReadyMessages) -> str:
+    """Remove what vipd has bound of these addresses there, and say so; return what could not be removed. Raises OSError."""
+    where = interface_name(ready.ifindex)
+    before, _ = look(kernel, ready)
+    done = unbind(kernel, ready, own_only=True)
+    for one in done.kept:
+        why = f" ({one.needed})" if one.needed else ""
+        print(f"{name}: {written(one.address)} on {where} is left alone: vipd did not bind it{why}")
+    if done.remaining:
+        return f"{name}: {', '.join(map(written, done.remaining))} on {where} could not be removed"
+    for address in before:
+        print(f"{name}: removed {written(address)} from {where}")
+    if not done.kept:
+        print(f"{name}: no address of it is bound on {where}")
+    return ""
 
 
 def _places(kernel: RouteSocket, instance: Instance) -> list[ReadyMessages]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from announce.address import VIPD_PROTO, key_of, leftovers, ready_messages, removal
-from announce.netlink import BoundAddress, ReadyMessages, RouteSocket, bind, refresh, unbind
+from announce.address import key_of, leftovers, ready_messages
+from announce.netlink import BoundAddress, ReadyMessages, RouteSocket, Unbound, bind, refresh, remove, unbind
+from announce.ownership import VIPD_PROTO
 from announce.route_socket import SOL_NETLINK
 
 if TYPE_CHECKING:
@@ -56,16 +57,16 @@ def test_binding_twice_and_unbinding_twice_is_as_good_as_once(sock: RouteSocket)
     others = sock.addresses()
     assert [bind(sock, ready, 5), bind(sock, ready, 5)] == [[], []]
     assert len(bound(sock, ready)) == 2
-    assert [unbind(sock, ready), unbind(sock, ready)] == [[], []]
+    assert [unbind(sock, ready), unbind(sock, ready)] == [Unbound(), Unbound()]
     assert [address.key for address in sock.addresses()] == [address.key for address in others]
 
 
-def test_any_prefix_length_is_bound_as_asked(sock: RouteSocket) -> None:
-    """No route to the prefix comes with it."""
+def test_every_address_is_bound_alone(sock: RouteSocket) -> None:
+    """Whatever prefix length is written: /32 and /128."""
     ready = ready_messages("a0", ["192.0.2.10/24", "2001:db8::10/64"])
     assert bind(sock, ready, 5) == []
-    assert [address.prefixlen for address in bound(sock, ready)] == [24, 64]
-    assert unbind(sock, ready) == []
+    assert [address.prefixlen for address in bound(sock, ready)] == [32, 128]
+    assert unbind(sock, ready) == Unbound()
 
 
 def test_no_prefix_route_is_made(sock: RouteSocket, cable: Cable) -> None:
@@ -102,7 +103,7 @@ def test_an_interface_that_is_gone_counts_as_unbound(sock: RouteSocket, cable: C
     bind(sock, ready, 5)
     cable.remove()
     assert refresh(sock, ready, 5) == [(key, errno.ENODEV) for key in ready.keys]
-    assert unbind(sock, ready) == []
+    assert unbind(sock, ready) == Unbound()
     cable.plug()
     again = ready.moved(socket.if_nametoindex("a0"))
     assert again == ready_messages("a0", VIPS)
@@ -114,25 +115,6 @@ def test_an_unknown_interface_is_an_error(cable: Cable) -> None:
     with pytest.raises(OSError, match="nope0") as raised:
         ready_messages("nope0", VIPS)
     assert raised.value.errno == errno.ENODEV
-
-
-def test_an_address_under_another_prefix_length_is_removed_too(sock: RouteSocket, cable: Cable) -> None:
-    """Somebody bound the VIP by hand as a /24 and a /64: it would go on serving after an unbind of the /32 and the /128."""
-    for address in ("192.0.2.10/24", "2001:db8::10/64"):
-        cable.a.run(f"ip address add {address} dev a0")
-    ready = ready_messages("a0", VIPS)
-    bind(sock, ready, 5)
-    assert unbind(sock, ready) == []
-    assert bound(sock, ready) == []
-
-
-def test_a_tentative_address_is_made_to_serve(sock: RouteSocket, cable: Cable) -> None:
-    """Somebody bound the VIP by hand, with duplicate address detection: a replace alone would leave it tentative."""
-    cable.a.run("ip address add 2001:db8::10/64 dev a0")
-    ready = ready_messages("a0", VIPS)
-    assert [address.flags & TENTATIVE for address in bound(sock, ready)] == [TENTATIVE]
-    assert bind(sock, ready, 5) == []
-    assert [(address.prefixlen, address.flags & (TENTATIVE | DADFAILED)) for address in bound(sock, ready)] == [(32, 0), (128, 0)]
 
 
 def test_a_refused_family_does_not_stop_the_other(sock: RouteSocket, cable: Cable) -> None:
@@ -161,15 +143,9 @@ def test_leftovers_are_told_from_others(sock: RouteSocket, cable: Cable) -> None
     cable.a.run("ip address add 192.0.2.13/32 dev a0")
     found = leftovers(sock.addresses(), [kept])
     assert {address.key for address in found} == {*left.keys, key_of("192.0.2.12/32")}
-    assert sock.request(removal(found)) == [0, 0, 0]
+    assert remove(sock, found, sock.addresses()) == [0, 0, 0]
     assert leftovers(sock.addresses(), [kept]) == []
     assert {address.key for address in bound(sock, kept)} == set(kept.keys)
-
-
-def test_a_leftover_of_another_prefix_length_is_found(sock: RouteSocket) -> None:
-    """The file now says /32 where it said /24."""
-    bind(sock, ready_messages("a0", ["192.0.2.10/24"]), 5)
-    assert [address.prefixlen for address in leftovers(sock.addresses(), [ready_messages("a0", VIPS)])] == [24]
 
 
 def test_all_interfaces_are_read_if_none_is_named(sock: RouteSocket, cable: Cable) -> None:
@@ -186,7 +162,7 @@ def test_a_full_receive_buffer_loses_no_answer(sock: RouteSocket) -> None:
     sock._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     ready = ready_messages("a0", MANY)
     assert refresh(sock, ready, 50, timeout=10) == []
-    assert unbind(sock, ready, timeout=10) == []
+    assert unbind(sock, ready, timeout=10) == Unbound()
 
 
 def test_answers_of_a_request_given_up_are_not_taken_for_others(sock: RouteSocket) -> None:

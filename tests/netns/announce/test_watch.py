@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from announce.address import VIPD_PROTO, ready_messages
+from announce.address import ready_messages
 from announce.interface import Interface, Links, find
-from announce.netlink import ReadyMessages, RouteSocket, bind, refresh, unbind
+from announce.netlink import ReadyMessages, RouteSocket, Unbound, bind, refresh, unbind
+from announce.ownership import VIPD_PROTO
 from announce.watch import AddressGone, AddressSeen, LinkGone, LinkSeen, Resync, Watch
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def test_own_refreshes_are_not_reported_and_own_expiry_is(cable: Cable, news: Ne
         news.items.clear()
         for _ in range(50):
             assert refresh(sock, ready, 100) == []
-        assert unbind(sock, ready) == []
+        assert unbind(sock, ready) == Unbound()
         await news.until(lambda items: {AddressGone(number(), VIP, 32), AddressGone(number(), VIP6, 128)} <= set(items))
 
     play(Watch(news.tell), scene)
@@ -269,7 +270,7 @@ def test_after_an_overflow_all_is_reported_as_it_is(cable: Cable, news: News, so
         assert "105" in watch.problem
         assert AddressGone(number(), VIP, 32) in news.items
         assert AddressSeen(number(), VIP6, 128) in news.items
-        assert unbind(sock, many, timeout=10) == []
+        assert unbind(sock, many, timeout=10) == Unbound()
         await news.until(lambda items: AddressGone(number(), "10.3.0.200", 32) in items)
         await news.until(lambda items: (link := last_link(items)) and not link.usable)
 

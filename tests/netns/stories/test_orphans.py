@@ -49,9 +49,10 @@ def test_orphans_go_at_the_start_and_foreign_addresses_stay(build: Build) -> Non
     assert {VIP, NEIGHBOURS, OPERATORS} <= node.bound()
     assert net.changes(0.0, VIP) == [("a", True), ("a", False), ("a", True)]
     assert [line.partition("removed ")[2].split(",")[0] for line in node.log.splitlines() if "an earlier vipd left" in line] == [
-        FORMER,
-        FORMER6,
+        f"{FORMER}/32 from interface {INTERFACE}",
+        f"{FORMER6}/128 from interface {INTERFACE}",
     ]
+    assert f"removed {VIP}/32 from {INTERFACE}: the previous vipd left it" in node.log
     lifetimes = json.loads(net.lab.run(node.host, "ip", "-json", "address", "show", "dev", INTERFACE))[0]["addr_info"]
     assert [one["valid_life_time"] for one in lifetimes if one["local"] == VIP] == [1]
     wait_for(lambda: node.stop() == 0, "an orderly end")

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from announce.address import VIPD_PROTO, key_of, label_of, leftovers, ready_messages, removal
-from announce.netlink import FOREVER, BoundAddress, ReadyMessages, with_lifetime
-from announce.route_socket import allowance, ifindex_of
+from announce.address import key_of, label_of, leftovers, ready_messages
+from announce.netlink import FOREVER, BoundAddress, ReadyMessages, promote_message, with_lifetime
+from announce.ownership import VIPD_PROTO, is_vipds, written
+from announce.route_socket import allowance, ifindex_of, removal_message
 
 READY = ready_messages("lo", ["192.0.2.10/32", "2001:db8::10/64"])
 IP, IP6 = ipaddress.IPv4Address("192.0.2.10").packed, ipaddress.IPv6Address("2001:db8::10").packed
@@ -34,10 +35,10 @@ def read(message: bytes) -> tuple[tuple[int, ...], tuple[int, ...], dict[int, by
 
 
 def test_an_ipv4_address_is_asked_for_with_all_that_marks_it() -> None:
-    """NEWADDR, create or replace; local, peer, label, lifetimes, flags, protocol."""
+    """NEWADDR, create or replace; scope host, local, peer, label, lifetimes, flags, protocol."""
     header, address, attributes = read(READY.bind[0])
     assert header == (20, 0x001 | 0x400 | 0x100)
-    assert address == (socket.AF_INET, 32, 0, 0, 1)
+    assert address == (socket.AF_INET, 32, 0, 254, 1)
     assert attributes == {
         1: IP,
         2: IP,
@@ -51,7 +52,7 @@ def test_an_ipv4_address_is_asked_for_with_all_that_marks_it() -> None:
 def test_an_ipv6_address_skips_duplicate_address_detection() -> None:
     """And carries no label, which IPv6 does not know."""
     _, address, attributes = read(READY.bind[1])
-    assert address == (socket.AF_INET6, 64, 0, 0, 1)
+    assert address == (socket.AF_INET6, 128, 0, 0, 1)
     assert attributes == {
         1: IP6,
         2: IP6,
@@ -61,23 +62,23 @@ def test_an_ipv6_address_skips_duplicate_address_detection() -> None:
     }
 
 
-def test_a_removal_names_the_address_and_nothing_else() -> None:
-    """A label would have to match, and somebody may have bound the address without one."""
-    assert read(READY.unbind[0]) == ((21, 0x001), (socket.AF_INET, 32, 0, 0, 1), {1: IP, 2: IP})
-    assert read(READY.unbind[1]) == ((21, 0x001), (socket.AF_INET6, 64, 0, 0, 1), {1: IP6, 2: IP6})
+def test_a_removal_finds_nothing_but_vipds_own() -> None:
+    """By the label in IPv4; IPv6 has none, and is looked at first."""
+    assert read(READY.unbind[0]) == ((21, 0x001), (socket.AF_INET, 32, 0, 254, 1), {1: IP, 2: IP, 3: b"lo:vipd\0"})
+    assert read(READY.unbind[1]) == ((21, 0x001), (socket.AF_INET6, 128, 0, 0, 1), {1: IP6, 2: IP6})
 
 
 @pytest.mark.parametrize(
     ("text", "key"),
     [
         ("192.0.2.10", (socket.AF_INET, IP, 32)),
-        ("192.0.2.10/24", (socket.AF_INET, IP, 24)),
+        ("192.0.2.10/24", (socket.AF_INET, IP, 32)),
         ("2001:db8::10", (socket.AF_INET6, IP6, 128)),
-        (ipaddress.ip_interface("2001:db8::10/64"), (socket.AF_INET6, IP6, 64)),
+        (ipaddress.ip_interface("2001:db8::10/64"), (socket.AF_INET6, IP6, 128)),
     ],
 )
-def test_an_address_without_a_prefix_length_is_one_host(text: str, key: tuple[int, bytes, int]) -> None:
-    """/32 and /128."""
+def test_an_address_is_one_host(text: str, key: tuple[int, bytes, int]) -> None:
+    """/32 and /128, whatever prefix length is written."""
     assert key_of(text) == key
 
 
@@ -150,12 +151,45 @@ def address(key: tuple[int, bytes, int], *, ifindex: int = 1, proto: int = 0, la
     return BoundAddress(ifindex, *key, flags=0, proto=proto, valid_lft=FOREVER, label=label)
 
 
+def at(ip: bytes, prefixlen: int) -> tuple[int, bytes, int]:
+    """Return an address under this prefix length."""
+    return (socket.AF_INET if len(ip) == 4 else socket.AF_INET6, ip, prefixlen)
+
+
+@pytest.mark.parametrize(
+    ("flags", "valid_lft", "proto", "vipds"),
+    [(0x202, 5, 0, True), (0x202, FOREVER, 0, False), (0x200, 5, 0, False), (0x002, 5, 0, False), (0x202, 5, 3, False)],
+)
+def test_without_a_protocol_number_an_ipv6_address_is_told_by_its_shape(flags: int, valid_lft: int, proto: int, vipds: bool) -> None:
+    """Linux before 5.18: a lifetime that ends, no prefix route, no duplicate address detection."""
+    found = address(at(IP6, 128), proto=proto)._replace(flags=flags, valid_lft=valid_lft)
+    assert is_vipds(found) is vipds
+
+
+def test_an_address_is_removed_as_it_was_read() -> None:
+    """With its prefix length, and in IPv4 with the peer, which the kernel compares."""
+    peer = bytes([192, 0, 2, 9])
+    with_peer = address(at(IP, 32), ifindex=7)._replace(peer=peer)
+    assert written(with_peer) == "192.0.2.10 peer 192.0.2.9/32"
+    assert read(removal_message(with_peer)) == ((21, 0x001), (socket.AF_INET, 32, 0, 0, 7), {1: peer, 2: IP})
+    assert read(removal_message(address(at(IP6, 64)))) == ((21, 0x001), (socket.AF_INET6, 64, 0, 0, 1), {1: IP6, 2: IP6})
+
+
+def test_the_kernel_is_asked_to_keep_secondary_addresses() -> None:
+    """SETLINK with AF_SPEC, AF_INET, CONF, promote_secondaries; 24 bytes of attributes in one another."""
+    message = promote_message(5, on=True)
+    assert message[16:32] == struct.pack("=BxHiII", 0, 0, 5, 0, 0)
+    nested = [struct.unpack_from("=HH", message, at) for at in (32, 36, 40, 44)]
+    assert nested == [(20, 0x8000 | 26), (16, 0x8000 | 2), (12, 0x8000 | 1), (8, 20)]
+    assert struct.unpack_from("=I", message, 48) == (1,)
+
+
 @pytest.mark.parametrize(
     ("bound", "left"),
     [
         (address(READY.keys[0], proto=VIPD_PROTO), False),
         (address(READY.keys[0], proto=VIPD_PROTO, ifindex=2), True),
-        (address(key_of("192.0.2.10/24"), proto=VIPD_PROTO), True),
+        (address(at(IP, 24), proto=VIPD_PROTO), False),
         (address(key_of("192.0.2.11"), proto=VIPD_PROTO), True),
         (address(key_of("192.0.2.11"), label="eth0:vipd"), True),
         (address(key_of("192.0.2.11"), label="eth0:vipd", proto=16), False),
@@ -164,9 +198,9 @@ def address(key: tuple[int, bytes, int], *, ifindex: int = 1, proto: int = 0, la
     ],
 )
 def test_a_leftover_is_vipds_and_not_configured(bound: BoundAddress, left: bool) -> None:
-    """By its number, or without one by its label; on this interface and under this prefix length."""
+    """By its number, or without one by its label; on this interface, under whatever prefix length."""
     assert leftovers([bound], [READY]) == ([bound] if left else [])
-    assert [read(message)[1][1:] for message in removal([bound])] == [(bound.prefixlen, 0, 0, bound.ifindex)]
+    assert [read(removal_message(bound))[1][1:]] == [(bound.prefixlen, 0, 0, bound.ifindex)]
 
 
 def test_an_interface_has_a_number_or_there_is_a_clear_error() -> None:

@@ -44,7 +44,16 @@ def test_ipv4_is_read_back_only_where_somebody_may_remove_it_meanwhile() -> None
     kernel = Counting()
     assert bind(kernel, V4, 5, contested=False) == []
     assert (kernel.reads, len(kernel.bound)) == (0, 3)
+    kernel.drop()
     assert bind(kernel, V4, 5) == []
+    assert kernel.reads == 1
+
+
+def test_what_is_there_already_is_looked_at_before_it_is_taken_over() -> None:
+    """It may be the host's own."""
+    kernel = Counting()
+    assert bind(kernel, V4, 5, contested=False) == []
+    assert bind(kernel, V4, 5, contested=False) == []
     assert kernel.reads == 1
 
 

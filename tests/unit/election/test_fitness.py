@@ -44,6 +44,8 @@ RESTING: dict[str, tuple[Fitness, State, Reason]] = {
     "a namesake lives": (fitness(foreign_namesake=True), State.FAULT, Reason.NAMESAKE),
     "a namesake writes the record": (namesake(), State.FAULT, Reason.NAMESAKE),
     "an earlier election claims the address": (fitness(claimed_by="edge"), State.FAULT, Reason.ADDRESS_CLAIMED),
+    "an address cannot be removed": (fitness(unbind_fails=3), State.FAULT, Reason.UNBIND_FAILED),
+    "an address could not be removed just now": (fitness(unbind_fails=2), State.BACKUP, Reason.RECOVERED),
     "the kernel refused": (failed_bind(), State.FAULT, Reason.BIND_FAILED),
 }
 

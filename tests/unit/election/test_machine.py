@@ -159,6 +159,31 @@ def test_an_unbind_is_confirmed_before_anything_is_released() -> None:
     assert node.machine.stopped
 
 
+def answer_all(node: Node) -> None:
+    """Answer until no request is under way."""
+    while node.request is not None:
+        node.answer()
+
+
+def test_a_node_that_cannot_remove_an_address_is_no_candidate() -> None:
+    """It could not give up what it takes. It tries ever more rarely, and takes part again once the address is gone."""
+    node = Node(started=Started())
+    waits = []
+    for _ in range(200):
+        node.take(UnbindDone(ok=False, why="still bound"))
+        begun = node.now
+        answer_all(node)
+        while "Unbind" not in kinds(node.wake()):
+            answer_all(node)
+        waits.append(node.now - begun)
+    assert waits[0] == pytest.approx(0.01)
+    assert 0.5 < max(waits) <= 1.0
+    said = node.machine.candidacy(node.now)
+    assert (said.eligible, node.machine.state, node.machine.snapshot(node.now).reason) == (False, State.FAULT, Reason.UNBIND_FAILED)
+    node.take(UnbindDone(ok=True))
+    assert node.machine.candidacy(node.now).eligible
+
+
 def test_a_patient_stop_waits_for_somebody_to_become_fit_and_goes_on_renewing() -> None:
     """All nodes are reloaded at once: those that could succeed are just starting."""
     node = active(among=(UNFIT,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -19,10 +20,12 @@ from announce.route_socket import (
     BODY_AT,
     IFA_CACHEINFO,
     IFA_LOCAL,
+    IFA_PROTO,
     REQUEST_TIMEOUT,
     RTM_NEWADDR,
     BoundAddress,
     Key,
+    Route,
     RouteSocket,
     attributes,
 )
@@ -43,12 +46,13 @@ from vipd.smithy import Requests, Smithy
 from vipd.view import View
 
 PATIENCE = 20.0
+NLM_F_EXCL = 0x200
 VIP = "192.0.2.100"
 WEB = "web"
 INTERFACE = "lo"
 Arm = Callable[[str, Sequence[ReadyMessages], Callable[[str], None]], None]
 """What stands in for the guard: takes an election's addresses, and calls back with "" or with why not."""
-_TYPE = struct.Struct("=IH")
+_TYPE = struct.Struct("=IHH")
 _BODY = struct.Struct("=BBBBi")
 _LIFETIMES = struct.Struct("=II")
 
@@ -62,12 +66,16 @@ async def until(done: Callable[[], object], what: str) -> None:
 
 
 class MemoryKernel(RouteSocket):
-    """Addresses and nothing else. `log` tells what was asked, in order; `refuses` is the errno for whoever adds one."""
+    """Addresses and nothing else. `log` tells what was asked, in order; `refuses` is the errno for whoever adds one.
+
+    `keeps`: nothing is removed. `unserved`: IPv6 addresses that are accepted and not finished.
+    """
 
     def __init__(self, log: list[str] | None = None) -> None:
         self.log: list[str] = [] if log is None else log
         self.refuses = 0
         self.keeps = False
+        self.unserved: set[bytes] = set()
         self._bound: dict[tuple[int, Key], BoundAddress] = {}
 
     def close(self) -> None:
@@ -81,6 +89,18 @@ class MemoryKernel(RouteSocket):
         """Return what is bound."""
         return [address for address in self._bound.values() if ifindex in {None, address.ifindex}]
 
+    def ipv6_addresses(self, ifindex: int, ips: Sequence[bytes], timeout: float | None = None) -> list[BoundAddress]:  # noqa: ARG002 -- likewise
+        """Return those that are bound."""
+        return [address for address in self.addresses(ifindex) if address.ip in ips]
+
+    def routes(self, family: int, ifindex: int, timeout: float = REQUEST_TIMEOUT) -> list[Route]:  # noqa: ARG002 -- likewise
+        """Return nothing: there are none."""
+        return []
+
+    def is_served(self, ifindex: int, ip: bytes, timeout: float = REQUEST_TIMEOUT) -> bool:  # noqa: ARG002 -- likewise
+        """Return whether an address that is bound serves already."""
+        return ip not in self.unserved
+
     @property
     def bound(self) -> set[str]:
         """The addresses that are bound."""
@@ -91,8 +111,8 @@ class MemoryKernel(RouteSocket):
         self._bound.clear()
 
     def _one(self, message: bytes) -> int:
-        _, kind = _TYPE.unpack_from(message)
-        family, prefixlen, _, _, ifindex = _BODY.unpack_from(message, BODY_AT)
+        _, kind, flags = _TYPE.unpack_from(message)
+        family, prefixlen, _, scope, ifindex = _BODY.unpack_from(message, BODY_AT)
         values = {number: message[start:end] for number, start, end in attributes(message, ATTRIBUTES_AT)}
         ip = values[IFA_LOCAL]
         key = (ifindex, (family, ip, prefixlen))
@@ -103,9 +123,11 @@ class MemoryKernel(RouteSocket):
             return 0
         if self.refuses:
             return self.refuses
+        if flags & NLM_F_EXCL and key in self._bound:
+            return errno.EEXIST
         self.log.append(f"bind {ip_address(ip)}")
         lifetime = _LIFETIMES.unpack_from(values[IFA_CACHEINFO])[1]
-        self._bound[key] = BoundAddress(ifindex, family, ip, prefixlen, 0, 0, lifetime, "")
+        self._bound[key] = BoundAddress(ifindex, family, ip, prefixlen, 0, values[IFA_PROTO][0], lifetime, "", scope=scope)
         return 0
 
 

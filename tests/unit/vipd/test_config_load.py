@@ -90,7 +90,7 @@ def test_every_key_arrives(read: Read) -> None:
         Check("unix", HttpCheck("http://h/", status=((200, 200),), unix_socket="/run/x.sock")),
         Check("up", InterfaceCheck("eth1")),
     )
-    addresses = (ipaddress.ip_interface("192.0.2.10/24"), ipaddress.ip_interface("2001:db8::10/128"))
+    addresses = (ipaddress.ip_interface("192.0.2.10/32"), ipaddress.ip_interface("2001:db8::10/128"))
     announce = Announce(3, 0.5, 3600.0)
     instance = Instance("ingress", "bond0.12", addresses, 150, False, 60.0, announce, OnConflict.TAKE, checks)
     assert config.instances == (instance,)
@@ -388,3 +388,14 @@ def test_a_finding_cannot_drive_the_terminal_or_forge_a_line(errors: Errors) -> 
     """What the file contains comes out as escapes."""
     ((_, what),) = errors(SMALLEST + 'node: "\\e[2J\\nerror"\n')
     assert what.startswith(r"'\x1b[2J\nerror' is not a node name")
+
+
+def test_an_address_is_bound_without_its_network(read: Read) -> None:
+    """Whatever prefix length is written; said once for each that has one."""
+    text = SMALLEST.replace("192.0.2.10", "192.0.2.10/24, 2001:db8::10/64, 192.0.2.11/32, 192.0.2.12")
+    examined = read(text)
+    assert examined.config is not None
+    written = [str(address) for address in examined.config.instances[0].addresses]
+    assert written == ["192.0.2.10/32", "2001:db8::10/128", "192.0.2.11/32", "192.0.2.12/32"]
+    assert [(finding.warning, finding.path[-1]) for finding in examined.findings] == [(True, 0), (True, 1)]
+    assert "is bound as 192.0.2.10/32" in examined.findings[0].problem

@@ -8,8 +8,9 @@ from ipaddress import IPv4Interface
 
 import pytest
 
-from announce.address import VIPD_PROTO, ready_messages
+from announce.address import ready_messages
 from announce.netlink import ReadyMessages
+from announce.ownership import VIPD_PROTO
 from announce.route_socket import BODY_AT
 from election.actions import Bind, Refresh
 from tests.unit.vipd.inprocess import _BODY, LocalWord, MemoryKernel
@@ -149,7 +150,7 @@ def test_an_address_that_cannot_be_removed_where_it_was_is_still_bound() -> None
     hands.ready = (READY[0].moved(9), READY[1].moved(10))
     kernel.keeps = True
     undone = hands.unbind()
-    assert (undone.ok, undone.why) == (False, f"still bound: {FIRST}; still bound: {SECOND}")
+    assert (undone.ok, undone.why) == (False, f"still bound: {FIRST}/32; still bound: {SECOND}/32")
 
 
 def test_a_bind_on_another_interface_first_removes_what_is_on_the_old_one() -> None:
