@@ -31,13 +31,17 @@ from election.actions import (
     Write,
     WriteKind,
 )
-from election.events import Event, ProbeDone, ReadDone, Tick, WriteDone
+from election.events import BindDone, Event, ProbeDone, ReadDone, Tick, WriteDone
 from election.machine import Machine
 from election.model import State
 from election.store import Store
 from vipd.announcer import Announcer
 from vipd.clock import now, wall
 from vipd.executor import Executor
+
+SERVICE_LOOK, SERVICE_SOON = 0.001, 0.02
+"""Seconds between two looks whether the kernel serves what it accepted: at first, and once it has taken longer than the second."""
+SERVICE_PATIENCE = 1.0
 
 Plain = SetDeadline | Refresh | Unbind | Probe | Remember | Transition | Notice
 """What is done at once and whose outcome nothing in the same list depends on."""
@@ -95,6 +99,7 @@ class Instance:
         self._queue: deque[Event] = deque()
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
+        self._service_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.acquired_at = ""
         self._chance_at = 0.0
@@ -129,6 +134,7 @@ class Instance:
         """Forget timers and store requests: the daemon is about to end."""
         if self._timer is not None:
             self._timer.cancel()
+        self._await_no_service()
         self._stop_announcing()
         for task in self._tasks:
             task.cancel()
@@ -188,8 +194,10 @@ class Instance:
             announcer.stop()
 
     def _unbind(self, reason: model.Reason) -> None:
+        self._await_no_service()
         self._stop_announcing()
-        done = self.ports.executor.unbind()
+        executor = self.ports.executor
+        done = executor.unbind_leftovers() if reason is model.Reason.STARTUP else executor.unbind()
         self._queue.append(done)
         if reason is model.Reason.LEASE_EXPIRED:
             self.ports.observer.fenced(self.name)
@@ -197,13 +205,46 @@ class Instance:
             self._complain(done.why)
 
     def _bind(self, action: Bind) -> bool:
+        """Bind, and return whether to announce at once: not before each address serves."""
         self._epoch, self._repairs = action.epoch, action.repair
+        self._await_no_service()
         done = self.ports.executor.bind(action)
+        if done.ok and not self.ports.executor.serves():
+            self._await_service(action, now())
+            return False
         # Handled before anything that came in meanwhile: what follows depends on it.
         self._queue.appendleft(done)
         if action.repair and done.ok:
             self.ports.observer.repaired(self.name)
         return done.ok
+
+    def _await_service(self, action: Bind, since: float) -> None:
+        pause = SERVICE_LOOK if now() - since < SERVICE_SOON else SERVICE_SOON
+        self._service_timer = asyncio.get_running_loop().call_later(pause, self._look_for_service, action, since)
+
+    def _look_for_service(self, action: Bind, since: float) -> None:
+        """Announce, and tell the machine, once the kernel serves what it has accepted.
+
+        1. A successor binds an IPv6 address and announces it. 2. The former holder, or a client, acts on that.
+        3. The kernel finishes the address 5 ms later: what was sent meanwhile is lost.
+        """
+        self._service_timer = None
+        executor = self.ports.executor
+        if executor.serves():
+            if action.repair:
+                self.ports.observer.repaired(self.name)
+            self._announce(action.epoch)
+            self.post(BindDone(action.epoch, ok=True))
+        elif now() - since >= SERVICE_PATIENCE:
+            why = f"the kernel accepted {executor.awaited} and does not serve it after {SERVICE_PATIENCE:g}s"
+            self.post(BindDone(action.epoch, ok=False, why=why))
+        else:
+            self._await_service(action, since)
+
+    def _await_no_service(self) -> None:
+        if self._service_timer is not None:
+            self._service_timer.cancel()
+            self._service_timer = None
 
     def _announce(self, epoch: int) -> None:
         word, machine = self.ports.executor.word, self.machine
