@@ -1,7 +1,7 @@
 """A node's ingress, small: a health endpoint, and an echo that answers from the VIP with the node's name.
 
-Runs as a process of its own: `python -m vipd.demo.ingress NODE VIP`. SIGUSR1 breaks it: the health endpoint says 503 and the
-echo is silent. SIGUSR2 mends it.
+Runs as a process of its own: `python -m vipd.demo.ingress NODE VIP...`, of either family. SIGUSR1 breaks it: the health
+endpoint says 503 and the echo is silent. SIGUSR2 mends it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import threading
 HEALTH_PORT = 10254
 ECHO_PORT = 9000
 IP_FREEBIND = 15
-"""From linux/in.h: bind to an address that is not, or not yet, this host's. Ingress controllers do it with net.ipv4.ip_nonlocal_bind."""
+IPV6_FREEBIND = 78
+"""From linux/in.h and in6.h: bind to an address that is not, or not yet, this host's. Ingress controllers do it with
+net.ipv4.ip_nonlocal_bind."""
 
 
 class _Health(http.server.BaseHTTPRequestHandler):
@@ -38,8 +40,9 @@ def _set_status(status: http.HTTPStatus) -> None:
 
 def echo(name: str, vip: str) -> None:
     """Answer each datagram to the VIP with itself and the node's name; never returns."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+    six = ":" in vip
+    with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(*((socket.IPPROTO_IPV6, IPV6_FREEBIND) if six else (socket.IPPROTO_IP, IP_FREEBIND)), 1)
         sock.bind((vip, ECHO_PORT))
         tail = name.encode()
         while True:
@@ -54,11 +57,13 @@ def echo(name: str, vip: str) -> None:
 
 def main() -> None:
     """Serve until a signal ends the process."""
-    name, vip = sys.argv[1:3]
+    name, vip, *others = sys.argv[1:]
     signal.signal(signal.SIGUSR1, lambda *_: _set_status(http.HTTPStatus.SERVICE_UNAVAILABLE))
     signal.signal(signal.SIGUSR2, lambda *_: _set_status(http.HTTPStatus.OK))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", HEALTH_PORT), _Health)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    for other in others:
+        threading.Thread(target=echo, args=(name, other), daemon=True).start()
     echo(name, vip)
 
 

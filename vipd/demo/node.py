@@ -201,7 +201,7 @@ class Node:
 
     def start_ingress(self) -> None:
         """Start the ingress, healthy."""
-        argv = [sys.executable, "-m", "vipd.demo.ingress", self.name, VIP]
+        argv = [sys.executable, "-m", "vipd.demo.ingress", self.name, VIP, VIP6]
         with (self._folder / "ingress.log").open("ab") as log:
             self._ingress = self._lab.spawn(self.host, argv, log)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from election.timing import PROFILES
 from vipd.demo import measure, report
 from vipd.demo.lab import SYSTEM_PATH, Lab, LabError
-from vipd.demo.node import VIP, Node
+from vipd.demo.node import VIP, VIP6, Node
 from vipd.demo.scenarios import SCENARIOS, Expect, Scenario
 from vipd.demo.stage import FOLDER, Stage
 from vipd.demo.story import Story
@@ -80,29 +80,31 @@ def play_one(stage: Stage, scenario: Scenario, say: Say) -> report.Row:
     holder = stage.settle()
     say(f"{scenario.title}: {holder.name} has the VIP")
     story = Story(stage.nodes)
-    with stage.probe() as prober:
-        if not prober.wait(ANSWER_LIMIT):
+    with stage.probe() as prober, stage.probe(VIP6) as prober6:
+        if not (prober.wait(ANSWER_LIMIT) and prober6.wait(ANSWER_LIMIT)):
             raise LabError(f"the VIP does not answer, though {holder.name} has it")
         stage.pause(CALM)
         begin = time.monotonic()
         scenario.fault(stage, holder)
         if scenario.expect is Expect.MOVES:
             after = stage.monitor.wait_owner(VIP, MOVE_LIMIT, other_than=holder.name)
-            prober.wait(ANSWER_LIMIT, since=begin, other_than=holder.name)
+            for family in (prober, prober6):
+                family.wait(ANSWER_LIMIT, since=begin, other_than=holder.name)
         else:
             stage.pause(scenario.watch)
             after = stage.monitor.wait_owner(VIP, MOVE_LIMIT)
         scenario.then(stage, holder)
         stage.pause(TAIL)
         end = time.monotonic()
-        figures = _figures(stage, prober.stop(), begin - CALM, end)
+        figures = _figures(stage, prober.stop(), prober6.stop(), begin - CALM, end)
     row = _judge(scenario, holder, after, figures, story.told())
-    say(f"    {report.move(row)}; {figures.lost} of {figures.sent} probes lost, longest outage {report.ms(figures.outage)} ms")
+    lost = f"{figures.lost} of {figures.sent} probes lost, IPv6 {figures.lost6} of {figures.sent6}"
+    say(f"    {report.move(row)}; {lost}, longest outage {report.ms(max(figures.outage, figures.outage6))} ms")
     scenario.heal(stage, holder)
     return row
 
 
-def _figures(stage: Stage, probes: list[measure.Probe], begin: float, end: float) -> report.Figures:
+def _figures(stage: Stage, probes: list[measure.Probe], probes6: list[measure.Probe], begin: float, end: float) -> report.Figures:
     events = stage.monitor.events
     return report.Figures(
         sent=len(measure.served(probes)),
@@ -110,7 +112,10 @@ def _figures(stage: Stage, probes: list[measure.Probe], begin: float, end: float
         outage=measure.outage(probes).length,
         no_owner=measure.longest_with(events, range(1), begin, end),
         two_bound=measure.longest_with(events, TWO_OR_MORE, begin, end),
-        two_seen=measure.seen_twice(probes),
+        two_seen=max(measure.seen_twice(probes), measure.seen_twice(probes6)),
+        sent6=len(measure.served(probes6)),
+        lost6=measure.lost(probes6),
+        outage6=measure.outage(probes6).length,
     )
 
 

@@ -36,7 +36,7 @@ class Asker:
 
     def __init__(self, vip: str) -> None:
         self._target = (vip, ECHO_PORT)
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket = socket.socket(socket.AF_INET6 if ":" in vip else socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         self._sent: list[float] = []
         self._answers: dict[int, tuple[float, str]] = {}

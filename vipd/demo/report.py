@@ -8,7 +8,8 @@ The JSON, schema `vipd.demo/1`, is one object:
   `ok` (the VIP ended where it should, and no two nodes had it longer than the contract allows),
   `from`, `to` (nodes that had the VIP before and after),
   `probes_sent`, `probes_lost`,
-  `outage_ms` (longest time from one answered probe to the next, 0 if none was lost in between),
+  `outage_ms` (longest time from one answered probe to the next, 0 if none was lost in between), all three over IPv4, and
+  `probes6_sent`, `probes6_lost`, `outage6_ms` over IPv6,
   `no_owner_ms` (longest time with an address bound nowhere), `two_bound_ms` (longest time with one bound on two nodes),
   `two_seen_ms` (longest time in which the client got answers from two nodes in turn), `why` (what vipd itself logged).
 Times are milliseconds. Fields may be added within a schema version; none changes its meaning.
@@ -26,13 +27,13 @@ from typing import Any
 from vipd.version import VERSION
 
 SCHEMA = "vipd.demo/1"
-HEADINGS = ("scenario", "outage ms", "lost", "two bound ms", "two seen ms")
+HEADINGS = ("scenario", "outage ms", "lost", "IPv6 ms", "lost", "two bound ms", "two seen ms")
 NARROWEST_WHY = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What was measured; seconds."""
+    """What was measured; seconds. `sent6`, `lost6` and `outage6` over IPv6, the other three like them over IPv4."""
 
     sent: int
     lost: int
@@ -40,6 +41,9 @@ class Figures:
     no_owner: float
     two_bound: float
     two_seen: float
+    sent6: int
+    lost6: int
+    outage6: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,9 @@ def _object(row: Row) -> dict[str, Any]:
         "probes_sent": f and f.sent,
         "probes_lost": f and f.lost,
         "outage_ms": f and ms(f.outage),
+        "probes6_sent": f and f.sent6,
+        "probes6_lost": f and f.lost6,
+        "outage6_ms": f and ms(f.outage6),
         "no_owner_ms": f and ms(f.no_owner),
         "two_bound_ms": f and ms(f.two_bound),
         "two_seen_ms": f and ms(f.two_seen),
@@ -103,9 +110,9 @@ def table(rows: Sequence[Row], width: int | None = None) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     title = row.title if row.ok else f"! {row.title}"
     if row.figures is None:
-        return (title, "-", "-", "-", "-")
+        return (title, *["-"] * (len(HEADINGS) - 1))
     f = row.figures
-    return (title, str(ms(f.outage)), str(f.lost), str(ms(f.two_bound)), str(ms(f.two_seen)))
+    return (title, str(ms(f.outage)), str(f.lost), str(ms(f.outage6)), str(f.lost6), str(ms(f.two_bound)), str(ms(f.two_seen)))
 
 
 def _story(row: Row) -> str:

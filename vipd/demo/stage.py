@@ -77,9 +77,9 @@ class Stage:
         """Return a running node that is not this one, the last of them: not the one that would be next anyway."""
         return [node for node in self.nodes if node is not holder and node.running][-1]
 
-    def probe(self) -> Prober:
+    def probe(self, vip: str = VIP) -> Prober:
         """Start a prober on the client."""
-        return Prober(self.lab, self.client, VIP)
+        return Prober(self.lab, self.client, vip)
 
     def pause(self, seconds: float) -> None:
         """Let time pass in which nothing is done."""
