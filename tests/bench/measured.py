@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vipd.demo import measure
 from vipd.demo.measure import Bound, Probe
@@ -46,7 +46,8 @@ class Outcome:
     until the fault was undone, or the watch was over) · `seen` longest time for which the client was answered by two nodes in turn ·
     `none` longest time with the VIP on no node · `alone` from the deed until the node that should get the VIP alone has it, None if it
     never did · `changes` how often another node began to answer · `after` who answered last; empty: the outage did not end while it was
-    watched · `outage_at` when the outage began, from the deed on · `story` the changes of the VIP's owners: "12.3 +n2" is bound on n2
+    watched · `outage6`, `lost6` the same as without 6, over IPv6, None where the daemon has no such address · `outage_at` when the
+    outage began, from the deed on · `story` the changes of the VIP's owners: "12.3 +n2" is bound on n2
     12.3 ms after the deed.
     """
 
@@ -65,6 +66,8 @@ class Outcome:
     synced: bool
     outage_at: float = 0.0
     story: list[str] = field(default_factory=list)
+    outage6: float | None = None
+    lost6: int | None = None
 
 
 def outcome(probes: Sequence[Probe], events: Iterable[Bound], window: Window, conditions: Conditions, wanted: frozenset[str]) -> Outcome:
@@ -90,6 +93,14 @@ def outcome(probes: Sequence[Probe], events: Iterable[Bound], window: Window, co
         outage_at=(longest.begin - window.begin) * MS if longest.length else 0.0,
         story=story(changes, window),
     )
+
+
+def with_six(found: Outcome, window: Window, probes: Sequence[Probe] | None = None) -> Outcome:
+    """Return the outcome with what was asked over IPv6, if anything was."""
+    if probes is None:
+        return found
+    own = [probe for probe in probes if window.calm <= probe.sent <= window.end]
+    return replace(found, outage6=measure.outage(own).length * MS, lost6=measure.lost(own))
 
 
 def story(events: Iterable[Bound], window: Window) -> list[str]:

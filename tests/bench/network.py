@@ -40,9 +40,9 @@ class Network:
     nodes: Sequence[Host]
     monitor: Monitor
 
-    def probe(self) -> Prober:
+    def probe(self, vip: str = VIP) -> Prober:
         """Start a thousand questions a second from the client."""
-        return Prober(self.lab, self.client, VIP)
+        return Prober(self.lab, self.client, vip)
 
     def next_advert(self, host: Host, timeout: float) -> float | None:
         """Return when (CLOCK_MONOTONIC) the next VRRP or CARP advert of this host reached the client; None after `timeout` seconds."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.bench.measured import Conditions, Outcome, Window, outcome
+from tests.bench.measured import Conditions, Outcome, Window, outcome, with_six
 from tests.bench.network import NODES, moment, scattered
 from tests.bench.peers.base import Node, Peer
 from vipd.demo.lab import LabError
 from vipd.demo.measure import Probe
-from vipd.demo.node import VIP
+from vipd.demo.node import VIP, VIP6
 from vipd.demo.prober import Prober
 
 CALM = 0.3
@@ -234,13 +235,16 @@ def settle(peer: Peer) -> None:
 def play(peer: Peer, trial: Trial, turn: Turn) -> dict[str, Outcome]:
     """Play a trial on a calm group; return the figures of each row."""
     windows: list[tuple[Step, Window, Conditions]] = []
-    with peer.network.probe() as prober:
-        if not prober.wait(ANSWER):
+    with contextlib.ExitStack() as stack:
+        probers = [stack.enter_context(peer.network.probe(vip)) for vip in ((VIP, VIP6) if peer.six else (VIP,))]
+        if not all(prober.wait(ANSWER) for prober in probers):
             raise LabError("the VIP does not answer the client")
         for place, step in enumerate(trial.steps):
-            windows.append((step, *_do(peer, prober, step, turn, first=place == 0)))
-        probes = prober.stop()
-    found = {step.row: _figures(peer, step, probes, window, conditions) for step, window, conditions in windows}
+            windows.append((step, *_do(peer, probers[0], step, turn, first=place == 0)))
+        probes, *probes6 = [prober.stop() for prober in probers]
+    found = {}
+    for step, window, conditions in windows:
+        found[step.row] = with_six(_figures(peer, step, probes, window, conditions), window, *probes6)
     trial.heal(peer)
     return found
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from tests.bench.network import PRIORITIES, Network
 from vipd.demo.lab import Host, LabError
-from vipd.demo.node import VIP
+from vipd.demo.node import VIP, VIP6
 
 PATIENCE = 15.0
 """Seconds that a process may take to end."""
@@ -129,7 +129,7 @@ class Node(abc.ABC):
     def start_ingress(self) -> None:
         """Start the ingress, healthy."""
         with (self.folder / "ingress.log").open("ab") as log:
-            self._ingress = self.network.lab.spawn(self.host, [sys.executable, "-m", "vipd.demo.ingress", self.name, VIP], log)
+            self._ingress = self.network.lab.spawn(self.host, [sys.executable, "-m", "vipd.demo.ingress", self.name, VIP, VIP6], log)
 
     def kill_ingress(self) -> None:
         """End the ingress: neither health endpoint nor echo are left."""
@@ -153,7 +153,10 @@ class Peer(abc.ABC):
 
     `beat`: seconds between two heartbeats of the owner. `detection`: seconds after which the others have noticed that they stopped.
     `unable`: the rows that this daemon cannot be asked for, each with the reason. `settings`: a sentence on how it is configured.
+    `six`: it has the IPv6 address too.
     """
+
+    six = False
 
     beat: float
     detection: float

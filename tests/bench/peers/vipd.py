@@ -21,7 +21,7 @@ from tests.netns.stories.node import inside
 from vipd.client import FailedError, RefusedError, UnreachableError, request
 from vipd.demo.ingress import HEALTH_PORT
 from vipd.demo.lab import INTERFACE, Host, LabError
-from vipd.demo.node import INSTANCE, VIP
+from vipd.demo.node import INSTANCE, VIP, VIP6
 
 FILE_ONLY = "with `file` all nodes share one host, which cannot be cut off from its own store"
 UNABLE = {"cut": FILE_ONLY, "cut_heal": FILE_ONLY, "store_brief": FILE_ONLY, "store_long": FILE_ONLY, "store_cut": FILE_ONLY}
@@ -36,7 +36,7 @@ class VipdNode(Node):
         self._socket = self.folder / "s"
         check = {"name": "ingress", "http": {"url": f"http://127.0.0.1:{HEALTH_PORT}/healthz", "status": 200}, **CHECK}
         # Neither keepalived nor ucarp waits before it preempts, by default.
-        instance = {"name": INSTANCE, "interface": INTERFACE, "addresses": [f"{VIP}/32"], "preempt_delay": "0s"}
+        instance = {"name": INSTANCE, "interface": INTERFACE, "addresses": [f"{VIP}/32", f"{VIP6}/128"], "preempt_delay": "0s"}
         config = {
             "node": self.name,
             "backend": backend,
@@ -76,6 +76,8 @@ class VipdNode(Node):
 
 class Vipd(Peer):
     """Three vipd with a timing profile, on a file, etcd or Kubernetes' Leases."""
+
+    six = True
 
     def __init__(self, network: Network, backend: str, profile: str) -> None:
         super().__init__(network)

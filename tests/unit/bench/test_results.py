@@ -84,6 +84,18 @@ def test_overlaps_are_counted_by_address_and_by_client(row: str, two: float, see
     assert overlapping(row, [replace(PLAIN, two=two, seen=seen)]) == count
 
 
+def test_what_was_asked_over_ipv6_has_columns_of_its_own() -> None:
+    """A dash for a daemon that has no such address."""
+    total = result(replace(PLAIN, outage6=14.0, lost6=13))
+    total.add(result(peer="ucarp"))
+    lines = [line for line in table(total).splitlines() if line.startswith("| graceful stop")]
+    assert [[cell.strip() for cell in line.split("|")][2:8] for line in lines] == [
+        ["vipd-etcd", "1", "12", "11", "14", "13"],
+        ["ucarp", "1", "12", "11", "-", "-"],
+    ]
+    assert from_json(to_json(total)) == total
+
+
 def test_the_table_says_what_was_not_asked_and_what_is_void() -> None:
     """A dash has its reason in the remarks; a round that stayed void is no figure."""
     total = result()
