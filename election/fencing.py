@@ -188,7 +188,7 @@ def decide(now: float, view: View) -> list[GuardAction]:
         return _leave(now, view, code)
     actions: list[GuardAction] = []
     if view.life is not Life.NONE and not view.killed_at:
-        actions += [Kill(why) for at, why in _offences(view) if now >= at][:1]
+        actions += [Kill(why) for at, why in offences(view) if now >= at][:1]
     actions += _care(now, view)
     if view.life is Life.NONE and view.can_start and not any(_overdue(now, slot) for slot in view.slots):
         actions.append(Start())
@@ -211,7 +211,7 @@ def next_wake(now: float, view: View) -> float:
 # ---------------------------------------------------------------- with a daemon
 
 
-def _offences(view: View) -> list[tuple[float, Why]]:
+def offences(view: View) -> list[tuple[float, Why]]:
     """Return what the living daemon will be killed for, and from when on; the gravest first."""
     found = [(slot.deadline, Why.DEADLINE) for slot in view.slots if slot.armed and slot.deadline]
     match view.life:
@@ -229,7 +229,7 @@ def _offences(view: View) -> list[tuple[float, Why]]:
 def _wakes_beside_daemon(now: float, view: View) -> list[float]:
     if view.killed_at:
         return [view.killed_at + REAP_PATIENCE, view.killed_at + UNREAPED_PATIENCE]
-    moments = [at for at, _ in _offences(view)]
+    moments = [at for at, _ in offences(view)]
     if view.life is Life.STARTING:
         # The first beat wakes nobody: without this look a daemon that beats once and hangs has START_PATIENCE.
         moments.append(now + patience(view))
@@ -310,7 +310,7 @@ def _quit_code(now: float, view: View) -> int | None:
         return 0 if view.status in ORDERLY_STOP else EXIT_FAILED
     if view.status in FINAL:
         return view.status
-    if _crashes_on(view):
+    if crashes_on(view):
         return EXIT_FAILED
     if any(_overdue(now, slot) and now >= max(slot.deadline, view.ended_at) + REMOVE_PATIENCE for slot in view.slots):
         return EXIT_FAILED
@@ -330,7 +330,8 @@ def _leave(now: float, view: View, code: int) -> list[GuardAction]:
     return [Remove(slot.number, Why.DEADLINE if _overdue(now, slot) else Why.LEAVING) for slot in due]
 
 
-def _crashes_on(view: View) -> bool:
+def crashes_on(view: View) -> bool:
+    """Whether the daemon has ended so often that a new start does not mend it."""
     return len(view.crashes) >= CRASHES and view.crashes[-1] - view.crashes[-CRASHES] <= CRASH_WINDOW
 
 
@@ -340,6 +341,6 @@ def _expired_at(view: View) -> float:
     The service manager starts it afresh at once, and the next daemon would take its own lease back and crash again: the VIP
     would come and go on this node for as long as that lasts, and no other node would ever have it.
     """
-    if not _crashes_on(view) or view.stop_asked_at:
+    if not crashes_on(view) or view.stop_asked_at:
         return 0.0
     return view.ended_at + max((slot.lease_duration + EXPIRY_RESERVE for slot in view.slots), default=0.0)

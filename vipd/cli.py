@@ -72,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
         ("release", _release, "clean up by hand after a dead daemon: addresses, then leases"),
     ):
         command(name, function, text).add_argument("-c", "--config", metavar="FILE", default=CONFIG_FILE, help=f"default {CONFIG_FILE}")
+    before = (
+        "as before a reload: also whether what runs is the version installed; what is wrong, the guard PID reads for status and metrics"
+    )
+    commands.choices["check"].add_argument("--reload", metavar="PID", nargs="?", type=int, const=0, help=before)
     status = command("status", _status, "this node and the whole group: who, since when, why")
     status.add_argument("--json", action="store_true", help="the status document (schema version 1)")
     handover = command("handover", _handover, "move an instance to another node as planned, without loss")
@@ -120,11 +124,30 @@ def _check(args: argparse.Namespace) -> int:
     errors = sum(not finding.warning for finding in findings)
     if examined.config is None or errors:
         print(f"{args.config} is not valid: {errors} error{'s' if errors > 1 else ''}")
-        return USAGE
+        return _refused(args, USAGE)
     print(f"{args.config} is valid")
+    if args.reload is not None:
+        return DONE if _is_current(examined.config) else _refused(args, REFUSED)
     for sentence in [*promises(examined.config), *gate_here(examined.config)]:
         print(f"  {sentence}")
     return DONE
+
+
+def _refused(args: argparse.Namespace, code: int) -> int:
+    from vipd.reloadable import let_guard_look  # noqa: PLC0415 - only this command needs it
+
+    if args.reload:
+        let_guard_look(args.reload)
+    return code
+
+
+def _is_current(config: Config) -> bool:
+    from vipd.reloadable import outdated  # noqa: PLC0415 - only this command needs it
+
+    why = outdated(config.control_socket)
+    if why:
+        print(f"refused: {why}; nothing changes", file=sys.stderr)
+    return not why
 
 
 def _load(path: str) -> Config | None:

@@ -11,7 +11,16 @@ def now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def unix() -> float:
+    """Return the wall clock in seconds; for logs and metrics, never for decisions."""
+    return time.time()  # noqa: TID251 -- as the docstring says
+
+
 def wall() -> str:
     """Return the wall clock as an RFC 3339 time with microseconds (a MicroTime of Kubernetes); for people, never for decisions."""
-    # The one place where the wall clock is read.
     return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")  # noqa: TID251
+
+
+def rfc3339(seconds: float) -> str:
+    """Return a Unix time as an RFC 3339 time in UTC, whole seconds; empty for 0.0, which means never."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) if seconds else ""

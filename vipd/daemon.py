@@ -42,6 +42,7 @@ from vipd.metrics import Metrics
 from vipd.observe import Observe, Wires
 from vipd.peers import Peers
 from vipd.pulse import SHORTEST_BEAT, Pulse
+from vipd.saving import keep_saved
 from vipd.service import Service
 from vipd.stores import open_store
 from vipd.tasks import EXIT_CRASHED, Tasks
@@ -51,8 +52,6 @@ FORMER_SELF_TIMEOUT = 5.0
 """Seconds to wait for a former daemon, whose guard was killed, to hand over and let go of its locks."""
 ORPHAN_PAUSE = 0.1
 """Seconds between the guard's death and the daemon's handover; a `pkill -9` of all takes a few milliseconds."""
-SAVE_PAUSE = 0.2
-"""Seconds between two writes of the memory at least."""
 
 T = TypeVar("T")
 
@@ -93,7 +92,7 @@ class Daemon:
         self.members: dict[str, Member] = {}
         self.metrics = Metrics()
         self.links = Links()
-        self._ending = Ending(configuration, link, self.members)
+        self._ending = Ending(configuration, link, self.members, lambda: self.observe.store.serves)
         self._unsaved = asyncio.Event()
         self._guard = os.getppid()
         self._service = Service()
@@ -117,6 +116,7 @@ class Daemon:
         self.observe = Observe(Wires(self.metrics, self.memory, self._unsaved.set, self._stepped))
         self._pulse = Pulse(self.link, self.members, self.peers, self.metrics, self.config.timing.lease_duration)
         self._count_former_lives()
+        self._show_config()
         self._unsaved.set()
         self._make_members(former)
         self._listen()
@@ -234,11 +234,27 @@ class Daemon:
         self._loop.add_reader(self.link.fileno(), self._on_guard)
         self._listens = True
         self._pulse.start()
-        for work in (Watch(self._on_kernel).run(), self.peers.watch(), self.peers.publish(), self._save(), self._serve()):
+        for work in (
+            Watch(self._on_kernel).run(),
+            self.peers.watch(),
+            self.peers.publish(),
+            keep_saved(self.memory, self._unsaved),
+            self._serve(),
+        ):
             self._tasks.spawn(work)
 
     async def _serve(self) -> None:
-        view = View(self.config, self.me, self.members, self.peers, self.observe, now(), self._fence.document)
+        view = View(
+            self.config,
+            self.me,
+            self.members,
+            self.peers,
+            self.observe,
+            now(),
+            self._fence.document,
+            lambda: self.link.config,
+            self.link.birth.code,
+        )
         commands = Commands(view, self.members, self.memory, self._candidates)
         control = ControlServer(self.config.control_socket, commands.handle)
         await self._service.start(self.config, control, self.metrics, view, self._pulse.trouble)
@@ -279,10 +295,15 @@ class Daemon:
         for blob in self.link.receive():
             self._ending.reload(pickle.loads(blob))  # noqa: S301 -- the guard passes on what its own child wrote
         self._on_gate()
+        self._show_config()
         self._flush_link()
         if self.link.ended:
             self._loop.remove_reader(self.link.fileno())
             self._on_terminate()
+
+    def _show_config(self) -> None:
+        known = self.link.config
+        self.metrics.configuration(good=not known.refused, loaded_at=known.loaded_at)
 
     def _on_gate(self) -> None:
         """Take in the guard's last report on the gate, which may have come with the answer to an arming."""
@@ -309,19 +330,6 @@ class Daemon:
                     member.on_address_seen(ifindex, ip)
                 case Resync():
                     member.on_resync(bound)
-
-    async def _save(self) -> None:
-        """Write the memory on a thread: a disk that hangs must not hold up the election."""
-        said = self.memory.trouble
-        while True:
-            await self._unsaved.wait()
-            self._unsaved.clear()
-            await asyncio.to_thread(self.memory.save)
-            if self.memory.trouble != said:
-                said = self.memory.trouble
-                if said:
-                    log.warning("%s", said)
-            await asyncio.sleep(SAVE_PAUSE)
 
     # ------------------------------------------------------------------ the end
 

@@ -8,7 +8,9 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from election import events
-from election.fencing import EXIT_RELOAD
+from election.fencing import EXIT_RELOAD, NEVER
+from election.model import Reason, State
+from vipd.clock import now
 from vipd.config import Config
 from vipd.difference import changed
 from vipd.guard_link import GuardError, GuardLink
@@ -22,6 +24,9 @@ RELOAD_PAUSE = 1.0
 ending, and would not answer. Files are read in 0.4 s, on busy machines later on one than on the other."""
 RELOAD_PATIENCE = 5.0
 """Seconds for which it goes on while no other node is fit: they are just starting, which takes 0.6 s, on busy machines some seconds."""
+AWAY_PATIENCE = 0.5
+"""Seconds that a reload waits for more than the addresses' removal while the store does not serve: perhaps it is to mend just that."""
+LOOK = 0.1
 RELOAD_TIMEOUT = 8.0
 """Seconds in all; with them the time for a handover. Nobody waits as impatiently as at a stop: the VIP is served meanwhile."""
 
@@ -31,13 +36,14 @@ log = logging.getLogger("vipd")
 class Ending:
     """What was asked for last wins, but that nothing takes back a stop."""
 
-    def __init__(self, configuration: Config, link: GuardLink, members: Mapping[str, Member]) -> None:
+    def __init__(self, configuration: Config, link: GuardLink, members: Mapping[str, Member], store_serves: Callable[[], bool]) -> None:
         self._config = configuration
         self._link = link
         self._members = members
         self._exit_code: int | None = None
         self._leaving: set[str] = set()
         self._moved = asyncio.Event()
+        self._store_serves = store_serves
 
     def stop(self) -> None:
         """Hand over or release everything, then end."""
@@ -73,16 +79,42 @@ class Ending:
             code = self._exit_code
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_TIMEOUT if code == EXIT_STOPPED else RELOAD_TIMEOUT):
-                    while code == self._exit_code and not self._have_left():
-                        await self._next_move()
+                    await self._leave(code)
             if code == EXIT_RELOAD:
                 await last_word()
         self._disarm()
         return code
 
-    async def _next_move(self) -> None:
+    async def _leave(self, code: int) -> None:
+        """Wait until all that leaves has left, or another end is asked for. A store that does not serve is not waited for on a reload."""
+        away_since = NEVER
+        while code == self._exit_code and not self._have_left():
+            if code == EXIT_STOPPED or self._store_serves():
+                away_since = NEVER
+                await self._next_move(LOOK)
+                continue
+            away_since = min(away_since, now())
+            self._let_go()
+            if self._are_clear() and now() >= away_since + AWAY_PATIENCE:
+                return
+            await self._next_move(LOOK)
+
+    def _let_go(self) -> None:
+        """Unbind what leaves: nobody can be named as successor through this store, and the next daemon may have a better one."""
+        for member in (self._members[name] for name in self._leaving):
+            machine = member.instance.machine
+            if machine.state is State.ACTIVE:
+                priority = machine.snapshot(now()).priority or 1
+                member.instance.post(events.FitnessChanged(fit=False, priority=priority, reason=Reason.SHUTDOWN))
+
+    def _are_clear(self) -> bool:
+        return all(self._members[name].instance.machine.is_clear for name in self._leaving)
+
+    async def _next_move(self, at_most: float | None = None) -> None:
         self._moved.clear()
-        await self._moved.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(at_most):
+                await self._moved.wait()
 
     def _have_left(self) -> bool:
         return all(self._members[name].instance.machine.stopped for name in self._leaving)

@@ -13,20 +13,24 @@ import select
 import signal
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import assert_never
 
 from announce.netlink import RouteSocket
 from election import fencing
-from election.fencing import Kill, Quit, Refresh, Remove, Start, Why, decide, fresh, next_wake
-from vipd.clock import now
+from election.fencing import Kill, Quit, Refresh, Remove, Start, Why, crashes_on, decide, fresh, next_wake
+from vipd.clock import now, unix
 from vipd.entries import Entries
 from vipd.guard_daemon import Daemon
 from vipd.guard_gate import GateKeeper
+from vipd.guard_link import ConfigState
 from vipd.guard_locks import Locks
-from vipd.guard_log import Log
-from vipd.guard_nursery import Born, NotBorn, Nursery, NurseryEvent, Refused, Reloaded, ending
+from vipd.guard_log import CRITICAL, ERROR, INFO, Log
+from vipd.guard_nursery import Born, NotBorn, Nursery, NurseryEvent, Outdated, Refused, Reloaded, Unchanged, ending
+from vipd.guard_reasons import gave_up, killed_for, quits_for
 from vipd.guard_requests import Requests
 from vipd.guard_slots import Slots
+from vipd.guard_stack import Stack, dump_at
 from vipd.guard_waiter import Waiter
 from vipd.process import become_subreaper, children, descendants, kill, reaped
 from vipd.sdnotify import Notifier
@@ -39,12 +43,6 @@ NOTIFY_AGAIN = 0.1
 """Seconds until systemd is told again what it did not take."""
 LAST_REAP = 1.0
 _LOOK = 0.001
-_KILLED_FOR = {
-    Why.STUCK: "gives no sign of life",
-    Why.DEADLINE: "missed a deadline",
-    Why.START_TIMEOUT: "did not come up",
-    Why.STOP_TIMEOUT: "did not stop in time",
-}
 
 
 def run(config_path: str) -> int:
@@ -65,7 +63,9 @@ class Guard:
         self._slots = Slots(words, self._kernel, self._gate)
         self._locks = Locks(self._log)
         self._daemon = Daemon(words)
-        self._nursery = Nursery(config_path, Shared(entries, words, self._waiter.counter, os.getpid()), self._log)
+        self._stack = Stack()
+        shared = Shared(entries, words, self._waiter.counter, os.getpid(), self._stack.descriptor)
+        self._nursery = Nursery(config_path, shared, self._log)
         self._requests = Requests(self._slots, self._locks, self._on_ready, self._notifier.status, self._tell_gate)
         self._unclaimed: dict[int, int] = {}
         # A shell that started something and then became the guard has left it these.
@@ -123,7 +123,7 @@ class Guard:
 
     def _wake_at(self, moment: float) -> float:
         view = self._view()
-        moments = [next_wake(moment, view), self._nursery.wake_at(), self._gate_at]
+        moments = [next_wake(moment, view), self._nursery.wake_at(), self._gate_at, self._dump_at()]
         if self._notifier.waiting:
             moments.append(moment + NOTIFY_AGAIN)
         if fresh(moment, view):
@@ -139,7 +139,7 @@ class Guard:
         if self._daemon.stop_asked_at:
             return
         if number in {signal.SIGTERM, signal.SIGINT}:
-            self._log(f"{signal.Signals(number).name}: stopping")
+            self._log(f"{signal.Signals(number).name}: stopping", INFO)
             self._notifier.stopping()
             self._daemon.ask_stop(now())
         elif number == signal.SIGHUP:
@@ -163,25 +163,35 @@ class Guard:
                     self._on_born(pid)
                 case NotBorn():
                     self._on_not_born()
-                case Refused(code=code, first=first):
-                    self._on_refused(code, first=first)
+                case Refused():
+                    self._on_refused(event)
                 case Reloaded(blob=blob):
-                    self._log("the new configuration is valid")
+                    self._on_loaded("the new configuration is valid")
                     self._daemon.ask_reload(blob)
+                case Unchanged():
+                    self._on_loaded("the configuration is unchanged: nothing to do")
+                    self._notifier.ready(again=self._up)
+                case Outdated():
+                    if not self._daemon.started:
+                        self._code = fencing.EXIT_FAILED
                 case _:
                     assert_never(event)
 
-    def _on_refused(self, code: int, *, first: bool) -> None:
-        if first:
-            self._code = code
+    def _on_refused(self, refused: Refused) -> None:
+        if refused.first:
+            self._code = refused.code
             return
-        self._log("the new configuration cannot be used: nothing changes")
-        if self._up:
-            self._notifier.ready()
+        self._log(f"the new configuration cannot be used, nothing changes: {refused.why}", ERROR)
+        self._daemon.tell_config(replace(self._daemon.config, refused=refused.why or "it cannot be used", refused_at=unix()))
+        self._notifier.ready(again=self._up)
+
+    def _on_loaded(self, text: str) -> None:
+        self._log(text, INFO)
+        self._daemon.tell_config(ConfigState(loaded_at=unix()))
 
     def _on_born(self, pid: int) -> None:
         self._daemon.born(pid)
-        self._log(f"daemon {pid} started")
+        self._log(f"daemon {pid} started", INFO)
         if pid in self._unclaimed:
             self._on_daemon_ended(self._unclaimed[pid])
         self._unclaimed.clear()
@@ -189,17 +199,24 @@ class Guard:
     def _on_not_born(self) -> None:
         self._unclaimed.clear()
         if self._daemon.not_born(now()):
-            self._log("the daemon could not be started")
-            self._slots.daemon_ended()
-            self._sweep()
+            self._log("the daemon could not be started", ERROR)
+            self._ended()
 
     def _on_daemon_ended(self, status: int) -> None:
         pid, held = self._daemon.pid, self._slots.open()
         what = "is dead" if self._daemon.killed_at else "crashed"
         if self._daemon.ended(now(), status):
-            self._log(f"daemon {pid} {what} ({ending(status)})" + (f"; still bound: {', '.join(held)}" if held else ""))
+            self._log(f"daemon {pid} {what} ({ending(status)})" + (f"; still bound: {', '.join(held)}" if held else ""), ERROR)
+        self._ended()
+
+    def _ended(self) -> None:
         self._slots.daemon_ended()
         self._sweep()
+        view = self._view()
+        if crashes_on(view) and not view.stop_asked_at:
+            self._log(gave_up(view), CRITICAL)
+        elif self._nursery.outdated:
+            self._code = fencing.EXIT_FAILED
 
     def _on_daemon(self) -> None:
         wire = self._daemon.wire
@@ -209,7 +226,7 @@ class Guard:
             wire.flush()
             self._requests.serve(wire)
         except WireError as error:
-            self._log(f"the daemon cannot be served ({error}): hanging up")
+            self._log(f"the daemon cannot be served ({error}): hanging up", ERROR)
             self._daemon.hang_up()
 
     def _tell_gate(self) -> None:
@@ -228,6 +245,8 @@ class Guard:
             for action in actions:
                 self._do(action)
         moment = now()
+        if moment >= self._dump_at():
+            self._stack.ask(self._daemon.pid, moment)
         if moment >= self._feed_at() and fresh(moment, self._view()):
             self._fed_at = moment
             self._notifier.watchdog()
@@ -244,11 +263,13 @@ class Guard:
         interval = self._notifier.watchdog_interval
         return self._fed_at + interval if interval and self._up else fencing.NEVER
 
+    def _dump_at(self) -> float:
+        return dump_at(self._view(), self._stack.asked_at) if self._daemon.pid else fencing.NEVER
+
     def _do(self, action: fencing.GuardAction) -> None:
         match action:
             case Kill(why=why):
-                self._log(f"daemon {self._daemon.pid or ''} {_KILLED_FOR[why]}: killed")
-                self._daemon.kill(now(), self._nursery.abort_start)
+                self._kill(why)
             case Remove(slot=slot, why=why, close=close):
                 self._remove(slot, why, close=close)
             case Refresh(slot=slot, seconds=seconds):
@@ -257,11 +278,22 @@ class Guard:
                 self._start()
             case Quit(code=code):
                 self._code = code
+                if text := quits_for(now(), self._view()):
+                    self._log(text, CRITICAL)
             case _:
                 assert_never(action)
 
+    def _kill(self, why: Why) -> None:
+        pid, moment, view = self._daemon.pid, now(), self._view()
+        stack = self._stack.read(pid) if pid else ()
+        self._daemon.kill(moment, self._nursery.abort_start)
+        self._log(f"daemon {pid or ''} {killed_for(why, moment, view, self._slots.name)}", ERROR, stack)
+
     def _start(self) -> None:
         self._locks.begin_life()
+        self._daemon.code = self._nursery.code
+        if not self._daemon.config.loaded_at:
+            self._daemon.config = ConfigState(loaded_at=unix())
         try:
             self._daemon.start(now(), self._nursery.start, self._gate.refusal)
         except OSError as error:
@@ -280,13 +312,13 @@ class Guard:
         name = self._slots.name(slot)
         if why is Why.DEADLINE:
             self._daemon.fenced[name] += 1
-            self._log(f"{name}: the right ended {late * 1000:.0f} ms ago, addresses removed")
+            self._log(f"{name}: the right ended {late * 1000:.0f} ms ago, addresses removed", ERROR)
         else:
-            self._log(f"{name}: addresses removed")
+            self._log(f"{name}: addresses removed", INFO)
 
     def _tell(self, slot: int, what: str, trouble: str) -> None:
         name = self._slots.name(slot)
-        self._log.changed(f"{what} {name}", f"{name}: {what} failed: {trouble}" if trouble else "")
+        self._log.changed(f"{what} {name}", f"{name}: {what} failed: {trouble}" if trouble else "", ERROR)
 
     # ------------------------------------------------------------ end
 
@@ -315,3 +347,4 @@ class Guard:
         self._locks.close()
         self._notifier.close()
         self._waiter.close()
+        self._stack.close()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from election.fencing import CRASHES, Life, Slot, View, is_crash
-from vipd.guard_link import Birth, GateReport
+from vipd.guard_link import Birth, ConfigState, GateReport
 from vipd.process import kill, send_signal
 from vipd.wire import Wire
 from vipd.words import Words
@@ -20,7 +20,7 @@ class Daemon:
     """One daemon after the other. Moments are seconds on CLOCK_BOOTTIME, 0.0 is never.
 
     `pid` is 0 while none lives or while it is not known yet whether the one that was asked for does. `told` is what the
-    present one knows of the gate.
+    present one knows of the gate; `config` and `code` are for the next one too.
     """
 
     words: Words
@@ -38,6 +38,8 @@ class Daemon:
     crashes: int = 0
     fenced: Counter[str] = field(default_factory=Counter)
     told: GateReport = field(default_factory=GateReport)
+    config: ConfigState = field(default_factory=ConfigState)
+    code: str = ""
 
     def view(self, slots: tuple[Slot, ...], *, can_start: bool) -> View:
         """Return all that the decisions depend on, the heartbeat as it is now."""
@@ -71,7 +73,7 @@ class Daemon:
         mine, others = socket.socketpair()
         self.wire = Wire(mine)
         with others:
-            ask(others, Birth(self.crashes, dict(self.fenced), no_gate))
+            ask(others, Birth(self.crashes, dict(self.fenced), no_gate, self.config, self.code))
 
     def born(self, pid: int) -> None:
         """Note its process id, and tell it what could not be told before."""
@@ -93,6 +95,12 @@ class Daemon:
         if self.started and self.wire is not None:
             self.reload_asked = True
             self.wire.send({"op": "reload", "blob": blob.hex()})
+
+    def tell_config(self, state: ConfigState) -> None:
+        """Tell the daemon, and those after it, what became of the configuration file."""
+        self.config = state
+        if self.wire is not None:
+            self.wire.send({"op": "config", "state": asdict(state)})
 
     def tell_gate(self, report: GateReport) -> None:
         """Tell the daemon how the kernel's gate is, if that is news."""

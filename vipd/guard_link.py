@@ -34,15 +34,37 @@ class GuardError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Birth:
-    """What a new daemon is told: how often a former one crashed, each election's fences by the guard, why there can be no gate.
+class ConfigState:
+    """What became of the configuration file. Moments are Unix times, for people; 0.0: never.
 
-    `no_gate` is a sentence; empty: the kernel's gate can be had on this host.
+    `loaded_at`: when it was last read and found good. `refused`: why the one that is there now is not used, a sentence;
+    empty: it is used.
+    """
+
+    loaded_at: float = 0.0
+    refused: str = ""
+    refused_at: float = 0.0
+
+    @classmethod
+    def read(cls, value: object) -> ConfigState:
+        """Return what the guard sent; raises WireError."""
+        if not isinstance(value, Mapping):
+            raise WireError("the guard's word on the configuration is malformed")
+        return cls(_number(value["loaded_at"]), str(value["refused"]), _number(value["refused_at"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What a new daemon is told: how often one before it crashed, each election's fences by the guard, why there can be no gate.
+
+    `no_gate` is a sentence; empty: the kernel's gate can be had on this host. `code` stands for the code that runs.
     """
 
     crashes: int = 0
     fenced: Mapping[str, int] = field(default_factory=dict, hash=False)
     no_gate: str = ""
+    config: ConfigState = ConfigState()
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +133,7 @@ class GuardLink:
         self.words = words
         self.birth = birth
         self.gate = GateReport()
+        self.config = birth.config
         self._wire = Wire(sock)
         self._counter = counter
         self._inbox: list[Message] = []
@@ -257,13 +280,15 @@ class GuardLink:
         return question.answer
 
     def _received(self) -> list[Message]:
-        """Return what has come but answers, and reports of the gate, of which the last one counts."""
+        """Return what has come but answers, and reports on gate and configuration, of which the last ones count."""
         others: list[Message] = []
         for message in self._wire.receive():
             if "answer" in message:
                 self._take_answer(message)
             elif message.get("op") == "gate":
                 self.gate = _report(message)
+            elif message.get("op") == "config":
+                self.config = ConfigState.read(message["state"])
             else:
                 others.append(message)
         return others

@@ -1,7 +1,8 @@
 """The guard's helpers: one process that reads the configuration, one that daemons are forked from.
 
 Both are started at once, so that the file is read while the libraries are being imported. On a reload the new file is
-read, and a second warm process stands ready with it, before anything of the old one is given up.
+read, and a second warm process stands ready with it, before anything of the old one is given up. Neither is started from
+code that is not the guard's own any more (`vipd.installed`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from election.fencing import EXIT_CONFIG, EXIT_FAILED, NEVER
-from vipd import warm
+from vipd import installed, warm
 from vipd.clock import now
 from vipd.guard_link import Birth
-from vipd.guard_log import Log
+from vipd.guard_log import ERROR, Log
+from vipd.guard_preparation import LOG_FORMAT, Header, Preparation, packed, unpacked
 from vipd.process import die_with_parent, fork, kill
-from vipd.warm import FORK_FAILED, Shared
+from vipd.warm import EXIT_OUTDATED, FORK_FAILED, Shared
 from vipd.wire import Wire, WireError
 
 PREPARE_PATIENCE = 60.0
@@ -29,7 +31,6 @@ FORK_PATIENCE = 0.5
 """A fork takes 5 ms (60 MB, measured on two busy cores); a warm process that does not answer is stopped or broken."""
 WARM_PAUSE = 1.0
 """Between two starts of a warm process that dies while nobody needs it."""
-_CHUNK = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,11 @@ class NotBorn:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The file cannot be used; what is wrong was printed. `first`: there is no earlier configuration."""
+    """The file cannot be used; what is wrong was printed. `first`: there is no earlier configuration. `why`: a sentence."""
 
     code: int
     first: bool
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +61,17 @@ class Reloaded:
     blob: bytes
 
 
-NurseryEvent = Born | NotBorn | Refused | Reloaded
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The file was read again, and says what it said before."""
 
 
-@dataclass(slots=True)
-class Preparation:
-    """A process that reads the configuration file, and what it has written so far."""
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """No daemon can be started any more: another version was installed over the one that runs."""
 
-    pid: int
-    pipe: int
-    patient_until: float
-    blob: bytes = b""
-    status: int | None = None
+
+NurseryEvent = Born | NotBorn | Refused | Reloaded | Unchanged | Outdated
 
 
 @dataclass(slots=True)
@@ -88,7 +89,11 @@ class Warm:
 
 
 class Nursery:
-    """Keeps one warm process ready, with the newest valid configuration."""
+    """Keeps one warm process ready, with the newest valid configuration.
+
+    `code` stands for the code that runs (`vipd.installed`; empty: not known). `outdated`: another is installed by now, and
+    there is no warm process of the old one left.
+    """
 
     def __init__(self, path: str, shared: Shared, log: Log) -> None:
         self._path = path
@@ -102,6 +107,8 @@ class Nursery:
         self._next: Warm | None = None
         self._warm_at = NEVER
         self._died_at = -NEVER
+        self.code = ""
+        self.outdated = False
 
     @property
     def can_start(self) -> bool:
@@ -127,8 +134,7 @@ class Nursery:
         try:
             self._prepare()
         except OSError as error:
-            self._log(f"no process to read the configuration: {error}")
-            yield Refused(EXIT_FAILED, first=False)
+            yield Refused(EXIT_FAILED, first=False, why=f"no process to read it: {error.strerror}")
 
     def start(self, link: socket.socket, birth: Birth) -> None:
         """Ask for a daemon with this end of its connection; answered by Born or NotBorn."""
@@ -145,11 +151,10 @@ class Nursery:
         """Kill the helpers and hang up; they are reaped by the caller."""
         for pid in self.pids:
             kill(pid)
-        for helper in (self._warm, self._next):
-            if helper is not None:
-                helper.wire.close()
-        if self._preparation is not None and self._preparation.pipe >= 0:
-            os.close(self._preparation.pipe)
+        for helper in filter(None, (self._warm, self._next)):
+            helper.wire.close()
+        if self._preparation is not None:
+            self._preparation.close()
 
     # ------------------------------------------------------------ what happens
 
@@ -210,7 +215,8 @@ class Nursery:
         elif self._next is not None and pid == self._next.pid:
             self._next.wire.close()
             self._next = None
-            yield Refused(EXIT_FAILED, first=False)
+            why = installed.CHANGED if status == EXIT_OUTDATED else f"no daemon starts with it ({ending(status)})"
+            yield Refused(EXIT_FAILED, first=False, why=why)
             yield from self._continue()
         elif self._warm is not None and pid == self._warm.pid:
             yield from self._warm_ended(self._warm, status)
@@ -218,51 +224,45 @@ class Nursery:
     # ------------------------------------------------------------ the file
 
     def _prepare(self) -> None:
-        reading, writing = os.pipe()
-        os.set_blocking(reading, False)
-
-        def child() -> int | None:
+        def child(writing: int) -> int | None:
             die_with_parent(signal.SIGKILL, self._shared.guard)
+            # Before anything is imported, which would be of the other version.
+            if outdated := installed.difference(self.code):
+                os.write(writing, packed(Header(refused=outdated)))
+                return EXIT_FAILED
+            os.environ[LOG_FORMAT] = "json" if self._log.json else ""
             return self._shared.entries.prepare(self._path, writing)
 
-        try:
-            self._preparation = Preparation(fork(child, keep={writing}), reading, now() + PREPARE_PATIENCE)
-        finally:
-            os.close(writing)
+        self._preparation = Preparation.start(child, now() + PREPARE_PATIENCE)
 
     def _read_pipe(self, preparation: Preparation) -> Iterator[NurseryEvent]:
-        with contextlib.suppress(BlockingIOError):
-            while preparation.pipe >= 0:
-                data = os.read(preparation.pipe, _CHUNK)
-                preparation.blob += data
-                if not data:
-                    os.close(preparation.pipe)
-                    preparation.pipe = -1
-        if preparation.pipe < 0 and preparation.status is not None:
-            yield from self._prepared(preparation.status, preparation.blob)
+        if preparation.read():
+            yield from self._prepared(preparation.status, *unpacked(preparation.written))
 
-    def _prepared(self, status: int, blob: bytes) -> Iterator[NurseryEvent]:
+    def _prepared(self, status: int | None, header: Header, blob: bytes) -> Iterator[NurseryEvent]:
         self._preparation = None
         first = self._blob is None
         if status != 0 or not blob:
-            yield Refused(EXIT_CONFIG if status == EXIT_CONFIG else EXIT_FAILED, first=first)
-            yield from self._continue()
+            yield Refused(EXIT_CONFIG if status == EXIT_CONFIG else EXIT_FAILED, first=first, why=header.refused)
         elif first:
-            self._blob = blob
+            self._blob, self.code, self._log.json = blob, header.code, header.json
             self._configure(self._warm, blob)
-            yield from self._continue()
+        elif blob == self._blob:
+            yield Unchanged()
         else:
+            self._log.json = header.json
             yield from self._prepare_next(blob)
+            return
+        yield from self._continue()
 
     def _prepare_next(self, blob: bytes) -> Iterator[NurseryEvent]:
         self._next_blob = blob
         try:
             self._next = self._spawn_warm()
         except OSError as error:
-            self._log(f"no process to fork daemons from: {error}")
-            yield Refused(EXIT_FAILED, first=False)
-            return
-        self._configure(self._next, blob)
+            yield Refused(EXIT_FAILED, first=False, why=f"no process to fork daemons from: {error.strerror}")
+        else:
+            self._configure(self._next, blob)
 
     def _continue(self) -> Iterator[NurseryEvent]:
         """Do what was asked for while the file was being read."""
@@ -274,9 +274,9 @@ class Nursery:
 
     def _spawn_warm(self) -> Warm:
         mine, others = socket.socketpair()
-        shared = self._shared
         with others:
-            pid = fork(lambda: warm.main(others, shared), keep={others.fileno(), shared.counter}, deaf=True)
+            keep = {others.fileno(), *self._shared.descriptors}
+            pid = fork(lambda: warm.main(others, self._shared, self.code), keep, deaf=True)
         return Warm(pid, Wire(mine))
 
     def _configure(self, helper: Warm | None, blob: bytes | None) -> None:
@@ -317,6 +317,9 @@ class Nursery:
     def _warm_ended(self, helper: Warm, status: int) -> Iterator[NurseryEvent]:
         """Replace it at once if it is needed or if it is the first in a while; else after a pause."""
         moment = now()
+        if status == EXIT_OUTDATED:
+            yield from self._outdate(helper)
+            return
         pause = 0.0 if helper.asked_at or moment > self._died_at + 2 * WARM_PAUSE else WARM_PAUSE
         self._log(f"the process that daemons are forked from ended ({ending(status)}): starting another")
         self._died_at = moment
@@ -325,6 +328,16 @@ class Nursery:
         helper.wire.close()
         if helper.asked_at or (self._blob is not None and not helper.ready):
             yield NotBorn()
+        yield from self._replace()
+
+    def _outdate(self, helper: Warm) -> Iterator[NurseryEvent]:
+        """Start nothing any more: what would start is made for another guard."""
+        self._log(f"no daemon can be started again: {installed.CHANGED}", ERROR)
+        helper.wire.close()
+        self._warm, self._warm_at, self.outdated = None, NEVER, True
+        if helper.asked_at:
+            yield NotBorn()
+        yield Outdated()
         yield from self._replace()
 
 

@@ -14,18 +14,16 @@ import json
 import logging
 import os
 import select
-import time
 from collections.abc import Mapping
 
 from vipd.config import Log, LogFormat
+from vipd.log_line import as_json, as_text, is_journal, one_line
 
 STDERR = 2
 OWN = ("vipd", "election", "announce", "health")
 """Loggers that obey the configured level; libraries are heard from WARNING on."""
 CHUNK = 4096
 """PIPE_BUF: a pipe that polls as writable takes this much without waiting (pipe(7))."""
-JOURNAL_LEVELS = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
-"""The numbers of syslog(3), which the journal takes from a `<n>` in front of a line (sd-daemon(3))."""
 
 
 def fields(**values: object) -> dict[str, object]:
@@ -35,22 +33,13 @@ def fields(**values: object) -> dict[str, object]:
 
 def configure(settings: Log, fd: int = STDERR, environ: Mapping[str, str] = os.environ) -> None:
     """Send the whole process's log to the descriptor. Called once for each process, again after a fork at will."""
-    formatter = JsonFormatter() if settings.format is LogFormat.JSON else TextFormatter(journal=_is_journal(fd, environ))
+    formatter = JsonFormatter() if settings.format is LogFormat.JSON else TextFormatter(journal=is_journal(fd, environ))
     handler = UnwaitingHandler(fd)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name in OWN:
         logging.getLogger(name).setLevel(settings.level.upper())
     logging.captureWarnings(capture=True)
-
-
-def _is_journal(fd: int, environ: Mapping[str, str]) -> bool:
-    """Whether the descriptor is the very stream that systemd named; a child's redirected stderr is not (systemd.exec(5))."""
-    try:
-        found = os.fstat(fd)
-    except OSError:
-        return False
-    return environ.get("JOURNAL_STREAM", "") == f"{found.st_dev}:{found.st_ino}"
 
 
 def _values(record: logging.LogRecord) -> dict[str, object]:
@@ -68,13 +57,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and those of an exception below it."""
         text = " ".join([one_line(record.getMessage()), *(f"{key}={_quoted(value)}" for key, value in _values(record).items())])
-        lines = [text, *(f"    {line}" for line in _exception(self, record).splitlines())]
-        if self._journal:
-            prefix = f"<{JOURNAL_LEVELS.get(record.levelno, 6)}>"
-            return "\n".join(prefix + line for line in lines)
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-        lines[0] = f"{when}.{int(record.msecs):03d} {record.levelname.lower():8} {text}"
-        return "\n".join(lines)
+        return as_text(record.created, record.levelname.lower(), text, _exception(self, record).splitlines(), journal=self._journal)
 
 
 class JsonFormatter(logging.Formatter):
@@ -82,26 +65,14 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line: dict[str, object] = {
-            "time": f"{when}.{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line = {**_values(record), **line}
+        values = dict(_values(record))
         if trace := _exception(self, record):
-            line["exception"] = trace
-        return json.dumps(line, default=str)
+            values["exception"] = trace
+        return as_json(record.created, record.levelname.lower(), record.name, record.getMessage(), values)
 
 
 def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str:
     return formatter.formatException(record.exc_info) if record.exc_info else ""
-
-
-def one_line(text: str) -> str:
-    """Return the text with everything unprintable as an escape: a name from a store must not forge a line of the log."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _quoted(value: object) -> str:

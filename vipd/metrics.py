@@ -76,6 +76,8 @@ class Metrics:
         self._gate_put_back = self._counter("gate_put_back", "Times the kernel's gate was put back that somebody had taken away.")
         lag = self._gauge("loop_lag_seconds", f"Longest delay of the event loop in the last {LAG_WINDOW:g} s.")
         lag.set_function(self._lag.read)
+        self._reload_success = self._gauge("config_reload_success", "1: the configuration file, when last read, was good.")
+        self._reload_at = self._gauge("config_reload_timestamp_seconds", "Unix time at which it was last read and found good.")
         build = self._gauge("build_info", "What runs here; always 1.", ("version", "python"))
         build.labels(VERSION, platform.python_version()).set(1)
 
@@ -138,6 +140,11 @@ class Metrics:
     def gate_put_back(self, count: int) -> None:
         """Count removals of the kernel's gate; a new daemon reports those before it at once."""
         self._gate_put_back.inc(count)
+
+    def configuration(self, *, good: bool, loaded_at: float) -> None:
+        """Show whether the configuration file is in use as it is now, and when it was last read and found good (Unix time)."""
+        self._reload_success.set(good)
+        self._reload_at.set(loaded_at)
 
     def loop_lag(self, seconds: float) -> None:
         """Note by how much the event loop was late."""

@@ -78,6 +78,11 @@ class StoreHealth:
         """Whether the last request was answered."""
         return self.answered_at > self._failed_at
 
+    @property
+    def serves(self) -> bool:
+        """Whether there is no outage, or both the last request and the last write were answered."""
+        return self.trouble is None or (self.reachable and self._applied_at >= self._write_failed_at)
+
     def failed(self, moment: float, kind: Outage, why: str, *, write: bool) -> bool:
         """Take in a request whose outcome is unknown; return whether this begins an outage, or changes its kind."""
         self._failed_at = moment

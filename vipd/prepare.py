@@ -7,13 +7,18 @@ from the same bytes, is to carry them. The bytes are a pickle of `vipd.config.Co
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pickle
 import sys
 
-from vipd.config import Config, Gate
-from vipd.config_findings import NOWHERE, Finding
+from vipd import installed, log_line
+from vipd.clock import unix
+from vipd.config import Config, Gate, LogFormat
+from vipd.config_findings import NOWHERE, Finding, Findings
 from vipd.config_load import examine
+from vipd.config_source import read_tree
+from vipd.guard_preparation import LOG_FORMAT, Header, packed
 
 OK = 0
 FAILED = 1
@@ -23,17 +28,20 @@ INVALID = 2
 def main(path: str, fd: int) -> int:
     """Write the configuration of the file to the descriptor and close it; return 0, or 2 if the file has errors, or 1.
 
-    All findings, warnings too, go to stderr. With errors nothing is written. What this host cannot do is an error here, not
-    only in the daemon: on a reload the one that runs has to go on.
+    All findings, warnings too, go to stderr. With errors only a header is written that says what is wrong. What this host
+    cannot do is an error here, not only in the daemon: on a reload the one that runs has to go on.
     """
     examined = examine(path)
+    as_json = wants_json(path, examined.config)
     try:
         findings = [*examined.findings, *_impossible(path, examined.config)]
         for finding in findings:
-            sys.stderr.write(_line(finding))
-        if examined.config is None or not all(finding.warning for finding in findings):
+            sys.stderr.write(_line(finding, as_json=as_json))
+        errors = [str(finding) for finding in findings if not finding.warning]
+        if examined.config is None or errors:
+            _write(fd, packed(Header(refused=_summary(path, errors))))
             return INVALID
-        _write(fd, pickle.dumps(examined.config))
+        _write(fd, packed(Header(json=as_json, code=installed.digest()), canonical(examined.config)))
     except OSError as error:
         sys.stderr.write(f"cannot hand over the configuration of {path}: {error.strerror}\n")
         return FAILED
@@ -61,9 +69,36 @@ def _impossible(path: str, config: Config | None) -> list[Finding]:
     return here
 
 
-def _line(finding: Finding) -> str:
+def wants_json(path: str, config: Config | None) -> bool:
+    """Whether the log is to be JSON: by the file, also if something else in it is wrong, or by the configuration that runs."""
+    if config is not None:
+        return config.log.format is LogFormat.JSON
+    settings = read_tree(Findings(path), os.environ).get("log")
+    said = settings.get("format") if isinstance(settings, dict) else None
+    return said == LogFormat.JSON if isinstance(said, str) else os.environ.get(LOG_FORMAT) == LogFormat.JSON
+
+
+def canonical(config: Config) -> bytes:
+    """Return a configuration's bytes, the same for all that are equal: without references to values that were the same object."""
+    buffer = io.BytesIO()
+    pickler = pickle.Pickler(buffer)
+    pickler.fast = True
+    pickler.dump(config)
+    return buffer.getvalue()
+
+
+def _summary(path: str, errors: list[str]) -> str:
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f"{errors[0]}{more}" if errors else f"{path} cannot be used"
+
+
+def _line(finding: Finding, *, as_json: bool) -> str:
     """Return the finding as a line; the journal takes its weight from a number in front (sd-daemon(3))."""
-    prefix = ("<4>" if finding.warning else "<3>") if os.environ.get("JOURNAL_STREAM") else ""
+    level = "warning" if finding.warning else "error"
+    if as_json:
+        when = unix()
+        return log_line.as_json(when, level, "vipd.config", str(finding), {}) + "\n"
+    prefix = f"<{log_line.PRIORITIES[level]}>" if os.environ.get("JOURNAL_STREAM") else ""
     return f"{prefix}{finding}\n"
 
 

@@ -31,9 +31,10 @@ class Notifier:
         """Whether something is still to be sent."""
         return bool(self._waiting)
 
-    def ready(self) -> None:
-        """Tell that the daemon is up, for the first time or after a reload."""
-        self._send(b"READY=1")
+    def ready(self, *, again: bool = True) -> None:
+        """Tell that the daemon is up, for the first time or after a reload; not `again`: it has not been up yet."""
+        if again:
+            self._send(b"READY=1")
 
     def reloading(self) -> None:
         """Tell that a new configuration is being tried, and when: systemd matches that time with its own request."""

@@ -5,7 +5,9 @@ at the moment of the answer, times of day RFC 3339 texts of the wall clock that 
 
 Status             `schema` (int) 1 · `node` its configured name · `session` fresh at each start of the daemon · `version` of vipd ·
                    `uptime` seconds since the daemon started · `drained` out of all elections by the operator ·
-                   `store`, `fence`, `instances`
+                   `store`, `fence`, `instances` · `code` stands for the code that runs · `config`
+Config             `loaded` time of day at which the file was last read and found good · `refused` why the file that is there now
+                   is not used, a sentence; empty: it is · `refused_at` time of day
 Store              `kind` etcd or file · `reachable` the last request was answered · `last_success_age` seconds since the last answer ·
                    `outage` what is wrong, a sentence; empty: nothing · `outage_kind` election.outage.Outage · `outage_since` seconds ·
                    `reaction` what vipd does about it, a sentence ·
@@ -141,6 +143,15 @@ class Fence:
 
 
 @dataclass(frozen=True, slots=True)
+class Config:
+    """What became of the configuration file."""
+
+    loaded: str = ""
+    refused: str = ""
+    refused_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The whole document."""
 
@@ -152,6 +163,8 @@ class Status:
     fence: Fence
     instances: tuple[Instance, ...] = ()
     uptime: float = 0.0
+    code: str = ""
+    config: Config = Config()
     schema: int = SCHEMA
 
 

@@ -44,6 +44,9 @@ def _node(document: Status, paint: Paint) -> Iterable[str]:
     drained = paint("  DRAINED: takes part in no election until `vipd resume`", YELLOW) if document.drained else ""
     up = f", up {duration(document.uptime)}" if document.uptime else ""
     yield f"node   {paint(document.node, BOLD)}  vipd {clean(document.version)}{up}, session {clean(document.session)}{drained}"
+    if document.config.refused:
+        yield paint(f"  ! the file on disk was refused at {document.config.refused_at}; that of {document.config.loaded} runs:", RED)
+        yield paint(f"    {document.config.refused}", RED)
     yield f"store  {_store(document.store, paint)}"
     if document.store.reaction:
         yield f"       {clean(document.store.reaction)}"

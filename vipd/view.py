@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from election import model
 from vipd import status
-from vipd.clock import now
+from vipd.clock import now, rfc3339
 from vipd.config import Config
+from vipd.guard_link import ConfigState
 from vipd.member import Member
 from vipd.part import Part
 from vipd.stores import kind
@@ -34,6 +35,8 @@ class View:
     observe: Observe
     started_at: float
     fence: Callable[[], status.Fence]
+    configured: Callable[[], ConfigState] = ConfigState
+    code: str = ""
 
     def document(self, *, drained: bool) -> status.Status:
         """Return the status document of this moment."""
@@ -47,7 +50,13 @@ class View:
             fence=self.fence(),
             instances=tuple(shown for member in self.members.values() for shown in self._instances(member, moment)),
             uptime=moment - self.started_at,
+            code=self.code,
+            config=self._config(),
         )
+
+    def _config(self) -> status.Config:
+        known = self.configured()
+        return status.Config(rfc3339(known.loaded_at), known.refused, rfc3339(known.refused_at))
 
     def ready(self) -> str:
         """Return why this node is not ready to take part, or nothing: configured, store seen, checks ran."""

@@ -10,6 +10,8 @@ The daemon is thereby adopted by the guard, the nearest subreaper: the guard rea
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import gc
 import os
 import select
@@ -18,32 +20,44 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from vipd import installed
 from vipd.entries import Entries
-from vipd.guard_link import Birth, GuardLink
+from vipd.guard_link import Birth, ConfigState, GuardLink
+from vipd.guard_stack import DUMP_SIGNAL
 from vipd.process import die_with_parent, fork, set_name, threads, wait_for_adoption
 from vipd.wire import Message, Wire
 from vipd.words import Words
 
+EXIT_OUTDATED = 76
+"""Exit status of a warm process that finds other code installed than the guard runs."""
 FORK_FAILED = 0
 """In the place of a process id: the daemon could not be forked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the daemon inherits from the guard over two forks."""
+    """What the daemon inherits from the guard over two forks. `stack`: where it writes its stack to when it is asked; -1: nowhere."""
 
     entries: Entries
     words: Words
     counter: int
     guard: int
+    stack: int = -1
+
+    @property
+    def descriptors(self) -> set[int]:
+        """The open files among them."""
+        return {self.counter, self.stack} - {-1}
 
 
-def main(sock: socket.socket, shared: Shared) -> int:
-    """Serve the guard until its end of the connection is closed."""
+def main(sock: socket.socket, shared: Shared, code: str = "") -> int:
+    """Serve the guard until its end of the connection is closed. `code`: what the guard runs, if that is known (`vipd.installed`)."""
     set_name("vipd-warm")
     # A terminal's Ctrl-C and hang-up are for the guard, which tells the daemon in its own time.
     os.setsid()
     die_with_parent(signal.SIGKILL, shared.guard)
+    if installed.difference(code):
+        return EXIT_OUTDATED
     shared.entries.common()
     wire = Wire(sock)
     config: object = None
@@ -74,12 +88,12 @@ def _fork_daemon(wire: Wire, message: Message, config: object, shared: Shared) -
 
     def go_between() -> int:
         me = os.getpid()
-        pid = fork(lambda: _daemon(me, link, birth, config, shared), keep={link, shared.counter})
+        pid = fork(lambda: _daemon(me, link, birth, config, shared), keep={link, *shared.descriptors})
         # The go-between tells, not the daemon: if the daemon dies at once, the guard must know whose death it was.
         wire.send({"op": "born", "pid": pid})
         return 0
 
-    if not _succeeded(go_between, keep={link, shared.counter, wire.fileno()}):
+    if not _succeeded(go_between, keep={link, *shared.descriptors, wire.fileno()}):
         wire.send({"op": "born", "pid": FORK_FAILED})
     os.close(link)
 
@@ -96,6 +110,9 @@ def _succeeded(child: Callable[[], int], keep: set[int]) -> bool:
 def _daemon(go_between: int, link: int, birth: Birth, config: object, shared: Shared) -> int:
     os.setsid()
     set_name("vipd-daemon")
+    if shared.stack >= 0:
+        with contextlib.suppress(OSError, RuntimeError):
+            faulthandler.register(DUMP_SIGNAL, file=shared.stack, all_threads=True, chain=False)
     wait_for_adoption(go_between)
     die_with_parent(signal.SIGTERM, shared.guard)
     guard_link = GuardLink(socket.socket(fileno=link), shared.words, shared.counter, birth)
@@ -106,4 +123,5 @@ def _birth(message: Message) -> Birth:
     crashes, fenced, no_gate = message["crashes"], message["fenced"], message["no_gate"]
     if not isinstance(crashes, int) or not isinstance(fenced, Mapping):
         raise TypeError("the guard's request is malformed")
-    return Birth(crashes, {str(name): int(count) for name, count in fenced.items()}, str(no_gate))
+    counted = {str(name): int(count) for name, count in fenced.items()}
+    return Birth(crashes, counted, str(no_gate), ConfigState.read(message["config"]), str(message["code"]))

@@ -17,10 +17,12 @@ from pathlib import Path
 from announce.address import ready_messages
 from announce.netlink import RouteSocket, bind, unbind
 from election.fencing import EXIT_CONFIG, EXIT_REFUSED, EXIT_RELOAD
+from vipd import installed
 from vipd.clock import now
 from vipd.entries import Entries
 from vipd.guard import Guard
 from vipd.guard_link import GuardLink
+from vipd.guard_preparation import Header, packed
 
 BEAT = 0.05
 
@@ -45,7 +47,7 @@ def prepare(path: str, descriptor: int) -> int:
     if json.loads(data).get("invalid"):
         sys.stderr.write("invalid\n")
         return EXIT_CONFIG
-    os.write(descriptor, data)
+    os.write(descriptor, packed(Header(code=installed.digest()), data))
     return 0
 
 
@@ -92,7 +94,7 @@ class Daemon:
         self.word = self.link.word(armed)
         birth = self.link.birth
         values = {"ppid": os.getppid(), "crashes": birth.crashes, "fenced": dict(birth.fenced), "note": self.config.get("note")}
-        tell("start", slot=armed.slot, deadline=armed.deadline, **values)
+        tell("start", slot=armed.slot, deadline=armed.deadline, refused=self.link.config.refused, **values)
         self.link.beat(now())
         self.link.ready()
         self.link.status("all is well")

@@ -158,8 +158,13 @@ class SystemdHost:
 
     def status(self) -> dict[str, Any]:
         """Return `vipd status --json` of the one instance; empty if the daemon cannot be asked."""
+        document = self.document()
+        return dict(document["instances"][0]) if document else {}
+
+    def document(self) -> dict[str, Any]:
+        """Return `vipd status --json`; empty if the daemon cannot be asked."""
         text = self.run(*self._python(), "status", "--json", "--socket", "/run/vipd/vipd.sock", check=False)
-        return dict(json.loads(text)["instances"][0]) if text else {}
+        return dict(json.loads(text)) if text else {}
 
     def wait_active(self, after_epoch: int = 0) -> int:
         """Return the epoch once the instance is Active at a later epoch than that."""
@@ -190,6 +195,7 @@ class SystemdHost:
         (units / "vipd.service.d" / "test.conf").write_text(
             "[Service]\nExecStart=\n"
             f"ExecStart={start} run -c /run/lab/vipd.yaml\n"
+            f"ExecReload=\nExecReload={start} check --reload $MAINPID -c /run/lab/vipd.yaml\nExecReload=/bin/kill -HUP $MAINPID\n"
             f"Environment={ENVIRONMENT}\n"
             "StandardError=append:/run/lab/log\n"
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -156,7 +158,11 @@ class Stage:
         self._count += 1
         file, log = self._path / f"{self._count}.json", self._path / f"{self._count}.log"
         settings = {"name": "ingress", "interface": "vip0", "address": f"{VIP}/32", "lease": 3.0, **config}
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **({"NOTIFY_SOCKET": str(config["notify"])} if "notify" in config else {})}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(config.get("source", ROOT)),
+            **({"NOTIFY_SOCKET": str(config["notify"])} if "notify" in config else {}),
+        }
         if "watchdog" in config:
             environment["WATCHDOG_USEC"] = str(config["watchdog"])
         file.write_text(json.dumps(settings), encoding="utf-8")
@@ -251,7 +257,8 @@ def test_a_stuck_daemon_is_replaced(stage: Stage, namespace: Namespace) -> None:
     assert second["crashes"] == 1
     assert second["deadline"] > 0
     assert VIP in namespace.addresses()
-    assert "gives no sign of life: killed" in guarded.log()
+    assert "gives no sign of life: killed (silent for " in guarded.log()
+    assert "    no stack: it was stopped by a signal" in guarded.log()
     assert not alive(first["pid"])
 
 
@@ -261,6 +268,9 @@ def test_a_daemon_without_progress_is_replaced(stage: Stage, namespace: Namespac
     guarded.wait_for("start")
     guarded.say("mute")
     assert guarded.wait_for("start")["crashes"] == 1
+    stack = guarded.log().partition("gives no sign of life: killed")[2]
+    assert "(most recent call first):" in stack
+    assert re.search(r'File ".*guard_standin\.py", line \d+ in run', stack), "what it was doing: the test's own loop"
 
 
 def test_a_host_that_stood_still_is_no_reason_to_kill(stage: Stage, namespace: Namespace) -> None:
@@ -292,6 +302,7 @@ def test_three_crashes_end_it(stage: Stage, namespace: Namespace) -> None:
     assert guarded.exit_code() == 1
     assert len(guarded.said("start")) == 3
     assert namespace.addresses() == {}
+    assert re.search(r"giving up: 3 deaths in \d+\.\d s; the addresses are removed, and another node takes over", guarded.log())
 
 
 def test_what_a_dead_daemon_started_is_ended(stage: Stage, namespace: Namespace) -> None:
@@ -535,6 +546,98 @@ def test_a_new_configuration_that_cannot_be_started_with_changes_nothing(stage: 
     until(lambda: "the new configuration cannot be used" in guarded.log(), "not refused")
     guarded.tell("die")
     assert guarded.wait_for("start")["crashes"] == 1
+
+
+def test_a_reload_of_the_same_configuration_changes_nothing(stage: Stage, namespace: Namespace) -> None:
+    """No daemon is even asked, and systemd is told that all is as it was."""
+    guarded = stage.guard(namespace)
+    first = guarded.wait_for("start")
+    guarded.process.send_signal(signal.SIGHUP)
+    until(lambda: "the configuration is unchanged: nothing to do" in guarded.log(), "not said")
+    guarded.say("nothing")
+    assert guarded.said("reload") == []
+    guarded.tell("die")
+    second = guarded.wait_for("start")
+    assert (first["crashes"], second["crashes"]) == (0, 1)
+
+
+def test_the_next_daemon_knows_that_the_file_is_refused(stage: Stage, namespace: Namespace) -> None:
+    """And no more when a later one is good."""
+    guarded = stage.guard(namespace)
+    assert guarded.wait_for("start")["refused"] == ""
+    guarded.configure(invalid=True)
+    guarded.process.send_signal(signal.SIGHUP)
+    until(lambda: "the new configuration cannot be used" in guarded.log(), "not refused")
+    guarded.tell("die")
+    assert guarded.wait_for("start")["refused"] != ""
+    guarded.configure(invalid=False, note="good")
+    guarded.process.send_signal(signal.SIGHUP)
+    started = guarded.wait_for("start")
+    assert (started["note"], started["refused"]) == ("good", "")
+
+
+# ---------------------------------------------------------------- upgrades
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Give a copy of the program, to be changed while it runs."""
+    for package in ("announce", "election", "health", "vipd"):
+        shutil.copytree(ROOT / package, tmp_path / "source" / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "source"
+
+
+def upgrade(source: Path) -> None:
+    """Install another version over the one that runs, one that this guard would not understand."""
+    (source / "vipd" / "version.py").write_text('VERSION = "99.0.0"\n')
+    (source / "vipd" / "prepare.py").write_text("raise RuntimeError\n")
+
+
+def test_a_reload_after_an_upgrade_is_refused(stage: Stage, namespace: Namespace, source: Path) -> None:
+    """A new daemon under an old guard need not understand it: what runs goes on, and the sentence says what to do."""
+    guarded = stage.guard(namespace, source=str(source))
+    guarded.wait_for("start")
+    guarded.say("open 30")
+    upgrade(source)
+    guarded.configure(note="new")
+    guarded.process.send_signal(signal.SIGHUP)
+    until(lambda: "systemctl restart vipd" in guarded.log(), "not refused")
+    assert re.search(r"vipd 99\.0\.0 \(\w{8}\) is installed, and \S+ \(\w{8}\) runs: run `systemctl restart vipd`", guarded.log())
+    guarded.say("nothing")
+    assert guarded.said("reload") == []
+    assert VIP in namespace.addresses()
+    guarded.tell("die")
+    second = guarded.wait_for("start")
+    assert (second["note"], second["crashes"]) == (None, 1)
+    assert "systemctl restart vipd" in second["refused"]
+
+
+def test_no_daemon_of_another_version_is_started_after_a_crash_either(stage: Stage, namespace: Namespace, source: Path) -> None:
+    """1. upgrade, 2. the process to fork from dies: none is made of the new code, 3. the daemon dies: the whole service starts afresh."""
+    guarded = stage.guard(namespace, source=str(source))
+    warm = guarded.wait_for("warm")["pid"]
+    guarded.wait_for("start")
+    guarded.say("open 30")
+    upgrade(source)
+    os.kill(warm, signal.SIGKILL)
+    until(lambda: "no daemon can be started again: another version of vipd was installed" in guarded.log(), "not said")
+    guarded.say("nothing")
+    guarded.tell("die")
+    assert guarded.exit_code() == 1
+    assert VIP not in namespace.addresses()
+
+
+def test_a_reload_after_the_same_code_was_installed_again_is_a_reload(stage: Stage, namespace: Namespace, source: Path) -> None:
+    """What counts is the content, not the time of the files."""
+    guarded = stage.guard(namespace, source=str(source))
+    guarded.wait_for("start")
+    for path in source.rglob("*.py"):
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+    guarded.configure(note="new")
+    guarded.process.send_signal(signal.SIGHUP)
+    assert guarded.wait_for("start")["note"] == "new"
 
 
 def test_reloads_in_a_row_end_with_the_last_configuration(stage: Stage, namespace: Namespace) -> None:

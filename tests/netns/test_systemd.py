@@ -73,12 +73,34 @@ def test_a_dead_daemon_is_the_guards_business(host: SystemdHost) -> None:
 
 
 def test_reload_leaves_the_address_alone(host: SystemdHost) -> None:
-    """And the main process too."""
+    """And the main process too; the next daemon has the new file."""
     main, epoch, removals = guard(host), host.wait_active(), host.removals()
+    good = host.run("cat", "/run/lab/vipd.yaml")
+    host.reconfigure(good.replace('"log": {', '"log": {"level": "debug", '))
+    host.run("systemctl", "reload", "vipd")
+    epoch = host.wait_active(epoch)
+    host.reconfigure(good)
     host.run("systemctl", "reload", "vipd")
     host.wait_active(epoch)
     assert guard(host) == main
     assert host.removals() == removals
+
+
+def test_a_reload_with_a_wrong_file_fails(host: SystemdHost) -> None:
+    """systemctl says so, and nothing changes; nor is a file any good that only root may read."""
+    main, epoch, removals = guard(host), host.wait_active(), host.removals()
+    good = host.run("cat", "/run/lab/vipd.yaml")
+    for spoil in ("printf 'instances: nonsense' >/run/lab/vipd.yaml", "chmod 0600 /run/lab/vipd.yaml"):
+        host.run("sh", "-c", spoil)
+        answer = host.run("sh", "-c", "systemctl reload vipd >/dev/null 2>&1; echo $?").strip()
+        host.until(lambda: host.document()["config"]["refused"], "the refusal in the status")
+        host.run("chmod", "0644", "/run/lab/vipd.yaml")
+        host.reconfigure(good)
+        host.run("systemctl", "reload", "vipd")
+        host.until(lambda: not host.document()["config"]["refused"], "the refusal to be over")
+        assert answer != "0"
+    assert host.status()["epoch"] == epoch
+    assert (guard(host), host.removals()) == (main, removals)
 
 
 def test_a_dead_guard_is_started_again(host: SystemdHost) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
+from tests.netns.stories.conftest import tmpfs
 from tests.netns.stories.node import VIP, VIP6, WEB, instance, wait_for
 from tests.netns.stories.pair import EXTRA, STANDARD, Pair, reload
-from tests.netns.stories.world import PLANNED_OVERLAP
+from tests.netns.stories.world import PLANNED_OVERLAP, Build
+from vipd.ending import RELOAD_TIMEOUT
+from vipd.status import from_json
+from vipd.status_view import render
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
+USAGE = 2
 
 
 def test_a_reload_changes_what_the_file_changes_and_nothing_else(pair: Pair) -> None:
@@ -60,10 +67,52 @@ def test_a_bad_file_changes_nothing(pair: Pair, content: str) -> None:
     node, begin = pair.holder, time.monotonic()
     good, daemon, logged = node.config_file.read_text(), node.daemon, len(node.log)
     node.config_file.write_text(content)
-    node.reload()
+    checked = node.vipd("check", "--reload", str(node.guard.pid))
+    assert (checked.code, bool(checked.out)) == (USAGE, True)
     wait_for(lambda: "nothing changes" in node.log[logged:], "the refusal in the log")
     assert str(node.config_file) in node.log[logged:]
+    wait_for(lambda: (node.status() or {})["config"]["refused"], "the refusal in the status")
+    assert str(node.config_file) in render(from_json(node.status()))
+    assert node.metric("vipd_config_reload_success") == 0
+    loaded_at = node.metric("vipd_config_reload_timestamp_seconds")
+
     node.config_file.write_text(good)
+    assert node.vipd("check", "--reload").code == 0
+    node.reload()
+    wait_for(lambda: node.metric("vipd_config_reload_success") == 1, "the refusal to be over")
+    assert node.metric("vipd_config_reload_timestamp_seconds") > loaded_at
+    assert (node.status() or {})["config"]["refused"] == ""
     assert (node.daemon, node.state()) == (daemon, "Active")
     assert pair.world.events(begin) == []
     assert node.instance(WEB)["reason"] != "shutdown"
+
+
+def test_an_unchanged_file_changes_nothing(pair: Pair) -> None:
+    """Not even the daemon; a remark in the file is no change either."""
+    node, begin = pair.holder, time.monotonic()
+    session, daemon, logged = node.session(), node.daemon, len(node.log)
+    node.config_file.write_text(node.config_file.read_text() + "# a remark\n")
+    node.reload()
+    wait_for(lambda: "the configuration is unchanged: nothing to do" in node.log[logged:], "the sentence in the log")
+    assert (node.session(), node.daemon) == (session, daemon)
+    assert pair.world.events(begin) == []
+
+
+def test_a_store_that_does_not_serve_is_not_waited_for(build: Build, tmp_path: Path) -> None:
+    """Another one in the file is how it is mended: the daemon lets go through the old one at once and starts with the new one."""
+    with tmpfs(tmp_path / "store") as store:
+        net = build("a", store={"file": {"path": str(store / "records")}})
+        node = net.node("a", profile="relaxed")
+        node.configure(instance())
+        node.start()
+        node.wait_state("Active")
+        session = node.session()
+        subprocess.run(["mount", "-o", "remount,ro", str(store)], check=True)
+        wait_for(lambda: not (node.status() or {"store": {"reachable": True}})["store"]["reachable"], "the outage to be known")
+        node.configure(instance(), backend={"file": {"path": str(tmp_path / "other")}})
+        begin = time.monotonic()
+        node.reload()
+        wait_for(lambda: node.session() not in {"", session}, "the next daemon")
+        assert time.monotonic() - begin < RELOAD_TIMEOUT
+        assert node.metric("vipd_crashes_total") == 0
+        assert node.stop() == 0

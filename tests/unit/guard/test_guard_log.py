@@ -3,23 +3,61 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
-from vipd.guard_log import Log
+from vipd.guard_log import ERROR, LONGEST_LINE, Log
 
 
 def test_a_line_has_a_time_and_no_line_breaks() -> None:
     """One event, one line."""
     reading, writing = os.pipe()
     Log(writing)("daemon 7 crashed\n(exit 1)")
-    assert re.fullmatch(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z guard: daemon 7 crashed \(exit 1\)\n", os.read(reading, 1000))
+    assert re.fullmatch(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} warning  guard: daemon 7 crashed \(exit 1\)\n", os.read(reading, 1000))
     os.close(reading)
     os.close(writing)
+
+
+def written(*, as_json: bool = False, journal: bool = False, text: str = "daemon 7 crashed", below: tuple[str, ...] = ()) -> list[str]:
+    """Return the lines that become of one that is an error."""
+    reading, writing = os.pipe()
+    found = os.fstat(writing)
+    log = Log(writing, {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"} if journal else {})
+    log.json = as_json
+    log(text, ERROR, below)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        return pipe.read().splitlines()
+
+
+def test_the_journal_learns_how_grave_it_is() -> None:
+    """Each line below it too; time and zone are the journal's own."""
+    assert written(journal=True, below=("one", "two")) == ["<3>guard: daemon 7 crashed", "<3>    one", "<3>    two"]
+
+
+def test_guard_and_daemon_have_one_form() -> None:
+    """Time, zone and level stand where the daemon's do."""
+    [line] = written()
+    when, level, text = line[:23], line[24:32], line[33:]
+    assert abs(time.mktime(time.strptime(when[:19], "%Y-%m-%d %H:%M:%S")) - time.time()) < 60  # noqa: TID251 -- what people are shown
+    assert (level, text) == ("error   ", "guard: daemon 7 crashed")
+
+
+def test_json_is_json() -> None:
+    """One object a line, as the daemon's, whatever its length; what does not fit is left out from the end."""
+    [line] = written(as_json=True, below=("frame 1", "frame 2"))
+    found = json.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", found.pop("time"))
+    assert found == {"level": "error", "logger": "vipd.guard", "message": "daemon 7 crashed", "below": ["frame 1", "frame 2"]}
+    [long] = written(as_json=True, text="x" * 9000, below=("y" * 900,) * 9)
+    assert len(long) <= LONGEST_LINE
+    assert set(json.loads(long)["below"]) == {"y" * 900}
 
 
 def test_what_is_said_again_and_again_is_said_once() -> None:

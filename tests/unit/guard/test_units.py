@@ -48,9 +48,17 @@ def test_the_template_differs_in_its_names_only() -> None:
     """A second daemon on a host has a file, a state directory and a socket of its own, and all else as the first."""
     plain, template = settings("vipd.service"), settings("vipd@.service")
     assert template.pop("Environment") == ["VIPD_STATE_DIR=/var/lib/vipd-%i"]
-    named = {"Description", "ExecStart", "StateDirectory", "RuntimeDirectory"}
+    named = {"Description", "ExecStart", "ExecReload", "StateDirectory", "RuntimeDirectory"}
     assert {key for key in plain | template if plain.get(key) != template.get(key)} == named
     assert all("%i" in template[key][0] for key in named)
+
+
+def test_a_reload_is_checked_first() -> None:
+    """As the service's own user, without a prefix: what only root may read is no good. Then the signal, for the guard alone."""
+    check, signal = settings("vipd.service")["ExecReload"]
+    assert check == "/usr/bin/vipd check --reload $MAINPID"
+    assert signal == "/bin/kill -HUP $MAINPID"
+    assert settings("vipd@.service")["ExecReload"] == ["/usr/bin/vipd check --reload $MAINPID -c /etc/vipd/%i.yaml", signal]
 
 
 def test_the_service_has_three_rights_and_no_more() -> None:

@@ -15,7 +15,7 @@ from tests.unit.guard.half_guard import HalfGuard
 from tests.unit.vipd.inprocess import PATIENCE, configuration, instance
 from vipd.config import Config
 from vipd.daemon import Daemon
-from vipd.ending import EXIT_STOPPED
+from vipd.ending import EXIT_STOPPED, RELOAD_TIMEOUT
 
 
 def idle_configuration(folder: Path) -> Config:
@@ -28,6 +28,7 @@ class Ordered(Daemon):
     """A daemon that is given orders when it has started."""
 
     orders: Callable[[], None]
+    asked_at: float
 
     def _listen(self) -> None:
         super()._listen()
@@ -49,6 +50,33 @@ def test_a_reload_that_comes_while_the_daemon_starts_is_not_forgotten(tmp_path: 
         with guard.daemon() as (link, wire):
             wire.send({"op": "reload", "blob": pickle.dumps(config).hex()})
             assert asyncio.run(life(Daemon(config, link))) == EXIT_RELOAD
+    finally:
+        guard.close()
+
+
+def test_a_reload_does_not_wait_for_a_store_that_does_not_serve(tmp_path: Path) -> None:
+    """Nothing is held, no request is answered: there is nothing to wait for."""
+    (tmp_path / "store").touch()
+    config = idle_configuration(tmp_path)
+    guard = HalfGuard()
+
+    def orders() -> None:
+        loop = asyncio.get_running_loop()
+        if daemon.observe.store.trouble is None:
+            loop.call_later(0.01, orders)
+        else:
+            daemon.asked_at = loop.time()
+            daemon._ending.reload(replace(config, node="another"))
+
+    async def timed() -> float:
+        assert await life(daemon) == EXIT_RELOAD
+        return asyncio.get_running_loop().time() - daemon.asked_at
+
+    try:
+        with guard.daemon() as (link, _):
+            daemon = Ordered(config, link)
+            daemon.orders = orders
+            assert asyncio.run(timed()) < RELOAD_TIMEOUT / 2
     finally:
         guard.close()
 

@@ -17,6 +17,7 @@ PROMISED = {
     *("store_request_seconds", "store_last_success_timestamp_seconds", "takeover_seconds", "announcements_sent", "address_repaired"),
     *("conflicts", "fenced", "crashes", "check_up", "check_seconds", "loop_lag_seconds", "build_info"),
     *("gate_in_force", "gate_put_back", "store_outage", "store_watch_lost"),
+    *("config_reload_success", "config_reload_timestamp_seconds"),
 }
 """design: names without the prefix vipd_, counters without their suffix _total."""
 
@@ -88,6 +89,13 @@ def test_an_instance_starts_with_counters_at_zero(metrics: Metrics) -> None:
     assert [found[f"vipd_{name}_total", one] for name in ("conflicts", "address_repaired")] == [0, 0]
     assert [found["vipd_fenced_total", (("by", by), *one)] for by in ("daemon", "guard")] == [0, 0]
     assert found["vipd_crashes_total", ()] == 0
+
+
+def test_a_refused_file_is_shown(metrics: Metrics) -> None:
+    """And since when what runs was read."""
+    metrics.configuration(good=False, loaded_at=1234.5)
+    found = scrape(metrics)
+    assert (found["vipd_config_reload_success", ()], found["vipd_config_reload_timestamp_seconds", ()]) == (0, 1234.5)
 
 
 def test_only_the_present_holder_has_a_series(metrics: Metrics) -> None:

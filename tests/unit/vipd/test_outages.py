@@ -56,6 +56,20 @@ def test_reads_that_are_answered_do_not_end_an_outage_of_writes(health: StoreHea
     assert health.answered(150.2 + LEASE, applied=True) is not None
 
 
+def test_it_serves_when_read_and_write_are_answered(health: StoreHealth) -> None:
+    """A store that takes no writes answers reads all the time, and one that is throttled some of each."""
+    told = [health.serves]
+    health.failed(101.0, Outage.READ_ONLY, "", write=True)
+    health.answered(101.1, applied=False)
+    told.append(health.serves)
+    health.answered(101.2, applied=True)
+    told.append(health.serves)
+    health.failed(101.3, Outage.UNREACHABLE, "", write=False)
+    told.append(health.serves)
+    health.answered(101.4, applied=False)
+    assert [*told, health.serves] == [True, False, True, False, True]
+
+
 def test_a_failed_write_that_nobody_repeats_is_forgotten(health: StoreHealth) -> None:
     """A node that writes nothing any more would otherwise show it for ever."""
     health.failed(101.0, Outage.READ_ONLY, "", write=True)
