@@ -18,6 +18,8 @@ from vipd.clock import now
 from vipd.version import VERSION
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+INSTANCE = "vip_instance"
+"""The label with an instance's name: Prometheus itself sets `instance` to the address it scrapes."""
 LAG_WINDOW = 60.0
 """Seconds for which a lag stays visible: longer than the usual scrape interval of 15 to 60 s."""
 STORE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5)
@@ -82,23 +84,23 @@ class Metrics:
         build.labels(VERSION, platform.python_version()).set(1)
 
     def _instance_metrics(self) -> None:
-        one = ("instance",)
+        one = (INSTANCE,)
         self._state = self._gauge("state", "0 Initialize, 1 Backup, 2 Active, 3 Fault.", one)
         self._priority = self._gauge("priority", "Configured priority.", one)
         self._effective = self._gauge("effective_priority", "Priority with the weights of the checks.", one)
-        self._bound = self._gauge("address_bound", "1: the address is on this node's interface.", ("instance", "address"))
-        self._transitions = self._counter("transitions", "Changes of state.", ("instance", "to", "reason"))
-        self._holder = self._gauge("holder_info", "Who holds the lease, as this node sees it; always 1.", ("instance", "holder"))
+        self._bound = self._gauge("address_bound", "1: the address is on this node's interface.", (INSTANCE, "address"))
+        self._transitions = self._counter("transitions", "Changes of state.", (INSTANCE, "to", "reason"))
+        self._holder = self._gauge("holder_info", "Who holds the lease, as this node sees it; always 1.", (INSTANCE, "holder"))
         self._epoch = self._gauge("epoch", "Number of the last acquisition: the fencing token.", one)
         self._lease = self._gauge("lease_remaining_seconds", "Time until the holder's lease ends unless renewed.", one)
         self._takeover = self._histogram("takeover_seconds", "From the observed chance to the first frame.", one, TAKEOVER_BUCKETS)
-        self._announced = self._counter("announcements_sent", "Frames that announced an address.", ("instance", "kind"))
+        self._announced = self._counter("announcements_sent", "Frames that announced an address.", (INSTANCE, "kind"))
         self._repaired = self._counter("address_repaired", "Times an address was put back that somebody had removed.", one)
         self._conflicts = self._counter("conflicts", "Frames for an address of ours from somebody else.", one)
-        self._fenced = self._counter("fenced", "Times the right ended before it was renewed.", ("instance", "by"))
+        self._fenced = self._counter("fenced", "Times the right ended before it was renewed.", (INSTANCE, "by"))
         self._gate = self._gauge("gate_in_force", "1: the kernel's gate covers the addresses.", one)
-        self._check_up = self._gauge("check_up", "1: the check is up.", ("instance", "check"))
-        self._check_seconds = self._histogram("check_seconds", "Tries of the checks.", ("instance", "check"), CHECK_BUCKETS)
+        self._check_up = self._gauge("check_up", "1: the check is up.", (INSTANCE, "check"))
+        self._check_seconds = self._histogram("check_seconds", "Tries of the checks.", (INSTANCE, "check"), CHECK_BUCKETS)
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
         return Gauge(f"vipd_{name}", text, labels, registry=self.registry)

@@ -112,7 +112,7 @@ def test_a_group_moves_as_a_whole_when_one_ingress_fails(grouped: Pair) -> None:
     shown = [holder.instance(name) for name in NAMES]
     assert [(one["group"], one["pin"]) for one in shown] == [(GROUP, holder.name)] * 2
     assert shown[0]["epoch"] == shown[1]["epoch"]
-    assert [holder.metric("vipd_state", instance=name) for name in NAMES] == [2, 2]
+    assert [holder.metric("vipd_state", vip_instance=name) for name in NAMES] == [2, 2]
     grouped.world.assert_never_two(begin, PLANNED_OVERLAP)
 
 

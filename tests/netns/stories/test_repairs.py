@@ -16,19 +16,19 @@ pytestmark = [pytest.mark.root, pytest.mark.netns]
 def standing(node: VipdNode) -> tuple[str, int, float]:
     """Return what must not change while nothing moves: state, epoch, and how often the state has changed."""
     seen = node.instance()
-    return seen["state"], seen["epoch"], node.metric("vipd_transitions_total", instance=WEB)
+    return seen["state"], seen["epoch"], node.metric("vipd_transitions_total", vip_instance=WEB)
 
 
 def await_metric(node: VipdNode, name: str, value: float) -> None:
     """Return once this counter of the instance has reached exactly this value."""
-    wait_for(lambda: node.metric(name, instance=WEB) == value, f"{name} to be {value:g}")
+    wait_for(lambda: node.metric(name, vip_instance=WEB) == value, f"{name} to be {value:g}")
 
 
 def test_an_address_deleted_by_hand_is_back_at_once(pair: Pair) -> None:
     """Both families; the node stays Active in its epoch, and each repair is counted."""
     holder, begin = pair.holder, time.monotonic()
     before = standing(holder)
-    repaired = holder.metric("vipd_address_repaired_total", instance=WEB)
+    repaired = holder.metric("vipd_address_repaired_total", vip_instance=WEB)
     for number, address in enumerate((f"{VIP}/32", f"{VIP6}/128"), start=1):
         pair.world.lab.delete_address(holder.host, address)
         await_metric(holder, "vipd_address_repaired_total", repaired + number)
@@ -54,7 +54,7 @@ def test_a_foreign_host_that_claims_the_vip_is_announced_against(pair: Pair) -> 
     """Each of its frames is counted; the holder answers with its own announcements, says who it was, and keeps the VIP."""
     holder, stranger, begin = pair.holder, "02:00:00:00:00:66", time.monotonic()
     before = standing(holder)
-    conflicts = holder.metric("vipd_conflicts_total", instance=WEB)
+    conflicts = holder.metric("vipd_conflicts_total", vip_instance=WEB)
     theirs = [*frames_for(VIP, stranger).announce, *frames_for(VIP6, stranger).announce]
     ours = {*frames_for(VIP, holder.mac).announce, *frames_for(VIP6, holder.mac).announce}
     with pair.world.frames("c") as wire:

@@ -28,15 +28,15 @@ def test_the_metrics_tell_who_has_the_vip(pair: Pair) -> None:
     holder, other = pair.holder, pair.other
     names = {family.name for family in text_string_to_metric_families(holder.get("/metrics")[1])}
     assert names == {f"vipd_{name}" for name in PROMISED}
-    assert (holder.metric("vipd_state", instance=WEB), other.metric("vipd_state", instance=WEB)) == (2, 1)
+    assert (holder.metric("vipd_state", vip_instance=WEB), other.metric("vipd_state", vip_instance=WEB)) == (2, 1)
     for node, bound in ((holder, 1), (other, 0)):
         for address in (f"{VIP}/32", f"{VIP6}/128"):
-            assert node.metric("vipd_address_bound", instance=WEB, address=address) == bound
-        assert node.metric("vipd_holder_info", instance=WEB) == node.metric("vipd_holder_info", holder=holder.name) == 1
-        assert 0 < node.metric("vipd_lease_remaining_seconds", instance=WEB) <= 3
+            assert node.metric("vipd_address_bound", vip_instance=WEB, address=address) == bound
+        assert node.metric("vipd_holder_info", vip_instance=WEB) == node.metric("vipd_holder_info", holder=holder.name) == 1
+        assert 0 < node.metric("vipd_lease_remaining_seconds", vip_instance=WEB) <= 3
         assert node.get("/healthz") == node.get("/readyz") == (200, "ok\n")
         assert node.get("/nothing")[0] == 404
-    assert holder.metric("vipd_epoch", instance=WEB) == other.metric("vipd_epoch", instance=WEB)
+    assert holder.metric("vipd_epoch", vip_instance=WEB) == other.metric("vipd_epoch", vip_instance=WEB)
 
 
 def test_status_shows_the_whole_group_on_every_node(pair: Pair) -> None:

@@ -78,7 +78,7 @@ def test_an_owner_cut_off_from_the_store_lets_go_before_another_binds(cluster: C
         for address in (VIP, VIP6):
             assert net.wait_owner(address, other_than=holder.host.name) == other.host.name
             assert net.changes(begin, address) == [(holder.host.name, False), (other.host.name, True)]
-        assert holder.metric("vipd_fenced_total", instance=WEB, by="daemon") == 1
+        assert holder.metric("vipd_fenced_total", vip_instance=WEB, by="daemon") == 1
         assert (holder.state(), holder.instance()["reason"]) == ("Backup", "lease_expired")
         document = holder.status()
         assert document is not None

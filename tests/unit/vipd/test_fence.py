@@ -100,14 +100,14 @@ def test_reports_become_metrics(able: Daemon) -> None:
     for report in (GateReport(put_back=1), GateReport({"one": "x"}, put_back=3), GateReport({"one": "x"}, put_back=3)):
         able.reported(report)
     assert able.metric("gate_put_back_total") == 3
-    assert (able.metric("gate_in_force", instance="one"), able.metric("gate_in_force", instance="two")) == (0, 1)
+    assert (able.metric("gate_in_force", vip_instance="one"), able.metric("gate_in_force", vip_instance="two")) == (0, 1)
 
 
 def test_a_group_without_a_gate_is_one_for_each_of_its_instances() -> None:
     """The guard knows elections, collectors know instances."""
     daemon = Daemon(Gate.REQUIRE, group="edge")
     daemon.reported(GateReport({"edge": "eth1: no room"}))
-    assert [daemon.metric("gate_in_force", instance=name) for name in ("one", "two")] == [0, 0]
+    assert [daemon.metric("gate_in_force", vip_instance=name) for name in ("one", "two")] == [0, 0]
     assert "no room" in daemon.fence.unmet("edge")
     daemon.close()
 

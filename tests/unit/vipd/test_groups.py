@@ -82,12 +82,12 @@ def test_status_and_metrics_stay_with_the_instances(tmp_path: Path) -> None:
         assert [(one.name, one.group, one.state, one.epoch) for one in shown] == [(WEB, EDGE, "Active", 2), (MAIL, EDGE, "Active", 2)]
         assert [[(a.address, a.bound) for a in one.addresses] for one in shown] == [[(f"{VIP}/32", True)], [(f"{OTHER}/32", True)]]
         for name, address in ((WEB, VIP), (MAIL, OTHER)):
-            assert first.metric("state", instance=name) == State.ACTIVE
-            assert first.metric("epoch", instance=name) == 2
-            assert first.metric("transitions_total", instance=name, to="Active", reason="released") == 1
-            assert first.metric("address_bound", instance=name, address=f"{address}/32") == 1
+            assert first.metric("state", vip_instance=name) == State.ACTIVE
+            assert first.metric("epoch", vip_instance=name) == 2
+            assert first.metric("transitions_total", vip_instance=name, to="Active", reason="released") == 1
+            assert first.metric("address_bound", vip_instance=name, address=f"{address}/32") == 1
         samples = [sample for family in first.metrics.registry.collect() for sample in family.samples]
-        assert {sample.labels["instance"] for sample in samples if "instance" in sample.labels} == {WEB, MAIL}
+        assert {sample.labels["vip_instance"] for sample in samples if "vip_instance" in sample.labels} == {WEB, MAIL}
 
     play(tmp_path, scene)
 
@@ -103,7 +103,7 @@ def test_a_group_is_as_fit_as_all_its_instances_together(tmp_path: Path) -> None
         for part, weight in ((web, -30), (mail, -20)):
             part.on_verdict(Verdict(fit=True, weight=weight))
         assert (list(first.memory.elections), list(first.memory.verdicts)) == ([EDGE], [WEB, MAIL])
-        assert first.metric("effective_priority", instance=WEB) == first.metric("effective_priority", instance=MAIL) == 50
+        assert first.metric("effective_priority", vip_instance=WEB) == first.metric("effective_priority", vip_instance=MAIL) == 50
         assert first.state is State.ACTIVE
         mail.on_verdict(Verdict(fit=False, failing=("smtp",), detail="smtp: refused"))
         assert (first.state, first.kernel.bound) == (State.FAULT, set())
@@ -122,7 +122,7 @@ def test_a_rival_is_the_affair_of_one_instance(tmp_path: Path) -> None:
     async def scene(first: Node, _: Node) -> None:
         mail = first.member.parts[1]
         first.member.rival_seen(mail, RivalSeen("lo", OTHER, "02:00:00:00:00:01", Kind.ARP))
-        assert [first.metric("conflicts_total", instance=name) for name in (WEB, MAIL)] == [0, 1]
+        assert [first.metric("conflicts_total", vip_instance=name) for name in (WEB, MAIL)] == [0, 1]
         assert first.state is State.ACTIVE
 
     play(tmp_path, scene)

@@ -76,15 +76,15 @@ def test_a_transition_is_counted_and_shown(metrics: Metrics) -> None:
     metrics.transition("a", State.BACKUP, Reason.STARTUP)
     metrics.transition("a", State.ACTIVE, Reason.LEASE_EXPIRED)
     found = scrape(metrics)
-    assert found["vipd_state", (("instance", "a"),)] == 2
-    assert found["vipd_transitions_total", (("instance", "a"), ("reason", "lease_expired"), ("to", "Active"))] == 1
+    assert found["vipd_state", (("vip_instance", "a"),)] == 2
+    assert found["vipd_transitions_total", (("reason", "lease_expired"), ("to", "Active"), ("vip_instance", "a"))] == 1
 
 
 def test_an_instance_starts_with_counters_at_zero(metrics: Metrics) -> None:
     """A counter that first appears as 1 has no increase."""
     metrics.instance("a", 150)
     found = scrape(metrics)
-    one = (("instance", "a"),)
+    one = (("vip_instance", "a"),)
     assert [found[f"vipd_{name}", one] for name in ("state", "priority", "effective_priority")] == [0, 150, 150]
     assert [found[f"vipd_{name}_total", one] for name in ("conflicts", "address_repaired")] == [0, 0]
     assert [found["vipd_fenced_total", (("by", by), *one)] for by in ("daemon", "guard")] == [0, 0]
@@ -103,13 +103,13 @@ def test_only_the_present_holder_has_a_series(metrics: Metrics) -> None:
     for name in ("n1", "n1", "n2", "", "n3"):
         metrics.holder("a", name)
     holders = [labels for name, labels in scrape(metrics) if name == "vipd_holder_info"]
-    assert holders == [(("holder", "n3"), ("instance", "a"))]
+    assert holders == [(("holder", "n3"), ("vip_instance", "a"))]
 
 
 def test_the_lease_runs_down_between_scrapes(metrics: Metrics, clock: Clock) -> None:
     """It is computed when somebody looks, and never negative."""
     metrics.lease_ends("a", 1003.0)
-    key = ("vipd_lease_remaining_seconds", (("instance", "a"),))
+    key = ("vipd_lease_remaining_seconds", (("vip_instance", "a"),))
     seen = []
     for clock.now in (1000.0, 1001.5, 1004.0):
         seen.append(scrape(metrics)[key])
@@ -118,14 +118,14 @@ def test_the_lease_runs_down_between_scrapes(metrics: Metrics, clock: Clock) -> 
 
 def test_checks_show_their_verdict_once_they_have_one(metrics: Metrics) -> None:
     """An undecided check is neither up nor down."""
-    labels = (("check", "c"), ("instance", "a"))
+    labels = (("check", "c"), ("vip_instance", "a"))
     metrics.check("a", "c", up=None, seconds=0.003)
     assert ("vipd_check_up", labels) not in scrape(metrics)
     metrics.check("a", "c", up=True, seconds=0.003)
     metrics.check("a", "c", up=False, seconds=0.3)
     found = scrape(metrics)
     assert (found["vipd_check_up", labels], found["vipd_check_seconds_count", labels]) == (0, 3)
-    assert found["vipd_check_seconds_bucket", (("check", "c"), ("instance", "a"), ("le", "0.005"))] == 2
+    assert found["vipd_check_seconds_bucket", (("check", "c"), ("le", "0.005"), ("vip_instance", "a"))] == 2
 
 
 def test_everything_else_counts_or_shows(metrics: Metrics) -> None:
