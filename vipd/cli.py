@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import argparse
 
     from vipd.config import Config
+    from vipd.status import Status
 
 DONE, FAILED, USAGE, UNREACHABLE, REFUSED = range(5)
 
@@ -27,10 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if path:
         # The guard stays in memory for as long as the node lives, and argparse with it if it was ever imported.
         return _guard(path)
+    closed = _standard_output_closed()
     for stream in (sys.stdout, sys.stderr):
         # A locale without UTF-8 must not turn the name of a node into a traceback.
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
-    args = _parser().parse_args(words)
+    args = _parser().parse_args(["version"] if words == ["--version"] else words)
     command: Callable[[argparse.Namespace], int] = args.function
     try:
         code = command(args)
@@ -38,10 +40,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return FAILED
     except BrokenPipeError:
-        # `vipd status | head`: what is still buffered has nowhere to go, also not at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # `vipd status | head`: whoever closes a pipe knows that it did.
+        _discard_output()
         return FAILED
+    except OSError as error:
+        if error.filename is not None:
+            print(f"failed: {error.filename}: {error.strerror}", file=sys.stderr)
+            return FAILED
+        _discard_output()
+        print(f"failed: the output could not be written: {error.strerror}", file=sys.stderr)
+        return FAILED
+    if closed:
+        print("failed: standard output is closed, so nothing was shown", file=sys.stderr)
+        return code or FAILED
     return code
+
+
+def _standard_output_closed() -> bool:
+    """Return whether there is no standard output (`vipd status >&-`), and open /dev/null in its place.
+
+    Without that the next socket or file that is opened would get descriptor 1, and the output with it.
+    """
+    if sys.stdout is not None:
+        return False
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - no pathlib for `run`; open until the end
+    return True
+
+
+def _discard_output() -> None:
+    """Send what is still buffered nowhere: it could not be written before, and Python would try again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run_only(words: Sequence[str]) -> str:
@@ -59,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     import argparse  # noqa: PLC0415 - see main
 
     parser = argparse.ArgumentParser(prog="vipd", description="One virtual IP for several nodes, on one that works.", allow_abbrev=False)
+    parser.add_argument("--version", action="store_true", help="the same as the command version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -75,8 +104,12 @@ def _parser() -> argparse.ArgumentParser:
     before = (
         "as before a reload: also whether what runs is the version installed; what is wrong, the guard PID reads for status and metrics"
     )
-    commands.choices["check"].add_argument("--reload", metavar="PID", nargs="?", type=int, const=0, help=before)
+    check = commands.choices["check"]
+    check.add_argument("--reload", metavar="PID", nargs="?", type=int, const=0, help=before)
+    check.add_argument("file", metavar="FILE", nargs="?", help="the same as -c FILE")
     status = command("status", _status, "this node and the whole group: who, since when, why")
+    status.add_argument("instance", metavar="INSTANCE", nargs="?", default="", help="all about this one; default: all of them")
+    status.add_argument("-v", "--verbose", action="store_true", help="all about each, also where there are many")
     status.add_argument("--json", action="store_true", help="the status document (schema version 1)")
     handover = command("handover", _handover, "move an instance to another node as planned, without loss")
     handover.add_argument("instance", metavar="INSTANCE", help="its name, or that of its group: all of a group move together")
@@ -116,16 +149,20 @@ def _check(args: argparse.Namespace) -> int:
     from vipd.config_own import findings_here  # noqa: PLC0415 - likewise
     from vipd.config_promise import promises  # noqa: PLC0415 - likewise
     from vipd.gate_here import gate_here  # noqa: PLC0415 - likewise
+    from vipd.service_user import unreadable  # noqa: PLC0415 - only this command needs it
 
-    examined = examine(args.config)
-    findings = [*examined.findings, *(findings_here(args.config, examined.config) if examined.config else ())]
+    path = args.file or args.config
+    examined = examine(path)
+    findings = [*examined.findings, *(findings_here(path, examined.config) if examined.config else ())]
     for finding in findings:
         print(finding)
     errors = sum(not finding.warning for finding in findings)
     if examined.config is None or errors:
-        print(f"{args.config} is not valid: {errors} error{'s' if errors > 1 else ''}")
+        print(f"{path} is not valid: {errors} error{'s' if errors > 1 else ''}")
         return _refused(args, USAGE)
-    print(f"{args.config} is valid")
+    for sentence in unreadable(path, examined.config):
+        print(f"{path}: warning: {sentence}")
+    print(f"{path} is valid")
     if args.reload is not None:
         return DONE if _is_current(examined.config) else _refused(args, REFUSED)
     for sentence in [*promises(examined.config), *gate_here(examined.config)]:
@@ -188,7 +225,10 @@ def _version(_args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    return _tell(args, "status", {}, _print_json if args.json else _print_status)
+    def show(document: dict[str, object]) -> None:
+        _print_status(document, args.instance, whole=args.verbose)
+
+    return _tell(args, "status", {}, _print_json if args.json else show)
 
 
 def _handover(args: argparse.Namespace) -> int:
@@ -244,7 +284,7 @@ def _print_message(result: dict[str, object]) -> None:
     print(result.get("message") or "done")
 
 
-def _print_status(result: dict[str, object]) -> None:
+def _print_status(result: dict[str, object], instance: str, *, whole: bool) -> None:
     import shutil  # noqa: PLC0415 - `run` needs none
 
     from vipd.client import FailedError  # noqa: PLC0415 - likewise
@@ -256,6 +296,22 @@ def _print_status(result: dict[str, object]) -> None:
     colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     width = shutil.get_terminal_size().columns if terminal else 0
     try:
-        print(render(from_json(result), colour=colour, width=width))
+        document = from_json(result)
     except SchemaError as error:
         raise FailedError(str(error)) from error
+    if instance:
+        document = _only(document, instance)
+    print(render(document, colour=colour, width=width, whole=whole or bool(instance)))
+
+
+def _only(document: Status, name: str) -> Status:
+    """Return the document with this instance, or the instances of this group, only. Raises RefusedError if there is none."""
+    from dataclasses import replace  # noqa: PLC0415 - `run` needs none
+
+    from vipd.client import RefusedError  # noqa: PLC0415 - likewise
+
+    chosen = tuple(one for one in document.instances if name in {one.name, one.group})
+    if not chosen:
+        known = ", ".join(one.name for one in document.instances) or "none"
+        raise RefusedError(f"there is no instance {name!r} here; there is {known}")
+    return replace(document, instances=chosen)

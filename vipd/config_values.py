@@ -24,6 +24,8 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _TRUE = frozenset({"true", "yes", "on"})
 _FALSE = frozenset({"false", "no", "off"})
 
+FROM_MILLISECONDS = 100
+"""Numbers without a unit from here on are taken for milliseconds in suggestions: nobody waits for 500 s between two checks."""
 LABEL_RULE = "a DNS label: 1 to 63 of a-z, 0-9 and -, no - at either end"
 LONGEST_NODE = 248
 """A candidate Lease is called `vipd.<node>` and a name in Kubernetes has at most 253 characters."""
@@ -53,7 +55,7 @@ def seconds(low: float, high: float) -> Callable[[object], float]:
         match = _DURATION.fullmatch(word)
         if match is None:
             if _NUMBER.fullmatch(word):
-                raise BadValueError(f"{word} has no unit", "a duration with its unit: 250ms, 3s or 1m", f"{word}s")
+                raise BadValueError(f"{word} has no unit", "a duration with its unit: 250ms, 3s or 1m", _with_unit(word, low, high))
             raise BadValueError(f"{word!r} is not a duration", "a number with its unit: 250ms, 3s or 1m")
         result = round(float(match[1]) * _UNITS[match[2]], 6)
         if not low <= result <= high:
@@ -61,6 +63,15 @@ def seconds(low: float, high: float) -> Callable[[object], float]:
         return result
 
     return read
+
+
+def _with_unit(number: str, low: float, high: float) -> str:
+    """Return what an operator most probably meant by a number without a unit: 500 is 500ms, 10 is 10s, 0.4 is 400ms."""
+    value = float(number)
+    in_seconds, in_milliseconds = low <= value <= high, low <= value / 1000 <= high
+    if in_milliseconds and (value >= FROM_MILLISECONDS or not in_seconds):
+        return f"{number}ms"
+    return shown(value) if in_seconds else f"{number}s"
 
 
 def shown(duration: float) -> str:

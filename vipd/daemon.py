@@ -26,6 +26,7 @@ from announce.route_socket import interface_name
 from announce.watch import AddressGone, AddressSeen, KernelEvent, LinkGone, LinkSeen, Resync, Watch
 from election import model
 from election.fencing import EXIT_CONFIG, EXIT_REFUSED
+from election.machine import Machine
 from election.store import Store
 from health.workers import Workers
 from vipd.clock import now
@@ -35,6 +36,7 @@ from vipd.control import ControlServer
 from vipd.ending import EXIT_STOPPED, Ending
 from vipd.fence import Fence
 from vipd.guard_link import GuardError, GuardLink, Word
+from vipd.headline import Headline
 from vipd.log import configure
 from vipd.member import Member, Surroundings
 from vipd.memory import Election, InUseError, Memory
@@ -90,12 +92,14 @@ class Daemon:
         self.link = link
         self.me = model.Identity(configuration.node, secrets.token_hex(8))
         self.members: dict[str, Member] = {}
+        self.machines: dict[str, Machine] = {}
         self.metrics = Metrics()
         self.links = Links()
         self._ending = Ending(configuration, link, self.members, lambda: self.observe.store.serves)
         self._unsaved = asyncio.Event()
         self._guard = os.getppid()
         self._service = Service()
+        self._headline = Headline(self.machines, link.status)
         self._fence = Fence(configuration, link, self.metrics)
         self._looks_soon = False
         self._workers = Workers()
@@ -167,6 +171,7 @@ class Daemon:
             self.peers.stepped()
             self._pulse.moved(name)
             self._ending.moved()
+            self._headline.update()
 
     def _make_members(self, former: frozenset[str]) -> None:
         around = Surroundings(
@@ -188,8 +193,8 @@ class Daemon:
             self.members[name] = Member(instances, around, word, self.memory.elections.get(name, Election()), checks)
             checks += sum(len(instance.checks) for instance in instances)
         self.peers.serve({name: member.instance for name, member in self.members.items()}, self._judge)
-        machines = {name: member.instance.machine for name, member in self.members.items()}
-        self.observe.serve(machines, elections)
+        self.machines.update({name: member.instance.machine for name, member in self.members.items()})
+        self.observe.serve(self.machines, elections)
         drained = self.memory.drained
         for member in self.members.values():
             member.start(former, self.memory.verdicts, drained=drained)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 from vipd.outages import WORDS
@@ -9,6 +10,8 @@ from vipd.status import Address, Candidate, Check, Instance, Status, Store
 
 RED, GREEN, YELLOW, BOLD, FAINT = "31", "32", "33", "1", "2"
 STATE_COLOURS = {"Active": GREEN, "Backup": "36", "Fault": RED, "Initialize": YELLOW}
+FEW = 3
+"""Up to so many instances are shown whole; more are a table, since 20 of them would be 200 lines."""
 NOT_REACHABLE = "NOT REACHABLE"
 OUTAGES = {str(kind): words.upper() for kind, words in WORDS.items()}
 """By `outage_kind`; a kind of another version's is NOT_REACHABLE."""
@@ -31,13 +34,49 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def render(document: Status, *, colour: bool = False, width: int = 0) -> str:
-    """Return the whole view. `width` in columns cuts long lines, 0: it does not."""
+def render(document: Status, *, colour: bool = False, width: int = 0, whole: bool = False) -> str:
+    """Return the view: everything about each instance, or where there are many (and not `whole`) a line each.
+
+    `width` in columns folds long lines; 0: it does not.
+    """
     paint = Paint(colour=colour)
     lines = [*_node(document, paint)]
-    for instance in document.instances:
-        lines += ["", *_instance(instance, document.node, paint)]
-    return "\n".join(cut(line, width) if width else line for line in lines)
+    if whole or len(document.instances) <= FEW:
+        for instance in document.instances:
+            lines += ["", *_instance(instance, document.node, paint)]
+    else:
+        lines += ["", *_table(document.instances, paint)]
+    return "\n".join(part for line in lines for part in (folded(line, width) if width else [line]))
+
+
+def _table(instances: Sequence[Instance], paint: Paint) -> Iterable[str]:
+    """Yield a line for each instance, then what an operator should read of any of them."""
+    rows = [("INSTANCE", "STATE", "FOR", "HOLDER", "PRIORITY", "ADDRESS")]
+    for one in instances:
+        more = f" +{len(one.addresses) - 1}" if len(one.addresses) > 1 else ""
+        address = one.addresses[0].address.partition("/")[0] + more if one.addresses else ""
+        holder = one.holder.name if one.holder else "nobody"
+        rows.append((one.name, one.state, duration(one.since), holder, str(one.effective_priority), address))
+    for index, cells in enumerate(aligned(rows)):
+        name, state, *rest = cells
+        if index == 0:
+            yield paint("  ".join(cells).rstrip(), BOLD)
+            continue
+        yield f"{name}  {paint(state, STATE_COLOURS.get(rows[index][1], BOLD))}  {'  '.join(rest)}".rstrip()
+    notes = [f"{one.name}: {note}" for one in instances for note in (*_wrong(one), *one.notes)]
+    if notes:
+        yield ""
+    yield from (paint(f"  ! {note}", YELLOW) for note in notes)
+    yield paint(f"`vipd status {clean(instances[0].name)}` shows all about one, `vipd status -v` about each", FAINT)
+
+
+def _wrong(instance: Instance) -> Iterable[str]:
+    """Yield what is wrong with an instance beside its notes: its addresses, or why it is in Fault."""
+    if instance.state == "Fault":
+        yield f"Fault ({instance.reason})" + (f": {instance.detail}" if instance.detail else "")
+    for address in instance.addresses:
+        if address.bound != (instance.state == "Active"):
+            yield f"{address.address} is {'bound' if address.bound else 'not bound'} though this node is {instance.state}"
 
 
 def _node(document: Status, paint: Paint) -> Iterable[str]:
@@ -173,20 +212,51 @@ def duration(seconds: float) -> str:
     return f"{whole // DAY}d {whole % DAY // HOUR}h"
 
 
-def cut(line: str, width: int) -> str:
-    """Return the line within this many columns; escapes for colours take none, and the last one stays."""
-    out, column, index = [], 0, 0
-    while index < len(line):
-        if line[index] == "\x1b":
-            end = line.index("m", index) + 1
-            out.append(line[index:end])
-            index = end
-            continue
-        column += 1
-        if column <= width:
-            out.append("…" if column == width and len(plain(line)) > width else line[index])
-        index += 1
-    return "".join(out)
+def folded(line: str, width: int) -> list[str]:
+    """Return the line in parts of at most this many columns, broken between words where there are some; later ones are indented.
+
+    Escapes for colours take no column, and each part ends the colour that it begins.
+    """
+    text = plain(line)
+    if len(text) <= width:
+        return [line]
+    indent = min(_indentation(text), width // 2)
+    colours = _colours(line)
+    parts, start, room = [], 0, width
+    while len(text) - start > room:
+        space = text.rfind(" ", start + 1, start + room + 1)
+        end = space if text[start:space].strip() and space > start else start + room
+        parts.append((start, end))
+        start, room = end + (end == space), width - indent
+    return [
+        (" " * indent if number else "") + _painted(text[start:end], colours[start:end])
+        for number, (start, end) in enumerate([*parts, (start, len(text))])
+    ]
+
+
+def _colours(line: str) -> list[str]:
+    """Return the escape that is in force at each character of the plain line; empty: none."""
+    found, current = [], ""
+    for index, part in enumerate(line.split("\x1b[")):
+        code, mark, text = part.partition("m") if index else ("", "", part)
+        if mark:
+            current = "" if code == "0" else f"\x1b[{code}m"
+        found += [current] * len(text)
+    return found
+
+
+def _painted(text: str, colours: Sequence[str]) -> str:
+    runs = itertools.groupby(zip(text, colours, strict=True), key=lambda pair: pair[1])
+    pieces = ((colour, "".join(character for character, _ in run)) for colour, run in runs)
+    return "".join(f"{colour}{piece}\x1b[0m" if colour else piece for colour, piece in pieces)
+
+
+def _indentation(text: str) -> int:
+    """Return the column at which the text of a line begins, behind its label."""
+    for start, column in (("  ! ", 4), ("  ", 12), ("node ", 7), ("store ", 7), ("fence ", 7), (" ", 7)):
+        if text.startswith(start):
+            return column
+    return 2
 
 
 def plain(line: str) -> str:

@@ -63,6 +63,11 @@ def test_it_has_three_rights_and_runs_as_nobody_special(host: SystemdHost) -> No
         assert status["NoNewPrivs"] == "1"
 
 
+def test_systemctl_status_says_what_this_node_is(host: SystemdHost) -> None:
+    """Without asking vipd: the line Status of `systemctl status`."""
+    assert host.unit("StatusText") == "Active: web"
+
+
 def test_a_dead_daemon_is_the_guards_business(host: SystemdHost) -> None:
     """No restart by systemd, and the address never goes away."""
     main, epoch, removals = guard(host), host.wait_active(), host.removals()

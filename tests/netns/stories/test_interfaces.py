@@ -192,7 +192,7 @@ def test_a_new_mac_is_announced_within_50_ms_and_the_old_one_never_again(build: 
     assert old.isdisjoint(frame for _, frame in heard)
     assert sum(frame in new for _, frame in heard) > 2 * len(new)
     assert node.state() == "Active"
-    assert node.metric("vipd_transitions_total", instance=WEB, to="Active") <= 1
+    assert node.metric("vipd_transitions_total", vip_instance=WEB, to="Active") <= 1
 
 
 def frames_until(wire: socket.socket, end: float) -> Iterator[tuple[float, bytes]]:

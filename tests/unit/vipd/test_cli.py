@@ -96,7 +96,7 @@ def asked(path: Path, *words: str) -> tuple[int, str, str]:
     "words",
     [
         *([], ["fly"], ["status", "--fast"], ["handover"], ["handover", "a", "--to", "b", "--auto"], ["demo", "--nodes", "1"]),
-        *(["status", "-c", "a", "--socket", "b"], ["run", "-c"], ["check", "a"], ["demo", "--backend", "kubernetes"]),
+        *(["status", "-c", "a", "--socket", "b"], ["run", "-c"], ["check", "a", "b"], ["demo", "--backend", "kubernetes"]),
     ],
 )
 def test_wrong_usage_is_exit_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +120,10 @@ def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) 
     """One number in two places."""
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
     assert main(["version"]) == 0
-    assert capsys.readouterr().out.startswith(f"vipd {VERSION} (Python ")
+    assert main(["--version"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [lines[0]] * 2
+    assert lines[0].startswith(f"vipd {VERSION} (Python ")
 
 
 @pytest.mark.parametrize("words", [["run"], ["run", "-c", "/x.yaml"], ["run", "--config", "/x.yaml"]])
@@ -190,6 +193,29 @@ def test_a_reader_that_closes_early_is_no_traceback() -> None:
     assert process.returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("redirection", "sentence"),
+    [
+        (">&-", "failed: standard output is closed, so nothing was shown\n"),
+        (">/dev/full", "could not be written: No space left on device\n"),
+    ],
+)
+@pytest.mark.parametrize("words", ["check -c systemd/vipd.yaml", "version"])
+def test_an_output_that_takes_nothing_is_a_sentence(words: str, redirection: str, sentence: str) -> None:
+    """And exit 1: whoever reads the file later must not take it for whole."""
+    argv = ["sh", "-c", f'exec "$0" -m vipd {words} {redirection}', sys.executable]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.endswith(sentence)
+
+
+def test_check_takes_the_file_as_its_argument(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Everybody tries that first."""
+    file.write_text(GOOD)
+    assert main(["check", str(file)]) == 0
+    assert capsys.readouterr().out.startswith(f"{file} is valid\n")
+
+
 # ---------------------------------------------------------------- commands to the daemon
 
 
@@ -232,6 +258,12 @@ def test_a_file_that_hides_its_socket_is_exit_2(file: Path, content: str) -> Non
 def test_commands_go_to_the_daemon(socket_path: Path, words: list[str], code: int, out: str, err: str) -> None:
     """Each outcome has its exit code, and a sentence where it belongs."""
     assert asked(socket_path, *words, "--socket", str(socket_path)) == (code, out, err)
+
+
+def test_status_of_an_instance_that_does_not_exist_is_refused(socket_path: Path) -> None:
+    """With the names that there are."""
+    code, out, err = asked(socket_path, "status", "web", "--socket", str(socket_path))
+    assert (code, out, err) == (4, "", "refused: there is no instance 'web' here; there is none\n")
 
 
 def test_no_daemon_is_exit_3(socket_path: Path) -> None:

@@ -236,6 +236,8 @@ INSTANCE = "backend: {file: {}}\ninstances:\n  - name: ingress\n    interface: e
         ("preempt_delay: 10", "preempt_delay", "did you mean 10s?"),
         ("preempt_delay: 10 s", "preempt_delay", "250ms, 3s or 1m"),
         ("preempt_delay: -1s", "preempt_delay", "not a duration"),
+        ("announce: {interval: 0.4}", "announce.interval", "did you mean 400ms?"),
+        ("announce: {interval: 500}", "announce.interval", "did you mean 500ms?"),
         ("preempt_delay: 3h", "preempt_delay", "allowed: 0ms..1h"),
         ("on_conflict: tke", "on_conflict", "did you mean take?"),
         ("announce: 5", "announce", "a mapping of keys is wanted here; allowed: burst, interval, refresh"),

@@ -63,9 +63,9 @@ async def repaired(one: Node) -> None:
     one.kernel.drop()
     one.member.on_resync(frozenset())
     await until(lambda: one.kernel.bound, "both to be back")
-    assert one.metric("address_repaired_total", instance=WEB) == 0
+    assert one.metric("address_repaired_total", vip_instance=WEB) == 0
     one.kernel.unserved.clear()
-    await until(lambda: one.metric("address_repaired_total", instance=WEB) == 1, "the repair to be counted")
+    await until(lambda: one.metric("address_repaired_total", vip_instance=WEB) == 1, "the repair to be counted")
     assert announces(one)
 
 

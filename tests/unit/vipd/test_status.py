@@ -11,7 +11,7 @@ import pytest
 
 from vipd import status, status_view
 from vipd.status import Address, Candidate, Check, Fence, Holder, Instance, SchemaError, Status, Store, from_json, to_json
-from vipd.status_view import cut, duration, plain, render
+from vipd.status_view import duration, folded, plain, render
 
 DOCUMENT = Status(
     node="n1",
@@ -173,17 +173,37 @@ def test_names_from_elsewhere_cannot_drive_the_terminal() -> None:
     assert r"a\nb" in view
 
 
-@pytest.mark.parametrize("width", [1, 10, 40, 79])
+@pytest.mark.parametrize("width", [2, 10, 40, 79, 80])
 def test_lines_fit_into_the_terminal(width: int) -> None:
-    """Cut with a mark, and no colour leaks into the next line."""
-    for line in render(DOCUMENT, colour=True, width=width).splitlines():
+    """Folded: no word is lost, and no colour leaks into the next line."""
+    view = render(DOCUMENT, colour=True, width=width)
+    for line in view.splitlines():
         assert len(plain(line)) <= width
         assert line.count("\x1b[0m") * 2 == line.count("\x1b[")
+    assert "".join(plain(view).split()) == "".join(VIEW.split())
 
 
-def test_cutting_is_visible() -> None:
-    """A line that fits stays as it is."""
-    assert (cut("12345", 5), cut("123456", 5), cut("\x1b[1m123456\x1b[0m", 3)) == ("12345", "1234…", "\x1b[1m12…\x1b[0m")
+def test_a_long_line_goes_on_below_its_text() -> None:
+    """Broken between words, indented as far as the label before it is wide; a word that is too long is broken."""
+    line = "  holder    n1 (this node), epoch 1"
+    assert folded(line, 30) == ["  holder    n1 (this node),", "            epoch 1"]
+    assert folded("  ! \x1b[1mabc def\x1b[0m", 8) == ["  ! \x1b[1mabc\x1b[0m", "    \x1b[1mdef\x1b[0m"]
+    assert (folded("12345", 5), folded("123456", 5)) == (["12345"], ["12345", "  6"])
+
+
+def test_many_instances_are_a_table() -> None:
+    """Twenty of them fit on a screen of 80 columns; what is wrong with one of them is said below."""
+    (first, second) = DOCUMENT.instances
+    many = replace(DOCUMENT, instances=(first, *(replace(second, name=f"web-{number}", addresses=()) for number in range(18)), second))
+    lines = render(many, width=80).splitlines()
+    assert len(lines) <= 30
+    assert [line.split() for line in lines[4:6]] == [
+        ["INSTANCE", "STATE", "FOR", "HOLDER", "PRIORITY", "ADDRESS"],
+        ["ingress", "Active", "3m", "20s", "n1", "90", "192.0.2.10", "+1"],
+    ]
+    assert "  ! ingress: n2 has other addresses: 192.0.2.11/32" in lines
+    assert "  ! web: 192.0.2.20/32 is bound though this node is Backup" in lines
+    assert VIEW.splitlines()[5] in render(many, whole=True)
 
 
 @pytest.mark.parametrize(

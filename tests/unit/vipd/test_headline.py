@@ -1,0 +1,48 @@
+"""The line that systemd shows."""
+
+from __future__ import annotations
+
+from election.events import DrainChanged, FitnessChanged, RecordSeen, Started
+from election.machine import Machine
+from election.model import Found, Identity, Record
+from election.settings import Settings
+from election.timing import PROFILES
+from vipd.headline import Headline, headline
+
+HELD = Record("u", holder="n2", session="s2", epoch=4, counter=9, addresses=("192.0.2.10/32",))
+
+
+def machine(name: str = "web") -> Machine:
+    """Return an election that has begun."""
+    made = Machine(Settings(name, ("192.0.2.10/32",), PROFILES["default"], probe=False), Identity("n1", "s1"))
+    made.step(0.0, Started())
+    return made
+
+
+def test_it_says_who_has_the_address_and_why_this_node_has_not() -> None:
+    """Each state as `vipd status` calls it, the gravest first."""
+    one, two, three = machine(), machine("mail"), machine("ftp")
+    assert headline({"web": one}) == "Initialize: web"
+    for each in (one, two):
+        each.step(1.0, FitnessChanged(True, 100))
+        each.step(1.0, RecordSeen(Found(HELD, "r1")))
+    two.step(2.0, DrainChanged(True))
+    assert headline({"web": one, "mail": two, "ftp": three}) == "Fault: mail (drained); Backup: web (n2 has it); Initialize: ftp"
+
+
+def test_of_many_elections_it_counts() -> None:
+    """One line has room for no more."""
+    assert headline({str(number): machine(str(number)) for number in range(20)}) == "Initialize: 20"
+
+
+def test_it_is_sent_only_when_it_changes() -> None:
+    """A steady state is silent."""
+    sent: list[str] = []
+    machines = {"web": machine()}
+    line = Headline(machines, sent.append)
+    line.update()
+    line.update()
+    machines["web"].step(1.0, FitnessChanged(True, 100))
+    machines["web"].step(1.0, RecordSeen(Found(HELD, "r1")))
+    line.update()
+    assert sent == ["Initialize: web", "Backup: web (n2 has it)"]
