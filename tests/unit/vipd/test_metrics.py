@@ -150,7 +150,7 @@ def test_everything_else_counts_or_shows(metrics: Metrics) -> None:
         ("vipd_store_request_seconds_count", "renew", "applied"): 1,
         ("vipd_store_last_success_timestamp_seconds",): 1.5e9,
         ("vipd_takeover_seconds_count", "a"): 1,
-        ("vipd_announcements_sent_total", "a", "arp_request"): 2,
+        ("vipd_announcements_sent_total", "arp_request", "a"): 2,
         ("vipd_address_repaired_total", "a"): 1,
         ("vipd_conflicts_total", "a"): 1,
         ("vipd_fenced_total", "guard", "a"): 1,
