@@ -33,6 +33,7 @@ class Daemon(Process):
     def __init__(self, host: Host, started: dict[str, Started]) -> None:
         super().__init__(host, "daemon")
         self.clock = host.clock
+        self.born_at = host.world.now
         self.me = Identity(host.name, f"{host.label}{host.state.lives}")
         former = host.state.sessions
         self.machines = {
@@ -161,6 +162,7 @@ class Daemon(Process):
         """End by itself."""
         if status == 0:
             self.world.store.submit(self.host, lambda: self.world.store.delete_candidate(self.host.name), lambda _: None)
+        self.host.save_all()
         self.host.daemon_status = status
         self.kill()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from election.fencing import (
     CRASH_WINDOW,
+    CRASHES,
     EXIT_RELOAD,
     GuardAction,
     Kill,
@@ -89,6 +90,9 @@ class Guard(Process):
         now = self.now
         if is_crash(status, stop_asked=self._stop_asked_at > 0, reload_asked=self._reloading):
             self._crashes = [at for at in self._crashes if at > now - CRASH_WINDOW] + [now]
+        if status and (self._stop_asked_at or len(self._crashes) >= CRASHES) and status != EXIT_RELOAD:
+            # Nobody takes the lease back, and nobody released it: it has to expire.
+            self.world.availability.permit_recovery()
         self._reloading = self._reloading and status != EXIT_RELOAD
         self._life, self._status, self._ended_at, self._killed_at = Life.NONE, status, now, 0.0
         for held in self._held.values():

@@ -63,6 +63,7 @@ class Host:
         self.last_killed = False
         self.stunned = False
         self._boots = 0
+        self._unsaved: list[Callable[[], None]] = []
 
     @property
     def watch(self) -> Watch | None:
@@ -86,6 +87,7 @@ class Host:
 
     def start(self) -> None:
         """Start the service, unless the old one's lock still stands."""
+        self.world.availability.look()
         if not self.wanted or not self.powered or self.guard is not None:
             return
         if self.daemon is not None:
@@ -100,6 +102,7 @@ class Host:
 
     def stop(self) -> None:
         """Stop the service in an orderly way."""
+        self.world.availability.look()
         self.wanted = False
         if self.guard is not None:
             self.guard.ask_stop()
@@ -146,11 +149,13 @@ class Host:
     def _daemon_runs(self, guard: Guard, boot: int) -> None:
         if boot != self._boots or not guard.alive or self.daemon is not None:
             return
+        self.world.availability.look()
         started = {}
         for election in self.settings:
             word = self.kernel.words.get(election)
             started[election] = Started(self.state.sessions, word, leftover=self.kernel.bound(election) and word == 0.0)
         self.state.lives += 1
+        self._unsaved.clear()
         daemon = Daemon(self, started)
         self._remember_session(daemon)
         self.daemon = daemon
@@ -176,11 +181,23 @@ class Host:
         self._save(daemon, write)
 
     def _save(self, daemon: Daemon, write: Callable[[], None]) -> None:
-        """Let a daemon write to the state directory; what it has not written when it dies is lost."""
-        self.world.after(SAVE_TIME if self.world.weather.rough else 0.0, lambda: write() if daemon.alive else None)
+        """Let a daemon write to the state directory; what it has not written when it is killed is lost."""
+        self._unsaved.append(write)
+        self.world.after(SAVE_TIME if self.world.weather.rough else 0.0, lambda: self._write(write) if daemon.alive else None)
+
+    def save_all(self) -> None:
+        """Write what is not written yet: a daemon does so before it ends by itself."""
+        while self._unsaved:
+            self._unsaved.pop(0)()
+
+    def _write(self, write: Callable[[], None]) -> None:
+        # What was asked for earlier is in the same file.
+        while write in self._unsaved:
+            self._unsaved.pop(0)()
 
     def daemon_ended(self) -> None:
         """Tell the guard that the daemon is gone."""
+        self.world.availability.look()
         self.daemon = None
         status, self.daemon_status = self.daemon_status, KILLED
         self.last_killed = status == KILLED
@@ -220,6 +237,8 @@ class Host:
         """Note when nobody of vipd is left to act: from here on only the kernel stands behind the right."""
         if not self.running:
             self.stunned = True
+            if any(self.kernel.bound(election) for election in self.settings):
+                self.world.availability.permit_recovery()
 
     def acted(self) -> None:
         """Note that guard or daemon has done all that there was to do.

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from election.actions import Bind, Write, WriteKind
@@ -57,9 +57,7 @@ class Ledger:
     tampered: bool = False
     move: Move | None = None
     named_at: float = 0.0
-    loose: float = 0.0
-    owner: str = ""
-    unserved_since: float = 0.0
+    loose: dict[str, float] = field(default_factory=dict)
 
 
 class Judge:
@@ -91,9 +89,21 @@ class Judge:
         if now <= since:
             return
         serving = [(min(until, now), host) for host in self._world.hosts if (until := host.kernel.serving_until(election)) > since]
+        self._world.availability.served(election, since, max((until for until, _ in serving), default=since), now)
+        if len(serving) > 1:
+            self._note_loose(ledger, since, serving)
         for i, (until, one) in enumerate(serving):
             for other_until, other in serving[i + 1 :]:
                 self._overlap(ledger, election, one, other, min(until, other_until) - since)
+
+    @staticmethod
+    def _note_loose(ledger: Ledger, since: float, serving: list[tuple[float, Host]]) -> None:
+        """Add up for how long each node out of action has served beside others: beside two of them no longer than beside one."""
+        for until, host in serving:
+            if host.kernel.gate or not host.stunned:
+                continue
+            beside = min(until, max(other_until for other_until, other in serving if other is not host))
+            ledger.loose[host.label] = ledger.loose.get(host.label, 0.0) + beside - since
 
     def _overlap(self, ledger: Ledger, election: str, one: Host, other: Host, seconds: float) -> None:
         if seconds <= TOLERANCE:
@@ -102,10 +112,10 @@ class Judge:
         if move is not None and {move.former, move.successor} == {one.label, other.label}:
             move.overlap += seconds
             self.longest_overlap = max(self.longest_overlap, move.overlap)
-            if move.overlap <= self._allowed(move) or self._lifetimes_only(ledger, election, one, other, seconds):
+            if move.overlap <= self._allowed(move) or self._lifetimes_only(ledger, election, one, other):
                 return
             self.blame(one, election, f"{one.label} and {other.label} overlapped for {move.overlap:.4f} s in a handover")
-        if not self._lifetimes_only(ledger, election, one, other, seconds):
+        if not self._lifetimes_only(ledger, election, one, other):
             self.blame(one, election, f"{one.label} and {other.label} both serve, for {seconds:.4f} s until {self._world.now:.4f}")
 
     def _allowed(self, move: Move) -> float:
@@ -116,13 +126,10 @@ class Judge:
         # Without the gate an unbind ends when netlink answers, within the margin that is assumed.
         return 0.3 if any(not host.kernel.gate for host in self._world.hosts) else 0.0
 
-    def _lifetimes_only(self, ledger: Ledger, election: str, one: Host, other: Host, seconds: float) -> bool:
+    def _lifetimes_only(self, ledger: Ledger, election: str, one: Host, other: Host) -> bool:
         """Whether the overlap is one that only address lifetimes end, and short enough for that."""
         stunned = [host for host in (one, other) if not host.kernel.gate and host.stunned]
-        if not stunned:
-            return False
-        ledger.loose += seconds
-        return any(ledger.loose <= self._loosest(*host.kernel.promises[election]) for host in stunned)
+        return any(ledger.loose.get(host.label, 0.0) <= self._loosest(*host.kernel.promises[election]) for host in stunned)
 
     @staticmethod
     def _loosest(lease: float, lifetime: int) -> float:
@@ -163,7 +170,8 @@ class Judge:
         record = after.record
         if record.epoch <= host.state.epochs.get(election, 0) or (record.epoch <= ledger.epoch and not ledger.tampered):
             self.blame(host, election, f"took the lease at epoch {record.epoch}, not above {ledger.epoch}")
-        ledger.epoch, ledger.tampered, ledger.loose = record.epoch, False, 0.0
+        ledger.epoch, ledger.tampered = record.epoch, False
+        ledger.loose.pop(host.label, None)
         former = before.record if isinstance(before, Found) else None
         self._note_move(ledger, former, record)
 

@@ -60,13 +60,11 @@ def stop_both(world: World) -> None:
 
 def kill_daemon(world: World) -> None:
     """Let the daemon crash."""
-    world.disturb(0.5)
     victim(world).kill_daemon()
 
 
 def kill_guard(world: World) -> None:
     """SIGKILL the guard: the daemon is told by the kernel."""
-    world.disturb(0.5)
     host = victim(world)
     if host.guard is not None:
         host.guard.kill()
@@ -176,36 +174,44 @@ def _lose_store(world: World, backup: Backup) -> None:
 
 def _restore(world: World, backup: Backup) -> None:
     world.judge.tampered_all()
+    world.availability.permit_recovery()
     world.store.restore(backup)
 
 
 # ---------------------------------------------------------------- strangers
 
 
+def _tamper(world: World, election: str) -> None:
+    """Note that a stranger writes to the record: its holder puts it back, but where nobody holds it the wait begins anew."""
+    world.judge.tampered(election)
+    if not any(host.daemon is not None and host.daemon.is_active(election) for host in world.hosts):
+        world.availability.permit_recovery()
+
+
 def delete_record(world: World) -> None:
     """Somebody deletes the record by hand."""
     election = any_election(world)
-    world.judge.tampered(election)
+    _tamper(world, election)
     world.store.delete(election)
 
 
 def remake_record(world: World) -> None:
     """Somebody deletes the record and makes an empty one."""
     election = any_election(world)
-    world.judge.tampered(election)
+    _tamper(world, election)
     world.store.delete(election)
     world.later(world.rng.uniform(0.0, 0.5), _put, world, election, Record(uid=f"stranger{world.now}", lease_duration=1000))
 
 
 def _put(world: World, election: str, record: Record) -> None:
-    world.judge.tampered(election)
+    _tamper(world, election)
     world.store.put(election, record)
 
 
 def corrupt_record(world: World) -> None:
     """Somebody breaks the record."""
     election = any_election(world)
-    world.judge.tampered(election)
+    _tamper(world, election)
     world.store.corrupt(election)
 
 
@@ -249,7 +255,9 @@ def edit_record(world: World) -> None:
         {"uid": "other"},
         {"lease_duration": rng.randrange(record.lease_duration, 12_000) if record.lease_duration < 12_000 else record.lease_duration},
     ]
-    world.judge.tampered(election)
+    _tamper(world, election)
+    # Another holder, session or epoch is a loss; nobody can tell that it was a stranger.
+    world.availability.permit_recovery()
     world.store.edit(election, **rng.choice(changes))
 
 
@@ -289,6 +297,9 @@ def lose_weight(world: World) -> None:
 
 def _judge(world: World, host: Host, election: str, fit: bool, priority: int) -> None:
     reason = world.rng.choice((Reason.CHECK_FAILED, Reason.LINK_DOWN))
+    world.availability.look()
+    if not fit:
+        world.availability.permit(world.availability.succession())
     host.fit[election] = event = FitnessChanged(fit, priority, reason)
     if host.daemon is not None:
         host.daemon.deliver(election, event)

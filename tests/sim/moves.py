@@ -124,6 +124,7 @@ def drain(world: World) -> None:
 
 def set_drain(host: Host, drained: bool) -> None:
     """Set a node's drain flag, and tell its daemon."""
+    host.world.availability.look()
     host.drained = drained
     if host.daemon is not None:
         host.daemon.deliver_all(DrainChanged(drained))

@@ -54,7 +54,7 @@ class Process:
     def kill(self) -> None:
         """End the process at once, wherever it is."""
         if self.alive:
-            self.world.disturb(KILL_DISTURBS)
+            self.world.stir(KILL_DISTURBS)
             self.world.say(self.name, "ends")
             self._fall_silent()
             self.alive = False

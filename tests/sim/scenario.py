@@ -180,6 +180,8 @@ def build(scenario: Scenario, world: World) -> None:
     if scenario.annotated:
         for election in ELECTIONS[: scenario.elections]:
             annotate_for_ever(world, election, scenario.timing.lease_duration / 7)
+    # Two nodes of one name keep each other out, for as long as both live.
+    world.availability.demanding = not scenario.namesakes
     _plan(world, theme, scenario.seconds)
 
 

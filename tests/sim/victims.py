@@ -35,7 +35,12 @@ def for_a_while(world: World, seconds: float, begin: Callable[[], None], end: Ca
     """Let a fault last for so long."""
     world.disturb(seconds)
     begin()
-    world.later(seconds, end)
+    world.later(seconds, _end, world, end)
+
+
+def _end(world: World, end: Callable[[], None]) -> None:
+    world.availability.look()
+    end()
 
 
 def any_length(world: World) -> float:

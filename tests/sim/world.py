@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from election.actions import Action
 from election.events import Event, RivalSeen
+from tests.sim.availability import Availability
 from tests.sim.faults import Faults
 from tests.sim.judge import Judge
 from tests.sim.speech import say_actions, say_event
@@ -33,6 +34,7 @@ class World:
         self._heap: list[tuple[float, int, Callable[..., object], tuple[object, ...]]] = []
         self._order = 0
         self.hosts: list[Host] = []
+        self.availability = Availability(self)
         self.judge = Judge(self)
         self.weather = Weather(self, climate or Climate())
         self.faults = Faults(self)
@@ -80,7 +82,12 @@ class World:
         return True
 
     def disturb(self, seconds: float) -> None:
-        """Note a fault that lasts so long: a handover that it meets may overlap for longer."""
+        """Note a fault that lasts so long: a handover that it meets may overlap for longer, and an address may be away."""
+        self.stir(seconds)
+        self.availability.permit_recovery(seconds)
+
+    def stir(self, seconds: float) -> None:
+        """Note an event that lasts so long and costs no address: only a handover that it meets may overlap for longer."""
         self.disturbed_until = max(self.disturbed_until, self.now + seconds)
 
     # ------------------------------------------------------------------ who is there

@@ -55,7 +55,9 @@ def test_changed_addresses_on_all_nodes_at_once_lose_nothing(pair: Pair) -> None
     wait_for(lambda: all(len(node.instance().get("addresses", ())) == 3 for node in (holder, other)), "both to have the new file")
     pair.world.wait_owner(EXTRA)
     owners = {holder.host.name}
-    for host, present in pair.world.changes(begin, VIP):
+    changes = pair.world.changes(begin, VIP)
+    assert changes, "it never moved"
+    for host, present in changes:
         (owners.add if present else owners.discard)(host)
         assert owners, f"nobody had the VIP after it left {host}"
     pair.world.assert_never_two(begin, PLANNED_OVERLAP)

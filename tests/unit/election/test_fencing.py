@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from election import fencing
@@ -172,7 +173,7 @@ def test_the_watchdog_is_fed_for_a_daemon_in_good_health_only(view: View, expect
 # ---------------------------------------------------------------- in every view
 
 moments = st.floats(NOW - 20, NOW + 20)
-since = st.just(0.0) | st.floats(NOW - 20, NOW)
+since = st.just(0.0) | st.floats(NOW - 1, NOW) | st.floats(NOW - 20, NOW)
 slots = st.builds(
     Slot,
     number=st.just(0),
@@ -230,6 +231,33 @@ def test_a_right_that_lasts_is_not_cut_short_without_leaving(view: View) -> None
     for action in decide(NOW, view):
         if isinstance(action, Remove) and by_number(view, action.slot).deadline > NOW:
             assert action.why is Why.LEAVING
+
+
+def acts_on(view: View, kind: type[fencing.GuardAction], *, deadline_ahead: bool) -> bool:
+    """Whether a slot's removal or another action of this kind is decided, for a slot whose deadline lies ahead (or has passed)."""
+    found = [action for action in decide(NOW, view) if isinstance(action, kind)]
+    if kind is not Remove:
+        return bool(found)
+    return any((by_number(view, action.slot).deadline > NOW) is deadline_ahead for action in found if isinstance(action, Remove))
+
+
+def some_view(wanted: Callable[[View], bool]) -> View:
+    """Return a view of which this is true."""
+    return find(views, wanted, settings=settings(max_examples=2000, phases=[Phase.generate], database=None))
+
+
+@pytest.mark.parametrize("deadline_ahead", [False, True])
+@pytest.mark.parametrize("kind", [Kill, Remove, Refresh, Start, Quit])
+def test_the_views_contain_what_these_tests_are_about(kind: type[fencing.GuardAction], deadline_ahead: bool) -> None:
+    """What is asserted of an action that is never decided holds in vain."""
+    found = some_view(lambda view: acts_on(view, kind, deadline_ahead=deadline_ahead))
+    assert acts_on(found, kind, deadline_ahead=deadline_ahead)
+    if kind is Remove and not deadline_ahead:
+        beside = some_view(lambda view: view.life is not Life.NONE and acts_on(view, Remove, deadline_ahead=False))
+        assert beside.life is not Life.NONE
+    if kind is Quit:
+        still_open = some_view(lambda view: acts_on(view, Quit, deadline_ahead=False) and any(s.deadline for s in view.slots))
+        assert any(slot.deadline for slot in still_open.slots)
 
 
 @given(views)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import threading
@@ -217,6 +216,14 @@ def test_hundreds_of_addresses_are_locked(guard: HalfGuard) -> None:
         link.unlock(names)
 
 
+def woken(guard: HalfGuard) -> bool:
+    """Whether the guard was woken since it was last asked."""
+    try:
+        return os.eventfd_read(guard.counter) > 0
+    except BlockingIOError:
+        return False
+
+
 def test_a_lowered_deadline_wakes_the_guard(guard: HalfGuard) -> None:
     """A raised or a closed one need not: the guard only wakes up too early."""
     with guard.daemon() as (link, _):
@@ -224,8 +231,7 @@ def test_a_lowered_deadline_wakes_the_guard(guard: HalfGuard) -> None:
         for deadline, told in ((10.0, False), (12.0, False), (11.0, True), (0.0, False)):
             word.set(deadline)
             assert guard.words.deadline(1) == word.deadline == deadline
-            with contextlib.suppress(BlockingIOError):
-                assert (os.eventfd_read(guard.counter) > 0) is told
+            assert woken(guard) is told
 
 
 def test_an_opened_word_wakes_the_guard_only_if_an_earlier_lifes_gate_stands(guard: HalfGuard) -> None:
@@ -236,8 +242,7 @@ def test_an_opened_word_wakes_the_guard_only_if_an_earlier_lifes_gate_stands(gua
             wire.send({"op": "gate", **asdict(GateReport(inherited=inherited))})
             link.arm("one", READY, LEASE)
             word.set(10.0)
-            with contextlib.suppress(BlockingIOError):
-                assert (os.eventfd_read(guard.counter) > 0) is inherited
+            assert woken(guard) is inherited
             word.set(0.0)
 
 

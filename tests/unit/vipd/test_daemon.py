@@ -100,6 +100,6 @@ def test_a_stop_wins_over_a_reload_whichever_came_first(tmp_path: Path, first: s
             daemon = Ordered(config, link)
             daemon.orders = orders
             assert asyncio.run(life(daemon)) == EXIT_STOPPED
-            assert all(member.instance.machine.stopped for member in daemon.members.values())
+            assert [member.instance.machine.stopped for member in daemon.members.values()] == [True]
     finally:
         guard.close()

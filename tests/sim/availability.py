@@ -1,0 +1,129 @@
+"""For how long an address may be away, measured while the world runs (section 4).
+
+An address is away while no node answers for it, after it was served once. Every fault *permits* absence for a while:
+
+- a planned move, a drain, a stop, a reload, a daemon's crash or a foreign edit that is healed: none at all;
+- a holder that lost its health, or an address that somebody removed: as long as it takes to release and to take;
+- anything else: for as long as it lasts, and then for the longest lease that anybody knows of, and what a start and
+  a few requests take.
+
+Nothing is expected of a group in which no node is able to serve. All that is away beyond this counts, and adds up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from election.timing import RANK_STEP, SUCCESSOR_HOLDOFF
+from tests.sim.clock import LARGEST_DRIFT
+
+if TYPE_CHECKING:
+    from tests.sim.host import Host
+    from tests.sim.world import World
+
+START = 1.5
+"""Seconds that a start of guard and daemon may take until the node knows record and candidates, and may add to a lease."""
+ROUND_TRIPS = 8
+"""Requests one after the other between an unbind and the next bind, watches included."""
+RECKONED_FOR = 0.5
+"""Seconds for which a recovery once reckoned is taken to be right: in rough weather it is asked for at every message."""
+GRAIN = 0.002
+"""Seconds away for which nobody is blamed: what happens in one instant of true time takes the kernel a moment."""
+
+
+class Availability:
+    """The absences of one world's elections. `away` adds up, by election, what nothing permitted (seconds).
+
+    `demanding`: somebody is blamed for it. The golden dialogues, which tell their own stories, only look at the longest.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.demanding = False
+        self._permitted_until = 0.0
+        self._recovery = (-RECKONED_FOR, 0.0)
+        self._served: set[str] = set()
+        self._since: dict[str, float] = {}
+        self.away: dict[str, float] = {}
+
+    # ------------------------------------------------------------------ what permits it
+
+    def permit(self, seconds: float) -> None:
+        """Permit absence for so many seconds from now on."""
+        until = self._world.now + seconds
+        if until > self._permitted_until:
+            self._account_all()
+            self._permitted_until = until
+
+    def permit_recovery(self, lasting: float = 0.0) -> None:
+        """Permit absence for as long as a fault lasts, and until a lease has been waited out after it."""
+        self.permit(lasting + self.recovery())
+
+    def forgive_nothing(self) -> None:
+        """Permit nothing any more: all that went wrong is long over."""
+        self._account_all()
+        self._permitted_until = self._world.now
+
+    def recovery(self) -> float:
+        """Return how long it takes at most until another node serves: a lease as others see it, and a start."""
+        at, seconds = self._recovery
+        if self._world.now >= at + RECKONED_FOR:
+            seconds = self._reckon_recovery()
+            self._recovery = (self._world.now, seconds)
+        return seconds
+
+    def _reckon_recovery(self) -> float:
+        world = self._world
+        timeout = max((s.timing.request_timeout for host in world.hosts for s in host.settings.values()), default=0.0)
+        longest = [m.longest for host in world.hosts if host.daemon is not None for m in host.daemon.machines.values()]
+        lease = max([world.faults.longest_lease, *longest])
+        return lease * (1.0 + 2 * LARGEST_DRIFT) + 2 * timeout + START + self.succession()
+
+    def succession(self) -> float:
+        """Return how long it takes at most from an unbind to the next bind if the lease is released."""
+        climate = self._world.weather.climate
+        message = climate.latency + 3 * climate.jitter
+        return SUCCESSOR_HOLDOFF + RANK_STEP * len(self._world.hosts) + 2 * ROUND_TRIPS * message
+
+    # ------------------------------------------------------------------ what is seen
+
+    def served(self, election: str, since: float, until: float, now: float) -> None:
+        """Take in that the addresses were served from `since` to `until` (that before `since`: not at all) and not until `now`."""
+        if until > since:
+            self._served.add(election)
+            self._since.pop(election, None)
+        if until >= now or election not in self._served:
+            return
+        begin = max(since, until)
+        away = now - max(begin, self._permitted_until)
+        if away <= 0.0:
+            return
+        if not any(self._is_able(host, election) for host in self._world.hosts):
+            self._permitted_until = now + self.recovery()
+            return
+        self.away[election] = self.away.get(election, 0.0) + away
+        self.exceeded(election)
+
+    def exceeded(self, election: str) -> None:
+        """Blame somebody if what was not permitted is more than a moment."""
+        if self.demanding and self.away[election] > GRAIN:
+            self._world.judge.blame(self._world.hosts[0], election, f"away for {self.away[election]:.4f} s without a cause")
+
+    def look(self) -> None:
+        """Look again at who is able: an absence with nobody to end it is no fault."""
+        self._account_all()
+
+    def _is_able(self, host: Host, election: str) -> bool:
+        """Whether this node could serve: it runs, is in touch with the store, and nobody wants it out."""
+        daemon, guard = host.daemon, host.guard
+        if daemon is None or guard is None or daemon.frozen or guard.frozen or daemon.stopping_since is not None:
+            return False
+        if self._world.now < daemon.born_at + START:
+            return False
+        reached = not (host.store_cut or host.replies_cut) and self._world.now >= self._world.store.down_until
+        return reached and host.wanted and host.fit[election].fit and not host.drained
+
+    def _account_all(self) -> None:
+        if self._world.hosts:
+            for election in self._world.hosts[0].settings:
+                self._world.judge.account(election)
