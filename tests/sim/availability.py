@@ -43,7 +43,7 @@ class Availability:
         self._permitted_until = 0.0
         self._recovery = (-RECKONED_FOR, 0.0)
         self._served: set[str] = set()
-        self._since: dict[str, float] = {}
+        self._unserved: set[str] = set()
         self.away: dict[str, float] = {}
 
     # ------------------------------------------------------------------ what permits it
@@ -58,6 +58,12 @@ class Availability:
     def permit_recovery(self, lasting: float = 0.0) -> None:
         """Permit absence for as long as a fault lasts, and until a lease has been waited out after it."""
         self.permit(lasting + self.recovery())
+
+    def forgotten(self) -> None:
+        """Take in that a node lost what it had observed: whoever waits for a lease to expire begins anew."""
+        self._account_all()
+        if self._unserved:
+            self.permit_recovery()
 
     def forgive_nothing(self) -> None:
         """Permit nothing any more: all that went wrong is long over."""
@@ -91,9 +97,10 @@ class Availability:
         """Take in that the addresses were served from `since` to `until` (that before `since`: not at all) and not until `now`."""
         if until > since:
             self._served.add(election)
-            self._since.pop(election, None)
+            self._unserved.discard(election)
         if until >= now or election not in self._served:
             return
+        self._unserved.add(election)
         begin = max(since, until)
         away = now - max(begin, self._permitted_until)
         if away <= 0.0:

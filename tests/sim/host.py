@@ -197,7 +197,7 @@ class Host:
 
     def daemon_ended(self) -> None:
         """Tell the guard that the daemon is gone."""
-        self.world.availability.look()
+        self.world.availability.forgotten()
         self.daemon = None
         status, self.daemon_status = self.daemon_status, KILLED
         self.last_killed = status == KILLED

@@ -21,6 +21,7 @@ DAMPING = 75.0
 
 def heal(world: World) -> None:
     """End every fault that lasts, and bring every node and check back."""
+    world.availability.look()
     world.over = True
     world.weather.clear_up()
     world.store.down_until = min(world.store.down_until, world.now)
@@ -92,6 +93,7 @@ def settle(world: World) -> None:
     heal(world)
     elections = list(world.hosts[0].settings)
     bound = one_active_within(world)
+    world.availability.permit(bound)
     if not world.run_until_true(world.now + bound, lambda: all(is_served(world, e) for e in elections)):
         missing = next(e for e in elections if not is_served(world, e))
         names = [host.label for host in active(world, missing)]
@@ -108,6 +110,10 @@ def stay_calm(world: World, elections: list[str]) -> None:
 
     One instant says nothing: in the middle of a planned move two nodes are Active, and the record names one of them.
     """
+    # Who was cut off serves on, at first, though its lease runs out before it is renewed.
+    world.run_until(world.now + world.availability.recovery())
+    if not world.run_until_true(world.now + DAMPING, lambda: all(is_served(world, e) for e in elections)):
+        world.judge.blame(world.hosts[0], elections[0], "nobody serves long after the last fault")
     world.availability.forgive_nothing()
     world.run_until(world.now + 2 * world.faults.longest_lease)
     for election in elections:
