@@ -18,6 +18,15 @@ def lifetime_to_set(now: float, deadline: float, lease_duration: float, *, shrin
     return lifetime_seconds(deadline, now, lease_duration)
 
 
+def wakes_guard(before: float, deadline: float, *, former_gate: bool) -> bool:
+    """Whether the guard must be woken when its word changes from `before` to `deadline`: it sleeps until the one that it read.
+
+    A closed word needs no waking: there is nothing to be late for. Nor does one that opens, unless programs of an earlier
+    life stand in the gate (`former_gate`), which do not know this word.
+    """
+    return 0 < deadline < before or (deadline > 0 and before == 0 and former_gate)
+
+
 def came_late(now: float, deadline: float) -> bool:
     """Whether the call just made has to be undone: the process may have been stopped between the question and the call."""
     return now >= deadline

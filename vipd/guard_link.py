@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from election.lateness import wakes_guard
 from vipd.wire import MOST_DESCRIPTORS, Message, Wire, WireError
 from vipd.words import Words
 
@@ -113,13 +114,10 @@ class Word:
         return self._link.words.deadline(self._slot)
 
     def set(self, deadline: float) -> None:
-        """Write it, and wake the guard if it fell. A closed word needs no waking: there is nothing to be late for.
-
-        Nor does one that opens, unless programs of an earlier life stand in the gate, which do not know this word.
-        """
+        """Write it, and wake the guard if it has to act earlier than it thinks."""
         former = self.deadline
         self._link.words.set_deadline(self._slot, deadline)
-        if 0 < deadline < former or (deadline and not former and self._link.gate.inherited):
+        if wakes_guard(former, deadline, former_gate=self._link.gate.inherited):
             self._link.poke()
 
 

@@ -87,9 +87,9 @@ class Availability:
 
     def succession(self) -> float:
         """Return how long it takes at most from an unbind to the next bind if the lease is released."""
-        climate = self._world.weather.climate
-        message = climate.latency + 3 * climate.jitter
-        return SUCCESSOR_HOLDOFF + RANK_STEP * len(self._world.hosts) + 2 * ROUND_TRIPS * message
+        world, climate = self._world, self._world.weather.climate
+        message = climate.latency + 3 * climate.jitter + max((host.distance for host in world.hosts), default=0.0)
+        return SUCCESSOR_HOLDOFF + RANK_STEP * len(world.hosts) + 2 * ROUND_TRIPS * message
 
     # ------------------------------------------------------------------ what is seen
 
@@ -105,7 +105,7 @@ class Availability:
         away = now - max(begin, self._permitted_until)
         if away <= 0.0:
             return
-        if not any(self._is_able(host, election) for host in self._world.hosts):
+        if not any(self.is_able(host, election) for host in self._world.hosts):
             self._permitted_until = now + self.recovery()
             return
         self.away[election] = self.away.get(election, 0.0) + away
@@ -120,7 +120,7 @@ class Availability:
         """Look again at who is able: an absence with nobody to end it is no fault."""
         self._account_all()
 
-    def _is_able(self, host: Host, election: str) -> bool:
+    def is_able(self, host: Host, election: str) -> bool:
         """Whether this node could serve: it runs, is in touch with the store, and nobody wants it out."""
         daemon, guard = host.daemon, host.guard
         if daemon is None or guard is None or daemon.frozen or guard.frozen or daemon.stopping_since is not None:

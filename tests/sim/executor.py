@@ -6,10 +6,24 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from election.actions import Action, Announce, Bind, Notice, Probe, Read, Refresh, Remember, SetDeadline, Transition, Unbind, Write
+from election.actions import (
+    Action,
+    Announce,
+    Bind,
+    Notice,
+    Probe,
+    Read,
+    Refresh,
+    Remember,
+    SetDeadline,
+    Transition,
+    Unbind,
+    Write,
+    WriteKind,
+)
 from election.events import BindDone, ProbeDone, ReadDone, UnbindDone, WriteDone
-from election.lateness import came_late, lifetime_to_set
-from election.model import ReadAnswer, Unknown, WriteAnswer
+from election.lateness import came_late, lifetime_to_set, wakes_guard
+from election.model import Conflict, ReadAnswer, Unknown, WriteAnswer
 from election.timing import fence_margin
 from tests.sim.process import Turn
 from tests.sim.store import Answer
@@ -75,9 +89,10 @@ class Executor:
     def _set_deadline(self, election: str, deadline: float) -> None:
         before = self._words.get(election)
         self._host.kernel.open_until(self._words, election, deadline)
-        if before == 0.0 or deadline < before:
-            # The guard sleeps until the moment that it computed from the old word.
+        if wakes_guard(before, deadline, former_gate=self._host.kernel.is_succeeding):
             self._host.poke_guard(self._daemon)
+        elif before == 0.0:
+            self._host.guard_looks_soon()
 
     def _bind(self, election: str, bind: Bind) -> Generator[float, None, BindDone]:
         self._world.judge.binding(self._host, election, bind)
@@ -153,6 +168,8 @@ class Executor:
     def _answered(self, key: tuple[str, int], request: Read | Write, answer: Answer) -> None:
         if self._waiting.pop(key, None) is None and not self._world.weather.answers_late():
             return
+        if isinstance(request, Write) and request.kind is WriteKind.NAME and isinstance(answer, Conflict):
+            self._world.judge.naming_refused(self._host, key[0])
         self._report(key, request, answer)
 
     def _give_up(self, key: tuple[str, int]) -> None:

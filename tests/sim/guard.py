@@ -21,6 +21,7 @@ from election.fencing import (
     decide,
     is_crash,
     next_wake,
+    patience,
 )
 from election.lateness import came_late
 from election.timing import fence_margin
@@ -126,6 +127,11 @@ class Guard(Process):
         return self._stop_asked_at > 0
 
     # ------------------------------------------------------------------ the loop
+
+    @property
+    def patience(self) -> float:
+        """Seconds without a sign of life after which a daemon counts as stuck: no later does the guard look again."""
+        return patience(self._view())
 
     def work(self) -> Turn:
         """Decide and act until nothing is left to do."""

@@ -40,7 +40,10 @@ class State:
 
 
 class Host:
-    """A node. `label` is unique; `name` is what its configuration says, so two hosts may share one by mistake."""
+    """A node. `label` is unique; `name` is what its configuration says, so two hosts may share one by mistake.
+
+    `distance`: seconds that each request and each answer takes longer than the weather has it, always; a watch does not.
+    """
 
     def __init__(self, world: World, label: str, name: str, settings: dict[str, Settings], priority: int) -> None:
         self.world = world
@@ -53,6 +56,7 @@ class Host:
         self.state = State()
         self.fit: dict[str, FitnessChanged] = {e: FitnessChanged(fit=True, priority=priority) for e in settings}
         self.drained = False
+        self.distance = 0.0
         self.store_cut = self.replies_cut = self.link_cut = False
         self.wanted = self.powered = True
         self.dead = False
@@ -219,8 +223,13 @@ class Host:
 
     def daemon_silent(self, seconds: float) -> None:
         """Let the guard watch a daemon that gives no sign of life for longer than a netlink call takes."""
-        if self.guard is not None and seconds > SILENCE:
-            self.guard.poke()
+        if seconds > SILENCE:
+            self.guard_looks_soon()
+
+    def guard_looks_soon(self) -> None:
+        """Let the guard look at the words and the heartbeat as it does anyway: once within its patience, and nobody knows when."""
+        if self.guard is not None:
+            self.world.after(self.world.weather.phase(self.guard.patience), self.guard.poke)
 
     def reload(self, settings: dict[str, Settings]) -> None:
         """Take over a new configuration."""

@@ -67,6 +67,8 @@ class Judge:
         self._world = world
         self._ledgers: dict[str, Ledger] = {}
         self._bound: dict[tuple[str, str], int] = {}
+        self._refused: set[tuple[str, str]] = set()
+        self._named_to: dict[tuple[str, str], tuple[float, Identity | None]] = {}
         self._counters: set[tuple[str, str, int]] = set()
         self.failovers = 0
         self.handovers = 0
@@ -149,6 +151,7 @@ class Judge:
                 self.blame(host, election, "released while still bound")
             return
         told = host.kernel.words.get(election)
+        self._naming(host, election, write)
         if write.kind is WriteKind.NAME and told > host.clock.local(self._world.now) + HANDOVER_TIMEOUT + TOLERANCE:
             self.blame(host, election, "named a successor while guard and gate still count on a later deadline")
         if write.kind is WriteKind.CREATE:
@@ -159,6 +162,27 @@ class Judge:
         if key in self._counters:
             self.blame(host, election, f"used counter {record.counter} twice")
         self._counters.add(key)
+
+    def naming_refused(self, host: Host, election: str) -> None:
+        """Take in that a holder knows: the successor that it wanted to name was not named."""
+        self._refused.add((host.label, election))
+
+    def _naming(self, host: Host, election: str, write: Write) -> None:
+        """Check that nobody is struck out who was never named, or who is given no reason to be late."""
+        if write.kind is WriteKind.NAME:
+            self._refused.discard((host.label, election))
+            self._named_to[host.label, election] = (self._world.now, write.record.successor)
+        if write.kind is not WriteKind.STRIKE:
+            return
+        if (host.label, election) in self._refused:
+            self.blame(host, election, "strikes out a successor that, as it knows, was never named")
+        at, successor = self._named_to.get((host.label, election), (0.0, None))
+        named = self._world.host_of(successor.session) if successor is not None else None
+        undisturbed = self._world.disturbed_until < at - 0.1 and self._world.availability.demanding
+        if undisturbed and named is not None and named.watch is not None and named.watch.stands:
+            if not self._world.availability.is_able(named, election):
+                return
+            self.blame(host, election, f"strikes out {named.label}, which nothing kept from taking the lease")
 
     def wrote(self, host: Host, election: str, before: Content, after: Found, kind: WriteKind) -> None:
         """Check a write that the store has just applied."""

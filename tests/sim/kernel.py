@@ -98,6 +98,11 @@ class Kernel:
         if self._succession is not None and self.bound(election):
             self._succession.inherited.add(self._slots[election])
 
+    @property
+    def is_succeeding(self) -> bool:
+        """Whether programs of an earlier life are still attached."""
+        return self._succession is not None
+
     def settle(self) -> None:
         """Learn that all elections are covered."""
         if self._succession is not None:

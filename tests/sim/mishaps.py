@@ -11,10 +11,14 @@ from election.model import Found, Reason, Record
 from tests.sim.moves import (
     ask_handover,
     ask_unpin,
+    crash_after_take,
+    crash_and_delete_in_move,
     crash_cut_off,
     cut_in_move,
     delete_in_move,
     drain,
+    freeze_in_move,
+    kill_and_delete,
     kill_in_move,
     move_after_kill,
 )
@@ -312,6 +316,7 @@ MISHAPS: dict[str, Mishap] = {
         cut_off, cut_replies, cut_link, store_down, store_stalls, break_watches, break_watch, restore_backup,
         delete_record, remake_record, corrupt_record, annotate, empty_holder, edit_record, remove_address, stranger_on_wire,
         fall_ill, lose_weight, ask_handover, ask_unpin, drain, cut_in_move, kill_in_move, delete_in_move, crash_cut_off, move_after_kill,
+        freeze_in_move, crash_and_delete_in_move, crash_after_take,
     )
 }  # fmt: skip
 """By name, for the themes."""

@@ -61,13 +61,14 @@ def move_after_kill(world: World) -> None:
     world.later(0.0, _move_when_back, world, host, world.now + world.faults.longest_lease)
 
 
-def _move_when_back(world: World, host: Host, until: float) -> None:
+def _move_when_back(world: World, host: Host, until: float, kill: bool = True) -> None:
     held = [e for e in host.settings if host.daemon is not None and host.daemon.is_active(e)]
     if host.daemon is not None and held:
         host.daemon.deliver(held[0], HandoverAsked("", pin=False))
-        _kill_when_named(world, host, held[0], until)
+        if kill:
+            _kill_when_named(world, host, held[0], until)
     elif world.now < until:
-        world.later(LOOK, _move_when_back, world, host, until)
+        world.later(LOOK, _move_when_back, world, host, until, kill)
 
 
 def _kill_when_named(world: World, host: Host, election: str, until: float) -> None:
@@ -76,6 +77,29 @@ def _kill_when_named(world: World, host: Host, election: str, until: float) -> N
         _kill_for_long(world, host)
     elif world.now < until:
         world.later(CLOSE_LOOK, _kill_when_named, world, host, election, until)
+
+
+def kill_and_delete(world: World) -> None:
+    """Kill all of a holder's processes and delete its record in one move: what it had not written down yet is lost."""
+    host = victim(world)
+    for election in host.settings:
+        _kill_and_delete_when_taken(world, host, election, world.now + world.faults.longest_lease)
+
+
+def _kill_and_delete_when_taken(world: World, host: Host, election: str, until: float) -> None:
+    """Wait for a take by this node, or until then."""
+    content = world.store.records.get(election)
+    fresh = isinstance(content, Found) and world.host_of(content.record.session) is host and not content.record.bound
+    if fresh or world.now >= until:
+        world.later(world.rng.uniform(0.0, 0.03), _kill_and_delete, world, host, election)
+    else:
+        world.later(CLOSE_LOOK, _kill_and_delete_when_taken, world, host, election, until)
+
+
+def _kill_and_delete(world: World, host: Host, election: str) -> None:
+    kill_all(world, host)
+    world.judge.tampered(election)
+    world.store.delete(election)
 
 
 def delete_in_move(world: World) -> None:
@@ -93,6 +117,45 @@ def _delete_and_cut(world: World, host: Host) -> None:
     for other in world.hosts:
         if other is not host:
             cut_off_host(world, other, 1.0)
+
+
+def freeze_in_move(world: World) -> None:
+    """Stop the holder's daemon just after it has named a successor; its guard sleeps."""
+    host = _move(world)
+    if host.daemon is not None:
+        world.later(world.rng.uniform(0.0, 0.004), _freeze, world, host)
+
+
+def _freeze(world: World, host: Host) -> None:
+    if host.daemon is not None:
+        host.daemon.freeze(world.faults.longest_lease)
+
+
+def crash_and_delete_in_move(world: World) -> None:
+    """Kill the holder's daemon in a move, and delete the record before the next one reads it; nobody else reaches the store."""
+    host = _move(world)
+    world.later(world.rng.uniform(0.0, 0.004), host.kill_daemon)
+    world.later(world.rng.uniform(0.006, 0.1), _delete_and_cut, world, host)
+
+
+def crash_after_take(world: World) -> None:
+    """Kill the daemon of a successor that has just taken the lease, and move that on when it is back; who handed over is frozen."""
+    host = _move(world)
+    for election in host.settings:
+        _crash_when_taken(world, host, election, world.now + 0.1)
+
+
+def _crash_when_taken(world: World, host: Host, election: str, until: float) -> None:
+    content = world.store.records.get(election)
+    taker = world.host_of(content.record.session) if isinstance(content, Found) and content.record.holder else None
+    if taker is not None and taker is not host and taker.kernel.bound(election) and host.kernel.bound(election):
+        world.disturb(1.0)
+        if host.daemon is not None:
+            host.daemon.freeze(1.0)
+        taker.kill_daemon()
+        _move_when_back(world, taker, world.now + 0.5, kill=False)
+    elif world.now < until:
+        world.later(CLOSE_LOOK, _crash_when_taken, world, host, election, until)
 
 
 def crash_cut_off(world: World) -> None:

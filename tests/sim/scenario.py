@@ -70,7 +70,7 @@ THEMES = {
 
 GATED: dict[str, object] = {"gate": True, "latency": 0.0005, "jitter": 0.0, "namesakes": False, "annotated": False}
 OPEN: dict[str, object] = {**GATED, "gate": False}
-FAST, DEFAULT = PROFILES["fast"], PROFILES["default"]
+FAST, DEFAULT, RELAXED = PROFILES["fast"], PROFILES["default"], PROFILES["relaxed"]
 BARE = Timing(1.9, 0.38, 0.45)
 """Below 2 s address lifetimes end after the right does: nothing but the rules of daemon and guard stands behind it."""
 
@@ -108,12 +108,20 @@ DIRECTED = {
     "races after kills": Theme({"kill_both": 25}, {"lost_requests": 0.1, "stops": 0.01}, GATED | {"timing": DEFAULT, "preempt": 0.0}),
     "stuck unbinds": Theme({"fall_ill": 10, "restart": 4, "drain": 6}, {"unbind_refused": 0.6}, GATED),
     "planned": THEMES["planned"],
+    "frozen moves": Theme({"freeze_in_move": 12}, {}, OPEN | {"timing": RELAXED, "preempt": 0.0}),
+    "crashes in deleted moves": Theme({"crash_and_delete_in_move": 8}, {}, GATED | {"timing": DEFAULT}),
+    "crashes of successors": Theme({"crash_after_take": 12}, {}, GATED | {"timing": DEFAULT, "nodes": 4, "preempt": 0.0}),
+    "touched moves": Theme({"ask_handover": 25}, {}, GATED | {"annotated": True}),
+    "overtaken reads": Theme({"ask_handover": 8}, {}, GATED | {"timing": FAST, "farthest": 0.02, "annotated": True}),
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One world to be: all of it follows from the seed, unless a test sets it."""
+    """One world to be: all of it follows from the seed, unless a test sets it.
+
+    `farthest`: the largest distance of a node from the store, in seconds one way.
+    """
 
     seed: int
     theme: str
@@ -130,6 +138,7 @@ class Scenario:
     latency: float
     jitter: float
     annotated: bool
+    farthest: float = 0.0
 
 
 def theme_named(name: str) -> Theme:
@@ -172,6 +181,7 @@ def build(scenario: Scenario, world: World) -> None:
         name = "a" if scenario.namesakes and number == 1 else label
         host = Host(world, label, name, _settings(scenario, rng), rng.choice(PRIORITIES))
         host.clock.rate = 1.0 + rng.uniform(-LARGEST_DRIFT, LARGEST_DRIFT)
+        host.distance = rng.uniform(0.5, 1.0) * scenario.farthest
         host.wall_offset = rng.uniform(-1000.0, 1000.0)
         host.clock.offset = rng.uniform(1.0, 100_000.0)
         host.kernel = Kernel(host, gate=scenario.gate, sloppy=scenario.sloppy)

@@ -87,7 +87,7 @@ class Store:
             return
         if weather.loses_request():
             return
-        self._world.after(weather.delay(), self._arrive, host, perform, reply)
+        self._world.after(weather.delay() + host.distance, self._arrive, host, perform, reply)
 
     def _arrive(self, host: Host, perform: Callable[[], Answer], reply: Callable[[Answer], None]) -> None:
         now, weather = self._world.now, self._world.weather
@@ -104,7 +104,7 @@ class Store:
             answer = Unknown("500 after the fact")
         if weather.loses_reply() or host.replies_cut:
             return
-        self._world.after(weather.delay(), reply, answer)
+        self._world.after(weather.delay() + host.distance, reply, answer)
 
     # ------------------------------------------------------------------ what befalls it
 
@@ -164,24 +164,24 @@ class Watch:
         self._daemon = daemon
         self._host = daemon.host
         self._world = daemon.world
-        self._stands = False
+        self.stands = False
         self._last = 0.0
         self._set_up()
 
     def record_changed(self, election: str, content: Content) -> None:
         """Report a change of a record."""
-        if self._stands:
+        if self.stands:
             self._send(self._daemon.record_seen, election, content)
 
     def candidate_changed(self, name: str, record: CandidateRecord | None) -> None:
         """Report a change of a candidate record."""
-        if self._stands:
+        if self.stands:
             self._send(self._daemon.candidate_seen, name, record)
 
     def break_off(self, silence: float) -> None:
         """Stop reporting without a word, for so long."""
-        if self._stands:
-            self._stands = False
+        if self.stands:
+            self.stands = False
             self._world.after(silence, self._set_up)
 
     def _send(self, report: Callable[..., None], *what: object) -> None:
@@ -194,7 +194,7 @@ class Watch:
     def _deliver(self, report: Callable[..., None], *what: object) -> None:
         if self._host.store_cut or self._host.replies_cut:
             self.break_off(self._world.weather.watch_retry())
-        elif self._stands and self._daemon.alive:
+        elif self.stands and self._daemon.alive:
             report(*what)
 
     def _set_up(self) -> None:
@@ -205,7 +205,7 @@ class Watch:
         if self._host.store_cut or self._host.replies_cut or self._world.now < store.down_until:
             self._world.after(self._world.weather.watch_retry(), self._set_up)
             return
-        self._stands = True
+        self.stands = True
         for election in self._daemon.machines:
             self._send(self._daemon.record_seen, election, store.records.get(election, Absent()))
         self._send(self._daemon.all_candidates_seen, tuple(store.candidates.values()))

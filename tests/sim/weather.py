@@ -132,6 +132,10 @@ class Weather:
             return seconds
         return c.kernel_time
 
+    def phase(self, period: float) -> float:
+        """Return how long it takes until something happens that happens once in every period; no time at all in calm."""
+        return self._rng.uniform(0.0, period) if self.rough else 0.0
+
     def watch_retry(self) -> float:
         """Return how long a dead watch stays unnoticed."""
         return self._rng.uniform(0.1, 5.0) if self.rough else 0.5
