@@ -166,9 +166,10 @@ class Executor:
         self._world.after(request.timeout / self._daemon.clock.rate, self._give_up, key)
 
     def _answered(self, key: tuple[str, int], request: Read | Write, answer: Answer) -> None:
-        if self._waiting.pop(key, None) is None and not self._world.weather.answers_late():
+        in_time = self._waiting.pop(key, None) is not None
+        if not in_time and not self._world.weather.answers_late():
             return
-        if isinstance(request, Write) and request.kind is WriteKind.NAME and isinstance(answer, Conflict):
+        if in_time and isinstance(request, Write) and request.kind is WriteKind.NAME and isinstance(answer, Conflict):
             self._world.judge.naming_refused(self._host, key[0])
         self._report(key, request, answer)
 

@@ -202,6 +202,9 @@ class Host:
     def daemon_ended(self) -> None:
         """Tell the guard that the daemon is gone."""
         self.world.availability.forgotten()
+        if self._unsaved and self.daemon_status == KILLED:
+            # Nobody can prove that a session is gone which was never written down.
+            self.world.availability.permit_recovery()
         self.daemon = None
         status, self.daemon_status = self.daemon_status, KILLED
         self.last_killed = status == KILLED

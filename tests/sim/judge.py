@@ -174,9 +174,9 @@ class Judge:
             self._named_to[host.label, election] = (self._world.now, write.record.successor)
         if write.kind is not WriteKind.STRIKE:
             return
-        if (host.label, election) in self._refused:
-            self.blame(host, election, "strikes out a successor that, as it knows, was never named")
         at, successor = self._named_to.get((host.label, election), (0.0, None))
+        if (host.label, election) in self._refused and self._world.disturbed_until < at:
+            self.blame(host, election, "strikes out a successor that, as it knows, was never named")
         named = self._world.host_of(successor.session) if successor is not None else None
         undisturbed = self._world.disturbed_until < at - 0.1 and self._world.availability.demanding
         if undisturbed and named is not None and named.watch is not None and named.watch.stands:

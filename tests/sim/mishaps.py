@@ -18,7 +18,6 @@ from tests.sim.moves import (
     delete_in_move,
     drain,
     freeze_in_move,
-    kill_and_delete,
     kill_in_move,
     move_after_kill,
 )

@@ -58,10 +58,10 @@ def move_after_kill(world: World) -> None:
     """Kill all of a node; when it is back and has taken a lease back, move that one, and kill all again in the middle of it."""
     host = victim(world)
     kill_all(world, host)
-    world.later(0.0, _move_when_back, world, host, world.now + world.faults.longest_lease)
+    world.later(0.0, _move_when_back, world, host, world.now + world.faults.longest_lease, True)
 
 
-def _move_when_back(world: World, host: Host, until: float, kill: bool = True) -> None:
+def _move_when_back(world: World, host: Host, until: float, kill: bool) -> None:
     held = [e for e in host.settings if host.daemon is not None and host.daemon.is_active(e)]
     if host.daemon is not None and held:
         host.daemon.deliver(held[0], HandoverAsked("", pin=False))
@@ -153,7 +153,7 @@ def _crash_when_taken(world: World, host: Host, election: str, until: float) -> 
         if host.daemon is not None:
             host.daemon.freeze(1.0)
         taker.kill_daemon()
-        _move_when_back(world, taker, world.now + 0.5, kill=False)
+        _move_when_back(world, taker, world.now + 0.5, False)
     elif world.now < until:
         world.later(CLOSE_LOOK, _crash_when_taken, world, host, election, until)
 
