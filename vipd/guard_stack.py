@@ -38,6 +38,17 @@ def dump_at(view: View, asked_at: float) -> float:
     return at if at > asked_at else NEVER
 
 
+def main_first(text: str) -> list[str]:
+    """Return the lines of faulthandler's dump, the threads in reverse order: it begins with the newest, and ends with the main one."""
+    threads: list[list[str]] = []
+    for line in text.splitlines():
+        if line and not line.startswith(" "):
+            threads.append([])
+        if line.strip() and threads:
+            threads[-1].append(line.rstrip())
+    return [line for thread in reversed(threads) for line in thread]
+
+
 class Stack:
     """The shared memory, on the guard's side. `descriptor` is what the daemon writes to."""
 
@@ -57,9 +68,8 @@ class Stack:
             return
 
     def read(self, pid: int) -> list[str]:
-        """Return the stack, or in one line why there is none."""
-        text = os.pread(self.descriptor, _MOST_BYTES, 0).decode(errors="replace")
-        lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+        """Return the stacks, that of the main thread first, or in one line why there are none."""
+        lines = main_first(os.pread(self.descriptor, _MOST_BYTES, 0).decode(errors="replace"))
         return lines[:MOST_LINES] if lines else [f"no stack: {_state(pid)}"]
 
     def close(self) -> None:
