@@ -93,10 +93,14 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Remember:
-    """Keep the highest epoch seen and the longest lease_duration known (ms) in the state directory."""
+    """Keep the highest epoch seen, the longest lease_duration known (ms) and the highest epoch seen or chosen; answer with Remembered.
+
+    Comes before a take is sent; the bind waits for the answer, but not for long.
+    """
 
     epoch: int
     lease_duration: int
+    chosen: int = 0
 
 
 @dataclass(frozen=True, slots=True)

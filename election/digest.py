@@ -5,7 +5,6 @@ Only another holder or session is a loss. A foreign edit is not: the holder writ
 
 from __future__ import annotations
 
-from election.actions import Remember
 from election.handover import Handover, Phase
 from election.hold import Hold
 from election.model import Content, Identity, Reason, Record, State
@@ -19,14 +18,13 @@ class Digest:
     def __init__(self, situation: Situation, hold: Hold) -> None:
         self._s = situation
         self._hold = hold
-        self._remembered = (situation.seen.highest[0], situation.seen.longest)
 
     def take_in(self, now: float, content: Content) -> None:
         """Take in content that the store is known to have had."""
         s = self._s
         before = s.seen.record
         changed = s.seen.see(now, content)
-        self._remember()
+        s.remember()
         record = s.seen.record
         if s.handover is not None and (record is None or (not record.holder and record.session != s.me.session)):
             # The successor may have taken the lease before somebody deleted the record: who has named another cannot put
@@ -58,7 +56,7 @@ class Digest:
         s.unpin = s.unpin and bool(record.pin)
         s.renewed_at = s.sent_at
         if s.state is State.ACTIVE:
-            if s.handover is None or not self._still_handing_over(s.handover, record):
+            if s.handover is None or not self._still_handing_over(now, s.handover, record):
                 self._hold.renewed(now)
             elif s.right.deadline > known_until:
                 # Named with less than handover_timeout left, which the naming itself made longer: a guard that is not told
@@ -67,19 +65,19 @@ class Digest:
         elif s.taking is not None and s.taking.epoch == record.epoch:
             self._hold.acquired(now, s.taking)
 
-    def _still_handing_over(self, handover: Handover, record: Record) -> bool:
+    def _still_handing_over(self, now: float, handover: Handover, record: Record) -> bool:
         """Look what a confirmed write means for the handover; False: it has failed, and the full deadline is back."""
         if record.successor == handover.identity:
             if handover.phase is Phase.NAMING:
                 handover.phase = Phase.NAMED
         elif handover.phase is Phase.STRIKING:
-            self._strike_out(handover)
+            self._strike_out(now, handover)
             return False
         return True
 
-    def _strike_out(self, handover: Handover) -> None:
+    def _strike_out(self, now: float, handover: Handover) -> None:
         s = self._s
-        s.field.strike(handover.successor)
+        s.field.strike(now, handover.successor)
         s.handover = s.wish = None
         name, election = handover.successor.name, s.settings.election
         s.warn(f"{name} did not take {election} within {STRIKE_AFTER:g}s and was struck out")
@@ -112,13 +110,6 @@ class Digest:
         if record.holder not in {"", s.me.name} and _ips(record.addresses) != _ips(s.settings.addresses):
             theirs, ours = ", ".join(record.addresses), ", ".join(s.settings.addresses)
             s.warn_once(f"{record.holder} holds {s.settings.election} with {theirs}; here it has {ours}")
-
-    def _remember(self) -> None:
-        seen = self._s.seen
-        known = (seen.highest[0], seen.longest)
-        if known[0] > self._remembered[0] or known[1] > self._remembered[1]:
-            self._remembered = known
-            self._s.out.append(Remember(known[0], round(known[1] * 1000)))
 
 
 def _ips(addresses: tuple[str, ...]) -> set[str]:

@@ -15,6 +15,9 @@ from election.model import Absent, Reason, Record, State
 from election.situation import NEVER, Kernel, Situation
 from election.timing import take_delay
 
+BIND_ANSWER = 0.050
+"""Seconds for which a renewal waits for the kernel's answer to the bind, so that it can mark the record bound."""
+
 
 class Errand(enum.Enum):
     """Something that needs the store, or the wire."""
@@ -46,7 +49,7 @@ def next_due(s: Situation, now: float) -> Due:
         return Due(now, Errand.READ)
     if s.state is State.ACTIVE:
         return _while_active(s, now) if s.handover is None else _in_handover(s.handover)
-    if s.kernel is Kernel.LEAVING:
+    if s.kernel is Kernel.LEAVING or (s.taking is not None and s.taking.confirmed):
         return Due(NEVER, Errand.READ)
     if s.is_mine and s.kernel is Kernel.CLEAR and (s.fitness.stopping or s.resting_state(now)[0] is State.FAULT):
         return Due(s.holdoff_until, Errand.RELEASE)
@@ -62,11 +65,11 @@ def _earlier(one: Due, other: Due) -> Due:
 
 def _while_active(s: Situation, now: float) -> Due:
     renewal = Due(_renew_at(s), Errand.RENEW)
-    if s.leaving_for_good and s.field.best() is None:
+    if s.leaving_for_good and s.field.best(now) is None:
         retirement = Due(now if s.field.is_alone else max(now, s.fitness.patient_until), Errand.RETIRE)
         return retirement if retirement.at <= now else _earlier(retirement, renewal)
-    chosen = _choose_successor(s)
-    if chosen is None or renewal.at == 0.0:
+    chosen = _choose_successor(s, now)
+    if chosen is None or _is_amiss(s):
         return renewal
     naming = Due(max(s.holdoff_until, s.fitness.pauses_until), Errand.NAME, chosen)
     # Both due: the naming first, a holder that is to go need not renew.
@@ -76,31 +79,37 @@ def _while_active(s: Situation, now: float) -> Due:
 def _renew_at(s: Situation) -> float:
     """Return when to renew: at once if the record is not as it should be, else on the tick that all which this node holds shares.
 
-    Ticks are the multiples of renew_interval on its own clock.
+    Ticks are the multiples of renew_interval on its own clock. The kernel's answer to the bind comes first.
     """
+    earliest = 0.0 if s.serving else s.since + BIND_ANSWER
+    if _is_amiss(s):
+        return earliest
+    interval = s.settings.timing.renew_interval
+    # The small shift keeps a tick that came a rounding error early from being its own successor.
+    return max(earliest, (math.floor(s.renewed_at / interval + 1e-6) + 1) * interval)
+
+
+def _is_amiss(s: Situation) -> bool:
+    """Whether the record is not as its holder wants it."""
     record = s.seen.record
     unpinning = s.unpin and s.mine is not None and bool(s.mine.pin)
     as_it_should_be = s.is_intact and not unpinning and not s.right.held_down
-    if record is None or not as_it_should_be or not record.bound or record.priority != s.fitness.priority:
-        return 0.0
-    interval = s.settings.timing.renew_interval
-    # The small shift keeps a tick that came a rounding error early from being its own successor.
-    return (math.floor(s.renewed_at / interval + 1e-6) + 1) * interval
+    return record is None or not as_it_should_be or record.bound is not s.serving or record.priority != s.fitness.priority
 
 
-def _choose_successor(s: Situation) -> Handover | None:
+def _choose_successor(s: Situation, now: float) -> Handover | None:
     pin = False
     if s.leaving_for_good:
         reason = Reason.SHUTDOWN if s.fitness.stopping else Reason.DRAINED
-        successor = s.field.best()
+        successor = s.field.best(now)
     elif s.wish is not None:
         reason, pin = Reason.HANDED_OVER, s.wish.pin
-        successor = s.field.best(s.wish.to)
+        successor = s.field.best(now, s.wish.to)
     elif s.mine is not None and s.mine.pin == s.me.name:
         return None
     else:
         reason = Reason.PREEMPTED
-        successor = s.field.asker(s.fitness.priority)
+        successor = s.field.asker(now, s.fitness.priority)
     return Handover(successor, reason, pin) if successor is not None else None
 
 

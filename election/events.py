@@ -66,6 +66,18 @@ class FitnessChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class Remembered:
+    """The state directory has kept that epochs up to `chosen` were chosen here, or cannot keep anything."""
+
+    chosen: int
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceChanged:
+    """A link, address or setting of an interface of this election changed: what the kernel refused it may now grant."""
+
+
+@dataclass(frozen=True, slots=True)
 class BindDone:
     """The kernel's answer to a Bind; not ok: too late (undone) or refused."""
 
@@ -146,5 +158,6 @@ class StopAsked:
 
 
 KernelEvent = BindDone | UnbindDone | RivalSeen | AddressLost
+NodeEvent = InterfaceChanged | Remembered
 Order = NamesakeSeen | AddressClaimed | HandoverAsked | UnpinAsked | DrainChanged | StopAsked
-Event = Started | Tick | RecordSeen | ReadDone | WriteDone | CandidatesSeen | FitnessChanged | ProbeDone | KernelEvent | Order
+Event = Started | Tick | RecordSeen | ReadDone | WriteDone | CandidatesSeen | FitnessChanged | ProbeDone | KernelEvent | NodeEvent | Order

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from election.model import Reason, State
 
-BIND_RETRY = 5.0
-"""Seconds a node stays out after the kernel refused an address: another node may do better meanwhile."""
+REFUSAL_PATIENCE = 5.0
+"""Seconds for which a node stays out at least after the kernel refused an address; each refusal in a row doubles them."""
+LONGEST_PATIENCE = 300.0
 
 UNBIND_TRIES = 3
 """So often in a row the kernel has to refuse to remove an address before the node stays out: it could not give up what it takes."""
@@ -28,7 +29,10 @@ class Fitness:
         self.unbind_fails = 0
         self._why_unfit = Reason.CHECK_FAILED
         self._namesake_until = 0.0
-        self._bind_failed_until = 0.0
+        self._refusals = 0
+        self._patient_after_refusal_until = 0.0
+        self._changed_since_refusal = False
+        self.retrying = False
 
     def judge(self, fit: bool, priority: int, why: Reason) -> None:
         """Take the verdict of checks and link."""
@@ -38,9 +42,30 @@ class Fitness:
         """Stay out until then: another daemon of this name holds the record."""
         self._namesake_until = until
 
-    def bind_failed(self, now: float) -> None:
-        """Stay out for a while: the kernel refused an address."""
-        self._bind_failed_until = now + BIND_RETRY
+    def refused(self, now: float) -> None:
+        """Stay out until something changes: the kernel refused an address, and would refuse it again."""
+        patience = min(LONGEST_PATIENCE, REFUSAL_PATIENCE * 2.0 ** min(self._refusals, 10))
+        self._refusals += 1
+        self._patient_after_refusal_until = now + patience
+        self._changed_since_refusal = self.retrying = False
+
+    def bound(self) -> None:
+        """Note that the kernel has bound all addresses."""
+        self._refusals, self.retrying = 0, False
+
+    def interface_changed(self) -> None:
+        """Note that what made the kernel refuse an address may be over."""
+        self._changed_since_refusal = True
+
+    def is_refused(self, now: float) -> bool:
+        """Whether the last bind failed and nothing has changed since, or not long enough ago."""
+        if not self._refusals:
+            return False
+        return not self._changed_since_refusal or now < self._patient_after_refusal_until
+
+    def may_retry_at(self, now: float) -> float:
+        """Return from when on a node that was refused may try again if nobody else takes the VIP (inf: it was not refused)."""
+        return self._patient_after_refusal_until if self.is_refused(now) else float("inf")
 
     def fault(self, now: float) -> Reason | None:
         """Return why the address has to go at once, whoever is there to take it; None: there is no such reason."""
@@ -52,7 +77,7 @@ class Fitness:
             return Reason.UNBIND_FAILED
         if self.fit is False:
             return self._why_unfit
-        return Reason.BIND_FAILED if now < self._bind_failed_until else None
+        return Reason.BIND_FAILED if self.is_refused(now) and not self.retrying else None
 
     def resting_state(self, now: float, state: State, seen: bool) -> tuple[State, Reason]:
         """Return the state of a node that is not Active, and the reason it would be entered for; `seen`: it knows the record."""
@@ -69,4 +94,5 @@ class Fitness:
 
     def changes_at(self, now: float) -> list[float]:
         """Return when this judgement changes by itself."""
-        return [t for t in (self._namesake_until, self._bind_failed_until) if t > now]
+        lapses = self._patient_after_refusal_until if self._changed_since_refusal else 0.0
+        return [t for t in (self._namesake_until, lapses) if t > now]

@@ -6,8 +6,10 @@ unbind forfeits the right first: no answer to an earlier write may bring it back
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from election.actions import Announce, Bind, Refresh, SetDeadline, Transition, Unbind
-from election.events import AddressLost, BindDone, KernelEvent, RivalSeen, Started, UnbindDone
+from election.events import AddressLost, BindDone, InterfaceChanged, KernelEvent, NodeEvent, Remembered, RivalSeen, Started, UnbindDone
 from election.handover import Phase
 from election.model import Reason, State
 from election.situation import FORMER, NEVER, UNDER_DEADLINE, Kernel, Situation, Taking
@@ -48,13 +50,20 @@ class Hold:
             self.unbind(Reason.STARTUP)
 
     def acquired(self, now: float, taking: Taking) -> None:
-        """Become Active, if the take was confirmed while there is still time and reason to."""
+        """Become Active, if the take was confirmed while there is still time and reason to.
+
+        1. A node takes at epoch 5 and binds. 2. All of vipd there is killed before the disk has the 5, and the record is deleted.
+        3. The next daemon takes at epoch 5 again, or below: a fencing token that falls. So the disk comes before the bind.
+        """
         s = self._s
+        if s.remembered < taking.epoch and now < taking.remember_by:
+            s.taking = replace(taking, confirmed=True)
+            return
         s.taking = None
         enough = lifetime_seconds(s.right.deadline - s.lead, now, s.lease) >= 1
         if not s.eligible(now) or not enough or s.kernel is Kernel.LEAVING:
             return
-        s.kernel = Kernel.BOUND
+        s.kernel, s.serving = Kernel.BOUND, False
         s.refreshed_at = now
         s.handover = s.wish = None
         s.unpin = False
@@ -63,6 +72,13 @@ class Hold:
         s.out.append(Bind(taking.epoch, s.right.deadline, s.lease))
         s.out.append(Announce(taking.epoch))
         self.transition(now, State.ACTIVE, taking.reason)
+
+    def _acquire_late(self, now: float, taking: Taking) -> None:
+        """Become Active once the epoch is remembered, unless the record that gives the right was changed meanwhile."""
+        if self._s.is_intact:
+            self.acquired(now, taking)
+        else:
+            self._s.taking = None
 
     # ------------------------------------------------------------------ staying
 
@@ -97,8 +113,11 @@ class Hold:
         match event:
             case BindDone(epoch, ok=False, why=why) if s.kernel is Kernel.BOUND and epoch in s.own_epochs:
                 if why:
-                    s.fitness.bind_failed(now)
+                    s.fitness.refused(now)
                 self.leave(now, Reason.BIND_FAILED if why else Reason.LEASE_EXPIRED, why)
+            case BindDone(epoch, ok=True) if s.kernel is Kernel.BOUND and epoch in s.own_epochs:
+                s.serving = True
+                s.fitness.bound()
             case UnbindDone(ok=True) if s.kernel is Kernel.LEAVING:
                 s.kernel = Kernel.CLEAR
                 s.fitness.unbind_fails = 0
@@ -118,6 +137,15 @@ class Hold:
             case _:
                 pass
 
+    def on_node(self, event: NodeEvent) -> None:
+        """Take in what the disk has kept, and that the kernel may grant what it refused."""
+        s = self._s
+        match event:
+            case Remembered(chosen):
+                s.remembered = max(s.remembered, chosen)
+            case InterfaceChanged():
+                s.fitness.interface_changed()
+
     # ------------------------------------------------------------------ leaving
 
     def fence(self, now: float) -> None:
@@ -133,6 +161,8 @@ class Hold:
     def look(self, now: float) -> None:
         """Leave if there is a reason to, rest in the right state if not Active, refresh if it is time."""
         s = self._s
+        if s.taking is not None and s.taking.confirmed:
+            self._acquire_late(now, s.taking)
         if self._must_leave(now):
             self.leave(now, s.fitness.fault(now) or s.resting_state(now)[1])
         if s.handover is not None and now >= s.handover.unbind_at():
@@ -161,7 +191,7 @@ class Hold:
         s = self._s
         s.right.forfeit()
         s.taking = None
-        s.kernel = Kernel.LEAVING
+        s.kernel, s.serving = Kernel.LEAVING, False
         s.unbind_again_at = NEVER
         s.out.append(Unbind(reason))
 

@@ -35,11 +35,12 @@ from election.snapshot import Snapshot, candidacy, is_stopped, snapshot
 class Machine:
     """One election on one node. Feed it every event in order; call `step` with a Tick no later than `next_wake` says.
 
-    `epoch` and `longest` (seconds) are what the state directory remembers: the highest epoch seen and the longest lease.
+    `epoch`, `longest` (seconds) and `chosen` are what the state directory remembers: the highest epoch seen, the longest lease
+    and the highest epoch seen or chosen.
     """
 
-    def __init__(self, settings: Settings, me: Identity, epoch: int = 0, longest: float = 0.0) -> None:
-        self.situation = Situation(settings, me, epoch, longest)
+    def __init__(self, settings: Settings, me: Identity, epoch: int = 0, longest: float = 0.0, chosen: int = 0) -> None:
+        self.situation = Situation(settings, me, epoch, longest, chosen)
         self._hold = Hold(self.situation)
         self._answers = Answers(self.situation, Digest(self.situation, self._hold))
         self._requests = Requests(self.situation)
@@ -59,7 +60,9 @@ class Machine:
     def next_wake(self, now: float) -> float:
         """Return when `step` must be called with a Tick at the latest (inf: only events matter)."""
         s = self.situation
-        times = [s.unbind_again_at, self._hold.fenced_at(), self._hold.refresh_at(), *s.fitness.changes_at(now)]
+        times = [s.unbind_again_at, self._hold.fenced_at(), self._hold.refresh_at(), *s.fitness.changes_at(now), s.retries_at(now)]
+        if s.taking is not None and s.taking.confirmed:
+            times.append(s.taking.remember_by)
         asks_at = s.preemption.asks_at(now)
         if asks_at > now:
             times.append(asks_at)
@@ -133,7 +136,7 @@ class Machine:
                 self._hold.on_kernel(now, event)
             case events.CandidatesSeen(candidates):
                 s.field.see(candidates)
-                s.seen.learn_epochs(candidates)
+                s.seen.promises.see_live(candidate.session for candidate in candidates if candidate.live)
             case events.FitnessChanged(fit, priority, reason):
                 s.fitness.judge(fit, priority, reason)
             case events.ProbeDone(mac):
@@ -143,9 +146,11 @@ class Machine:
             case _:
                 self._on_order(now, event)
 
-    def _on_order(self, now: float, order: events.Order) -> None:
+    def _on_order(self, now: float, order: events.Order | events.NodeEvent) -> None:
         s = self.situation
         match order:
+            case events.InterfaceChanged() | events.Remembered():
+                self._hold.on_node(order)
             case events.NamesakeSeen(present):
                 s.fitness.foreign_namesake = present
             case events.AddressClaimed(by):
@@ -170,8 +175,9 @@ class Machine:
 
     def _advance(self, now: float) -> None:
         s = self.situation
+        s.look_whether_to_retry(now)
         self._hold.look(now)
-        self._drop_vain_wish()
+        self._drop_vain_wish(now)
         self._hold.unbind_again(now)
         rival = s.seen.record if s.state is State.BACKUP and not s.is_mine else None
         s.preemption.update(now, rival, s.eligible(now), s.fitness.priority, s.desk.in_touch)
@@ -185,8 +191,8 @@ class Machine:
         else:
             self._requests.run(now, due)
 
-    def _drop_vain_wish(self) -> None:
+    def _drop_vain_wish(self, now: float) -> None:
         s = self.situation
-        if s.wish is not None and s.handover is None and s.field.best(s.wish.to) is None:
+        if s.wish is not None and s.handover is None and s.field.best(now, s.wish.to) is None:
             s.warn_once(f"{s.wish.to or 'no other node'} is not fit to take {s.settings.election}")
             s.wish = None

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from election.model import Candidate, Record
+
+STRIKE_PATIENCE = 5.0
+"""Seconds for which a successor that did not take the lease is not named again; each time in a row doubles them."""
+LONGEST_PATIENCE = 60.0
+
+Said = tuple[str, bool, int, bool, bool]
 
 
 def order(candidate: Candidate) -> tuple[int, str]:
     """Sort key: the best candidate comes first."""
     return (-candidate.priority, candidate.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """A successor that did not take the lease: what it said of itself then, until when that holds against it, and how often."""
+
+    said: Said
+    until: float
+    times: int
+
+
+def _said(candidate: Candidate) -> Said:
+    """Return what a node says of itself; its counter only tells that it lives."""
+    return (candidate.session, candidate.eligible, candidate.priority, candidate.asks, candidate.live)
 
 
 class Field:
@@ -17,7 +39,7 @@ class Field:
         self._me = me
         self._known: tuple[Candidate, ...] | None = None
         self._fit: list[Candidate] = []
-        self._struck: dict[str, tuple[str, int]] = {}
+        self._struck: dict[str, Struck] = {}
 
     def see(self, candidates: tuple[Candidate, ...]) -> None:
         """Take in a new report of all candidates."""
@@ -41,21 +63,25 @@ class Field:
         """Whether no other node lives, fit or not, as far as is known."""
         return self._known is not None and not any(c.live and c.name != self._me for c in self._known)
 
-    def best(self, name: str = "") -> Candidate | None:
+    def best(self, now: float, name: str = "") -> Candidate | None:
         """Return the best node to hand over to, or the named one if it is fit; None: there is none."""
-        return next((c for c in self._fit if name in {"", c.name} and not self._is_struck(c)), None)
+        return next((c for c in self._fit if name in {"", c.name} and not self._is_struck(now, c)), None)
 
-    def asker(self, priority: int) -> Candidate | None:
+    def asker(self, now: float, priority: int) -> Candidate | None:
         """Return the best node that asks for the VIP and has a higher priority than this."""
-        return next((c for c in self._fit if c.asks and c.priority > priority and not self._is_struck(c)), None)
+        return next((c for c in self._fit if c.asks and c.priority > priority and not self._is_struck(now, c)), None)
 
-    def strike(self, candidate: Candidate) -> None:
-        """Don't name this node again until its candidate record changes."""
-        self._struck[candidate.name] = (candidate.session, candidate.counter)
+    def strike(self, now: float, candidate: Candidate) -> None:
+        """Don't name this node again until it says something else of itself, or for a while that doubles each time."""
+        before = self._struck.get(candidate.name)
+        times = before.times + 1 if before is not None and before.said == _said(candidate) else 1
+        patience = min(LONGEST_PATIENCE, STRIKE_PATIENCE * 2.0 ** min(times - 1, 10))
+        self._struck[candidate.name] = Struck(_said(candidate), now + patience, times)
 
     def forget_struck(self) -> None:
         """Start with a clean sheet: a new tenure."""
         self._struck.clear()
 
-    def _is_struck(self, candidate: Candidate) -> bool:
-        return self._struck.get(candidate.name) == (candidate.session, candidate.counter)
+    def _is_struck(self, now: float, candidate: Candidate) -> bool:
+        struck = self._struck.get(candidate.name)
+        return struck is not None and now < struck.until and struck.said == _said(candidate)

@@ -13,8 +13,9 @@ from election.actions import Refresh, SetDeadline, WriteKind
 from election.due import Due, Errand
 from election.handover import Handover, Phase
 from election.model import Reason, Record
-from election.situation import Kernel, Situation, Taking
-from election.timing import HANDOVER_TIMEOUT, SUCCESSOR_HOLDOFF, right_ends
+from election.observation import FOLLOWED_COUNT
+from election.situation import Situation, Taking
+from election.timing import HANDOVER_TIMEOUT, REMEMBER_PATIENCE, SUCCESSOR_HOLDOFF, right_ends
 
 
 class Requests:
@@ -66,11 +67,11 @@ class Requests:
         base = s.seen.record or Record(uid=self._new_uid())
         reason = self._take_reason(now, base)
         epoch = s.seen.next_epoch
-        s.own_epochs.add(epoch)
-        s.taking = Taking(epoch, reason)
+        self._choose(epoch)
+        s.taking = Taking(epoch, reason, now + REMEMBER_PATIENCE)
         if reason in {Reason.HANDED_OVER, Reason.PREEMPTED}:
             s.holdoff_until = now + SUCCESSOR_HOLDOFF
-        counter = s.right.next_counter(base.counter)
+        counter = self._counter_after(base.counter)
         self._promise(now, counter, right_ends(now, s.lease))
         record = records.taken(base, s.me, epoch, counter, round(s.lease * 1000), s.fitness.priority, s.settings.addresses)
         self._send(now, WriteKind.TAKE, record)
@@ -93,17 +94,19 @@ class Requests:
         if mine is None:
             return
         base = s.seen.record or mine
-        counter = s.right.next_counter(max(base.counter, mine.counter, s.seen.counter_floor(mine.epoch)))
+        highest = max(base.counter, mine.counter, s.seen.counter_floor(mine.epoch))
+        counter = self._counter_after(highest)
         self._promise(now, counter, right_ends(now, s.lease))
         # A handover that failed leaves the pin as it was; the naming already carried the successor's.
         pin = mine.pin if s.handover is None else s.handover.pin_before
         pin = "" if s.unpin or pin != s.me.name else pin
-        if s.seen.next_epoch > mine.epoch + 1:
-            # A stranger raised the epoch, or the store came back older than what others saw: to them, all that this node
-            # writes at its own epoch would look old for ever.
-            mine = replace(mine, epoch=s.seen.next_epoch)
-            s.own_epochs.add(mine.epoch)
-        self._send(now, kind, records.renewed(base, mine, counter, s.fitness.priority, s.kernel is Kernel.BOUND, pin))
+        epoch = s.seen.next_epoch
+        if epoch <= FOLLOWED_COUNT and (epoch > mine.epoch + 1 or counter <= highest):
+            # A foreign writer raised epoch or counter, or the store came back older than what others saw: to them, all that this
+            # node writes at its own epoch would look old.
+            mine = replace(mine, epoch=epoch)
+            self._choose(epoch)
+        self._send(now, kind, records.renewed(base, mine, counter, s.fitness.priority, s.serving, pin))
 
     def _name(self, now: float, handover: Handover | None) -> None:
         s = self._s
@@ -113,7 +116,7 @@ class Requests:
         handover.sent_at = handover.read_at = now
         handover.pin_before = record.pin
         s.handover = handover
-        counter = s.right.next_counter(record.counter)
+        counter = self._counter_after(record.counter)
         self._promise(now, counter, now + HANDOVER_TIMEOUT)
         self._send(now, WriteKind.NAME, records.named(record, counter, handover.successor, handover.pin))
 
@@ -125,9 +128,19 @@ class Requests:
     def _release(self, now: float) -> None:
         record = self._s.seen.record
         if record is not None:
-            self._send(now, WriteKind.RELEASE, records.released(record, self._s.right.next_counter(record.counter)))
+            self._send(now, WriteKind.RELEASE, records.released(record, self._counter_after(record.counter)))
 
     # ------------------------------------------------------------------ sending
+
+    def _choose(self, epoch: int) -> None:
+        """Use this epoch from now on; it is remembered before anything is bound with it."""
+        self._s.own_epochs.add(epoch)
+        self._s.seen.choose(epoch)
+        self._s.remember()
+
+    def _counter_after(self, seen: int) -> int:
+        """Return a counter above the one seen, unless a foreign writer made that so high that nothing may come after it."""
+        return self._s.right.next_counter(seen if seen <= FOLLOWED_COUNT else 0)
 
     def _promise(self, now: float, counter: int, ends_at: float) -> None:
         """Note what a write about to be sent promises; if that is less than now, obey it before it is sent."""

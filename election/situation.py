@@ -10,11 +10,11 @@ import enum
 import math
 from dataclasses import dataclass
 
-from election.actions import Action, Notice
+from election.actions import Action, Notice, Remember
 from election.desk import Desk
 from election.fitness import Fitness
 from election.handover import Handover, Wish
-from election.model import Identity, Reason, Record, State
+from election.model import Absent, Identity, Reason, Record, State
 from election.observation import Observation
 from election.preemption import Preemption
 from election.probing import Probing
@@ -24,6 +24,8 @@ from election.settings import Settings
 from election.timing import HANDOVER_TIMEOUT, unbind_lead
 
 NEVER = math.inf
+VACANT = 0.5
+"""Seconds for which nobody took the VIP though it was free: ten ranks have passed."""
 
 
 class Kernel(enum.Enum):
@@ -42,16 +44,18 @@ FORMER = (Kernel.INHERITED, Kernel.LEFTOVER)
 
 @dataclass(frozen=True, slots=True)
 class Taking:
-    """An acquisition that was sent, whatever became of it."""
+    """An acquisition that was sent. `confirmed`: it was applied, and waits until its epoch is remembered, or `remember_by`."""
 
     epoch: int
     reason: Reason
+    remember_by: float
+    confirmed: bool = False
 
 
 class Situation:
     """One election on one node. Times are seconds on its CLOCK_BOOTTIME; `out` is what the present step wants done, in order."""
 
-    def __init__(self, settings: Settings, me: Identity, epoch: int, longest: float) -> None:
+    def __init__(self, settings: Settings, me: Identity, epoch: int, longest: float, chosen: int) -> None:
         self.settings = settings
         self.me = me
         self.lease = settings.timing.lease_duration
@@ -65,7 +69,7 @@ class Situation:
 
         # What is known, each with the rules about it.
         self.right = Right()
-        self.seen = Observation(self.lease, epoch, longest)
+        self.seen = Observation(self.lease, epoch, longest, chosen)
         self.fitness = Fitness()
         self.field = Field(me.name)
         self.preemption = Preemption(settings.preempt, settings.preempt_delay)
@@ -80,11 +84,15 @@ class Situation:
         self.mine: Record | None = None
         self.own_epochs: set[int] = set()
         self.taking: Taking | None = None
+        self.remembered = self.seen.floor
         self.sent_at = self.renewed_at = 0.0
         self.holdoff_until = 0.0
 
-        # The addresses.
+        self._said_to_remember = self.seen.remembered
+
+        # The addresses. `serving`: the kernel has confirmed the bind of this tenure.
         self.kernel = Kernel.CLEAR
+        self.serving = False
         self.refreshed_at = 0.0
         self.unbind_again_at = NEVER
 
@@ -103,6 +111,14 @@ class Situation:
             self._warned.add(text)
             self.warn(text)
 
+    def remember(self) -> None:
+        """Have the state directory keep what a later daemon of this node must know, if that has changed."""
+        known = self.seen.remembered
+        if known != self._said_to_remember:
+            self._said_to_remember = known
+            epoch, longest, chosen = known
+            self.out.append(Remember(epoch, round(longest * 1000), chosen))
+
     # ------------------------------------------------------------------ questions
 
     def resting_state(self, now: float) -> tuple[State, Reason]:
@@ -112,6 +128,23 @@ class Situation:
     def eligible(self, now: float) -> bool:
         """Whether this node may take the VIP if it is its turn."""
         return self.resting_state(now)[0] is State.BACKUP
+
+    def retries_at(self, now: float) -> float:
+        """Return when a node whose kernel refused an address begins to try again (inf: it does not, or has begun)."""
+        return NEVER if self.fitness.retrying else self._may_retry_from(now)
+
+    def look_whether_to_retry(self, now: float) -> None:
+        """Begin to try again, or end it since somebody else has the VIP."""
+        if self.taking is None and self.state is not State.ACTIVE and not self.is_mine:
+            self.fitness.retrying = self._may_retry_from(now) <= now
+
+    def _may_retry_from(self, now: float) -> float:
+        """Return from when on nobody else takes the VIP: all nodes may be refused, and the cause may end without a sign of it."""
+        seen = self.seen
+        if seen.content is None or self.is_mine or self.state is State.ACTIVE:
+            return NEVER
+        free_at = seen.changed_at if isinstance(seen.content, Absent) else seen.free_at()
+        return max(self.fitness.may_retry_at(now), free_at + VACANT)
 
     @property
     def leaving_for_good(self) -> bool:

@@ -53,7 +53,7 @@ def snapshot(s: Situation, now: float) -> Snapshot:
 def candidacy(s: Situation, now: float) -> Candidacy:
     """Return what this node's candidate record should say of this election."""
     return Candidacy(
-        eligible=s.eligible(now),
+        eligible=s.eligible(now) and not s.fitness.is_refused(now),
         priority=s.fitness.priority,
         asks=s.preemption.asks(now),
         epoch=s.seen.highest[0],

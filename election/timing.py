@@ -29,6 +29,9 @@ LINGER = 0.010
 answered, and an answer cannot leave from an address that is gone (measured: up to 5 ms with a busy ingress)."""
 HANDOVER_REREAD = 0.020
 """While a named successor has not answered, the holder re-reads the record this often."""
+REMEMBER_PATIENCE = 0.100
+"""Seconds after a take was sent for which the bind waits until the state directory has kept the new epoch: a disk that hangs must
+not cost the VIP. Keeping it takes less than a request to the store as a rule."""
 LIFETIME_RESERVE = 0.6
 """Kernel address lifetimes end up to 0.5 s late as a rule (measured, Linux 6.18): they are set to end this much early."""
 REFRESH_EARLY = 0.050

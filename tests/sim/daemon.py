@@ -37,7 +37,13 @@ class Daemon(Process):
         self.me = Identity(host.name, f"{host.label}{host.state.lives}")
         former = host.state.sessions
         self.machines = {
-            election: Machine(settings, self.me, host.state.epochs.get(election, 0), host.state.longest.get(election, 0.0))
+            election: Machine(
+                settings,
+                self.me,
+                host.state.epochs.get(election, 0),
+                host.state.longest.get(election, 0.0),
+                host.state.chosen.get(election, 0),
+            )
             for election, settings in host.settings.items()
         }
         self.inbox: deque[tuple[str, Event]] = deque()

@@ -9,10 +9,10 @@ READ = """
         self._digest.take_in(now, answer)
 """
 LEASE_OUT = """
-        return self.changed_at + self._lease
+        return self._held_until
 """
-LONGEST_OUT = """
-            return self.changed_at + self.longest
+LONGEST = """
+            self._wait = self.longest
 """
 
 DEFECTS = (
@@ -167,7 +167,7 @@ DEFECTS = (
                 "observation",
                 LEASE_OUT,
                 """
-        return self.changed_at + self._own_lease
+        return self.changed_at + self.promises._own
 """,
             ),
         ),
@@ -178,9 +178,9 @@ DEFECTS = (
         (
             Patch(
                 "observation",
-                LONGEST_OUT,
+                LONGEST,
                 """
-            return self.changed_at + self._own_lease
+            self._wait = self.promises._own
 """,
             ),
         ),
@@ -193,7 +193,7 @@ DEFECTS = (
                 "observation",
                 LEASE_OUT,
                 """
-        return float(record.renew_time) + self._lease
+        return float(record.renew_time) + record.lease_duration / 1000
 """,
             ),
         ),
@@ -204,7 +204,9 @@ DEFECTS = (
         (
             Patch(
                 "observation",
-                LONGEST_OUT,
+                """
+            return self.changed_at + self._wait
+""",
                 """
             return self.changed_at
 """,
@@ -212,7 +214,7 @@ DEFECTS = (
             Patch(
                 "observation",
                 """
-            return self.changed_at + max(self.longest, self._lease)
+            return max(self._held_until, self.changed_at + self._wait)
 """,
                 """
             return self.changed_at
@@ -297,10 +299,10 @@ DEFECTS = (
             Patch(
                 "observation",
                 """
-        return max(seen, self.highest[0], self.epoch_floor) + 1
+        return (known if known < LARGEST_COUNT else self.floor) + 1
 """,
                 """
-        return max(seen, self.highest[0], self.epoch_floor, 1)
+        return max(known, 1)
 """,
             ),
         ),

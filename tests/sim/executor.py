@@ -79,8 +79,8 @@ class Executor:
                 self._request(election, action)
             case Probe():
                 self._probe(election, action)
-            case Remember(epoch, lease_duration):
-                self._host.remember(self._daemon, election, epoch, lease_duration / 1000)
+            case Remember():
+                self._host.remember(self._daemon, election, action)
             case Transition() | Notice():
                 pass
 

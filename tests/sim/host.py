@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from election.events import AddressLost, DrainChanged, Event, FitnessChanged, Started
+from election.actions import Remember
+from election.events import AddressLost, DrainChanged, Event, FitnessChanged, Remembered, Started
 from election.settings import Settings
 from tests.sim.clock import Clock
 from tests.sim.daemon import Daemon
@@ -31,12 +32,16 @@ SILENCE = 0.2
 
 @dataclass(slots=True)
 class State:
-    """The state directory: sessions of this boot, and what the machines asked to remember (longest in seconds)."""
+    """The state directory: sessions of this boot, and what the machines asked to remember (longest in seconds).
+
+    `chosen`: the highest epochs seen or chosen here.
+    """
 
     lives: int = 0
     sessions: frozenset[str] = frozenset()
     epochs: dict[str, int] = field(default_factory=dict)
     longest: dict[str, float] = field(default_factory=dict)
+    chosen: dict[str, int] = field(default_factory=dict)
 
 
 class Host:
@@ -176,11 +181,14 @@ class Host:
 
         self._save(daemon, write)
 
-    def remember(self, daemon: Daemon, election: str, epoch: int, longest: float) -> None:
-        """Keep the highest epoch and the longest lease (s), a moment later."""
+    def remember(self, daemon: Daemon, election: str, what: Remember) -> None:
+        """Keep what a machine wants remembered, a moment later, and tell it then."""
 
         def write() -> None:
-            self.state.epochs[election], self.state.longest[election] = epoch, longest
+            state = self.state
+            state.epochs[election], state.longest[election] = what.epoch, what.lease_duration / 1000
+            state.chosen[election] = what.chosen
+            daemon.deliver(election, Remembered(what.chosen))
 
         self._save(daemon, write)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from election.fitness import BIND_RETRY, Fitness
+from election.fitness import LONGEST_PATIENCE, REFUSAL_PATIENCE, Fitness
 from election.model import Reason, State
 
 NOW = 100.0
@@ -23,7 +23,7 @@ def fitness(*, fit: bool | None = True, **set_to: object) -> Fitness:
 def failed_bind() -> Fitness:
     """Return that of a node whose kernel has just refused an address."""
     made = fitness()
-    made.bind_failed(NOW)
+    made.refused(NOW)
     return made
 
 
@@ -70,9 +70,36 @@ def test_an_order_is_no_reason_to_drop_the_address_at_once(order: Fitness) -> No
     assert order.fault(NOW) is None
 
 
-@pytest.mark.parametrize(("given", "lasts"), [(failed_bind(), BIND_RETRY), (namesake(), 3.0)], ids=["bind failed", "namesake"])
-def test_what_ends_by_itself_says_when(given: Fitness, lasts: float) -> None:
+def test_what_ends_by_itself_says_when() -> None:
     """So that somebody looks again at that moment."""
-    assert given.changes_at(NOW) == [NOW + lasts]
-    assert given.fault(NOW + lasts) is None
-    assert given.changes_at(NOW + lasts) == []
+    given = namesake()
+    assert given.changes_at(NOW) == [NOW + 3.0]
+    assert given.fault(NOW + 3.0) is None
+    assert given.changes_at(NOW + 3.0) == []
+
+
+def test_a_refusal_lasts_until_something_changes() -> None:
+    """However long that takes: what the kernel refused it would refuse again."""
+    given = failed_bind()
+    assert given.is_refused(NOW + 1e6)
+    assert given.changes_at(NOW) == []
+    given.interface_changed()
+    assert given.changes_at(NOW) == [NOW + REFUSAL_PATIENCE]
+    assert given.fault(NOW + REFUSAL_PATIENCE - 0.01) is Reason.BIND_FAILED
+    assert given.fault(NOW + REFUSAL_PATIENCE) is None
+
+
+def test_refusals_in_a_row_make_a_node_patient() -> None:
+    """Else an interface on which something changes every minute would cost an outage a minute."""
+    given, now, waited = fitness(), NOW, []
+    for _ in range(8):
+        given.refused(now)
+        given.interface_changed()
+        [ends] = given.changes_at(now)
+        waited.append(ends - now)
+        now = ends
+    assert waited == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, LONGEST_PATIENCE, LONGEST_PATIENCE]
+    given.bound()
+    assert not given.is_refused(now)
+    given.refused(now)
+    assert given.may_retry_at(now) == now + REFUSAL_PATIENCE

@@ -8,7 +8,20 @@ from dataclasses import replace
 
 import pytest
 
-from election.actions import Action, Announce, Bind, Notice, Probe, Read, Refresh, SetDeadline, Transition, Write, WriteKind
+from election.actions import (
+    Action,
+    Announce,
+    Bind,
+    Notice,
+    Probe,
+    Read,
+    Refresh,
+    Remember,
+    SetDeadline,
+    Transition,
+    Write,
+    WriteKind,
+)
 from election.events import (
     AddressLost,
     BindDone,
@@ -17,19 +30,24 @@ from election.events import (
     Event,
     FitnessChanged,
     HandoverAsked,
+    InterfaceChanged,
     ProbeDone,
     ReadDone,
     RecordSeen,
+    Remembered,
     Started,
     StopAsked,
     Tick,
     UnbindDone,
     WriteDone,
 )
+from election.fitness import REFUSAL_PATIENCE
 from election.machine import Machine
 from election.model import Absent, Applied, Candidate, Conflict, Content, Found, Identity, Reason, Record, Release, State, Unknown
+from election.observation import LARGEST_COUNT
 from election.settings import Settings
-from election.timing import PROFILES, right_ends, unbind_lead
+from election.situation import VACANT
+from election.timing import PROFILES, REMEMBER_PATIENCE, right_ends, unbind_lead
 
 VIP = ("192.0.2.10/32",)
 SETTINGS = Settings("web", VIP, PROFILES["default"], probe=False)
@@ -46,10 +64,14 @@ def kinds(actions: Sequence[Action]) -> list[str]:
 
 
 class Node:
-    """A machine with a store that it alone writes to. `now` moves with `at`; answers come when the test says so."""
+    """A machine with a store that it alone writes to. `now` moves with `at`; answers come when the test says so.
+
+    `disk`: what is to be remembered is kept at once.
+    """
 
     def __init__(self, content: Content | Record = FREE, settings: Settings = SETTINGS, started: Started | None = None) -> None:
         self.machine = Machine(settings, ME)
+        self.disk = True
         self.content: Content = Found(content, "r0") if isinstance(content, Record) else content
         self.now = 100.0
         self.request: Read | Write | None = None
@@ -63,7 +85,8 @@ class Node:
         self.now = self.now if at is None else at
         actions = self.machine.step(self.now, event)
         self.request = next((a for a in reversed(actions) if isinstance(a, Read | Write)), self.request)
-        return actions
+        kept = [action.chosen for action in actions if isinstance(action, Remember)]
+        return actions + self.take(Remembered(kept[-1])) if kept and self.disk else actions
 
     def answer(self, at: float | None = None) -> list[Action]:
         """Let the request under way be carried out and answered."""
@@ -82,6 +105,12 @@ class Node:
         self.take(BindDone(5, ok=True))
         self.answer()
         return actions
+
+    def take_free(self) -> list[Action]:
+        """Take the free lease at 101.0 and return the actions of the confirmed take; the kernel has not answered yet."""
+        self.answer()
+        self.take(Tick(), 101.0)
+        return self.answer()
 
     def wake(self) -> list[Action]:
         """Let time pass until the machine wants to be asked."""
@@ -121,7 +150,7 @@ def test_guard_and_gate_know_the_deadline_before_the_bind_and_the_wire_hears_aft
     """If the daemon dies between any two of these, what is bound has somebody who ends it."""
     node = Node()
     actions = node.become_active()
-    assert kinds(actions) == ["Remember", "SetDeadline", "Bind", "Announce", "Transition", "Renew"]
+    assert kinds(actions) == ["Remember", "SetDeadline", "Bind", "Announce", "Transition"]
     told, bind = actions[1], actions[2]
     assert isinstance(told, SetDeadline)
     assert isinstance(bind, Bind)
@@ -392,8 +421,8 @@ def test_a_restarted_daemon_goes_on_under_the_deadline_it_inherits() -> None:
     node = Node(mine, started=Started(frozenset({"a0"}), inherited=102.0))
     assert not node.machine.is_clear
     actions = node.answer(100.1)
-    assert kinds(actions) == ["Remember", "Transition", "Take"]
-    assert kinds(node.answer(100.2))[-4:] == ["Bind", "Announce", "Transition", "Renew"]
+    assert kinds(actions) == ["Remember", "Transition", "Remember", "Take"]
+    assert kinds(node.answer(100.2))[-3:] == ["Bind", "Announce", "Transition"]
     assert node.machine.snapshot(100.2).reason is Reason.TAKEN_BACK
 
 
@@ -440,11 +469,204 @@ def test_an_address_removed_by_hand_is_put_back_under_the_same_right() -> None:
 
 
 def test_a_bind_that_the_kernel_refuses_leaves_the_field_to_others() -> None:
-    """Fault for a while, with the kernel's word in the detail."""
+    """Fault, with the kernel's word in the detail."""
     node = active()
     actions = node.take(BindDone(5, ok=False, why="EPERM"))
     assert kinds(actions) == ["Unbind", "Transition"]
     assert (node.machine.state, node.machine.snapshot(node.now).detail) == (State.FAULT, "EPERM")
+
+
+def refused_node() -> Node:
+    """Return a node whose kernel has refused the address, and which has released the lease."""
+    node = Node()
+    node.take_free()
+    node.take(BindDone(5, ok=False, why="EPERM"))
+    node.take(UnbindDone(ok=True))
+    node.answer()
+    assert isinstance(node.content, Found)
+    assert node.content.record.released
+    return node
+
+
+HELD_AFTER = replace(HELD_BY_B, epoch=6, counter=20)
+
+
+def test_who_was_refused_neither_asks_nor_is_fit_until_something_changes() -> None:
+    """A healthy holder would be made to give up again and again; nobody names a node that says it is not fit."""
+    node = refused_node()
+    node.take(RecordSeen(Found(HELD_AFTER, "r9")), 102.0)
+    for number in range(1, 60):
+        record = replace(HELD_AFTER, counter=20 + number)
+        node.take(RecordSeen(Found(record, f"r{9 + number}")), 102.0 + number)
+        said = node.machine.candidacy(node.now)
+        assert (node.machine.state, said.eligible, said.asks) == (State.FAULT, False, False)
+    node.take(InterfaceChanged())
+    said = node.machine.candidacy(node.now)
+    assert (node.machine.state, said.eligible, said.asks) == (State.BACKUP, True, True)
+
+
+def test_a_lease_that_nobody_takes_is_tried_for_by_who_was_refused() -> None:
+    """All nodes may be refused, and the cause may end without a sign: the VIP is to come back, and no healthy node is to wait."""
+    node = refused_node()
+    takes = []
+    for _ in range(3):
+        node.request = None
+        while not isinstance(node.request, Write):
+            node.content = Found(FREE, f"r{node.now}") if node.request else node.content
+            if isinstance(node.request, Read):
+                node.answer()
+            else:
+                node.wake()
+        takes.append(node.now)
+        said = node.machine.candidacy(node.now)
+        assert not said.eligible
+        node.answer()
+        node.take(BindDone(node.machine.snapshot(node.now).record.epoch, ok=False, why="EPERM"))  # type: ignore[union-attr]
+        node.take(UnbindDone(ok=True))
+        node.answer()
+    assert takes[0] >= 101.0 + REFUSAL_PATIENCE
+    assert takes[1] - takes[0] >= 2 * REFUSAL_PATIENCE
+    assert takes[2] - takes[1] >= 4 * REFUSAL_PATIENCE
+
+
+def test_who_was_refused_leaves_a_free_lease_to_the_healthy_for_a_while() -> None:
+    """Only after the last rank had its chance."""
+    node = refused_node()
+    node.take(RecordSeen(Found(HELD_AFTER, "r9")), 120.0)
+    released = replace(HELD_AFTER, holder="", counter=21, release=Release("b1", 6))
+    node.take(RecordSeen(Found(released, "r10")), 121.0)
+    assert node.machine.state is State.FAULT
+    assert node.machine.next_wake(121.0) == pytest.approx(121.0 + VACANT)
+    assert "Take" in kinds(node.take(Tick(), 121.0 + VACANT))
+
+
+def test_a_bind_that_succeeds_ends_the_refusal() -> None:
+    """From then on it is as fit as ever."""
+    node = refused_node()
+    node.take(InterfaceChanged(), 120.0)
+    while node.machine.state is not State.ACTIVE:
+        node.ask()
+        node.answer()
+    node.take(BindDone(6, ok=True))
+    assert node.machine.state is State.ACTIVE
+    assert node.machine.candidacy(node.now).eligible
+
+
+# ---------------------------------------------------------------- the order of bind, mark and disk
+
+
+def test_a_record_is_marked_bound_only_after_the_kernel_has_bound() -> None:
+    """In a handover the former holder lets go on that mark: 0.5 s without the VIP if the bind in the same list had failed."""
+    node = Node()
+    actions = node.take_free()
+    assert "Bind" in kinds(actions)
+    assert "Renew" not in kinds(actions)
+    assert kinds(node.take(BindDone(5, ok=False, why="EPERM"))) == ["Unbind", "Transition"]
+
+    node = Node()
+    node.take_free()
+    [renewal] = node.take(BindDone(5, ok=True))
+    assert isinstance(renewal, Write)
+    assert renewal.record.bound
+
+
+def test_a_kernel_that_does_not_answer_the_bind_holds_up_no_renewal() -> None:
+    """The mark waits, the lease does not."""
+    node = Node()
+    node.take_free()
+    renewal = node.renew()
+    assert node.now <= 101.0 + 0.6
+    assert not renewal.record.bound
+
+
+def taking_without_disk() -> Node:
+    """Return a node whose take is under way and whose disk has kept nothing yet."""
+    node = Node()
+    node.disk = False
+    node.answer()
+    node.take(Tick(), 101.0)
+    return node
+
+
+def test_an_epoch_is_remembered_before_anything_is_bound_with_it() -> None:
+    """All of vipd may be killed right after the bind, and the record be deleted: the next daemon must not take with it again."""
+    node = taking_without_disk()
+    assert kinds(node.answer()) == ["Remember"]
+    assert node.machine.state is State.BACKUP
+    actions = node.take(Remembered(5), 101.01)
+    assert kinds(actions) == ["SetDeadline", "Bind", "Announce", "Transition"]
+    assert Machine(SETTINGS, ME, epoch=4, chosen=5).situation.seen.next_epoch == 6
+
+
+def test_a_disk_that_hangs_costs_a_moment_and_not_the_address() -> None:
+    """The bind waits for it, but not for long."""
+    node = taking_without_disk()
+    node.answer()
+    assert node.machine.next_wake(node.now) == 101.0 + REMEMBER_PATIENCE
+    assert "Bind" in kinds(node.take(Tick(), 101.0 + REMEMBER_PATIENCE))
+
+
+def test_a_record_that_was_changed_while_the_disk_was_awaited_gives_no_bind() -> None:
+    """What was confirmed then is not what the store has now."""
+    node = taking_without_disk()
+    node.answer()
+    node.take(RecordSeen(Found(replace(HELD_BY_B, epoch=7), "r9")), 101.01)
+    assert "Bind" not in kinds(node.take(Remembered(5), 101.02))
+    assert "Bind" not in kinds(node.wake())
+
+
+def test_a_take_that_came_to_nothing_does_not_make_the_own_lease_look_old() -> None:
+    """A daemon killed before its take reached the store leaves a chosen epoch; the lease of the one before it is still its own."""
+    mine = replace(HELD_BY_B, holder="a", session="a0")
+    machine = Machine(SETTINGS, ME, epoch=4, chosen=5)
+    machine.step(100.0, FitnessChanged(fit=True, priority=150))
+    machine.step(100.0, Started(frozenset({"a0"}), inherited=102.0))
+    actions = machine.step(100.1, ReadDone(1, Found(mine, "r1")))
+    [take] = [action for action in actions if isinstance(action, Write)]
+    assert (take.kind, take.record.epoch) == (WriteKind.TAKE, 6)
+
+
+# ---------------------------------------------------------------- figures that nobody can continue
+
+
+@pytest.mark.parametrize("edit", [{"epoch": LARGEST_COUNT}, {"counter": LARGEST_COUNT}, {"epoch": LARGEST_COUNT, "counter": LARGEST_COUNT}])
+def test_a_holder_goes_on_although_its_record_was_given_impossible_figures(edit: dict[str, int]) -> None:
+    """It writes its own again; all that it writes can be continued."""
+    node = active()
+    assert isinstance(node.content, Found)
+    node.content = Found(replace(node.content.record, **edit), "r99")  # type: ignore[arg-type] # a table of two fields
+    node.take(RecordSeen(node.content))
+    for _ in range(20):
+        node.ask()
+        node.answer(node.now + 0.01)
+        assert node.machine.state is State.ACTIVE
+        assert node.content.record.epoch < 10
+        assert node.content.record.counter < 1000
+    assert deadline(node) > node.now + 1.0
+
+
+@pytest.mark.parametrize("edit", [{"epoch": LARGEST_COUNT}, {"epoch": LARGEST_COUNT - 1}, {"counter": LARGEST_COUNT}, {"epoch": 2**60}])
+def test_a_record_that_cannot_be_continued_is_taken_like_one_that_is_gone(edit: dict[str, int]) -> None:
+    """After the longest lease, at an epoch that leaves room."""
+    node = Node(replace(HELD_BY_B, **edit))  # type: ignore[arg-type] # a table of two fields
+    while node.machine.state is not State.ACTIVE:
+        assert node.now < 105.0
+        node.ask()
+        node.answer()
+    node.take(BindDone(node.content.record.epoch, ok=True))  # type: ignore[union-attr]
+    for _ in range(10):
+        node.ask()
+        node.answer(node.now + 0.01)
+    assert node.machine.state is State.ACTIVE
+
+
+def test_a_candidate_record_raises_no_epoch() -> None:
+    """Anybody may have written it, and one with the largest epoch would be the last there ever is."""
+    node = Node()
+    node.take(CandidatesSeen((replace(B, epoch=LARGEST_COUNT), replace(B, name="c", epoch=1000))))
+    node.become_active()
+    assert isinstance(node.content, Found)
+    assert node.content.record.epoch < 10
 
 
 def test_a_wish_that_nobody_can_fulfil_is_dropped_with_a_sentence() -> None:

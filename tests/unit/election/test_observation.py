@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from election.model import Absent, Candidate, Content, Found, Identity, Record, Release, Unreadable
+from election.model import Absent, Content, Found, Identity, Record, Release, Unreadable
 from election.observation import LARGEST_COUNT, Observation
 
 OWN_LEASE = 3.0
@@ -79,13 +79,36 @@ FREE_AT: dict[str, tuple[list[tuple[float, Content]], float]] = {
         [(5.0, found()), (10.0, found(replace(HELD, epoch=4, holder="", release=Release("a1", 4)), "r2"))],
         13.0,
     ),
-    "a stranger shortens the lease": ([(5.0, found()), (10.0, found(replace(HELD, counter=21, lease_duration=1000), "r2"))], 12.0),
+    "a foreign writer shortens the lease": (
+        [(9.5, found()), (10.0, found(replace(HELD, counter=21, lease_duration=1000), "r2"))],
+        11.5,
+    ),
+    "and shortens it again": (
+        [
+            (9.5, found()),
+            (9.6, found(replace(HELD, counter=21, lease_duration=1000), "r2")),
+            (9.7, found(replace(HELD, counter=22, lease_duration=1000), "r3")),
+        ],
+        11.5,
+    ),
+    "and changes the session with it": (
+        [(9.5, found()), (9.6, found(replace(HELD, session="x", lease_duration=1000), "r2"))],
+        11.5,
+    ),
     "the next holder promises less": (
         [(5.0, found()), (10.0, found(replace(HELD, holder="c", session="c1", epoch=6, counter=21, lease_duration=1000), "r2"))],
         11.0,
     ),
     "a lease of an hour is no lease": ([(10.0, found(replace(HELD, lease_duration=3_600_000)))], 13.0),
     "a lease of nothing is none either": ([(10.0, found(replace(HELD, lease_duration=0)))], 13.0),
+    "lease_duration alone is edited: no write of vipd's": (
+        [(10.0, found()), (11.0, found(replace(HELD, lease_duration=300_000), "r2"))],
+        12.0,
+    ),
+    "and the record goes then": (
+        [(10.0, found()), (11.0, found(replace(HELD, lease_duration=300_000), "r2")), (12.0, Absent())],
+        15.0,
+    ),
     "an absurd epoch": ([(10.0, found(replace(HELD, epoch=LARGEST_COUNT + 1)))], 13.0),
 }
 
@@ -114,22 +137,48 @@ def test_an_absurd_record_on_a_watch_is_no_news() -> None:
 
 
 def test_an_epoch_is_above_every_one_known() -> None:
-    """The record's, those seen before it went, the state directory's, and what other nodes say."""
+    """The record's, those seen before it went, and those that the state directory remembers as seen or as chosen."""
     assert Observation(OWN_LEASE, 8, 0.0).next_epoch == 9
+    assert Observation(OWN_LEASE, 8, 0.0, 11).next_epoch == 12
     view = observation((5.0, found()), (6.0, Absent()))
     assert view.next_epoch == 6
-    view.learn_epochs((Candidate("c", "c1", 1, eligible=True, priority=1, asks=False, live=True, epoch=11),))
-    assert view.next_epoch == 12
-    view.learn_epochs((Candidate("c", "c1", 2, eligible=True, priority=1, asks=False, live=True, epoch=LARGEST_COUNT + 1),))
-    assert view.next_epoch == 12
+    view.choose(6)
+    assert view.next_epoch == 7
 
 
-def test_what_others_remember_makes_no_record_look_older() -> None:
-    """It is advice: a candidate record may be anybody's."""
-    view = observation((10.0, found()))
-    view.learn_epochs((Candidate("c", "c1", 1, eligible=True, priority=1, asks=False, live=True, epoch=99),))
-    view.see(11.0, found(replace(HELD, counter=21), "r2"))
+def test_a_chosen_epoch_makes_no_record_look_older() -> None:
+    """The write that it was chosen for may never have reached the store."""
+    view = Observation(OWN_LEASE, 5, 0.0, 6)
+    view.see(10.0, found())
     assert not view.older
+
+
+def test_an_older_record_that_goes_on_counts_in_the_end() -> None:
+    """Once nobody can hold by what was seen before it: else nobody would ever be named in it, or take it in time, again."""
+    view = observation((10.0, found(replace(HELD, epoch=LARGEST_COUNT))))
+    for number in range(1, 7):
+        view.see(10.5 + number / 2, found(replace(HELD, counter=20 + number), f"r{number}"))
+        assert view.older
+    view.see(14.0, found(replace(HELD, counter=30), "r7"))
+    assert not view.older
+    assert view.free_at() == 16.0
+    assert view.next_epoch == 6
+
+
+def test_an_older_record_counts_only_if_nothing_newer_is_seen_between() -> None:
+    """A holder that writes again is within its right: the wait begins anew."""
+    view = observation((10.0, found()), (11.0, found(replace(HELD, epoch=4), "r2")), (13.0, found(replace(HELD, counter=21), "r3")))
+    view.see(13.5, found(replace(HELD, epoch=4, counter=21), "r4"))
+    view.see(14.5, found(replace(HELD, epoch=4, counter=22), "r5"))
+    assert view.older
+
+
+def test_a_record_without_room_for_another_epoch_is_waited_out_like_one_that_is_gone() -> None:
+    """What comes after it begins above all that was ever remembered, which that figure never is."""
+    view = observation((10.0, found(replace(HELD, lease_duration=9000))), (11.0, found(replace(HELD, epoch=LARGEST_COUNT), "r2")))
+    assert view.free_at() == 20.0
+    assert view.next_epoch == 6
+    assert view.remembered == (5, 9.0, 5)
 
 
 def test_a_naming_counts_only_with_a_write_of_the_holder_s_own() -> None:
@@ -159,17 +208,20 @@ CONTENTS = st.one_of(
 
 @given(st.lists(CONTENTS, min_size=1, max_size=12))
 def test_nobody_waits_less_than_the_lease_that_was_promised(contents: list[Content]) -> None:
-    """Promised by the record when it last changed, unless the holder itself let go; what is known of others never sinks."""
+    """By the record when it last changed, or before that in the same tenure, unless the holder itself let go."""
     view = Observation(OWN_LEASE, 0, 0.0)
-    known, promised = (view.highest, view.longest), OWN_LEASE
+    promised = 0.0
     for now, content in enumerate(contents):
+        floor = view.floor
+        before = view.record
         changed, record = view.see(float(now), content), view.record
-        assert view.highest >= known[0]
-        assert view.longest >= known[1]
-        known = (view.highest, view.longest)
+        assert view.floor >= floor
+        assert view.next_epoch > floor
+        assert view.longest >= OWN_LEASE
         if changed and record is not None:
-            promised = record.lease_duration / 1000
+            tenure = before is not None and (before.session, before.epoch) == (record.session, record.epoch)
+            promised = max(promised if tenure else 0.0, now + record.lease_duration / 1000)
         if record is None or view.older or not record.holder:
-            promised = OWN_LEASE
-        if record is None or view.older or not record.released:
-            assert view.free_at() >= view.changed_at + promised
+            assert record is not None and record.released and not view.older or view.free_at() >= view.changed_at + OWN_LEASE
+        elif not record.released:
+            assert view.free_at() >= promised

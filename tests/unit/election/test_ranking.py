@@ -15,6 +15,8 @@ A = Candidate("a", "a1", 1, eligible=True, priority=200, asks=False, live=True)
 B = Candidate("b", "b1", 1, eligible=True, priority=150, asks=False, live=True)
 C = Candidate("c", "c1", 1, eligible=True, priority=100, asks=False, live=True)
 
+NOW = 100.0
+
 
 def field(*candidates: Candidate, me: str = "c") -> Field:
     """Return the field as this node sees it."""
@@ -64,33 +66,48 @@ def test_the_fit_have_ranks_without_gaps(candidates: list[Candidate]) -> None:
 def test_the_best_is_handed_to_unless_another_is_wanted() -> None:
     """A named node that is not fit is not replaced by another one."""
     known = field(A, B, C, me="a")
-    assert known.best() == B
-    assert known.best("c") == C
-    assert known.best("a") is None
-    assert known.best("nobody") is None
+    assert known.best(NOW) == B
+    assert known.best(NOW, "c") == C
+    assert known.best(NOW, "a") is None
+    assert known.best(NOW, "nobody") is None
 
 
 def test_the_best_of_those_that_ask_and_are_better_gets_it() -> None:
     """Who asks with no higher priority asks in vain."""
     known = field(A, replace(B, asks=True), replace(C, asks=True), me="d")
-    assert known.asker(99) == replace(B, asks=True)
-    assert known.asker(150) is None
+    assert known.asker(NOW, 99) == replace(B, asks=True)
+    assert known.asker(NOW, 150) is None
 
 
-def test_who_was_struck_out_is_not_named_until_its_record_changes() -> None:
-    """It may be dead, and every naming costs half a second of a lowered deadline."""
+SAYS_ELSE = {"session": "b2", "priority": 90, "asks": True}
+
+
+@pytest.mark.parametrize("change", SAYS_ELSE.items(), ids=list(SAYS_ELSE))
+def test_who_was_struck_out_is_not_named_until_it_says_something_else(change: tuple[str, object]) -> None:
+    """It may be stuck, and every naming costs half a second of a lowered deadline. A refresh says only that it lives."""
     known = field(B, C, me="a")
-    known.strike(B)
-    assert known.best() == C
-    known.see((B, C))
-    assert known.best() == C
+    known.strike(NOW, B)
+    assert known.best(NOW) == C
     known.see((replace(B, counter=2), C))
-    assert known.best() == replace(B, counter=2)
+    assert known.best(NOW) == C
+    changed = replace(B, counter=3, **dict([change]))  # type: ignore[arg-type] # a table of any fields
+    known.see((changed, C))
+    assert known.best(NOW, "b") == changed
+
+
+def test_who_was_struck_out_again_and_again_is_left_alone_for_longer() -> None:
+    """One that was only slow is named again after a while; one that never takes the lease costs less and less."""
+    known, now = field(B, me="a"), NOW
+    for patience in (5.0, 10.0, 20.0, 40.0, 60.0, 60.0):
+        known.strike(now, B)
+        assert known.best(now + patience - 0.01) is None
+        now += patience
+        assert known.best(now) == B
 
 
 def test_a_new_tenure_begins_with_a_clean_sheet() -> None:
     """Whoever struck out did so in a situation that is over."""
     known = field(B, me="a")
-    known.strike(B)
+    known.strike(NOW, B)
     known.forget_struck()
-    assert known.best() == B
+    assert known.best(NOW) == B
