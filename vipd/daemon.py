@@ -25,6 +25,7 @@ from announce.ownership import written
 from announce.route_socket import interface_name
 from announce.watch import AddressGone, AddressSeen, KernelEvent, LinkGone, LinkSeen, Resync, Watch
 from election import model
+from election.events import Remembered
 from election.fencing import EXIT_CONFIG, EXIT_REFUSED
 from election.machine import Machine
 from election.store import Store
@@ -44,7 +45,7 @@ from vipd.metrics import Metrics
 from vipd.observe import Observe, Wires
 from vipd.peers import Peers
 from vipd.pulse import SHORTEST_BEAT, Pulse
-from vipd.saving import keep_saved
+from vipd.saver import Saver
 from vipd.service import Service
 from vipd.stores import open_store
 from vipd.tasks import EXIT_CRASHED, Tasks
@@ -96,7 +97,6 @@ class Daemon:
         self.metrics = Metrics()
         self.links = Links()
         self._ending = Ending(configuration, link, self.members, lambda: self.observe.store.serves)
-        self._unsaved = asyncio.Event()
         self._guard = os.getppid()
         self._service = Service()
         self._headline = Headline(self.machines, link.status)
@@ -117,11 +117,12 @@ class Daemon:
         self.store: Store = open_store(self.config)
         former = frozenset(self.memory.former)
         self.peers = Peers(self.me, self.store, self.config.timing, former, log.warning, self.metrics.store_watch_lost)
-        self.observe = Observe(Wires(self.metrics, self.memory, self._unsaved.set, self._stepped))
+        self._saver = Saver(self.memory, self._kept)
+        self.observe = Observe(Wires(self.metrics, self.memory, self._saver.want, self._stepped, self._saver.hurry))
         self._pulse = Pulse(self.link, self.members, self.peers, self.metrics, self.config.timing.lease_duration)
         self._count_former_lives()
         self._show_config()
-        self._unsaved.set()
+        self._saver.want()
         self._make_members(former)
         self._listen()
         self._remove_orphans()
@@ -199,6 +200,11 @@ class Daemon:
         for member in self.members.values():
             member.start(former, self.memory.verdicts, drained=drained)
 
+    def _kept(self, name: str, epoch: int) -> None:
+        member = self.members.get(name)
+        if member is not None:
+            member.instance.post(Remembered(epoch))
+
     def _judge(self) -> None:
         for member in self.members.values():
             member.judge()
@@ -239,13 +245,7 @@ class Daemon:
         self._loop.add_reader(self.link.fileno(), self._on_guard)
         self._listens = True
         self._pulse.start()
-        for work in (
-            Watch(self._on_kernel).run(),
-            self.peers.watch(),
-            self.peers.publish(),
-            keep_saved(self.memory, self._unsaved),
-            self._serve(),
-        ):
+        for work in (Watch(self._on_kernel).run(), self.peers.watch(), self.peers.publish(), self._saver.run(), self._serve()):
             self._tasks.spawn(work)
 
     async def _serve(self) -> None:

@@ -90,7 +90,7 @@ class Member:
         self.parts = tuple(Part(one, means, self, start) for one, start in zip(instances, starts, strict=True))
         self._ips = frozenset(ip for part in self.parts for ip in part.ips)
         self.executor = Executor(word, around.kernel, parts=len(self.parts), on_removed=self._warn)
-        machine = Machine(self._machine_settings(), around.me, known.epoch, known.lease_duration / 1000)
+        machine = Machine(self._machine_settings(), around.me, known.epoch, known.lease_duration / 1000, known.chosen)
         announcers = tuple(part.announcer for part in self.parts)
         self.instance = Instance(self.name, machine, Ports(around.store, self.executor, announcers, self._probe, around.observer))
 

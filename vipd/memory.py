@@ -18,8 +18,9 @@ import errno
 import fcntl
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from election.actions import Remember
 from election.files import read_file
@@ -31,6 +32,8 @@ SESSIONS_KEPT = 16
 FILE = "state.json"
 LARGEST_FILE = 16 << 20
 """Bytes; a thousand elections have a fiftieth of this."""
+CHOSEN = "chosen.json"
+"""The epochs chosen, written without waiting for the disk: a bind waits for it."""
 DRAIN_FLAG = "drained"
 LOCK = "lock"
 NAMESPACE = "/proc/self/ns/net"
@@ -50,10 +53,11 @@ def boot_id() -> str:
 
 @dataclass(slots=True)
 class Election:
-    """What is remembered of one election: the highest epoch seen and the longest lease_duration known, in ms."""
+    """What is remembered of one election: the highest epoch seen, the longest lease_duration known (ms), the highest epoch chosen here."""
 
     epoch: int = 0
     lease_duration: int = 0
+    chosen: int = 0
 
 
 @dataclass(slots=True)
@@ -112,6 +116,7 @@ class Memory:
             self.drained = (self.directory / DRAIN_FLAG).exists()
             content = read_file(self.directory / FILE, LARGEST_FILE)
         except FileNotFoundError:
+            self._read_chosen()
             return
         except OSError as error:
             self.trouble = f"{error.filename} cannot be read ({error.strerror}{_owner(self.directory, error)}); starting without it"
@@ -120,12 +125,20 @@ class Memory:
             self._understand(json.loads(content))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             self.trouble = f"{self.directory / FILE} cannot be used ({error}); starting without it"
+        self._read_chosen()
+
+    def _read_chosen(self) -> None:
+        # A loss of power may leave anything in it; it is never the only place for long.
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+            for name, epoch in json.loads(read_file(self.directory / CHOSEN, LARGEST_FILE)).items():
+                known = self.elections.setdefault(str(name), Election())
+                known.chosen = max(known.chosen, int(epoch))
 
     def _understand(self, data: dict[str, dict[str, dict[str, bool]]]) -> None:
         if self._locks and all(data.get(key) == value for key, value in self._place().items()):
             self.former = tuple(str(s) for s in data["sessions"])[-SESSIONS_KEPT:]
             self.verdicts = {str(i): {str(c): bool(up) for c, up in v.items()} for i, v in data["verdicts"].items()}
-        self.elections = {str(n): Election(int(e["epoch"]), int(e["lease_duration"])) for n, e in data["elections"].items()}
+        self.elections = {str(n): _election(e) for n, e in data["elections"].items()}
 
     def _place(self) -> dict[str, object]:
         """Return what sessions are bound to; raises OSError."""
@@ -149,18 +162,28 @@ class Memory:
         except OSError as error:
             self.trouble = f"{self.directory / FILE}: {error.strerror}; a restart may have to wait out its own lease"
 
+    def save_chosen(self) -> None:
+        """Write the epochs that were chosen, so that they outlive this process; `save` makes them outlive a loss of power.
+
+        Blocks, but does not wait for the disk as a rule: never call it on the event loop. A failure shows at the next `save`.
+        """
+        if self._locks:
+            chosen = {name: known.chosen for name, known in list(self.elections.items())}
+            with contextlib.suppress(OSError):
+                statefile.write(self.directory / CHOSEN, json.dumps(chosen).encode(), FILE_MODE, sync=False)
+
     def _content(self) -> dict[str, object]:
         return {
             "version": 1,
             **self._place(),
             "sessions": [*self.former, self.session][-SESSIONS_KEPT:],
-            "elections": {n: {"epoch": e.epoch, "lease_duration": e.lease_duration} for n, e in list(self.elections.items())},
+            "elections": {n: asdict(e) for n, e in list(self.elections.items())},
             "verdicts": {instance: dict(checks) for instance, checks in list(self.verdicts.items())},
         }
 
     def remember(self, election: str, what: Remember) -> None:
-        """Note the highest epoch and longest lease of an election; written with the next `save`."""
-        self.elections[election] = Election(what.epoch, what.lease_duration)
+        """Note the highest epochs and the longest lease of an election; written with the next `save`."""
+        self.elections[election] = Election(what.epoch, what.lease_duration, what.chosen)
 
     def set_drained(self, drained: bool) -> None:
         """Keep the drain flag over restarts and reboots; raises OSError if it cannot be kept, and then nothing has changed.
@@ -196,3 +219,8 @@ def _owner(directory: Path, error: OSError) -> str:
         return ""
     me = os.geteuid()
     return "" if owner == me else f": it belongs to uid {owner}, and vipd runs as uid {me}; chown it"
+
+
+def _election(known: dict[str, Any]) -> Election:
+    # An earlier version of vipd knew no chosen epochs.
+    return Election(int(known["epoch"]), int(known["lease_duration"]), int(known.get("chosen", 0)))

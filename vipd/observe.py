@@ -43,12 +43,16 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Wires:
-    """Whom an observer passes things on to: `stepped` after each step of a machine, `save` when something is to be kept."""
+    """Whom an observer passes things on to: `stepped` after each step of a machine, `save` when something is to be kept.
+
+    `hurry`: kept at once, since a bind waits for it.
+    """
 
     metrics: Metrics
     memory: Memory
     save: Callable[[], None]
     stepped: Callable[[str], None]
+    hurry: Callable[[], None]
 
 
 class Observe:
@@ -125,9 +129,12 @@ class Observe:
             log.info("the store serves again; it was %s for %.1fs", WORDS[over.kind], over.failed_at - over.since)
 
     def remember(self, election: str, what: actions.Remember) -> None:
-        """Keep the highest epoch and the longest lease."""
+        """Keep the highest epochs and the longest lease."""
         self._wires.memory.remember(election, what)
-        self._wires.save()
+        if what.chosen > what.epoch:
+            self._wires.hurry()
+        else:
+            self._wires.save()
 
     def took_over(self, election: str, seconds: float) -> None:
         """Measure the takeover path."""

@@ -13,10 +13,11 @@ from pathlib import Path
 SUFFIX = ".new"
 
 
-def write(path: Path, data: bytes, mode: int = 0o640) -> None:
+def write(path: Path, data: bytes, mode: int = 0o640, *, sync: bool = True) -> None:
     """Replace a file; after a crash or a loss of power it has the old content or the new. Raises OSError, and then nothing changed.
 
-    Blocks on the disk. Only one writer at a time may write a file.
+    Blocks on the disk. Only one writer at a time may write a file. Without `sync` it is quicker, and outlives the process and
+    whatever kills it, but not a loss of power.
     """
     temporary = path.with_name(path.name + SUFFIX)
     try:
@@ -27,13 +28,15 @@ def write(path: Path, data: bytes, mode: int = 0o640) -> None:
             file.write(data)
             file.flush()
             # Before the rename: a name on the disk must not stand for content that never got there.
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _sync(path.parent)
+    if sync:
+        _sync(path.parent)
 
 
 def remove(path: Path) -> None:

@@ -510,18 +510,14 @@ def test_a_lease_that_nobody_takes_is_tried_for_by_who_was_refused() -> None:
     node = refused_node()
     takes = []
     for _ in range(3):
-        node.request = None
-        while not isinstance(node.request, Write):
-            node.content = Found(FREE, f"r{node.now}") if node.request else node.content
-            if isinstance(node.request, Read):
-                node.answer()
-            else:
-                node.wake()
-        takes.append(node.now)
-        said = node.machine.candidacy(node.now)
-        assert not said.eligible
-        node.answer()
-        node.take(BindDone(node.machine.snapshot(node.now).record.epoch, ok=False, why="EPERM"))  # type: ignore[union-attr]
+        while node.machine.state is not State.ACTIVE:
+            node.ask()
+            takes += [node.now] if isinstance(node.request, Write) else []
+            assert not node.machine.candidacy(node.now).eligible
+            node.answer()
+        record = node.machine.snapshot(node.now).record
+        assert record is not None
+        node.take(BindDone(record.epoch, ok=False, why="EPERM"))
         node.take(UnbindDone(ok=True))
         node.answer()
     assert takes[0] >= 101.0 + REFUSAL_PATIENCE

@@ -222,6 +222,6 @@ def test_nobody_waits_less_than_the_lease_that_was_promised(contents: list[Conte
             tenure = before is not None and (before.session, before.epoch) == (record.session, record.epoch)
             promised = max(promised if tenure else 0.0, now + record.lease_duration / 1000)
         if record is None or view.older or not record.holder:
-            assert record is not None and record.released and not view.older or view.free_at() >= view.changed_at + OWN_LEASE
+            assert (record is not None and record.released and not view.older) or view.free_at() >= view.changed_at + OWN_LEASE
         elif not record.released:
             assert view.free_at() >= promised

@@ -85,7 +85,7 @@ def test_a_writer_of_many_sessions_fills_no_memory(count: int) -> None:
     known.look(100.0)
     for number in range(count):
         known.see(f"s{number}", 10.0 + number / 10)
-    assert len(known._known) <= KEPT  # noqa: SLF001 -- what is bounded
+    assert len(known._known) <= KEPT
     watched(known, 101.0, 109.0)
     assert known.longest == 10.0 + (count - 1) / 10
 

@@ -42,6 +42,7 @@ from vipd.memory import Election, Memory
 from vipd.metrics import Metrics
 from vipd.observe import Observe, Wires
 from vipd.peers import Peers
+from vipd.saver import Saver
 from vipd.smithy import Requests, Smithy
 from vipd.view import View
 
@@ -216,7 +217,8 @@ async def node(
     memory = Memory.open(Path(settings.state_dir), me.session)
     kernel, metrics = MemoryKernel(), Metrics()
     peers = Peers(me, store, settings.timing, frozenset(memory.former), said.append, metrics.store_watch_lost)
-    observe = Observe(Wires(metrics, memory, lambda: None, lambda _: peers.stepped()))
+    saver = Saver(memory, lambda one, epoch: members[one].instance.post(events.Remembered(epoch)))
+    observe = Observe(Wires(metrics, memory, saver.want, lambda _: peers.stepped(), saver.hurry))
     around = Surroundings(
         me,
         store,
@@ -246,7 +248,7 @@ async def node(
         member.instance.post(events.Started(frozenset(memory.former)))
         for part in member.parts:
             part.on_verdict(Verdict(fit=True))
-    tasks = [asyncio.create_task(peers.watch()), asyncio.create_task(peers.publish())]
+    tasks = [asyncio.create_task(work) for work in (peers.watch(), peers.publish(), saver.run())]
     try:
         yield made
     finally:

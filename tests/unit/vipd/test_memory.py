@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -37,6 +38,36 @@ def test_a_next_life_knows_what_the_last_one_knew(tmp_path: Path) -> None:
     assert memory.elections == {"web": Election(7, 3000)}
     assert memory.verdicts == {"web": {"link": True, "ingress": False}}
     memory.close()
+
+
+def test_a_chosen_epoch_is_known_to_the_next_daemon(tmp_path: Path) -> None:
+    """It may have been bound with, whatever became of the record."""
+    memory = Memory.open(tmp_path, "one")
+    memory.remember("web", Remember(epoch=7, lease_duration=3000, chosen=8))
+    memory.save()
+    memory.close()
+    again = Memory.open(tmp_path, "two")
+    assert again.elections == {"web": Election(7, 3000, 8)}
+    again.close()
+
+
+def test_a_directory_that_could_not_be_locked_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sessions would be proven gone to the next daemon, which gets the lock, while this one still lives."""
+
+    def no_locks(_fd: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    lived(tmp_path, "one")
+    before = (tmp_path / FILE).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("fcntl.flock", no_locks)
+        unlocked = Memory.open(tmp_path, "two")
+    assert "No locks available" in unlocked.trouble
+    assert unlocked.former == ()
+    unlocked.save()
+    assert (tmp_path / FILE).read_bytes() == before
+    assert "No locks available" in unlocked.trouble
+    unlocked.close()
 
 
 def test_only_the_last_sessions_are_kept(tmp_path: Path) -> None:
