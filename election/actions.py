@@ -122,4 +122,21 @@ class Notice:
     warning: bool = False
 
 
-Action = Read | Write | SetDeadline | Bind | Refresh | Unbind | Announce | Probe | Remember | Transition | Notice
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """This node waits before it may take the VIP; said when the reason changes. `until` as in election.waiting."""
+
+    until: float
+    why: str
+    warning: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignEdit:
+    """Somebody else changed what this node holds in the store. `what` names it; the record is written again unless it was `lost`."""
+
+    what: str
+    lost: bool = False
+
+
+Action = Read | Write | SetDeadline | Bind | Refresh | Unbind | Announce | Probe | Remember | Transition | Notice | Waits | ForeignEdit

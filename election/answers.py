@@ -49,6 +49,7 @@ class Answers:
             return
         s.desk.unread, s.desk.read_at = False, now
         self._digest.take_in(now, answer)
+        s.probing.judge(request.sent_at, s.seen.record)
 
     def on_write(self, now: float, number: int, answer: WriteAnswer) -> None:
         """Take the answer to a write."""

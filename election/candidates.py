@@ -14,6 +14,11 @@ from election.model import Candidacy, Candidate, CandidateRecord, Identity
 REFRESHES_UNTIL_DEAD = 3
 
 
+def namesake(name: str) -> str:
+    """Return the sentence for a node that has found another one with its name."""
+    return f"another node is named {name} too and was there first: this one stays out; give it a name of its own"
+
+
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """A node's candidate record and when it was last seen to change; with what it says of each election, as of a node that is live."""

@@ -5,9 +5,12 @@ Only another holder or session is a loss. A foreign edit is not: the holder writ
 
 from __future__ import annotations
 
+from election.actions import ForeignEdit
+from election.candidates import namesake
+from election.foreign import foreign_edit
 from election.handover import Handover, Phase
 from election.hold import Hold
-from election.model import Content, Identity, Reason, Record, State
+from election.model import Absent, Content, Found, Identity, Reason, Record, State
 from election.situation import Kernel, Situation
 from election.timing import STRIKE_AFTER
 
@@ -18,11 +21,14 @@ class Digest:
     def __init__(self, situation: Situation, hold: Hold) -> None:
         self._s = situation
         self._hold = hold
+        self._foreign: str | None = None
 
     def take_in(self, now: float, content: Content) -> None:
         """Take in content that the store is known to have had."""
         s = self._s
         before = s.seen.record
+        if s.state is State.ACTIVE and s.handover is None:
+            self._look_for_foreign_edit(content)
         changed = s.seen.see(now, content)
         s.remember()
         record = s.seen.record
@@ -89,6 +95,8 @@ class Digest:
         handover = s.handover
         if handover is None or handover.identity != Identity(record.holder, record.session):
             reason = Reason.NAMESAKE if record.holder == s.me.name else Reason.LOST
+            if reason is Reason.NAMESAKE:
+                s.warn(namesake(s.me.name))
             self._hold.leave(now, reason, f"to {record.holder}")
             return
         if handover.phase is not Phase.TAKEN:
@@ -102,7 +110,23 @@ class Digest:
         strange = record.holder == s.me.name and record.session != s.me.session and record.session not in s.former
         watched = before is not None and before.holder == s.me.name and before.session == record.session
         if strange and watched and changed and s.state is not State.ACTIVE:
+            if s.fitness.fault(now) is not Reason.NAMESAKE:
+                s.warn(namesake(s.me.name))
             s.fitness.saw_namesake(now + record.lease_duration / 1000)
+
+    def _look_for_foreign_edit(self, content: Content) -> None:
+        """Say once of each content that somebody else changed the record, which its holder writes again without a word else."""
+        s = self._s
+        seen = content.revision if not isinstance(content, Absent) else ""
+        late = isinstance(content, Found) and content.record.held_by(s.me) and s.right.is_awaited(content.record.counter)
+        if late or s.seen.is_known(content) or seen == self._foreign:
+            return
+        if what := foreign_edit(content, [one for one in (s.mine, s.written) if one is not None]):
+            self._foreign = seen
+            record = content.record if isinstance(content, Found) else None
+            s.out.append(ForeignEdit(what, lost=record is not None and record.holder not in {"", s.me.name}))
+        else:
+            self._foreign = None
 
     def _compare_addresses(self, record: Record) -> None:
         """Say that nodes disagree on an election's addresses, and go on: a roll-out does that for minutes."""

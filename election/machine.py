@@ -19,7 +19,7 @@ the rules about who may, who comes first, who asks, who answers on the wire, and
 from __future__ import annotations
 
 from election import events
-from election.actions import Action
+from election.actions import Action, Waits
 from election.answers import Answers
 from election.digest import Digest
 from election.due import Errand, next_due
@@ -30,6 +30,7 @@ from election.requests import Requests
 from election.settings import Settings
 from election.situation import Kernel, Situation
 from election.snapshot import Snapshot, candidacy, is_stopped, snapshot
+from election.waiting import waiting
 
 
 class Machine:
@@ -44,6 +45,7 @@ class Machine:
         self._hold = Hold(self.situation)
         self._answers = Answers(self.situation, Digest(self.situation, self._hold))
         self._requests = Requests(self.situation)
+        self._said_wait = ""
 
     def step(self, now: float, event: events.Event) -> list[Action]:
         """Take one event in and return the actions it causes; their order is part of the contract.
@@ -55,6 +57,7 @@ class Machine:
         self._answers.give_up(now)
         self._take_in(now, event)
         self._advance(now)
+        self._say_wait(now)
         return self.situation.out
 
     def next_wake(self, now: float) -> float:
@@ -166,10 +169,17 @@ class Machine:
                 s.fitness.patient_until, s.fitness.pauses_until = now + patience, now + pause
 
     def _on_probe(self, now: float, mac: str) -> None:
-        s = self.situation
-        s.probing.answered(now, mac)
-        if mac:
-            s.warn_once(f"{', '.join(s.settings.addresses)}: {mac} already answers for it; waiting (on_conflict: wait)")
+        if self.situation.probing.answered(now, mac):
+            self.situation.desk.unread = True
+
+    def _say_wait(self, now: float) -> None:
+        """Say what this node waits for whenever that is something else."""
+        wait = waiting(self.situation, now)
+        why = wait.why if wait is not None else ""
+        if why != self._said_wait:
+            self._said_wait = why
+            if wait is not None:
+                self.situation.out.append(Waits(wait.until, wait.why, wait.warning))
 
     # ------------------------------------------------------------------ what follows from all that is known
 

@@ -58,6 +58,10 @@ class Field:
         mine = (-priority, self._me)
         return sum(order(c) < mine and c.name != holder and c.session != (releaser or None) for c in self._fit)
 
+    def is_stranger(self, name: str) -> bool:
+        """Whether the candidates are known, and none of them, live or not, has this name."""
+        return self._known is not None and name != self._me and all(candidate.name != name for candidate in self._known)
+
     @property
     def is_alone(self) -> bool:
         """Whether no other node lives, fit or not, as far as is known."""

@@ -152,6 +152,7 @@ class Requests:
 
     def _send(self, now: float, kind: WriteKind, record: Record) -> None:
         s = self._s
+        s.written = record
         s.out.append(s.desk.write(now, self._timeout(), kind, record, s.seen.revision))
 
     def _timeout(self) -> float:

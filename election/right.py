@@ -29,6 +29,10 @@ class Right:
         """Whether this session can have written this counter value."""
         return 0 < counter <= self._last_counter
 
+    def is_awaited(self, counter: int) -> bool:
+        """Whether this is the counter of an attempt whose outcome may still become known."""
+        return counter > self.confirmed and counter in self._ends
+
     @property
     def held_down(self) -> bool:
         """Whether an attempt that came to nothing, as far as is known, still holds the deadline down: a new one frees it."""

@@ -80,8 +80,9 @@ class Situation:
         self.former: frozenset[str] = frozenset()
         self.may_have_named = False
 
-        # This session's own writing: the record as last confirmed, the epochs it chose, when it wrote and what it took.
+        # This session's own writing: the record as last confirmed and as last sent, the epochs it chose, when it wrote and what it took.
         self.mine: Record | None = None
+        self.written: Record | None = None
         self.own_epochs: set[int] = set()
         self.taking: Taking | None = None
         self.remembered = self.seen.floor

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from election.model import Candidacy, Reason, Record, State
 from election.situation import Kernel, Situation
+from election.waiting import Wait, waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Snapshot:
     stopped: bool
     in_touch: bool
     handing_over_to: str
+    wait: Wait | None
 
 
 def is_stopped(s: Situation) -> bool:
@@ -47,6 +49,7 @@ def snapshot(s: Situation, now: float) -> Snapshot:
         stopped=is_stopped(s),
         in_touch=s.desk.in_touch,
         handing_over_to=s.handover.successor.name if s.handover else "",
+        wait=waiting(s, now),
     )
 
 

@@ -16,6 +16,12 @@ def unix() -> float:
     return time.time()  # noqa: TID251 -- as the docstring says
 
 
+def wall_at(moment: float) -> str:
+    """Return the local time of day of a moment of `now`, a whole second that is not before it; for people."""
+    at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=moment - now() + 0.999)  # noqa: TID251
+    return at.astimezone().strftime("%H:%M:%S")
+
+
 def wall() -> str:
     """Return the wall clock as an RFC 3339 time with microseconds (a MicroTime of Kubernetes); for people, never for decisions."""
     return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")  # noqa: TID251

@@ -20,6 +20,7 @@ from election.actions import (
     Action,
     Announce,
     Bind,
+    ForeignEdit,
     Notice,
     Probe,
     Read,
@@ -28,6 +29,7 @@ from election.actions import (
     SetDeadline,
     Transition,
     Unbind,
+    Waits,
     Write,
     WriteKind,
 )
@@ -43,7 +45,7 @@ SERVICE_LOOK, SERVICE_SOON = 0.001, 0.02
 """Seconds between two looks whether the kernel serves what it accepted: at first, and once it has taken longer than the second."""
 SERVICE_PATIENCE = 1.0
 
-Plain = SetDeadline | Refresh | Unbind | Probe | Remember | Transition | Notice
+Plain = SetDeadline | Refresh | Unbind | Probe | Remember | Transition | Notice | Waits | ForeignEdit
 """What is done at once and whose outcome nothing in the same list depends on."""
 
 
@@ -55,6 +57,12 @@ class Observer(Protocol):
 
     def notice(self, election: str, text: str, *, warning: bool) -> None:
         """Pass a sentence on to the operator."""
+
+    def waits(self, election: str, wait: Waits) -> None:
+        """Say for what this node waits before it takes the VIP."""
+
+    def foreign_edit(self, election: str, edit: ForeignEdit) -> None:
+        """Count that somebody else changed the record, and say so."""
 
     def store_request(self, op: str, answer: object, seconds: float) -> None:
         """Note that a store request was answered, or given up."""
@@ -182,6 +190,10 @@ class Instance:
                 ports.observer.transition(self.name, action)
             case Notice(text, warning):
                 ports.observer.notice(self.name, text, warning=warning)
+            case Waits():
+                ports.observer.waits(self.name, action)
+            case ForeignEdit():
+                ports.observer.foreign_edit(self.name, action)
             case _:
                 assert_never(action)
 

@@ -96,6 +96,7 @@ class Metrics:
         self._takeover = self._histogram("takeover_seconds", "From the observed chance to the first frame.", one, TAKEOVER_BUCKETS)
         self._announced = self._counter("announcements_sent", "Frames that announced an address.", (INSTANCE, "kind"))
         self._repaired = self._counter("address_repaired", "Times an address was put back that somebody had removed.", one)
+        self._foreign_edits = self._counter("foreign_edits", "Times somebody else changed the record that this node held.", one)
         self._conflicts = self._counter("conflicts", "Frames for an address of ours from somebody else.", one)
         self._fenced = self._counter("fenced", "Times the right ended before it was renewed.", (INSTANCE, "by"))
         self._gate = self._gauge("gate_in_force", "1: the kernel's gate covers the addresses.", one)
@@ -161,6 +162,7 @@ class Metrics:
         self._effective.labels(instance).set(priority)
         self._repaired.labels(instance)
         self._conflicts.labels(instance)
+        self._foreign_edits.labels(instance)
         self._takeover.labels(instance)
         for by in ("daemon", "guard"):
             self._fenced.labels(instance, by)
@@ -208,6 +210,10 @@ class Metrics:
     def repaired(self, instance: str) -> None:
         """Count an address that was put back."""
         self._repaired.labels(instance).inc()
+
+    def foreign_edit(self, instance: str) -> None:
+        """Count a change of the record by somebody else."""
+        self._foreign_edits.labels(instance).inc()
 
     def conflict(self, instance: str) -> None:
         """Count a frame for an address of ours from somebody else."""

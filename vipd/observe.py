@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from election import actions, model
 from election.machine import Machine
 from health.model import Check, Result, Verdict
 from vipd import config
-from vipd.clock import now
+from vipd.clock import now, wall_at
 from vipd.log import fields
 from vipd.memory import Memory
 from vipd.metrics import Metrics
@@ -21,6 +22,11 @@ from vipd.outages import WORDS, StoreHealth
 NOTES_KEPT = 5
 NOTE_AGE = 300.0
 """Seconds for which a notice is repeated in `vipd status`."""
+WAIT_QUIET = 60.0
+"""Seconds between two log lines about the same wait."""
+FOREIGN_QUIET = 10.0
+"""Seconds between two log lines about foreign changes of one record."""
+UNWELCOME = {model.Reason.LEASE_EXPIRED, model.Reason.LOST, model.Reason.NAMESAKE, model.Reason.BIND_FAILED}
 READS = {"read"}
 """Requests that a store can answer which cannot be written."""
 ETHERTYPE_ARP = b"\x08\x06"
@@ -39,6 +45,10 @@ class Shown:
     bound: bool | None = None
     notes: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=NOTES_KEPT))
     checks: dict[str, bool | None] = field(default_factory=dict)
+    waits: str = ""
+    waits_quiet_until: float = 0.0
+    foreign_edits: int = 0
+    foreign_quiet_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +111,7 @@ class Observe:
         for instance in self._instances(election):
             self._wires.metrics.transition(instance, change.after, change.reason)
         words = f"{change.before.name.capitalize()} -> {change.after.name.capitalize()} ({change.reason})"
-        level = logging.WARNING if change.after is model.State.FAULT or change.reason is model.Reason.LEASE_EXPIRED else logging.INFO
+        level = logging.WARNING if _is_unwelcome(change) else logging.INFO
         values = {"state": change.after.name.capitalize(), "reason": str(change.reason), "epoch": change.epoch}
         log.log(level, f"{words} {change.detail}".rstrip(), extra=fields(**self._where(election), **values))
 
@@ -111,6 +121,28 @@ class Observe:
             return
         self._of(name).notes.append((now(), text))
         log.log(logging.WARNING if warning else logging.INFO, "%s", text, extra=fields(**self._where(name)))
+
+    def waits(self, election: str, wait: actions.Waits) -> None:
+        """Say for what this node waits before it takes the VIP; `vipd status` shows it for as long as it is true."""
+        shown = self._of(election)
+        if shown.waits != wait.why or now() >= shown.waits_quiet_until:
+            shown.waits, shown.waits_quiet_until = wait.why, now() + WAIT_QUIET
+            level = logging.WARNING if wait.warning else logging.INFO
+            log.log(level, "%s", waits_until(wait.until, wait.why), extra=fields(**self._where(election)))
+
+    def foreign_edit(self, election: str, edit: actions.ForeignEdit) -> None:
+        """Count a change of the record by somebody else, and say so; not each of those that come one after the other."""
+        for instance in self._instances(election):
+            self._wires.metrics.foreign_edit(instance)
+        shown = self._of(election)
+        shown.foreign_edits += 1
+        if now() < shown.foreign_quiet_until:
+            return
+        then = "it is lost" if edit.lost else "written again"
+        more = f" ({shown.foreign_edits} changes since this was last said)" if shown.foreign_edits > 1 else ""
+        shown.foreign_edits, shown.foreign_quiet_until = 0, now() + FOREIGN_QUIET
+        text = f"somebody else changed the record of {election} ({edit.what}); {then}{more}"
+        log.warning("%s", text, extra=fields(**self._where(election)))
 
     def store_request(self, op: str, answer: object, seconds: float) -> None:
         """Count a request, and say when the store stops or starts answering."""
@@ -206,6 +238,17 @@ class Observe:
             self._wires.save()
             text = f"checks failing: {', '.join(verdict.failing)}: {verdict.detail}" if verdict.failing else "all checks are good"
             log.log(logging.WARNING if verdict.failing else logging.INFO, "%s", text, extra=fields(instance=instance))
+
+
+def waits_until(until: float, why: str) -> str:
+    """Return what a node waits for as a sentence with a time of day, if there is one."""
+    return why if until == math.inf else f"waits until {wall_at(until)}: {why}"
+
+
+def _is_unwelcome(change: actions.Transition) -> bool:
+    """Whether a change of state is a warning: taking over from a holder that failed is what vipd is for, losing the VIP is not."""
+    left = change.before is model.State.ACTIVE and change.reason in UNWELCOME
+    return left or change.after is model.State.FAULT or change.reason is model.Reason.LEASE_EXPIRED
 
 
 def kind_of(frame: bytes) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from election import events, model
 from election.candidates import Candidates
+from election.candidates import namesake as namesake_sentence
 from election.outage import Outage
 from election.store import CandidateChanged, ElectionChanged, Store, WatchEvent, WatchLost, WatchStands
 from election.timing import Timing
@@ -147,8 +148,7 @@ class Peers:
             self._shown[name] = Shown(candidates, namesake, shown.claimed_by)
             if namesake != shown.namesake:
                 if namesake:
-                    text = f"another node is named {self._me.name} too and was there first: this one stays out; give it a name of its own"
-                    _notice(instance, text)
+                    _notice(instance, namesake_sentence(self._me.name))
                 instance.post(events.NamesakeSeen(namesake))
             if candidates is not None and candidates != shown.candidates:
                 instance.post(events.CandidatesSeen(candidates))

@@ -12,6 +12,7 @@ from vipd.clock import now, rfc3339
 from vipd.config import Config
 from vipd.guard_link import ConfigState
 from vipd.member import Member
+from vipd.observe import waits_until
 from vipd.part import Part
 from vipd.stores import kind
 from vipd.version import VERSION
@@ -139,8 +140,14 @@ class View:
         # An instance may be in Fault for the sake of another one of its group.
         failing = [other for other in member.parts if other is not part and other.verdict.detail]
         others = [f"{other.name}, of the same group: {other.verdict.detail}" for other in failing]
-        notes = (part.problem, member.gate_problem, member.address_problem, part.verdict.detail, *others, *said)
+        notes = (part.problem, member.gate_problem, member.address_problem, part.verdict.detail, _waits(member), *others, *said)
         return tuple(dict.fromkeys(note for note in notes if note))
+
+
+def _waits(member: Member) -> str:
+    """Return for what this node waits before it takes the VIP, or nothing."""
+    wait = member.instance.machine.snapshot(now()).wait
+    return waits_until(wait.until, wait.why) if wait is not None else ""
 
 
 def _remaining(deadline: float, record: model.Record | None, changed_at: float, moment: float) -> float | None:

@@ -9,11 +9,27 @@ Routine is left out: reads, refreshes, records that were merely renewed; with `q
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from election import model
-from election.actions import Action, Announce, Bind, Notice, Probe, Read, Refresh, SetDeadline, Transition, Unbind, Write, WriteKind
+from election.actions import (
+    Action,
+    Announce,
+    Bind,
+    ForeignEdit,
+    Notice,
+    Probe,
+    Read,
+    Refresh,
+    SetDeadline,
+    Transition,
+    Unbind,
+    Waits,
+    Write,
+    WriteKind,
+)
 from election.events import (
     AddressClaimed,
     AddressLost,
@@ -258,5 +274,15 @@ def _done(action: Action, shift: float) -> Iterator[str]:
             yield "> Lifetime 1 s"
         case Probe():
             yield "> Probe: does anybody answer for the address?"
+        case _:
+            yield from _sentences(action, shift)
+
+
+def _sentences(action: Action, shift: float) -> Iterator[str]:
+    match action:
         case Notice(text):
             yield f"> Notice: {text}"
+        case Waits(until, why):
+            yield f"> Waits{f' until={until + shift:.3f}' if until < math.inf else ''}: {why}"
+        case ForeignEdit(what):
+            yield f"> Somebody else changed the record: {what}"

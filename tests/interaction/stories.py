@@ -30,6 +30,8 @@ STORIES: dict[str, tuple[str, ...]] = {
         "restored_with_the_holder",
         "longest_lease_known",
         "foreign_annotation",
+        "foreign_holder",
+        "stray_lease_duration",
         "holder_emptied_by_hand",
         "newer_format",
     ),

@@ -10,6 +10,7 @@ from election.actions import (
     Action,
     Announce,
     Bind,
+    ForeignEdit,
     Notice,
     Probe,
     Read,
@@ -18,6 +19,7 @@ from election.actions import (
     SetDeadline,
     Transition,
     Unbind,
+    Waits,
     Write,
     WriteKind,
 )
@@ -31,7 +33,7 @@ from tests.sim.store import Answer
 if TYPE_CHECKING:
     from tests.sim.daemon import Daemon
 
-AtOnce = SetDeadline | Read | Write | Probe | Remember | Transition | Notice
+AtOnce = SetDeadline | Read | Write | Probe | Remember | Transition | Notice | Waits | ForeignEdit
 """Actions that take the process no time."""
 BURST = (0.0, 1.1, 2.2)
 """Seconds after the bind at which frames go out (three of the product's burst are enough here)."""
@@ -81,7 +83,7 @@ class Executor:
                 self._probe(election, action)
             case Remember():
                 self._host.remember(self._daemon, election, action)
-            case Transition() | Notice():
+            case Transition() | Notice() | Waits() | ForeignEdit():
                 pass
 
     # ------------------------------------------------------------------ the kernel

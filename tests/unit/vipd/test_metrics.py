@@ -15,7 +15,7 @@ Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 PROMISED = {
     *("state", "priority", "effective_priority", "address_bound", "transitions", "holder_info", "epoch", "lease_remaining_seconds"),
     *("store_request_seconds", "store_last_success_timestamp_seconds", "takeover_seconds", "announcements_sent", "address_repaired"),
-    *("conflicts", "fenced", "crashes", "check_up", "check_seconds", "loop_lag_seconds", "build_info"),
+    *("conflicts", "foreign_edits", "fenced", "crashes", "check_up", "check_seconds", "loop_lag_seconds", "build_info"),
     *("gate_in_force", "gate_put_back", "store_outage", "store_watch_lost"),
     *("config_reload_success", "config_reload_timestamp_seconds"),
 }
@@ -86,7 +86,7 @@ def test_an_instance_starts_with_counters_at_zero(metrics: Metrics) -> None:
     found = scrape(metrics)
     one = (("vip_instance", "a"),)
     assert [found[f"vipd_{name}", one] for name in ("state", "priority", "effective_priority")] == [0, 150, 150]
-    assert [found[f"vipd_{name}_total", one] for name in ("conflicts", "address_repaired")] == [0, 0]
+    assert [found[f"vipd_{name}_total", one] for name in ("conflicts", "foreign_edits", "address_repaired")] == [0, 0, 0]
     assert [found["vipd_fenced_total", (("by", by), *one)] for by in ("daemon", "guard")] == [0, 0]
     assert found["vipd_crashes_total", ()] == 0
 

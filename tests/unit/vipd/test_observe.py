@@ -1,0 +1,81 @@
+"""What of the election reaches the log and the metrics, at which level and how often."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from election.actions import ForeignEdit, Transition, Waits
+from election.model import Reason, State
+from tests.unit.vipd.inprocess import instance
+from vipd import observe
+from vipd.clock import now
+from vipd.memory import Memory
+from vipd.metrics import Metrics
+from vipd.observe import Observe, Wires
+
+WEB = "web"
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    """Return those of one daemon."""
+    return Metrics()
+
+
+@pytest.fixture
+def observer(tmp_path: Path, metrics: Metrics, caplog: pytest.LogCaptureFixture) -> Observe:
+    """Return one for a daemon with one instance."""
+    caplog.set_level(logging.DEBUG)
+    made = Observe(Wires(metrics, Memory(tmp_path), lambda: None, lambda _: None, lambda: None))
+    made.serve({}, {WEB: [instance()]})
+    return made
+
+
+def test_foreign_changes_are_all_counted_and_said_with_restraint(
+    observer: Observe, metrics: Metrics, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A controller that fights for the record writes many times a second."""
+    moment = 1000.0
+    monkeypatch.setattr(observe, "now", lambda: moment)
+    for _ in range(50):
+        observer.foreign_edit(WEB, ForeignEdit("pin: x"))
+    moment += observe.FOREIGN_QUIET
+    observer.foreign_edit(WEB, ForeignEdit("holder: foo", lost=True))
+    assert re.search(r'^vipd_foreign_edits_total\{\w+="web"\} 51\.0$', metrics.render().decode(), re.MULTILINE)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "somebody else changed the record of web (pin: x); written again"),
+        ("WARNING", "somebody else changed the record of web (holder: foo); it is lost (50 changes since this was last said)"),
+    ]
+
+
+def test_what_is_waited_for_is_said_with_a_time_of_day(observer: Observe, caplog: pytest.LogCaptureFixture) -> None:
+    """An operator compares it with a watch; a wait without an end has none."""
+    observer.waits(WEB, Waits(now() + 60.0, "the record is older than one already seen", warning=True))
+    observer.waits(WEB, Waits(now() + 60.0, "the record is older than one already seen", warning=True))
+    observer.waits(WEB, Waits(math.inf, "somebody already answers for it", warning=False))
+    [older, rival] = caplog.records
+    assert re.fullmatch(r"waits until \d\d:\d\d:\d\d: the record is older than one already seen", older.getMessage())
+    assert (older.levelname, rival.levelname) == ("WARNING", "INFO")
+    assert rival.getMessage() == "somebody already answers for it"
+
+
+@pytest.mark.parametrize(
+    ("change", "level"),
+    [
+        (Transition(State.ACTIVE, State.BACKUP, Reason.LOST, 5, "to foo"), "WARNING"),
+        (Transition(State.ACTIVE, State.BACKUP, Reason.NAMESAKE, 5, "to a"), "WARNING"),
+        (Transition(State.ACTIVE, State.BACKUP, Reason.LEASE_EXPIRED, 5), "WARNING"),
+        (Transition(State.ACTIVE, State.BACKUP, Reason.PREEMPTED, 5, "to a"), "INFO"),
+        (Transition(State.BACKUP, State.ACTIVE, Reason.RELEASED, 5), "INFO"),
+        (Transition(State.BACKUP, State.FAULT, Reason.CHECK_FAILED, 5), "WARNING"),
+    ],
+)
+def test_losing_the_address_is_a_warning(observer: Observe, caplog: pytest.LogCaptureFixture, change: Transition, level: str) -> None:
+    """A planned move is none."""
+    observer.transition(WEB, change)
+    assert [record.levelname for record in caplog.records] == [level]
