@@ -57,6 +57,11 @@ class Fitness:
         """Note that what made the kernel refuse an address may be over."""
         self._changed_since_refusal = True
 
+    @property
+    def was_refused(self) -> bool:
+        """Whether the last bind failed."""
+        return self._refusals > 0
+
     def is_refused(self, now: float) -> bool:
         """Whether the last bind failed and nothing has changed since, or not long enough ago."""
         if not self._refusals:

@@ -105,6 +105,11 @@ class Machine:
         return self.situation.handover is not None
 
     @property
+    def was_refused(self) -> bool:
+        """Whether the kernel refused an address here when it was last tried: a change of an interface is news."""
+        return self.situation.fitness.was_refused
+
+    @property
     def longest(self) -> float:
         """The longest lease_duration (s) that this node knows of: so long it waits for a record that says nothing."""
         return self.situation.seen.longest

@@ -15,7 +15,7 @@ from election.handover import Handover, Phase
 from election.model import Reason, Record
 from election.observation import FOLLOWED_COUNT
 from election.situation import Situation, Taking
-from election.timing import HANDOVER_TIMEOUT, REMEMBER_PATIENCE, SUCCESSOR_HOLDOFF, right_ends
+from election.timing import HANDOVER_TIMEOUT, REMEMBER_IN_HANDOVER, REMEMBER_PATIENCE, SUCCESSOR_HOLDOFF, right_ends
 
 
 class Requests:
@@ -70,6 +70,7 @@ class Requests:
         self._choose(epoch)
         s.taking = Taking(epoch, reason, now + REMEMBER_PATIENCE)
         if reason in {Reason.HANDED_OVER, Reason.PREEMPTED}:
+            s.taking = Taking(epoch, reason, now + REMEMBER_IN_HANDOVER)
             s.holdoff_until = now + SUCCESSOR_HOLDOFF
         counter = self._counter_after(base.counter)
         self._promise(now, counter, right_ends(now, s.lease))

@@ -48,7 +48,7 @@ class Taking:
 
     epoch: int
     reason: Reason
-    remember_by: float
+    remember_by: float = 0.0
     confirmed: bool = False
 
 
@@ -136,7 +136,9 @@ class Situation:
 
     def look_whether_to_retry(self, now: float) -> None:
         """Begin to try again, or end it since somebody else has the VIP."""
-        if self.taking is None and self.state is not State.ACTIVE and not self.is_mine:
+        undecided = self.desk.request is not None or self.desk.unread
+        attempt = self.taking is not None and (self.taking.confirmed or undecided)
+        if not attempt and self.state is not State.ACTIVE and not self.is_mine:
             self.fitness.retrying = self._may_retry_from(now) <= now
 
     def _may_retry_from(self, now: float) -> float:

@@ -55,10 +55,11 @@ def snapshot(s: Situation, now: float) -> Snapshot:
 
 def candidacy(s: Situation, now: float) -> Candidacy:
     """Return what this node's candidate record should say of this election."""
+    refused = s.fitness.is_refused(now)
     return Candidacy(
-        eligible=s.eligible(now) and not s.fitness.is_refused(now),
+        eligible=s.eligible(now) and not refused,
         priority=s.fitness.priority,
-        asks=s.preemption.asks(now),
+        asks=s.preemption.asks(now) and not refused,
         epoch=s.seen.highest[0],
         state=s.state.name.capitalize(),
         reason=str(s.reason),

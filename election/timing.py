@@ -32,6 +32,8 @@ HANDOVER_REREAD = 0.020
 REMEMBER_PATIENCE = 0.100
 """Seconds after a take was sent for which the bind waits until the state directory has kept the new epoch: a disk that hangs must
 not cost the VIP. Keeping it takes less than a request to the store as a rule."""
+REMEMBER_IN_HANDOVER = 0.020
+"""The same for a named successor: the former holder unbinds UNBIND_AFTER_TAKEN after it saw the take."""
 LIFETIME_RESERVE = 0.6
 """Kernel address lifetimes end up to 0.5 s late as a rule (measured, Linux 6.18): they are set to end this much early."""
 REFRESH_EARLY = 0.050

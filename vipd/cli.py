@@ -165,9 +165,17 @@ def _check(args: argparse.Namespace) -> int:
     print(f"{path} is valid")
     if args.reload is not None:
         return DONE if _is_current(examined.config) else _refused(args, REFUSED)
-    for sentence in [*promises(examined.config), *gate_here(examined.config)]:
+    for sentence in [*promises(examined.config), *gate_here(examined.config), *_obstacles_here(examined.config)]:
         print(f"  {sentence}")
     return DONE
+
+
+def _obstacles_here(config: Config) -> list[str]:
+    """Say which addresses the kernel of this host would refuse as things are."""
+    from vipd.obstacles import obstacle  # noqa: PLC0415 - only this command needs it
+
+    found = [(instance.name, obstacle(instance.interface, instance.addresses)) for instance in config.instances]
+    return [f"{name}: here and now {why}" for name, why in found if why]
 
 
 def _refused(args: argparse.Namespace, code: int) -> int:

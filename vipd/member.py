@@ -30,6 +30,7 @@ from vipd.clock import now
 from vipd.executor import Executor, Word
 from vipd.instance import Instance, Observer, Ports
 from vipd.memory import Election
+from vipd.obstacles import obstacle
 from vipd.part import Means, Part, PartObserver
 from vipd.smithy import Smithy
 
@@ -79,6 +80,7 @@ class Member:
         self.name = self.settings.election
         self._around = around
         self._seeded = False
+        self.obstacle = ""
         self._judged: tuple[bool, int, Reason] | None = None
         self._loss_noted = self._look_noted = False
         self._in_use = ""
@@ -109,6 +111,7 @@ class Member:
             part.checks.seed(verdicts.get(part.name, {}))
         self.executor.take_stock()
         self._look_for_others()
+        self.obstacle = self._obstacles()
         inherited = self.executor.word.deadline
         leftover = self._has_leftover(former)
         # Only who still has the addresses bound may go on before their frames are ready; a takeover must not wait for them.
@@ -196,10 +199,27 @@ class Member:
         """Take in that what these names mean, or how it is, may have changed."""
         if any(not part.named.isdisjoint(names) for part in self.parts):
             self._follow_links()
+            self.on_interface_changed()
 
     def _follow_links(self) -> None:
         self.prepare()
         self._follow_parts()
+
+    def look_for_obstacles(self) -> None:
+        """See whether the kernel would refuse an address: no event tells that a setting was changed."""
+        before, self.obstacle = self.obstacle, self._obstacles()
+        if self.obstacle != before:
+            self.on_interface_changed()
+            self.judge()
+
+    def _obstacles(self) -> str:
+        found = (obstacle(part.interface, part.settings.addresses) for part in self.parts)
+        return "; ".join(dict.fromkeys(filter(None, found)))
+
+    def on_interface_changed(self) -> None:
+        """Take in that something about an interface changed: what the kernel refused it may now grant."""
+        if self.instance.machine.was_refused:
+            self.instance.post(events.InterfaceChanged())
 
     def _follow_parts(self) -> None:
         changed = [part.follow() for part in self.parts]
@@ -226,6 +246,8 @@ class Member:
             if self._in_use:
                 self._expect_others()
             self._expect_losses()
+        else:
+            self._on_other_address(ifindex, ip)
 
     def _expect_losses(self) -> None:
         if self.instance.machine.state is State.ACTIVE and not self._loss_noted:
@@ -248,6 +270,13 @@ class Member:
         """Look at who has the VIP here: somebody bound it."""
         if self._is_own(ifindex, ip):
             self._expect_others()
+        else:
+            self._on_other_address(ifindex, ip)
+
+    def _on_other_address(self, ifindex: int, ip: str) -> None:
+        # Those of this election come and go with its own tries.
+        if ip not in self._ips and any(ready.ifindex == ifindex for ready in self.executor.ready):
+            self.on_interface_changed()
 
     def _expect_others(self) -> None:
         if not self._look_noted:
@@ -335,6 +364,8 @@ class Member:
             fit, reason = False, Reason.FENCED
         if fit and self._in_use:
             fit, reason = False, Reason.ADDRESS_IN_USE
+        if fit and self.obstacle:
+            fit, reason = False, Reason.BIND_FAILED
         judged = (fit, effective_priority(self.settings.priority, verdict), reason)
         if judged != self._judged:
             self._judged = judged

@@ -59,6 +59,8 @@ class Pulse:
             member.instance.tick()
         if self._members and moment >= self._candidates_change_at:
             self._peers.tell()
+            for member in self._members.values():
+                member.look_for_obstacles()
             self._candidates_change_at = min(self._peers.candidates.changes_at(moment), moment + LONGEST_SILENCE_OF_CANDIDATES)
         self._link.beat(now())
         if self._beat_at:

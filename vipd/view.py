@@ -140,7 +140,16 @@ class View:
         # An instance may be in Fault for the sake of another one of its group.
         failing = [other for other in member.parts if other is not part and other.verdict.detail]
         others = [f"{other.name}, of the same group: {other.verdict.detail}" for other in failing]
-        notes = (part.problem, member.gate_problem, member.address_problem, part.verdict.detail, _waits(member), *others, *said)
+        notes = (
+            part.problem,
+            member.gate_problem,
+            member.address_problem,
+            member.obstacle,
+            part.verdict.detail,
+            _waits(member),
+            *others,
+            *said,
+        )
         return tuple(dict.fromkeys(note for note in notes if note))
 
 

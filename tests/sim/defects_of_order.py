@@ -45,10 +45,12 @@ DEFECTS = (
             Patch(
                 "due",
                 """
-    if s.kernel is Kernel.LEAVING:
+    if s.kernel is Kernel.LEAVING or (s.taking is not None and s.taking.confirmed):
         return Due(NEVER, Errand.READ)
     if s.is_mine and s.kernel is Kernel.CLEAR and (""",
                 """
+    if s.taking is not None and s.taking.confirmed:
+        return Due(NEVER, Errand.READ)
     if s.is_mine and (""",
             ),
         ),
@@ -67,7 +69,7 @@ DEFECTS = (
         from election.hold import Hold
         s.right.deadline = right_ends(now, s.lease)
         s.mine = record
-        Hold(s).acquired(now, s.taking)
+        Hold(s).acquired(now, Taking(epoch, reason))
 """,
             ),
         ),

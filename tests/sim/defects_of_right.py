@@ -183,6 +183,15 @@ DEFECTS = (
             self._wait = self.promises._own
 """,
             ),
+            Patch(
+                "observation",
+                """
+            return max(self._held_until, self.changed_at + self._wait)
+""",
+                """
+            return self.changed_at + self._wait
+""",
+            ),
         ),
     ),
     Defect(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from election.events import FitnessChanged
+from election.events import FitnessChanged, InterfaceChanged
 from election.model import Found, State
 from tests.sim.moves import set_drain
 
@@ -36,6 +36,8 @@ def heal(world: World) -> None:
             host.fit[election] = event = FitnessChanged(fit=True, priority=host.priority)
             if host.daemon is not None:
                 host.daemon.deliver(election, event)
+                # Refusals were momentary; a node that met one waits for a sign that they are over.
+                host.daemon.deliver(election, InterfaceChanged())
         if host.drained:
             set_drain(host, drained=False)
         host.power_on()

@@ -47,7 +47,7 @@ from election.model import Absent, Applied, Candidate, Conflict, Content, Found,
 from election.observation import LARGEST_COUNT
 from election.settings import Settings
 from election.situation import VACANT
-from election.timing import PROFILES, REMEMBER_PATIENCE, right_ends, unbind_lead
+from election.timing import PROFILES, REMEMBER_IN_HANDOVER, REMEMBER_PATIENCE, UNBIND_AFTER_TAKEN, right_ends, unbind_lead
 
 VIP = ("192.0.2.10/32",)
 SETTINGS = Settings("web", VIP, PROFILES["default"], probe=False)
@@ -537,6 +537,20 @@ def test_who_was_refused_leaves_a_free_lease_to_the_healthy_for_a_while() -> Non
     assert "Take" in kinds(node.take(Tick(), 121.0 + VACANT))
 
 
+def test_a_try_that_another_node_was_ahead_of_is_over() -> None:
+    """Who took the lease is healthy: the refused node is in Fault again, and does not ask."""
+    node = refused_node()
+    node.take(RecordSeen(Found(replace(FREE, epoch=6, counter=20, session="b1", release=Release("b1", 6)), "r9")), 120.0)
+    while not isinstance(node.ask(), Write):
+        node.answer()
+    node.content = Found(replace(HELD_BY_B, epoch=7, counter=21), "r10")
+    [read] = node.take(WriteDone(node.ask().request, Conflict()))
+    assert isinstance(read, Read)
+    node.answer()
+    said = node.machine.candidacy(node.now)
+    assert (node.machine.state, said.eligible, said.asks) == (State.FAULT, False, False)
+
+
 def test_a_bind_that_succeeds_ends_the_refusal() -> None:
     """From then on it is as fit as ever."""
     node = refused_node()
@@ -601,6 +615,23 @@ def test_a_disk_that_hangs_costs_a_moment_and_not_the_address() -> None:
     node.answer()
     assert node.machine.next_wake(node.now) == 101.0 + REMEMBER_PATIENCE
     assert "Bind" in kinds(node.take(Tick(), 101.0 + REMEMBER_PATIENCE))
+
+
+def test_a_named_successor_waits_for_the_disk_no_longer_than_the_former_holder_serves() -> None:
+    """That one unbinds 40 ms after it saw the take."""
+    node = Node(HELD_BY_B)
+    node.disk = False
+    node.answer()
+    named = replace(HELD_BY_B, counter=10, successor=ME)
+    node.content = Found(named, "r2")
+    assert "Take" in kinds(node.take(RecordSeen(node.content), 101.0))
+    take = node.ask()
+    assert isinstance(take, Write)
+    node.take(RecordSeen(Found(take.record, "r3")), 101.005)
+    assert node.machine.state is State.BACKUP
+    assert node.machine.next_wake(node.now) == 101.0 + REMEMBER_IN_HANDOVER
+    assert REMEMBER_IN_HANDOVER < UNBIND_AFTER_TAKEN
+    assert "Bind" in kinds(node.take(Tick(), 101.0 + REMEMBER_IN_HANDOVER))
 
 
 def test_a_record_that_was_changed_while_the_disk_was_awaited_gives_no_bind() -> None:
