@@ -167,7 +167,7 @@ def test_a_reload_that_requires_what_cannot_be_had_changes_nothing(cable: Cable,
     former = vipd.daemon
     vipd.configure("require")
     os.kill(vipd.guard, signal.SIGHUP)
-    until(lambda: "cannot be used: nothing changes" in vipd.log.read_text(encoding="utf-8"), "the refusal")
+    until(lambda: "cannot be used, nothing changes" in vipd.log.read_text(encoding="utf-8"), "the refusal")
     assert (vipd.daemon, vipd.instance()["state"]) == (former, "Active")
     assert client.answered() == KINDS
 
