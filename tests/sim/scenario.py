@@ -112,7 +112,7 @@ DIRECTED = {
     "crashes in deleted moves": Theme({"crash_and_delete_in_move": 8}, {}, GATED | {"timing": DEFAULT}),
     "crashes of successors": Theme({"crash_after_take": 12}, {}, GATED | {"timing": DEFAULT, "nodes": 4, "preempt": 0.0}),
     "touched moves": Theme({"ask_handover": 25}, {}, GATED | {"annotated": True}),
-    "overtaken reads": Theme({"ask_handover": 8}, {}, GATED | {"timing": FAST, "farthest": 0.02, "annotated": True}),
+    "overtaken reads": Theme({"ask_handover": 25}, {}, GATED | {"timing": FAST, "farthest": 0.02, "annotated": True, "nodes": 3, "elections": 1}),
 }  # fmt: skip
 
 
