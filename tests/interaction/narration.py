@@ -108,7 +108,7 @@ class Narrator:
     def step(self, now: float, daemon: Daemon, machine: Machine, event: Event, actions: Sequence[Action]) -> None:
         """Add one step of a machine."""
         own_time = daemon.now
-        tale = self._tales.setdefault(daemon.me.session, Tale(highest=(daemon.host.state.epochs.get(machine.settings.election, 0), 0)))
+        tale = self._tales.setdefault(daemon.me.session, Tale(highest=(daemon.host.known.epochs.get(machine.settings.election, 0), 0)))
         tale.counter = max([tale.counter, *(a.record.counter for a in actions if isinstance(a, Write) and a.kind is not WriteKind.CREATE)])
         told = [*_outcome(tale, machine, event, own_time), *_told(event, now - own_time), *_observed(tale, machine, event, own_time)]
         transitions = [line for action in actions if isinstance(action, Transition) for line in _done(action, now - own_time)]

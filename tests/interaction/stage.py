@@ -193,11 +193,11 @@ class ToldKernel(Kernel):
         if deadline and words is self.words and words.get(election) == deadline and self.bound(election):
             self._tell("gate: closed at the deadline, though the address is still bound")
 
-    def _expire(self, election: str) -> None:
-        ends = self._ends.get(election)
+    def _expire(self, election: str, index: int) -> None:
+        ends = self._ends.get(election, {}).get(index)
         if ends is not None and self._stage.now >= ends:
             self._tell("kernel: the address's lifetime ends")
-        super()._expire(election)
+        super()._expire(election, index)
 
     def _tell(self, text: str) -> None:
         self._stage.narrator.line(self._stage.now, self._host.label, text)

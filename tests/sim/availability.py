@@ -27,6 +27,8 @@ ROUND_TRIPS = 8
 """Requests one after the other between an unbind and the next bind, watches included."""
 RECKONED_FOR = 0.5
 """Seconds for which a recovery once reckoned is taken to be right: in rough weather it is asked for at every message."""
+REFUSAL_PATIENCE = 5.0
+"""Seconds for which a node stays out at least after its kernel refused an address; twice as long after each further refusal."""
 GRAIN = 0.002
 """Seconds away for which nobody is blamed: what happens in one instant of true time takes the kernel a moment."""
 
@@ -42,6 +44,7 @@ class Availability:
         self.demanding = False
         self._permitted_until = 0.0
         self._recovery = (-RECKONED_FOR, 0.0)
+        self._refusals: dict[tuple[str, str], tuple[float, int]] = {}
         self._served: set[str] = set()
         self._unserved: set[str] = set()
         self.away: dict[str, float] = {}
@@ -58,6 +61,19 @@ class Availability:
     def permit_recovery(self, lasting: float = 0.0) -> None:
         """Permit absence for as long as a fault lasts, and until a lease has been waited out after it."""
         self.permit(lasting + self.recovery())
+
+    def refusal_begins(self, host: Host, election: str) -> None:
+        """Take in that a kernel refuses an election's addresses from now on."""
+        self._refusals[host.label, election] = (self._world.now, 0)
+        self.permit(self.succession())
+
+    def refused(self, host: Host, election: str) -> None:
+        """Take in that a bind failed by a lasting refusal: it may cost an absence again and again, but each time twice as late."""
+        at, count = self._refusals.get((host.label, election), (self._world.now, 0))
+        if self._world.now >= at:
+            self.permit(self.succession())
+            pause = REFUSAL_PATIENCE * 2.0**count * (1.0 - 2 * LARGEST_DRIFT)
+            self._refusals[host.label, election] = (self._world.now + pause, count + 1)
 
     def forgotten(self) -> None:
         """Take in that a node lost what it had observed: whoever waits for a lease to expire begins anew."""
@@ -83,7 +99,8 @@ class Availability:
         timeout = max((s.timing.request_timeout for host in world.hosts for s in host.settings.values()), default=0.0)
         longest = [m.longest for host in world.hosts if host.daemon is not None for m in host.daemon.machines.values()]
         lease = max([world.faults.longest_lease, *longest])
-        return lease * (1.0 + 2 * LARGEST_DRIFT) + 2 * timeout + START + self.succession()
+        # Half a lease later if the watch that would have told of the change is silently dead.
+        return lease * (1.5 + 3 * LARGEST_DRIFT) + 2 * timeout + START + self.succession()
 
     def succession(self) -> float:
         """Return how long it takes at most from an unbind to the next bind if the lease is released."""
@@ -128,7 +145,8 @@ class Availability:
         if self._world.now < daemon.born_at + START:
             return False
         reached = not (host.store_cut or host.replies_cut) and self._world.now >= self._world.store.down_until
-        return reached and host.wanted and host.fit[election].fit and not host.drained
+        grants = host.index is not None and election not in host.kernel.refused | host.kernel.foreign
+        return reached and grants and host.wanted and host.fit[election].fit and not host.drained
 
     def _account_all(self) -> None:
         if self._world.hosts:

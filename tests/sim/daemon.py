@@ -34,15 +34,15 @@ class Daemon(Process):
         super().__init__(host, "daemon")
         self.clock = host.clock
         self.born_at = host.world.now
-        self.me = Identity(host.name, f"{host.label}{host.state.lives}")
-        former = host.state.sessions
+        self.me = Identity(host.name, f"{host.label}{host.lives}")
+        known = host.known
         self.machines = {
             election: Machine(
                 settings,
                 self.me,
-                host.state.epochs.get(election, 0),
-                host.state.longest.get(election, 0.0),
-                host.state.chosen.get(election, 0),
+                known.epochs.get(election, 0),
+                known.longest.get(election, 0.0),
+                known.chosen.get(election, 0),
             )
             for election, settings in host.settings.items()
         }
@@ -50,7 +50,7 @@ class Daemon(Process):
         self.stopping_since: float | None = None
         self.reloading = False
         self.executor = Executor(self)
-        self.candidates = Candidates(self.me, former)
+        self.candidates = Candidates(self.me, known.sessions)
         self.own: dict[str, Candidacy] = {}
         self._published: dict[str, Candidacy] | None = None
         self._publish_at = 0.0
@@ -155,6 +155,7 @@ class Daemon(Process):
         self.host.acted()
         if self.stopping_since is not None:
             settled = all(machine.stopped for machine in self.machines.values())
+            self.host.gave_up = not settled
             if settled or now >= self.stopping_since + STOP_PATIENCE:
                 self.exit(0)
                 return

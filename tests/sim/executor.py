@@ -27,6 +27,7 @@ from election.events import BindDone, ProbeDone, ReadDone, UnbindDone, WriteDone
 from election.lateness import came_late, lifetime_to_set, wakes_guard
 from election.model import Conflict, ReadAnswer, Unknown, WriteAnswer
 from election.timing import fence_margin
+from tests.sim.interfaces import NAME
 from tests.sim.process import Turn
 from tests.sim.store import Answer
 
@@ -50,6 +51,15 @@ class Executor:
         self._waiting: dict[tuple[str, int], Read | Write] = {}
         self._burst: dict[str, int] = {}
         self.holds: set[str] = set()
+        # Where the kernel has it from a previous daemon, on whatever interface: there it is unbound.
+        self._places = {election: self._host.kernel.places(election) for election in self._host.settings}
+        self.index: int | None = None
+        self.look()
+
+    def look(self) -> None:
+        """See what the interface of the configuration is now."""
+        found = self._host.kernel.links.find(NAME)
+        self.index = found.index if found is not None else None
 
     def carry_out(self, election: str, actions: Sequence[Action]) -> Turn:
         """Do one action after the other; the process may be stopped or killed before each."""
@@ -100,14 +110,20 @@ class Executor:
         self._world.judge.binding(self._host, election, bind)
         if self._world.weather.refuses_bind():
             return BindDone(bind.epoch, ok=False, why="EPERM")
+        if self.index is None:
+            return BindDone(bind.epoch, ok=False, why="the interface does not exist")
+        self._host.kernel.remove(election, self._places[election] - {self.index})
+        self._places[election] = {self.index}
         ok = yield from self._touch(election, bind.lease_duration)
         if ok:
             self.holds.add(election)
             self._world.judge.bound(self._host, election, bind.epoch)
-        return BindDone(bind.epoch, ok=ok)
+        elif election in self._host.kernel.refused:
+            self._world.availability.refused(self._host, election)
+        return BindDone(bind.epoch, ok=ok is True, why="EPERM" if ok is None else "")
 
-    def _touch(self, election: str, lease_duration: float, *, shrink: bool = False) -> Generator[float, None, bool]:
-        """Bind or refresh: ask before, call, ask after, and undo what came late."""
+    def _touch(self, election: str, lease_duration: float, *, shrink: bool = False) -> Generator[float, None, bool | None]:
+        """Bind or refresh: ask before, call, ask after, and undo what came late. Return whether it is bound; None: it was refused."""
         seconds = lifetime_to_set(self._daemon.now, self._words.get(election), lease_duration, shrink=shrink)
         if seconds < 1:
             return False
@@ -116,14 +132,14 @@ class Executor:
         spent = self._world.weather.kernel_time(fence_margin(lease_duration))
         if spent:
             yield spent
-        self._host.kernel.add(election, seconds, lease_duration)
+        done = [self._host.kernel.add(election, index, seconds, lease_duration) for index in self._places[election]]
         if self._host.kernel.gate and self._daemon.hazard():
             yield 0.0
         if came_late(self._daemon.now, self._words.get(election)):
-            self._host.kernel.remove(election)
+            self._host.kernel.remove(election, self._places[election])
             return False
         self._world.judge.touched(self._host, election)
-        return True
+        return True if all(done) else None
 
     def _unbind(self, election: str) -> Turn:
         self.holds.discard(election)
@@ -133,7 +149,7 @@ class Executor:
             yield spent
         done = not self._world.weather.refuses_unbind()
         if done:
-            self._host.kernel.remove(election)
+            self._host.kernel.remove(election, self._places[election])
         self._daemon.inbox.append((election, UnbindDone(ok=done, why="" if done else "EBUSY")))
 
     # ------------------------------------------------------------------ the wire

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from election.fencing import (
@@ -46,6 +46,7 @@ class Held:
     armed: bool = False
     refreshed_at: float = 0.0
     removal_tried_at: float = 0.0
+    places: set[int] = field(default_factory=set)
 
 
 class Guard(Process):
@@ -74,6 +75,7 @@ class Guard(Process):
     def arm(self, election: str) -> None:
         """Learn that the present daemon answers for this election from now on."""
         held = self._held[election]
+        held.places |= {place for place in (self.host.index,) if place is not None}
         held.armed, held.lease_duration = True, self.host.settings[election].timing.lease_duration
         held.refreshed_at = held.removal_tried_at = 0.0
         self.host.kernel.cover(election)
@@ -244,7 +246,8 @@ class Guard(Process):
             return
         if self.host.kernel.gate and self.hazard():
             yield 0.0
-        self.host.kernel.add(election, seconds, held.lease_duration)
+        for index in self.host.kernel.places(election) or held.places:
+            self.host.kernel.add(election, index, seconds, held.lease_duration)
         if self.host.kernel.gate and self.hazard():
             yield 0.0
         if came_late(self.now, self.words.get(election)):

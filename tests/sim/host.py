@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from election.actions import Remember
-from election.events import AddressLost, DrainChanged, Event, FitnessChanged, Remembered, Started
+from election.events import AddressLost, DrainChanged, Event, FitnessChanged, InterfaceChanged, Remembered, Started
+from election.model import Reason
 from election.settings import Settings
 from tests.sim.clock import Clock
 from tests.sim.daemon import Daemon
 from tests.sim.guard import Guard
+from tests.sim.interfaces import NAME
 from tests.sim.kernel import Kernel
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ RESTART_SEC = 0.1
 """systemd's RestartSec in the unit."""
 
 KILLED = -9
+LINK_NEWS = 0.003
+"""Seconds until the daemon has heard what became of an interface."""
 SAVE_TIME = 0.015
 """Seconds until something to be remembered is on the disk, if that is slow."""
 SLOW_SAVES = 0.2
@@ -36,9 +40,11 @@ class State:
     """The state directory: sessions of this boot, and what the machines asked to remember (longest in seconds).
 
     `chosen`: the highest epochs seen or chosen here.
+
+    `place`: whose it is; in a copy on another node, or under another inode, no session is proven to be gone.
     """
 
-    lives: int = 0
+    place: str = ""
     sessions: frozenset[str] = frozenset()
     epochs: dict[str, int] = field(default_factory=dict)
     longest: dict[str, float] = field(default_factory=dict)
@@ -59,7 +65,7 @@ class Host:
         self.priority = priority
         self.clock = Clock()
         self.wall_offset = 0.0
-        self.state = State()
+        self.state = State(label)
         self.fit: dict[str, FitnessChanged] = {e: FitnessChanged(fit=True, priority=priority) for e in settings}
         self.drained = False
         self.distance = 0.0
@@ -70,15 +76,29 @@ class Host:
         self.guard: Guard | None = None
         self.daemon: Daemon | None = None
         self.daemon_status = KILLED
-        self.last_killed = False
+        self.last_killed = self.gave_up = False
         self.stunned = False
-        self._boots = 0
+        self.state_readable = True
+        self._boots = self.lives = 0
         self._unsaved: list[Callable[[], None]] = []
 
     @property
     def watch(self) -> Watch | None:
         """The running daemon's watch."""
         return self.daemon.watch if self.daemon is not None else None
+
+    @property
+    def index(self) -> int | None:
+        """The index of the interface that the configuration means now."""
+        found = self.kernel.links.find(NAME)
+        return found.index if found is not None else None
+
+    @property
+    def known(self) -> State:
+        """What a daemon that starts now finds in the state directory, and may go by."""
+        if not self.state_readable:
+            return State(self.label)
+        return self.state if self.state.place == self.label else replace(self.state, sessions=frozenset())
 
     @property
     def running(self) -> bool:
@@ -163,8 +183,8 @@ class Host:
         started = {}
         for election in self.settings:
             word = self.kernel.words.get(election)
-            started[election] = Started(self.state.sessions, word, leftover=self.kernel.bound(election) and word == 0.0)
-        self.state.lives += 1
+            started[election] = Started(self.known.sessions, word, leftover=self.kernel.bound(election) and word == 0.0)
+        self.lives += 1
         self._unsaved.clear()
         daemon = Daemon(self, started)
         self._remember_session(daemon)
@@ -178,7 +198,7 @@ class Host:
         """Write the session down, a moment later: the disk must not hold up the election."""
 
         def write() -> None:
-            self.state.sessions |= {daemon.me.session}
+            self.state = replace(self.known, place=self.label, sessions=self.known.sessions | {daemon.me.session})
 
         self._save(daemon, write)
 
@@ -195,6 +215,8 @@ class Host:
 
     def _save(self, daemon: Daemon, write: Callable[[], None]) -> None:
         """Let a daemon write to the state directory; what it has not written when it is killed is lost."""
+        if not self.state_readable:
+            return
         self._unsaved.append(write)
         # As a rule at once: a bind that always waited for the disk would hide what comes a few milliseconds too early.
         slow = self.world.weather.rough and self.world.rng.random() < SLOW_SAVES
@@ -213,7 +235,7 @@ class Host:
     def daemon_ended(self) -> None:
         """Tell the guard that the daemon is gone."""
         self.world.availability.forgotten()
-        if self._unsaved and self.daemon_status == KILLED:
+        if self.daemon is not None and self.daemon.me.session not in self.known.sessions:
             # Nobody can prove that a session is gone which was never written down.
             self.world.availability.permit_recovery()
         self.daemon = None
@@ -273,6 +295,28 @@ class Host:
             for election in self.settings:
                 self.world.judge.account(election)
             self.stunned = False
+
+    def interface_changed(self) -> None:
+        """Tell the daemon that a setting of the interface changed: what the kernel refused it may now grant."""
+        self.links_changed()
+
+    def links_changed(self) -> None:
+        """Tell the daemon, a moment later, that an interface or one of its settings changed."""
+        self.world.after(LINK_NEWS, self._see_links)
+
+    def _see_links(self) -> None:
+        daemon, up = self.daemon, self.index is not None
+        if daemon is not None:
+            daemon.executor.look()
+            if self.guard is not None:
+                for election in self.settings:
+                    self.guard.arm(election)
+        for election, verdict in list(self.fit.items()):
+            if verdict.fit is not up and (verdict.reason is Reason.LINK_DOWN or not up):
+                self.world.availability.look()
+                self.fit[election] = event = replace(verdict, fit=up, reason=Reason.LINK_DOWN)
+                if daemon is not None:
+                    daemon.deliver(election, event)
 
     def address_lost(self, election: str) -> None:
         """Tell the daemon, as the kernel does, that an address went away."""

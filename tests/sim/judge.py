@@ -178,10 +178,12 @@ class Judge:
         if (host.label, election) in self._refused and self._world.disturbed_until < at:
             self.blame(host, election, "strikes out a successor that, as it knows, was never named")
         named = self._world.host_of(successor.session) if successor is not None else None
-        undisturbed = self._world.disturbed_until < at - 0.1 and self._world.availability.demanding
-        if undisturbed and named is not None and named.watch is not None and named.watch.stands:
-            if not self._world.availability.is_able(named, election):
-                return
+        if named is None or named.daemon is None or not named.daemon.watch.stands or not self._world.availability.demanding:
+            return
+        # A request that was lost when the fault was over is waited for until its time is up; nothing is sent before that.
+        if self._world.disturbed_until > at - 0.1 - named.settings[election].timing.request_timeout:
+            return
+        if named.daemon.me == successor and self._world.availability.is_able(named, election):
             self.blame(host, election, f"strikes out {named.label}, which nothing kept from taking the lease")
 
     def wrote(self, host: Host, election: str, before: Content, after: Found, kind: WriteKind) -> None:
@@ -192,7 +194,7 @@ class Judge:
         if kind is not WriteKind.TAKE:
             return
         record = after.record
-        if record.epoch <= host.state.epochs.get(election, 0) or (record.epoch <= ledger.epoch and not ledger.tampered):
+        if record.epoch <= host.known.epochs.get(election, 0) or (record.epoch <= ledger.epoch and not ledger.tampered):
             self.blame(host, election, f"took the lease at epoch {record.epoch}, not above {ledger.epoch}")
         ledger.epoch, ledger.tampered = record.epoch, False
         ledger.loose.pop(host.label, None)
@@ -254,6 +256,11 @@ class Judge:
         if epoch < self._bound.get(key, 0):
             self.blame(host, election, f"bound at epoch {epoch} after {self._bound[key]}")
         self._bound[key] = epoch
+
+    def forgotten(self, host: Host) -> None:
+        """Take in that a node lost its memory: with the record gone as well, nothing tells it at which epoch it bound."""
+        for election in host.settings:
+            self._bound.pop((host.label, election), None)
 
     def announcing(self, host: Host, election: str, *, holds: bool) -> None:
         """Check that what a machine wants announced was bound before."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from announce.gate_succession import Succession
+from tests.sim.interfaces import Interfaces
 
 if TYPE_CHECKING:
     from tests.sim.host import Host
@@ -34,7 +36,11 @@ class Words:
 
 
 class Kernel:
-    """Addresses by election (all of an election's are bound and unbound in one batch)."""
+    """Addresses by election and interface (all of an election's are bound and unbound in one batch).
+
+    `refused`: elections whose addresses the kernel takes from nobody at present (IPv6 switched off, no right, MTU too small).
+    `foreign`: elections whose address somebody else has bound here; vipd leaves it alone.
+    """
 
     def __init__(self, host: Host, *, gate: bool, sloppy: bool) -> None:
         self._host = host
@@ -45,35 +51,58 @@ class Kernel:
         self._obeyed = self.words
         self._slots: dict[str, int] = {}
         self._succession: Succession | None = None
-        self._ends: dict[str, float] = {}
-        self._watched: set[str] = set()
+        self.links = Interfaces(host.label)
+        self.refused: set[str] = set()
+        self.foreign: set[str] = set()
+        self._ends: dict[str, dict[int, float]] = {}
+        self._watched: set[tuple[str, int]] = set()
         self.promises: dict[str, tuple[float, int]] = {}
         self.bound_under: dict[str, Words] = {}
 
     def bound(self, election: str) -> bool:
-        """Whether the addresses are on the interface now."""
-        return self._world.now < self._ends.get(election, -math.inf)
+        """Whether the addresses are on any interface now."""
+        return self._world.now < self._latest_end(election)
+
+    def places(self, election: str) -> set[int]:
+        """Return the indexes of the interfaces on which vipd's addresses are."""
+        return {index for index, end in self._ends.get(election, {}).items() if self._world.now < end}
+
+    def _latest_end(self, election: str) -> float:
+        ends = self._ends.get(election)
+        return max(ends.values(), default=-math.inf) if ends else -math.inf
 
     def serving_until(self, election: str) -> float:
         """Return the true time until which this node answers for the addresses if nothing is done (-inf: it doesn't)."""
-        ends = self._ends.get(election, -math.inf)
+        ends = self._latest_end(election)
         return min(ends, self._host.clock.true(self._obeyed.get(election))) if self.gate else ends
 
-    def add(self, election: str, seconds: int, lease_duration: float) -> None:
-        """Bind, or give a new lifetime; `lease_duration` is for the judge."""
+    def add(self, election: str, index: int, seconds: int, lease_duration: float) -> bool:
+        """Bind, or give a new lifetime, and return whether the kernel did it; `lease_duration` is for the judge."""
+        if self.links.at(index) is None or election in self.refused or election in self.foreign:
+            return False
         self._world.judge.account(election)
         self.promises[election] = (lease_duration, seconds)
         self.bound_under[election] = self.words
         rng = self._world.rng
         late = rng.uniform(EARLIEST, USUALLY_LATEST if rng.random() < 0.9 else self._latest) if self._world.weather.rough else 0.0
-        self._ends[election] = self._world.now + seconds + late
-        if election not in self._watched:
-            self._watched.add(election)
-            self._world.at(self._ends[election], self._expire, election)
+        ends = self._ends.setdefault(election, {})
+        ends[index] = self._world.now + seconds + late
+        if (election, index) not in self._watched:
+            self._watched.add((election, index))
+            self._world.at(ends[index], self._expire, election, index)
+        return True
 
-    def remove(self, election: str) -> None:
-        """Unbind; nothing happens if it is not there."""
-        self._drop(election)
+    def remove(self, election: str, places: Iterable[int] | None = None) -> None:
+        """Unbind in these places (None: in all); nothing happens where it is not."""
+        for index in list(self._ends.get(election, ())) if places is None else places:
+            self._drop(election, index)
+
+    def flush(self, index: int) -> list[str]:
+        """Lose all that is on an interface, and return which elections that were."""
+        lost = [election for election in self._ends if index in self.places(election)]
+        for election in lost:
+            self._drop(election, index)
+        return lost
 
     def open_until(self, words: Words, election: str, deadline: float) -> None:
         """Write a shared word, which the gate obeys at once if its programs read this one."""
@@ -136,18 +165,18 @@ class Kernel:
             self.remove(election)
         self.detach()
 
-    def _expire(self, election: str) -> None:
-        self._watched.discard(election)
-        ends = self._ends.get(election)
-        if ends is None:
+    def _expire(self, election: str, index: int) -> None:
+        self._watched.discard((election, index))
+        end = self._ends.get(election, {}).get(index)
+        if end is None:
             return
-        if self._world.now < ends:
-            self._watched.add(election)
-            self._world.at(ends, self._expire, election)
+        if self._world.now < end:
+            self._watched.add((election, index))
+            self._world.at(end, self._expire, election, index)
             return
-        self._drop(election)
+        self._drop(election, index)
         self._host.address_lost(election)
 
-    def _drop(self, election: str) -> None:
+    def _drop(self, election: str, index: int) -> None:
         self._world.judge.account(election)
-        self._ends.pop(election, None)
+        self._ends.get(election, {}).pop(index, None)

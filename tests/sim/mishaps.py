@@ -18,8 +18,19 @@ from tests.sim.moves import (
     delete_in_move,
     drain,
     freeze_in_move,
+    kill_and_delete,
     kill_in_move,
     move_after_kill,
+)
+from tests.sim.node_mishaps import (
+    copy_state,
+    false_candidate,
+    lose_state,
+    move_interface,
+    refuse_for_long,
+    remake_interface,
+    rename_interface,
+    spoil_state,
 )
 from tests.sim.timings import any_timing
 from tests.sim.victims import any_election, any_length, cut_off_host, for_a_while, holder_of, kill_all, victim
@@ -315,7 +326,9 @@ MISHAPS: dict[str, Mishap] = {
         cut_off, cut_replies, cut_link, store_down, store_stalls, break_watches, break_watch, restore_backup,
         delete_record, remake_record, corrupt_record, annotate, empty_holder, edit_record, remove_address, stranger_on_wire,
         fall_ill, lose_weight, ask_handover, ask_unpin, drain, cut_in_move, kill_in_move, delete_in_move, crash_cut_off, move_after_kill,
-        freeze_in_move, crash_and_delete_in_move, crash_after_take,
+        freeze_in_move, crash_and_delete_in_move, crash_after_take, kill_and_delete,
+        rename_interface, remake_interface, move_interface, refuse_for_long,
+        lose_state, copy_state, spoil_state, false_candidate,
     )
 }  # fmt: skip
 """By name, for the themes."""

@@ -133,8 +133,9 @@ def stop_all(world: World) -> None:
         world.judge.blame(world.hosts[0], "", "did not stop")
     for host in world.hosts:
         world.judge.stopped(host)
-    # A guard that has seen three crashes gives up: that daemon's lease is left to expire.
-    killed = {host.name for host in world.hosts if host.last_killed}
+    # A guard that has seen three crashes gives up: that daemon's lease is left to expire. So is one that the store, or the
+    # successors, did not let it go in the time that a stop has.
+    killed = {host.name for host in world.hosts if host.last_killed or host.gave_up}
     for election in world.hosts[0].settings:
         content = world.store.records.get(election)
         if isinstance(content, Found) and content.record.holder and content.record.holder not in killed:
