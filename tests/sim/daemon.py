@@ -46,6 +46,7 @@ class Daemon(Process):
             )
             for election, settings in host.settings.items()
         }
+        self.remembered = dict(known.epochs)
         self.inbox: deque[tuple[str, Event]] = deque()
         self.stopping_since: float | None = None
         self.reloading = False

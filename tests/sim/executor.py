@@ -147,7 +147,9 @@ class Executor:
         spent = self._world.weather.kernel_time(fence_margin(self._host.settings[election].timing.lease_duration))
         if spent:
             yield spent
-        done = not self._world.weather.refuses_unbind()
+        # Without the gate nothing stands behind a kernel that does not answer within the margin.
+        in_time = self._host.kernel.gate or self._daemon.now < self._words.get(election)
+        done = not (in_time and self._world.weather.refuses_unbind())
         if done:
             self._host.kernel.remove(election, self._places[election])
         self._daemon.inbox.append((election, UnbindDone(ok=done, why="" if done else "EBUSY")))

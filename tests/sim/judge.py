@@ -194,7 +194,8 @@ class Judge:
         if kind is not WriteKind.TAKE:
             return
         record = after.record
-        if record.epoch <= host.known.epochs.get(election, 0) or (record.epoch <= ledger.epoch and not ledger.tampered):
+        own = host.daemon.remembered if host.daemon is not None and host.daemon.me.session == record.session else {}
+        if record.epoch <= own.get(election, 0) or (record.epoch <= ledger.epoch and not ledger.tampered):
             self.blame(host, election, f"took the lease at epoch {record.epoch}, not above {ledger.epoch}")
         ledger.epoch, ledger.tampered = record.epoch, False
         ledger.loose.pop(host.label, None)

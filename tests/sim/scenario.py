@@ -74,7 +74,7 @@ THEMES = {
     "false records": Theme({"false_candidate": 6, "ask_handover": 3, "kill_both": 1, "cut_off": 1}),
     "far stores": Theme({"ask_handover": 3, "kill_daemon": 2, "cut_off": 2, "fall_ill": 1}, fixed={"farthest": 1.0, "annotated": False}),
     "everything": Theme(
-        dict.fromkeys(set(MISHAPS) - set(SWITCHED_OFF), 0.4),
+        dict.fromkeys((name for name in MISHAPS if name not in SWITCHED_OFF), 0.4),
         {"lost_requests": 0.02, "lost_replies": 0.02, "errors_before": 0.01, "errors_after": 0.01, "spikes": 0.02, "late_answers": 0.3,
          "refusals": 0.5, "reordered": 0.05, "lag": 0.01, "lost_frames": 0.1, "kernel_time": 0.0005, "slow_kernel": 0.01,
          "bind_refused": 0.01, "stops": 0.003, "kills": 0.0005},
