@@ -211,6 +211,9 @@ class Host:
             state.chosen[election] = what.chosen
             daemon.deliver(election, Remembered(what.chosen))
 
+        if not self.state_readable:
+            # Who cannot keep anything is not kept waiting for it.
+            daemon.deliver(election, Remembered(what.chosen))
         self._save(daemon, write)
 
     def _save(self, daemon: Daemon, write: Callable[[], None]) -> None:
@@ -298,7 +301,12 @@ class Host:
 
     def interface_changed(self) -> None:
         """Tell the daemon that a setting of the interface changed: what the kernel refused it may now grant."""
-        self.links_changed()
+        self.world.after(LINK_NEWS, self._tell_of_interface)
+
+    def _tell_of_interface(self) -> None:
+        for election, machine in self.daemon.machines.items() if self.daemon is not None else ():
+            if machine.was_refused and self.daemon is not None:
+                self.daemon.deliver(election, InterfaceChanged())
 
     def links_changed(self) -> None:
         """Tell the daemon, a moment later, that an interface or one of its settings changed."""
@@ -306,6 +314,7 @@ class Host:
 
     def _see_links(self) -> None:
         daemon, up = self.daemon, self.index is not None
+        self._tell_of_interface()
         if daemon is not None:
             daemon.executor.look()
             if self.guard is not None:

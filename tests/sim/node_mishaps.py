@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tests.sim.host import Host
     from tests.sim.world import World
 
+OTHER_NAME = "renamed0"
+
 # ---------------------------------------------------------------- interfaces
 
 
@@ -24,7 +26,7 @@ def rename_interface(world: World) -> None:
         return
     length = any_length(world)
     world.disturb(length)
-    found.name = "renamed0"
+    found.name = OTHER_NAME
     host.links_changed()
     world.after(length, _rename_back, world, host, found.index)
 
@@ -105,6 +107,17 @@ def grant(world: World, host: Host, election: str) -> None:
     world.availability.look()
     host.kernel.refused.discard(election)
     host.interface_changed()
+
+
+def mend(host: Host) -> None:
+    """Let the interface be what and where it was, and the kernel take any address."""
+    links = host.kernel.links
+    if links.find(NAME) is None:
+        found = links.lost(NAME) or links.find(OTHER_NAME) or links.make(NAME)
+        found.here, found.name = True, NAME
+    host.kernel.refused.clear()
+    host.interface_changed()
+    host.links_changed()
 
 
 # ---------------------------------------------------------------- the state directory

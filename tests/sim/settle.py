@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from election.events import FitnessChanged, InterfaceChanged
 from election.model import Found, State
 from tests.sim.moves import set_drain
+from tests.sim.node_mishaps import mend
 
 if TYPE_CHECKING:
     from tests.sim.host import Host
@@ -29,6 +30,8 @@ def heal(world: World) -> None:
     world.strangers_on_wire.clear()
     for host in world.hosts:
         host.store_cut = host.replies_cut = host.link_cut = False
+        host.state_readable = True
+        mend(host)
         for process in (host.guard, host.daemon):
             if process is not None:
                 process.frozen_until = min(process.frozen_until, world.now)
