@@ -191,12 +191,12 @@ SUCCESSOR_HOLDOFF = 0.0
             Patch(
                 "fencing",
                 """
-        actions += [Kill(why) for at, why in _offences(view) if now >= at][:1]
+        actions += [Kill(why) for at, why in offences(view) if now >= at][:1]
     actions += _care(now, view)
 """,
                 """
         actions += _care(now, view)
-        actions += [Kill(why) for at, why in _offences(view) if now >= at][:1]
+        actions += [Kill(why) for at, why in offences(view) if now >= at][:1]
 """,
             ),
             Patch("fencing", "close=view.life is Life.NONE or not slot.armed)", "close=True)"),
