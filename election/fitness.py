@@ -30,7 +30,7 @@ class Fitness:
         self._why_unfit = Reason.CHECK_FAILED
         self._namesake_until = 0.0
         self._refusals = 0
-        self._patient_after_refusal_until = 0.0
+        self._refused_at = self._patient_after_refusal_until = 0.0
         self._changed_since_refusal = False
         self.retrying = False
 
@@ -46,7 +46,7 @@ class Fitness:
         """Stay out until something changes: the kernel refused an address, and would refuse it again."""
         patience = min(LONGEST_PATIENCE, REFUSAL_PATIENCE * 2.0 ** min(self._refusals, 10))
         self._refusals += 1
-        self._patient_after_refusal_until = now + patience
+        self._refused_at, self._patient_after_refusal_until = now, now + patience
         self._changed_since_refusal = self.retrying = False
 
     def bound(self) -> None:
@@ -69,8 +69,14 @@ class Fitness:
         return not self._changed_since_refusal or now < self._patient_after_refusal_until
 
     def may_retry_at(self, now: float) -> float:
-        """Return from when on a node that was refused may try again if nobody else takes the VIP (inf: it was not refused)."""
-        return self._patient_after_refusal_until if self.is_refused(now) else float("inf")
+        """Return from when on a node that was refused may try again if nobody else takes the VIP (inf: it was not refused).
+
+        A sign of change is worth a try soon: one that fails costs nobody anything.
+        """
+        if not self.is_refused(now):
+            return float("inf")
+        patience_ends = self._patient_after_refusal_until
+        return self._refused_at + REFUSAL_PATIENCE if self._changed_since_refusal else patience_ends
 
     def fault(self, now: float) -> Reason | None:
         """Return why the address has to go at once, whoever is there to take it; None: there is no such reason."""

@@ -7,7 +7,8 @@ An address is away while no node answers for it, after it was served once. Every
 - anything else: for as long as it lasts, and then for the longest lease that anybody knows of, and what a start and
   a few requests take.
 
-Nothing is expected of a group in which no node is able to serve. All that is away beyond this counts, and adds up.
+Nothing is expected of a group in which no node is able to serve: one whose kernel has just refused the address is not, nor
+is one that is fit again until others know of it. All that is away beyond this counts, and adds up.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ ROUND_TRIPS = 8
 RECKONED_FOR = 0.5
 """Seconds for which a recovery once reckoned is taken to be right: in rough weather it is asked for at every message."""
 REFUSAL_PATIENCE = 5.0
-"""Seconds for which a node stays out at least after its kernel refused an address; twice as long after each further refusal."""
+"""Seconds for which a node stays out after its kernel refused an address, and twice as long after each further refusal unless the
+address is vacant and there was a sign that the cause is over."""
+VACANT = 0.5
+"""Seconds for which an address is vacant until a node tries for it whose kernel refused it."""
 GRAIN = 0.002
 """Seconds away for which nobody is blamed: what happens in one instant of true time takes the kernel a moment."""
 
@@ -45,6 +49,7 @@ class Availability:
         self._permitted_until = 0.0
         self._recovery = (-RECKONED_FOR, 0.0)
         self._refusals: dict[tuple[str, str], tuple[float, int]] = {}
+        self._out_until: dict[tuple[str, str], float] = {}
         self._served: set[str] = set()
         self._unserved: set[str] = set()
         self.away: dict[str, float] = {}
@@ -68,12 +73,24 @@ class Availability:
         self.permit(self.succession())
 
     def refused(self, host: Host, election: str) -> None:
-        """Take in that a bind failed by a lasting refusal: it may cost an absence again and again, but each time twice as late."""
+        """Take in that a bind failed by a lasting refusal: it may cost an absence again and again, but each time twice as late.
+
+        Its node stays out for a while, whatever the kernel grants meanwhile.
+        """
+        out_until = self._world.now + REFUSAL_PATIENCE * (1.0 + 2 * LARGEST_DRIFT) + VACANT
+        self._out_until[host.label, election] = out_until
+        self._world.at(out_until, self.look)
         at, count = self._refusals.get((host.label, election), (self._world.now, 0))
         if self._world.now >= at:
             self.permit(self.succession())
             pause = REFUSAL_PATIENCE * 2.0**count * (1.0 - 2 * LARGEST_DRIFT)
             self._refusals[host.label, election] = (self._world.now + pause, count + 1)
+
+    def returns(self, host: Host, election: str) -> None:
+        """Take in that a node is fit again: whoever holds learns of it by its candidate record, and names nobody before that."""
+        known_at = self._world.now + 2 * self._message() + GRAIN
+        self._out_until[host.label, election] = max(known_at, self._out_until.get((host.label, election), 0.0))
+        self._world.at(known_at, self.look)
 
     def forgotten(self) -> None:
         """Take in that a node lost what it had observed: whoever waits for a lease to expire begins anew."""
@@ -104,9 +121,12 @@ class Availability:
 
     def succession(self) -> float:
         """Return how long it takes at most from an unbind to the next bind if the lease is released."""
-        world, climate = self._world, self._world.weather.climate
-        message = climate.latency + 3 * climate.jitter + max((host.distance for host in world.hosts), default=0.0)
-        return SUCCESSOR_HOLDOFF + RANK_STEP * len(world.hosts) + 2 * ROUND_TRIPS * message
+        return SUCCESSOR_HOLDOFF + RANK_STEP * len(self._world.hosts) + 2 * ROUND_TRIPS * self._message()
+
+    def _message(self) -> float:
+        """Return how long a message takes at most, one way."""
+        climate = self._world.weather.climate
+        return climate.latency + 3 * climate.jitter + max((host.distance for host in self._world.hosts), default=0.0)
 
     # ------------------------------------------------------------------ what is seen
 
@@ -142,9 +162,10 @@ class Availability:
         daemon, guard = host.daemon, host.guard
         if daemon is None or guard is None or daemon.frozen or guard.frozen or daemon.stopping_since is not None:
             return False
-        if self._world.now < daemon.born_at + START:
+        now = self._world.now
+        if now < daemon.born_at + START or now <= self._out_until.get((host.label, election), 0.0):
             return False
-        reached = not (host.store_cut or host.replies_cut) and self._world.now >= self._world.store.down_until
+        reached = not (host.store_cut or host.replies_cut) and now >= self._world.store.down_until
         grants = host.index is not None and election not in host.kernel.refused | host.kernel.foreign
         return reached and grants and host.wanted and host.fit[election].fit and not host.drained
 

@@ -312,7 +312,9 @@ def lose_weight(world: World) -> None:
 def _judge(world: World, host: Host, election: str, fit: bool, priority: int) -> None:
     reason = world.rng.choice((Reason.CHECK_FAILED, Reason.LINK_DOWN))
     world.availability.look()
-    if not fit:
+    if fit:
+        world.availability.returns(host, election)
+    else:
         world.availability.permit(world.availability.succession())
     host.fit[election] = event = FitnessChanged(fit, priority, reason)
     if host.daemon is not None:

@@ -189,5 +189,8 @@ def set_drain(host: Host, drained: bool) -> None:
     """Set a node's drain flag, and tell its daemon."""
     host.world.availability.look()
     host.drained = drained
+    if not drained:
+        for election in host.settings:
+            host.world.availability.returns(host, election)
     if host.daemon is not None:
         host.daemon.deliver_all(DrainChanged(drained))

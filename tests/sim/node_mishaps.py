@@ -105,6 +105,7 @@ def refuse_for_long(world: World) -> None:
 def grant(world: World, host: Host, election: str) -> None:
     """Let the kernel take the addresses again."""
     world.availability.look()
+    world.availability.returns(host, election)
     host.kernel.refused.discard(election)
     host.interface_changed()
 

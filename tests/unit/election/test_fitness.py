@@ -103,3 +103,14 @@ def test_refusals_in_a_row_make_a_node_patient() -> None:
     assert not given.is_refused(now)
     given.refused(now)
     assert given.may_retry_at(now) == now + REFUSAL_PATIENCE
+
+
+def test_after_a_sign_of_change_a_vacant_address_is_tried_for_soon() -> None:
+    """The doubled patience is for addresses that a healthy node has."""
+    given = fitness()
+    for _ in range(5):
+        given.refused(NOW)
+    assert given.may_retry_at(NOW) == NOW + 16 * REFUSAL_PATIENCE
+    given.interface_changed()
+    assert given.may_retry_at(NOW) == NOW + REFUSAL_PATIENCE
+    assert given.changes_at(NOW) == [NOW + 16 * REFUSAL_PATIENCE]

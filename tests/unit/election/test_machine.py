@@ -526,6 +526,26 @@ def test_a_lease_that_nobody_takes_is_tried_for_by_who_was_refused() -> None:
     assert takes[2] - takes[1] >= 4 * REFUSAL_PATIENCE
 
 
+def test_a_sign_that_the_refusal_is_over_brings_a_lease_that_nobody_holds_back() -> None:
+    """However often the kernel refused before: who tries while nobody has the VIP costs nobody anything."""
+    node = refused_node()
+    for _ in range(4):
+        while node.machine.state is not State.ACTIVE:
+            node.ask()
+            node.answer()
+        record = node.machine.snapshot(node.now).record
+        assert record is not None
+        node.take(BindDone(record.epoch, ok=False, why="EPERM"))
+        refused_at = node.now
+        node.take(UnbindDone(ok=True))
+        node.answer()
+    node.take(InterfaceChanged(), refused_at + 1.0)
+    while node.machine.state is not State.ACTIVE:
+        node.ask()
+        node.answer()
+    assert refused_at + REFUSAL_PATIENCE <= node.now < refused_at + REFUSAL_PATIENCE + 1.0
+
+
 def test_who_was_refused_leaves_a_free_lease_to_the_healthy_for_a_while() -> None:
     """Only after the last rank had its chance."""
     node = refused_node()
