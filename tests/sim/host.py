@@ -317,12 +317,14 @@ class Host:
         self._tell_of_interface()
         if daemon is not None:
             daemon.executor.look()
-            if self.guard is not None:
-                for election in self.settings:
-                    self.guard.arm(election)
+            for election in self.settings:
+                # Each wakes the guard, which may be killed by it.
+                self.arm(daemon, election)
         for election, verdict in list(self.fit.items()):
             if verdict.fit is not up and (verdict.reason is Reason.LINK_DOWN or not up):
                 self.world.availability.look()
+                if up:
+                    self.world.availability.returns(self, election)
                 self.fit[election] = event = replace(verdict, fit=up, reason=Reason.LINK_DOWN)
                 if daemon is not None:
                     daemon.deliver(election, event)

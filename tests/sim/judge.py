@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from election.actions import Bind, Write, WriteKind
 from election.model import Content, Found, Identity, Record
 from election.timing import HANDOVER_TIMEOUT, fence_margin
+from tests.sim.weather import SLOW
 
 if TYPE_CHECKING:
     from tests.sim.host import Host
@@ -121,8 +122,13 @@ class Judge:
             self.blame(one, election, f"{one.label} and {other.label} both serve, for {seconds:.4f} s until {self._world.now:.4f}")
 
     def _allowed(self, move: Move) -> float:
-        quiet = self._world.disturbed_until < move.named_at - 0.05
+        quiet = self._world.disturbed_until < move.named_at - 0.05 and not self._is_deaf(move)
         return UNDISTURBED if quiet else HANDOVER_TIMEOUT + DRIFTED + self._kernel_time()
+
+    def _is_deaf(self, move: Move) -> bool:
+        """Whether the former holder learns of the take too late: its watch is still dead, and its store so far that reads are slow."""
+        former = next(host for host in self._world.hosts if host.label == move.former)
+        return former.distance > SLOW and (former.watch is None or former.watch.stands_since > move.taken_at)
 
     def _kernel_time(self) -> float:
         # Without the gate an unbind ends when netlink answers, within the margin that is assumed.
@@ -252,11 +258,15 @@ class Judge:
             self.blame(host, election, "left what was bound or refreshed after the right had ended")
 
     def bound(self, host: Host, election: str, epoch: int) -> None:
-        """Check the epoch of a bind."""
-        key = (host.label, election)
-        if epoch < self._bound.get(key, 0):
-            self.blame(host, election, f"bound at epoch {epoch} after {self._bound[key]}")
-        self._bound[key] = epoch
+        """Check the epoch of a bind: a daemon knows what it bound with, and the state directory what can be kept there."""
+        daemon = host.daemon
+        for knower in (host.label, daemon.me.session if daemon is not None else host.label):
+            before = self._bound.get((knower, election), 0)
+            if epoch < before:
+                self.blame(host, election, f"bound at epoch {epoch} after {before}")
+            if knower != host.label or host.state_readable:
+                # What a bind could not write down is gone with its daemon; the record may still tell.
+                self._bound[knower, election] = epoch
 
     def forgotten(self, host: Host) -> None:
         """Take in that a node lost its memory: with the record gone as well, nothing tells it at which epoch it bound."""

@@ -231,5 +231,11 @@ def _plan(world: World, theme: Theme, seconds: float) -> None:
         pace = rate * HARDSHIP / 20.0 / min(3.0, world.faults.longest_lease)
         at = rng.expovariate(pace) + 1.0
         while at < seconds:
-            world.at(at, MISHAPS[name], world)
+            world.at(at, _befall, world, name)
             at += rng.expovariate(pace)
+
+
+def _befall(world: World, name: str) -> None:
+    if world.tracing:
+        world.say("", f"*** {name}")
+    MISHAPS[name](world)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -158,15 +159,23 @@ class Store:
 
 
 class Watch:
-    """One daemon's watch. It may lag, reorder, or die silently; then it is set up again after a while."""
+    """One daemon's watch. It may lag, reorder, or die silently; then it is set up again after a while.
+
+    `stands_since`: the true time from which on it reports every change (inf: it does not).
+    """
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._host = daemon.host
         self._world = daemon.world
-        self.stands = False
+        self.stands_since = math.inf
         self._last = 0.0
         self._set_up()
+
+    @property
+    def stands(self) -> bool:
+        """Whether changes are reported."""
+        return self._world.now >= self.stands_since
 
     def record_changed(self, election: str, content: Content) -> None:
         """Report a change of a record."""
@@ -181,7 +190,7 @@ class Watch:
     def break_off(self, silence: float) -> None:
         """Stop reporting without a word, for so long."""
         if self.stands:
-            self.stands = False
+            self.stands_since = math.inf
             self._world.after(silence, self._set_up)
 
     def _send(self, report: Callable[..., None], *what: object) -> None:
@@ -205,7 +214,7 @@ class Watch:
         if self._host.store_cut or self._host.replies_cut or self._world.now < store.down_until:
             self._world.after(self._world.weather.watch_retry(), self._set_up)
             return
-        self.stands = True
+        self.stands_since = self._world.now
         for election in self._daemon.machines:
             self._send(self._daemon.record_seen, election, store.records.get(election, Absent()))
         self._send(self._daemon.all_candidates_seen, tuple(store.candidates.values()))
