@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import NoReturn
 
 from health.effective import Standing
+from health.kinds.probe import Probe
 from health.model import Check, CheckStatus, Result
-from health.probe import Probe
 from health.rise_fall import RiseFall
 
 HASTE = 0.01

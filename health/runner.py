@@ -9,12 +9,12 @@ from functools import partial
 from typing import NoReturn, ParamSpec
 
 from health.effective import judge
-from health.interface import InterfaceProbe
+from health.kinds.interface import InterfaceProbe
+from health.kinds.registry import open_probe
+from health.kinds.workers import Workers
 from health.loop import CheckLoop
 from health.model import Check, CheckStatus, LinkState, Result, Verdict
 from health.names import Names
-from health.probes import open_probe
-from health.workers import Workers
 
 OnChange = Callable[[Verdict], None]
 OnResult = Callable[[Check, Result, float], None]

@@ -29,7 +29,7 @@ from election.events import Remembered
 from election.fencing import EXIT_CONFIG, EXIT_REFUSED
 from election.machine import Machine
 from election.store import Store
-from health.workers import Workers
+from health.kinds.workers import Workers
 from vipd.clock import now
 from vipd.commands import Commands
 from vipd.config import Config

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 
-from health.probes import preload as preload_checks
+from health.kinds.registry import preload as preload_checks
 from vipd.config import Config, EtcdBackend, FileBackend, KubernetesBackend
 
 COMMON = ("asyncio", "logging", "prometheus_client", "vipd.daemon")

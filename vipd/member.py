@@ -24,7 +24,7 @@ from election.settings import Settings
 from election.store import Store
 from election.timing import Timing
 from health.effective import effective_priority, together
-from health.workers import Workers
+from health.kinds.workers import Workers
 from vipd import config
 from vipd.clock import now
 from vipd.executor import Executor, Word

@@ -18,9 +18,9 @@ from announce.netlink import ReadyMessages
 from announce.probe import probe
 from announce.rivals import RivalSeen, Taps
 from announce.sender import Sender
+from health.kinds.workers import Workers
 from health.model import Check, InterfaceCheck, LinkState, Result, Verdict
 from health.runner import Runner
-from health.workers import Workers
 from vipd import config
 from vipd.announcer import Announcer
 from vipd.clock import now

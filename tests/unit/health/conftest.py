@@ -221,7 +221,7 @@ def make_authority(tmp_path: Path) -> Callable[[str], Authority]:
 @pytest.fixture(autouse=True)
 def nothing_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail every test of checks in which something held up the event loop; the mark `blocks` is for tests that do so themselves."""
-    importlib.import_module("health.http")  # the daemon is forked from a process that has it
+    importlib.import_module("health.kinds.http")  # the daemon is forked from a process that has it
     with watched_loops() as slow:
         yield
     if request.node.get_closest_marker("blocks") is None:

@@ -15,10 +15,10 @@ from typing import ClassVar
 
 import pytest
 
-from health.http import LONGEST_BODY, HttpProbe, _without_port
+from health.kinds.http import LONGEST_BODY, HttpProbe, _without_port
+from health.kinds.workers import Workers
 from health.model import HttpCheck, Result
 from health.names import Names
-from health.workers import Workers
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[..., AbstractAsyncContextManager[int]]
@@ -401,7 +401,7 @@ def test_a_host_header_without_its_port_is_the_name_to_verify(host: str, name: s
 def test_only_who_checks_http_pays_for_aiohttp() -> None:
     """Importing the package and its runner does not import it; `preload` does."""
     program = (
-        "import sys, health.runner, health.probes as p; from health.model import *\n"
+        "import sys, health.runner, health.kinds.registry as p; from health.model import *\n"
         "p.preload([Check('a', TcpCheck('a', 1))]); assert 'aiohttp' not in sys.modules\n"
         "p.preload([Check('a', HttpCheck('http://a/'))]); assert 'aiohttp' in sys.modules\n"
     )

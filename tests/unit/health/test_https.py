@@ -9,10 +9,10 @@ from typing import Protocol
 
 import pytest
 
-from health.http import HttpProbe
+from health.kinds.http import HttpProbe
+from health.kinds.workers import Workers
 from health.model import HttpCheck, Result
 from health.names import Names
-from health.workers import Workers
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[..., AbstractAsyncContextManager[int]]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from health.interface import InterfaceProbe
+from health.kinds.interface import InterfaceProbe
 from health.model import InterfaceCheck, LinkState
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from health import search, searcher
+from health.kinds import search, searcher
+from health.kinds.search import SLOW, SearchError, Searches
 from health.model import HttpCheck, Result
-from health.search import SLOW, SearchError, Searches
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[..., AbstractAsyncContextManager[int]]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from health.kinds.tcp import TcpProbe
 from health.model import Result, TcpCheck
 from health.names import Names
-from health.tcp import TcpProbe
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[..., AbstractAsyncContextManager[int]]
@@ -118,7 +118,7 @@ SELF_CONNECT = """
 import asyncio, sys
 from health.model import TcpCheck
 from health.names import Names
-from health.tcp import TcpProbe
+from health.kinds.tcp import TcpProbe
 probe = TcpProbe(TcpCheck("127.0.0.1", 40001), Names(lambda: 0.0))
 print(asyncio.run(probe.run()))
 """

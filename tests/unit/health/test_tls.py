@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from health.tls import Trust
+from health.kinds.tls import Trust
 
 
 class Authority(Protocol):

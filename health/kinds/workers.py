@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from health.search import Searches
-from health.tls import Trust
+from health.kinds.search import Searches
+from health.kinds.tls import Trust
 
 
 class Workers:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from health import searcher
+from health.kinds import searcher
 
 QUICK = 0.02
 """Seconds of CPU for a search of up to 64 KiB; what does not backtrack takes less than one millisecond."""

@@ -17,11 +17,11 @@ import aiohttp
 from aiohttp import ClientResponse, ClientSession, TraceConnectionCreateEndParams
 from yarl import URL
 
+from health.kinds.probe import failure
+from health.kinds.search import SearchError
+from health.kinds.workers import Workers
 from health.model import HttpCheck, Result
 from health.names import Names
-from health.probe import failure
-from health.search import SearchError
-from health.workers import Workers
 
 LONGEST_BODY = 65536
 """Bytes of the body that are read and searched: an answer without an end is not waited for."""

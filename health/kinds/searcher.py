@@ -1,4 +1,4 @@
-"""The program of the process that searches bodies for patterns; `health.search` starts it by its file name and talks to it.
+"""The program of the process that searches bodies for patterns; `health.kinds.search` starts it by its file name and talks to it.
 
 In: pattern and text (UTF-8), each with its length, and the seconds of CPU that the search may take. Out: `1` found, `0` not found,
 `!` not searchable. A search that takes longer ends the process by a signal of the kernel, also when nobody waits any more: the

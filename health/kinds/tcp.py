@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 
+from health.kinds.probe import failure
 from health.model import Result, TcpCheck
 from health.names import Names
-from health.probe import failure
 
 
 class TcpProbe:
