@@ -124,7 +124,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """This node waits before it may take the VIP; said when the reason changes. `until` as in election.waiting."""
+    """This node waits before it may take the VIP; said when the reason changes. `until` as in election.machine.waiting."""
 
     until: float
     why: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_interface
 
 from election.model import Found, Record
-from election.store import ElectionChanged
+from election.stores.contract import ElectionChanged
 
 
 @dataclass(frozen=True, slots=True)

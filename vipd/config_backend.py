@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from election import etcd_access
-from election.etcd_access import EtcdAccess
-from election.files import no_file
+from election.stores.etcd import access as etcd_access
+from election.stores.etcd.access import EtcdAccess
+from election.stores.files import no_file
 from vipd import config_build as build
 from vipd.config_findings import Findings, Path
 from vipd.config_schema import BackendDraft, EtcdDraft, KubernetesDraft
@@ -102,7 +102,7 @@ def _kubernetes(path: Path, draft: KubernetesDraft, findings: Findings) -> None:
 
 def _server(draft: KubernetesDraft) -> tuple[str, str]:
     """Return the URL of the API server, and why it is not known; one of the two is empty."""
-    from election.kube_config import BadAccess, load  # noqa: PLC0415 - for this backend only
+    from election.stores.kubernetes.kubeconfig import BadAccess, load  # noqa: PLC0415 - for this backend only
 
     try:
         return load(draft.kubeconfig or "", draft.context or "").server, ""

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import yaml
 
-from election.files import read_file
+from election.stores.files import read_file
 from vipd.config_findings import NOWHERE, Findings, Path, Position
 
 Tree: TypeAlias = "str | dict[str, Tree] | list[Tree | None]"

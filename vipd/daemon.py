@@ -27,8 +27,8 @@ from announce.watch import AddressGone, AddressSeen, KernelEvent, LinkGone, Link
 from election import model
 from election.events import Remembered
 from election.fencing import EXIT_CONFIG, EXIT_REFUSED
-from election.machine import Machine
-from election.store import Store
+from election.machine.machine import Machine
+from election.stores.contract import Store
 from health.kinds.workers import Workers
 from vipd.clock import now
 from vipd.commands import Commands

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from election.machine import Machine
+from election.machine.machine import Machine
 from election.model import State
 
 FEW = 4

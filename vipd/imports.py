@@ -13,9 +13,9 @@ from vipd.config import Config, EtcdBackend, FileBackend, KubernetesBackend
 
 COMMON = ("asyncio", "logging", "prometheus_client", "vipd.daemon")
 BACKENDS = {
-    FileBackend: ("election.store_file",),
-    EtcdBackend: ("election.store_etcd",),
-    KubernetesBackend: ("election.store_kubernetes",),
+    FileBackend: ("election.stores.file.store",),
+    EtcdBackend: ("election.stores.etcd.store",),
+    KubernetesBackend: ("election.stores.kubernetes.store",),
 }
 KUBECONFIG = ("yaml",)
 """What a kubeconfig is read with; a pod needs none."""

@@ -34,9 +34,9 @@ from election.actions import (
     WriteKind,
 )
 from election.events import BindDone, Event, ProbeDone, ReadDone, Tick, WriteDone
-from election.machine import Machine
+from election.machine.machine import Machine
 from election.model import State
-from election.store import Store
+from election.stores.contract import Store
 from vipd.announcer import Announcer
 from vipd.clock import now, wall
 from vipd.executor import Executor

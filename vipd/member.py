@@ -18,10 +18,10 @@ from announce.ownership import written
 from announce.rivals import RivalSeen, Taps
 from election import events
 from election.lateness import lifetime_to_set
-from election.machine import Machine
+from election.machine.machine import Machine
 from election.model import Identity, Reason, State
 from election.settings import Settings
-from election.store import Store
+from election.stores.contract import Store
 from election.timing import Timing
 from health.effective import effective_priority, together
 from health.kinds.workers import Workers

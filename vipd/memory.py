@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from election.actions import Remember
-from election.files import read_file
 from election.model import Reason
+from election.stores.files import read_file
 from vipd import statefile
 
 SESSIONS_KEPT = 16

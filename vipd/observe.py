@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from election import actions, model
-from election.machine import Machine
+from election.machine.machine import Machine
 from health.model import Check, Result, Verdict
 from vipd import config
 from vipd.clock import now, wall_at

@@ -11,7 +11,7 @@ from election import events, model
 from election.candidates import Candidates
 from election.candidates import namesake as namesake_sentence
 from election.outage import Outage
-from election.store import CandidateChanged, ElectionChanged, Store, WatchEvent, WatchLost, WatchStands
+from election.stores.contract import CandidateChanged, ElectionChanged, Store, WatchEvent, WatchLost, WatchStands
 from election.timing import Timing
 from vipd.claims import Claims, hosts
 from vipd.clock import now

@@ -13,8 +13,9 @@ from announce.interface import find
 from announce.netlink import ReadyMessages, RouteSocket, look, unbind
 from announce.ownership import written
 from announce.route_socket import interface_name
-from election import model, records
-from election.store import Store
+from election import model
+from election.machine import records
+from election.stores.contract import Store
 from vipd.config import Config, Instance
 from vipd.guard_locks import LockedError, Locks
 from vipd.memory import InUseError, Memory

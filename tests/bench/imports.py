@@ -25,9 +25,9 @@ STARTS = {
     "guard": ("vipd.cli", "vipd.guard"),
     "prepare (file to configuration)": ("vipd.prepare",),
     "daemon before the store": ("asyncio", "logging", "prometheus_client", "vipd.daemon"),
-    "store file": ("election.store_file",),
-    "store etcd": ("election.store_etcd",),
-    "store kubernetes": ("election.store_kubernetes",),
+    "store file": ("election.stores.file.store",),
+    "store etcd": ("election.stores.etcd.store",),
+    "store kubernetes": ("election.stores.kubernetes.store",),
     "forge (frames)": ("announce.forge", "scapy.layers.inet6"),
 }
 """Modules of each start in their order; a store comes on top of the daemon. vipd.imports and vipd.entries say the same."""

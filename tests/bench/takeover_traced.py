@@ -93,11 +93,11 @@ COMMON = (
 )
 STORES = {
     "FileBackend": (
-        Place("election.store_file", "FileStore.write", _write, saves=True),
-        Place("election.file_watch", "Doorbell.events", _named("told")),
-        Place("election.file_records", "FileRecords.commit", _named("link")),
+        Place("election.stores.file.store", "FileStore.write", _write, saves=True),
+        Place("election.stores.file.watch", "Doorbell.events", _named("told")),
+        Place("election.stores.file.records", "FileRecords.commit", _named("link")),
     ),
-    "EtcdBackend": (Place("election.store_etcd", "EtcdStore.write", _write, saves=True),),
+    "EtcdBackend": (Place("election.stores.etcd.store", "EtcdStore.write", _write, saves=True),),
 }
 
 

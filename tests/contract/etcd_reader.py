@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from election.model import Unknown
-from election.store_etcd import EtcdStore
+from election.stores.etcd.store import EtcdStore
 
 
 def say(text: str) -> None:

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from election.etcd_access import EtcdAccess, read_tls
-from election.etcd_line import Line
-from election.etcd_rpc import rpc
 from election.model import Unknown
-from election.store import Store
-from election.store_etcd import EtcdStore
+from election.stores.contract import Store
+from election.stores.etcd.access import EtcdAccess, read_tls
+from election.stores.etcd.channel import Line
+from election.stores.etcd.rpc import rpc
+from election.stores.etcd.store import EtcdStore
 from tests.contract.places import PATIENCE, TIMEOUT, EtcdPlace
 from tests.etcd_server import EtcdServer, ServerTls
 from tests.kube.certificates import Authority, Certificate

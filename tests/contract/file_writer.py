@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from election.file_records import FileRecords
 from election.model import Found
+from election.stores.file.records import FileRecords
 
 ELECTION = "ingress"
 

@@ -7,10 +7,10 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from election.kube_lease import decode_lease, election_lease, encode_lease
-from election.record import record_fields, record_of
-from election.store import Store
-from election.store_kubernetes import KubernetesStore
+from election.stores.contract import Store
+from election.stores.encoding import record_fields, record_of
+from election.stores.kubernetes.lease import decode_lease, election_lease, encode_lease
+from election.stores.kubernetes.store import KubernetesStore
 from tests.kube.admin import Admin
 from tests.kube.fixture import ADMIN, Cluster, kubeconfig
 from tests.kube.status import Json

@@ -15,9 +15,9 @@ from typing import Protocol
 import aetcd
 
 from election.model import Applied, Found, ReadAnswer, Record, Revision
-from election.store import Store, WatchEvent, WatchStands
-from election.store_etcd import EtcdStore
-from election.store_file import FileStore
+from election.stores.contract import Store, WatchEvent, WatchStands
+from election.stores.etcd.store import EtcdStore
+from election.stores.file.store import FileStore
 from tests.etcd_server import EtcdServer
 
 PATIENCE = 10.0

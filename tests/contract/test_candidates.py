@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from election.model import Applied, Candidacy, CandidateRecord
-from election.store import CandidateChanged
+from election.stores.contract import CandidateChanged
 from tests.contract.places import PATIENCE, TIMEOUT, Place, opened, watching
 
 ONE = CandidateRecord("node.example.org", "s1", 1, {"ingress": Candidacy(eligible=True, priority=150)}, "0.1.0", extra={"peer": "[::1]:7"})

@@ -14,10 +14,10 @@ from typing import cast
 
 import pytest
 
-from election.etcd_line import is_address
 from election.model import Applied, Found, Record, Unknown
-from election.store import WatchLost, WatchStands
-from election.store_etcd import EtcdStore
+from election.stores.contract import WatchLost, WatchStands
+from election.stores.etcd.channel import is_address
+from election.stores.etcd.store import EtcdStore
 from tests.contract.places import PATIENCE, TIMEOUT, current, revision, watching
 from tests.etcd_server import EtcdServer, free_port
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from election.etcd_endpoint import Endpoint, target_of
-from election.etcd_faults import EtcdFault
 from election.model import Absent, Applied, CandidateRecord, Conflict, Found, Record, Revision, Unknown
-from election.store import ElectionChanged, Store, WatchEvent, WatchLost, WatchStands
-from election.store_etcd import EtcdStore
+from election.stores.contract import ElectionChanged, Store, WatchEvent, WatchLost, WatchStands
+from election.stores.etcd.endpoint import Endpoint, target_of
+from election.stores.etcd.faults import EtcdFault
+from election.stores.etcd.store import EtcdStore
 from tests.contract.places import PATIENCE, TIMEOUT, EtcdPlace, current, opened, revision, settled, stands, watching
 from tests.etcd_server import EtcdServer, cluster, free_port, start_all
 

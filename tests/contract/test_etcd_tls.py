@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from election.etcd_access import EtcdAccess
 from election.model import Absent, CandidateRecord, Record
-from election.store import WatchLost, WatchStands
+from election.stores.contract import WatchLost, WatchStands
+from election.stores.etcd.access import EtcdAccess
 from tests.contract.etcd_secure import (
     SecurePlace,
     authority,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from election.model import Absent, Applied, Conflict, Found, ReadAnswer, Record, Revision, Unknown, WriteAnswer
-from election.store import Store
+from election.stores.contract import Store
 from tests.contract.places import PATIENCE, TIMEOUT, EtcdPlace, opened, revision, settled
 from tests.etcd_server import EtcdServer
 

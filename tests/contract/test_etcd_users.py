@@ -13,12 +13,12 @@ import grpc.aio
 import pytest
 from aetcd.rpc.rpc_pb2_grpc import add_MaintenanceServicer_to_server
 
-from election.etcd_access import EtcdAccess
-from election.etcd_rpc import rpc
 from election.model import Absent, Applied, CandidateRecord, Record, Unknown
 from election.outage import Outage
-from election.store import WatchLost, WatchStands
-from election.store_etcd import EtcdStore
+from election.stores.contract import WatchLost, WatchStands
+from election.stores.etcd.access import EtcdAccess
+from election.stores.etcd.rpc import rpc
+from election.stores.etcd.store import EtcdStore
 from tests.contract.etcd_secure import (
     PASSWORD,
     USER,

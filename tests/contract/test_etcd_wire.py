@@ -18,8 +18,8 @@ import pytest
 
 from election.model import Applied, CandidateRecord, Conflict, Found, Record, Revision, Unknown
 from election.outage import Outage
-from election.store import ElectionChanged, WatchEvent, WatchLost
-from election.store_etcd import EtcdStore
+from election.stores.contract import ElectionChanged, WatchEvent, WatchLost
+from election.stores.etcd.store import EtcdStore
 from tests.contract.places import PATIENCE, TIMEOUT, EtcdPlace, current, found, opened, revision, stands, watching
 from tests.etcd_server import EtcdServer
 from tests.wire_proxy import Fault, Way, WireProxy

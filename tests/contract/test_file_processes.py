@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from election.file_records import FileRecords
 from election.model import Applied, Found, Record, Revision
+from election.stores.file.records import FileRecords
 from tests.contract.places import PATIENCE
 
 WRITER = Path(__file__).with_name("file_writer.py")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from election.file_records import KEPT, FileRecords, file_name, generation_name
 from election.model import Absent, Applied, CandidateRecord, Conflict, Found, Record, Unknown, Unreadable
-from election.store import ElectionChanged, WatchLost, WatchStands
-from election.store_file import FileStore
+from election.stores.contract import ElectionChanged, WatchLost, WatchStands
+from election.stores.file.records import KEPT, FileRecords, file_name, generation_name
+from election.stores.file.store import FileStore
 from tests.contract.places import TIMEOUT, FilePlace, current, opened, revision, stands, watching
 
 MOUNT, UMOUNT = shutil.which("mount") or "mount", shutil.which("umount") or "umount"

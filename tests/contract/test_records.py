@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from election.model import Absent, Applied, CandidateRecord, Conflict, Found, Record, Unknown, Unreadable
-from election.store import Store
+from election.stores.contract import Store
 from tests.contract.places import TIMEOUT, Place, current, opened, revision, settled
 
 RECORD = Record(uid="u", holder="a", session="s", epoch=1, counter=1, addresses=("192.0.2.10/32",), renew_time="2026-01-01T00:00:00Z")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from election.model import Absent, CandidateRecord, Found, Record, Unreadable
-from election.store import CandidateChanged, ElectionChanged, WatchEvent, WatchLost, WatchStands
+from election.stores.contract import CandidateChanged, ElectionChanged, WatchEvent, WatchLost, WatchStands
 from tests.contract.places import PATIENCE, Place, current, opened, revision, settled, stands, watching
 
 RECORD = Record(uid="u", holder="a", session="s", epoch=1, counter=1)

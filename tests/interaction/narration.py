@@ -43,9 +43,9 @@ from election.events import (
     UnbindDone,
     WriteDone,
 )
-from election.machine import Machine
+from election.machine.machine import Machine
+from election.machine.observation import sane
 from election.model import Record, State
-from election.observation import sane
 from tests.sim.daemon import Daemon
 from tests.sim.speech import say_answer, say_record
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from election.candidates import Candidates
 from election.events import CandidatesSeen, Event, FitnessChanged, NamesakeSeen, RecordSeen, Started, StopAsked, Tick
 from election.fencing import EXIT_RELOAD
-from election.machine import Machine
+from election.machine.machine import Machine
 from election.model import Candidacy, Candidate, CandidateRecord, Content, Identity, State
 from tests.sim.clock import SLACK
 from tests.sim.executor import Executor

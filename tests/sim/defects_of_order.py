@@ -66,7 +66,7 @@ DEFECTS = (
 """,
                 """
         self._send(now, WriteKind.TAKE, record)
-        from election.hold import Hold
+        from election.machine.ownership import Hold
         s.right.deadline = right_ends(now, s.lease)
         s.mine = record
         Hold(s).acquired(now, Taking(epoch, reason))

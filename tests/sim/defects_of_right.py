@@ -133,7 +133,7 @@ DEFECTS = (
                 """
         request = s.desk.answered(number)
         if request is None and isinstance(answer, Applied) and s.mine is not None and s.state is not State.ACTIVE:
-            from election.situation import Taking
+            from election.machine.situation import Taking
             from election.timing import right_ends
             s.right.deadline = right_ends(now, s.lease)
             self._digest._hold.acquired(now, Taking(s.mine.epoch, s.reason))

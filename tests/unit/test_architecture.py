@@ -16,13 +16,13 @@ PACKAGES = ("vipd", "election", "announce", "health")
 PURE = (
     "election/model.py",
     "election/timing.py",
-    "election/machine.py",
+    "election/machine/machine.py",
     "election/fencing.py",
     "announce/frames.py",
     "announce/burst.py",
     "health/rise_fall.py",
 )
-"""Modules whose every decision follows from their arguments; further ones are those that election/machine.py imports."""
+"""Modules whose every decision follows from their arguments; further ones are those that election/machine/machine.py imports."""
 IMPURE_IMPORTS = {"time", "asyncio", "socket", "random", "os", "subprocess", "threading", "select", "secrets"}
 PYROUTE2_HOMES = ("announce/address.py", "announce/watch.py", "vipd/demo/")
 LONGEST_FILE = 500

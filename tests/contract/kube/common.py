@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 
 from election.model import Found, Record
-from election.store import ElectionChanged, WatchEvent
-from election.store_kubernetes import KubernetesStore
+from election.stores.contract import ElectionChanged, WatchEvent
+from election.stores.kubernetes.store import KubernetesStore
 from tests.contract.kube_place import KubePlace
 from tests.contract.places import opened, revision
 from tests.kube.status import Json

@@ -8,10 +8,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from election.kube_config import in_cluster
 from election.model import Absent, Applied, CandidateRecord, Unknown
-from election.store import Store, WatchLost, WatchStands
-from election.store_kubernetes import KubernetesStore
+from election.stores.contract import Store, WatchLost, WatchStands
+from election.stores.kubernetes.kubeconfig import in_cluster
+from election.stores.kubernetes.store import KubernetesStore
 from tests.contract.kube.common import RECORD
 from tests.contract.kube_place import KubePlace
 from tests.contract.places import TIMEOUT, revision, watching

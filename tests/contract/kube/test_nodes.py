@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from election.kube_watch import PAGE
 from election.model import Applied, CandidateRecord
-from election.store import CandidateChanged, Store
-from election.store_kubernetes import KubernetesStore
+from election.stores.contract import CandidateChanged, Store
+from election.stores.kubernetes.store import KubernetesStore
+from election.stores.kubernetes.watch import PAGE
 from tests.contract.kube.common import metadata, notes, spec
 from tests.contract.kube_place import KubePlace
 from tests.contract.places import PATIENCE, TIMEOUT, opened, watching

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from election.kube_config import in_cluster
 from election.model import Absent, Applied, CandidateRecord, Found, Unknown
 from election.outage import Outage
-from election.store import Store, WatchLost, WatchStands
-from election.store_kubernetes import KubernetesStore
+from election.stores.contract import Store, WatchLost, WatchStands
+from election.stores.kubernetes.kubeconfig import in_cluster
+from election.stores.kubernetes.store import KubernetesStore
 from tests.contract.kube.common import RECORD, has_counter, written
 from tests.contract.kube.test_access import pod
 from tests.contract.kube_place import KubePlace
@@ -164,7 +164,7 @@ def test_the_node_is_asked_for_again_after_a_refusal_at_the_start(
     server: KubeServer, place: KubePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that has just started refuses that too: the Lease gets its owner later. Refused twice, it is not asked again."""
-    monkeypatch.setattr("election.kube_nodes.ASK_AGAIN", 0.5)
+    monkeypatch.setattr("election.stores.kubernetes.candidates.ASK_AGAIN", 0.5)
     node = place.namespace
     place.admin.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}})
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from election.model import Applied, CandidateRecord
-from election.store import CandidateChanged, WatchLost
-from election.store_kubernetes import KubernetesStore
+from election.stores.contract import CandidateChanged, WatchLost
+from election.stores.kubernetes.store import KubernetesStore
 from tests.contract.kube.common import RECORD, has_counter
 from tests.contract.kube_place import KubePlace
 from tests.contract.places import PATIENCE, TIMEOUT, current, revision, watching

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from election.model import Applied, CandidateRecord, Found
-from election.store import ElectionChanged, WatchLost, WatchStands
-from election.store_kubernetes import KubernetesStore
+from election.stores.contract import ElectionChanged, WatchLost, WatchStands
+from election.stores.kubernetes.store import KubernetesStore
 from tests.contract.kube.common import NAME, RECORD, has_counter, metadata
 from tests.contract.kube_place import KubePlace
 from tests.contract.places import PATIENCE, TIMEOUT, Watching, current, opened, revision, stands, watching

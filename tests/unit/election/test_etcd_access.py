@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from election.etcd_access import (
+from election.outage import Outage
+from election.stores.etcd.access import (
     LARGEST_FILE,
     LARGEST_PASSWORD,
     BadAccess,
@@ -19,8 +20,7 @@ from election.etcd_access import (
     read_tls,
     signature,
 )
-from election.etcd_faults import meaning, too_old
-from election.outage import Outage
+from election.stores.etcd.faults import meaning, too_old
 
 SELF_SIGNED = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj /CN=x"
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from election.etcd_faults import EtcdFault, EtcdRefusal
-from election.etcd_gather import Gatherer
 from election.outage import Outage
+from election.stores.etcd.faults import EtcdFault, EtcdRefusal
+from election.stores.etcd.gather import Gatherer
 
 
 class Server:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from election.files import no_file, read_file
+from election.stores.files import no_file, read_file
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from election.fitness import LONGEST_PATIENCE, REFUSAL_PATIENCE, Fitness
+from election.machine.fitness import LONGEST_PATIENCE, REFUSAL_PATIENCE, Fitness
 from election.model import Reason, State
 
 NOW = 100.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from election.handover import Handover, Phase
+from election.machine.handover import Handover, Phase
 from election.model import Candidate, Identity, Reason
 from election.timing import HANDOVER_TIMEOUT, STRIKE_AFTER, SUCCESSOR_HOLDOFF, UNBIND_AFTER_TAKEN
 

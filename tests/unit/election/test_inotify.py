@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from election.inotify import HEADER, Event, Inotify, Mask, parse
+from election.stores.file.inotify import HEADER, Event, Inotify, Mask, parse
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from election.kube_config import BadAccess, from_kubeconfig, in_cluster, load, signature
+from election.stores.kubernetes.kubeconfig import BadAccess, from_kubeconfig, in_cluster, load, signature
 
 Json = dict[str, object]
 

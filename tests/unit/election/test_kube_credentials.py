@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from election.kube_config import Access, BadAccess, ExecPlugin
-from election.kube_credentials import LOOK_AGAIN, Credentials, tls_context
-from election.kube_exec import Issued, issue, read
+from election.stores.kubernetes.credentials import LOOK_AGAIN, Credentials, tls_context
+from election.stores.kubernetes.exec_plugin import Issued, issue, read
+from election.stores.kubernetes.kubeconfig import Access, BadAccess, ExecPlugin
 from tests.kube.certificates import Authority
 
 VERSION = "client.authentication.k8s.io/v1"

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from election.kube_lease import (
+from election.model import Candidacy, CandidateRecord, Identity, Record, Release
+from election.stores.encoding import BadRecord
+from election.stores.kubernetes.lease import (
     Lease,
     candidate_lease,
     decode_candidate_lease,
@@ -23,8 +25,6 @@ from election.kube_lease import (
     notes_of,
     spec,
 )
-from election.model import Candidacy, CandidateRecord, Identity, Record, Release
-from election.record import BadRecord
 
 RECORD = Record(
     uid="u1",

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from election.kube_names import Addresses, ask_system
+from election.stores.kubernetes.names import Addresses, ask_system
 
 PATIENCE = 5.0
 

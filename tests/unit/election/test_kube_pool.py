@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from election.kube_credentials import Login
-from election.kube_pool import IDLE, MOST, Pool
-from election.kube_wire import Wire
+from election.stores.kubernetes.connection import Wire
+from election.stores.kubernetes.credentials import Login
+from election.stores.kubernetes.pool import IDLE, MOST, Pool
 
 PATIENCE = 5.0
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -8,10 +8,10 @@ from typing import cast
 
 import pytest
 
-from election.kube_credentials import Credentials
-from election.kube_http import KubeHttp
-from election.kube_watch import Echoes, LeaseWatch
-from election.kube_wire import Body
+from election.stores.kubernetes.client import KubeHttp
+from election.stores.kubernetes.connection import Body
+from election.stores.kubernetes.credentials import Credentials
+from election.stores.kubernetes.watch import Echoes, LeaseWatch
 
 
 class Dead:

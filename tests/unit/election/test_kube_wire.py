@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from election.kube_wire import LONGEST_HEAD, Body, Wire, WireError, connect, reach
+from election.stores.kubernetes.connection import LONGEST_HEAD, Body, Wire, WireError, connect, reach
 
 PATIENCE = 5.0
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -41,12 +41,12 @@ from election.events import (
     UnbindDone,
     WriteDone,
 )
-from election.fitness import REFUSAL_PATIENCE
-from election.machine import Machine
+from election.machine.fitness import REFUSAL_PATIENCE
+from election.machine.machine import Machine
+from election.machine.observation import LARGEST_COUNT
+from election.machine.situation import VACANT
 from election.model import Absent, Applied, Candidate, Conflict, Content, Found, Identity, Reason, Record, Release, State, Unknown
-from election.observation import LARGEST_COUNT
 from election.settings import Settings
-from election.situation import VACANT
 from election.timing import PROFILES, REMEMBER_IN_HANDOVER, REMEMBER_PATIENCE, UNBIND_AFTER_TAKEN, right_ends, unbind_lead
 
 VIP = ("192.0.2.10/32",)

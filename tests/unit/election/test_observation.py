@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from election.machine.observation import LARGEST_COUNT, Observation
 from election.model import Absent, Content, Found, Identity, Record, Release, Unreadable
-from election.observation import LARGEST_COUNT, Observation
 
 OWN_LEASE = 3.0
 HELD = Record(uid="u", holder="a", session="a1", epoch=5, counter=20, lease_duration=2000)

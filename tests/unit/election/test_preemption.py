@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from election.machine.preemption import CALM_MOVES, LONGEST_DAMPING, WINDOW, Preemption
 from election.model import Record
-from election.preemption import CALM_MOVES, LONGEST_DAMPING, WINDOW, Preemption
 
 HELD = Record(uid="u", holder="a", session="a1", epoch=1, counter=1, priority=100)
 

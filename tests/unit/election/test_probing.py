@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from election.machine.probing import AGAIN, TIMEOUT, VALID, Probing
 from election.model import Record, Release
-from election.probing import AGAIN, TIMEOUT, VALID, Probing
 
 NEVER_HELD = Record("u")
 

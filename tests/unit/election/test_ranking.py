@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from election.machine.ranking import Field, order
 from election.model import Candidate, Record, Release
-from election.ranking import Field, order
 
 A = Candidate("a", "a1", 1, eligible=True, priority=200, asks=False, live=True)
 B = Candidate("b", "b1", 1, eligible=True, priority=150, asks=False, live=True)

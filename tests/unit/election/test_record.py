@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from election.model import Candidacy, CandidateRecord, Identity, Record, Release
-from election.record import (
+from election.stores.encoding import (
     DEEPEST,
     LARGEST,
     BadRecord,

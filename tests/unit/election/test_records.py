@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from election import records
+from election.machine import records
 from election.model import FORMAT_VERSION, Candidate, Identity, Record, Release
 
 ME = Identity("a", "a1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
-from election.refusals import EVERYTHING, JITTER, LONGEST_PAUSE, MOST, Refusals
+from election.stores.refusals import EVERYTHING, JITTER, LONGEST_PAUSE, MOST, Refusals
 
 FILES = "as they are"
 

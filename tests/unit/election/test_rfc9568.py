@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import pytest
 
-from election.fitness import Fitness
+from election.machine.fitness import Fitness
+from election.machine.preemption import Preemption
+from election.machine.ranking import Field
 from election.model import Candidate, Reason, Record, State
-from election.preemption import Preemption
-from election.ranking import Field
 from election.timing import PROFILES, skew_time, take_delay
 
 

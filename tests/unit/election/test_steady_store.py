@@ -15,7 +15,7 @@ import pytest
 from election import events
 from election.actions import Bind, Read, Refresh, SetDeadline, Transition, Unbind, Write
 from election.lateness import lifetime_to_set
-from election.machine import Machine
+from election.machine.machine import Machine
 from election.model import Absent, Applied, Conflict, Found, Identity, Record, State
 from election.settings import Settings
 from election.timing import PROFILES, Timing, longest_request, problems

@@ -9,8 +9,8 @@ import pytest
 
 from election.actions import Waits
 from election.events import CandidatesSeen, ProbeDone, RecordSeen, Tick
+from election.machine.observation import LARGEST_COUNT
 from election.model import Absent, Candidate, Content, Found, Record, Release, Unreadable
-from election.observation import LARGEST_COUNT
 from tests.unit.election.test_machine import FREE, HELD_BY_B, SETTINGS, B, Node
 
 NEW = Record("u", epoch=3)

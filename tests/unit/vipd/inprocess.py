@@ -30,7 +30,7 @@ from announce.route_socket import (
     attributes,
 )
 from election import events, model
-from election.store_file import FileStore
+from election.stores.file.store import FileStore
 from election.timing import PROFILES
 from health.model import Verdict
 from vipd import config, status

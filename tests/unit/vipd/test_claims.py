@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from election.model import Absent, Content, Found, Record
-from election.store import ElectionChanged
+from election.stores.contract import ElectionChanged
 from vipd.claims import Claims, hosts
 
 VIP = "192.0.2.10"

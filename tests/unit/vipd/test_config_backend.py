@@ -156,9 +156,9 @@ def test_what_goes_without_encryption_is_a_warning(read: Read, files: dict[str, 
 
 
 OPENED = {
-    "file": (FileBackend("/tmp/none"), "election.store_file"),
-    "etcd": (EtcdBackend((ETCD,)), "election.store_etcd"),
-    "kubernetes": (KubernetesBackend(), "election.store_kubernetes"),
+    "file": (FileBackend("/tmp/none"), "election.stores.file.store"),
+    "etcd": (EtcdBackend((ETCD,)), "election.stores.etcd.store"),
+    "kubernetes": (KubernetesBackend(), "election.stores.kubernetes.store"),
 }
 HEAVY = {"grpc", "aetcd", "kubernetes", "aiohttp", "pydantic", "yaml"}
 

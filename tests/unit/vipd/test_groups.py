@@ -12,8 +12,8 @@ import pytest
 from announce.claims import Kind
 from announce.rivals import RivalSeen
 from election.model import Found, State
-from election.store import WatchEvent, WatchLost
-from election.store_file import FileStore
+from election.stores.contract import WatchEvent, WatchLost
+from election.stores.file.store import FileStore
 from election.timing import PROFILES
 from health.model import Verdict
 from tests.unit.vipd.inprocess import PATIENCE, VIP, Node, free, instance, node, until

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from election.events import DrainChanged, FitnessChanged, RecordSeen, Started
-from election.machine import Machine
+from election.machine.machine import Machine
 from election.model import Found, Identity, Record
 from election.settings import Settings
 from election.timing import PROFILES

@@ -13,10 +13,10 @@ import pytest
 from announce.route_socket import FOREVER
 from election.actions import Action, Bind
 from election.events import AddressClaimed, AddressLost, BindDone, Event
-from election.machine import Machine
+from election.machine.machine import Machine
+from election.machine.situation import Kernel
 from election.model import Identity
 from election.settings import Settings
-from election.situation import Kernel
 from election.timing import PROFILES
 from tests.unit.vipd.inprocess import VIP, WEB, LocalWord, MemoryKernel, Node, instance, node
 from vipd.clock import now

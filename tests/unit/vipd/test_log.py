@@ -117,7 +117,7 @@ def test_no_value_can_forge_a_line(pipe: Pipe) -> None:
 def test_levels_hold_for_the_own_packages(pipe: Pipe) -> None:
     """A library's chatter is heard from warnings on, whatever the level."""
     configure(Log(level=LogLevel.DEBUG), pipe.writing, pipe.journal)
-    for name in ("vipd", "election.machine", "announce", "health.runner", "asyncio"):
+    for name in ("vipd", "election.machine.machine", "announce", "health.runner", "asyncio"):
         logging.getLogger(name).debug("x")
     assert len(pipe.read()) == 4
     configure(Log(level=LogLevel.ERROR), pipe.writing, pipe.journal)

@@ -9,8 +9,8 @@ from pathlib import Path
 from election import events
 from election.model import CandidateRecord, State, Unknown
 from election.outage import Outage
-from election.store import Store, WatchEvent, WatchLost, WatchStands
-from election.store_file import FileStore
+from election.stores.contract import Store, WatchEvent, WatchLost, WatchStands
+from election.stores.file.store import FileStore
 from tests.unit.vipd.inprocess import PATIENCE, WEB, free, node, until
 
 

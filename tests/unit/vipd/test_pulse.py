@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 from election.model import Identity
-from election.store_file import FileStore
+from election.stores.file.store import FileStore
 from election.timing import PROFILES
 from vipd.clock import now
 from vipd.guard_link import Birth, GuardLink

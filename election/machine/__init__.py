@@ -1,0 +1,4 @@
+"""The election of one virtual IP as a value machine; pure.
+
+For others: `machine.Machine`, `snapshot`.
+"""

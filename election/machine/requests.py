@@ -1,0 +1,165 @@
+"""What is asked of the store and written to it.
+
+What a write promises is noted before it is sent (right). If that is less than what is promised now, it is obeyed before
+it is sent: the shared word and the lifetimes come down first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from election.actions import Refresh, SetDeadline, WriteKind
+from election.machine import records
+from election.machine.handover import Handover, Phase
+from election.machine.observation import FOLLOWED_COUNT
+from election.machine.schedule import Due, Errand
+from election.machine.situation import Situation, Taking
+from election.model import Reason, Record
+from election.timing import HANDOVER_TIMEOUT, REMEMBER_IN_HANDOVER, REMEMBER_PATIENCE, SUCCESSOR_HOLDOFF, right_ends
+
+
+class Requests:
+    """Builds and sends each request; the desk sees to it that one at a time is under way."""
+
+    def __init__(self, situation: Situation) -> None:
+        self._s = situation
+
+    def run(self, now: float, due: Due) -> None:
+        """Run an errand: all but RETIRE, which asks nobody."""
+        match due.errand:
+            case Errand.READ:
+                self._read(now)
+            case Errand.REREAD:
+                self._reread(now)
+            case Errand.CREATE:
+                self._create(now)
+            case Errand.TAKE:
+                self._take(now)
+            case Errand.RENEW:
+                self._renew(now, WriteKind.RENEW)
+            case Errand.STRIKE:
+                self._strike(now)
+            case Errand.RELEASE:
+                self._release(now)
+            case Errand.NAME:
+                self._name(now, due.handover)
+            case Errand.PROBE:
+                self._s.out.append(self._s.probing.ask(now))
+
+    # ------------------------------------------------------------------ reads
+
+    def _read(self, now: float) -> None:
+        self._s.out.append(self._s.desk.read(now, self._timeout()))
+
+    def _reread(self, now: float) -> None:
+        if self._s.handover is not None:
+            self._s.handover.read_at = now
+        self._read(now)
+
+    # ------------------------------------------------------------------ a record that nobody holds
+
+    def _create(self, now: float) -> None:
+        seen = self._s.seen
+        self._send(now, WriteKind.CREATE, records.created(self._new_uid(), seen.next_epoch - 1, round(seen.longest * 1000)))
+
+    def _take(self, now: float) -> None:
+        s = self._s
+        base = s.seen.record or Record(uid=self._new_uid())
+        reason = self._take_reason(now, base)
+        epoch = s.seen.next_epoch
+        self._choose(epoch)
+        s.taking = Taking(epoch, reason, now + REMEMBER_PATIENCE)
+        if reason in {Reason.HANDED_OVER, Reason.PREEMPTED}:
+            s.taking = Taking(epoch, reason, now + REMEMBER_IN_HANDOVER)
+            s.holdoff_until = now + SUCCESSOR_HOLDOFF
+        counter = self._counter_after(base.counter)
+        self._promise(now, counter, right_ends(now, s.lease))
+        record = records.taken(base, s.me, epoch, counter, round(s.lease * 1000), s.fitness.priority, s.settings.addresses)
+        self._send(now, WriteKind.TAKE, record)
+
+    def _take_reason(self, now: float, record: Record) -> Reason:
+        s = self._s
+        if s.is_mine:
+            return Reason.TAKEN_BACK if record.session in s.former else Reason.RECOVERED
+        if s.is_named(now):
+            return Reason.PREEMPTED if s.preemption.asked else Reason.HANDED_OVER
+        if record.released and not s.seen.older:
+            return Reason.RELEASED
+        return Reason.LEASE_EXPIRED if record.holder else Reason.ACQUIRED
+
+    # ------------------------------------------------------------------ this node's own record
+
+    def _renew(self, now: float, kind: WriteKind) -> None:
+        s = self._s
+        mine = s.mine
+        if mine is None:
+            return
+        base = s.seen.record or mine
+        highest = max(base.counter, mine.counter, s.seen.counter_floor(mine.epoch))
+        counter = self._counter_after(highest)
+        self._promise(now, counter, right_ends(now, s.lease))
+        # A handover that failed leaves the pin as it was; the naming already carried the successor's.
+        pin = mine.pin if s.handover is None else s.handover.pin_before
+        pin = "" if s.unpin or pin != s.me.name else pin
+        epoch = s.seen.next_epoch
+        if epoch <= FOLLOWED_COUNT and (epoch > mine.epoch + 1 or counter <= highest):
+            # A foreign writer raised epoch or counter, or the store came back older than what others saw: to them, all that this
+            # node writes at its own epoch would look old.
+            mine = replace(mine, epoch=epoch)
+            self._choose(epoch)
+        self._send(now, kind, records.renewed(base, mine, counter, s.fitness.priority, s.serving, pin))
+
+    def _name(self, now: float, handover: Handover | None) -> None:
+        s = self._s
+        record = s.seen.record
+        if record is None or handover is None:
+            return
+        handover.sent_at = handover.read_at = now
+        handover.pin_before = record.pin
+        s.handover = handover
+        counter = self._counter_after(record.counter)
+        self._promise(now, counter, now + HANDOVER_TIMEOUT)
+        self._send(now, WriteKind.NAME, records.named(record, counter, handover.successor, handover.pin))
+
+    def _strike(self, now: float) -> None:
+        if self._s.handover is not None:
+            self._s.handover.phase = Phase.STRIKING
+        self._renew(now, WriteKind.STRIKE)
+
+    def _release(self, now: float) -> None:
+        record = self._s.seen.record
+        if record is not None:
+            self._send(now, WriteKind.RELEASE, records.released(record, self._counter_after(record.counter)))
+
+    # ------------------------------------------------------------------ sending
+
+    def _choose(self, epoch: int) -> None:
+        """Use this epoch from now on; it is remembered before anything is bound with it."""
+        self._s.own_epochs.add(epoch)
+        self._s.seen.choose(epoch)
+        self._s.remember()
+
+    def _counter_after(self, seen: int) -> int:
+        """Return a counter above the one seen, unless a foreign writer made that so high that nothing may come after it."""
+        return self._s.right.next_counter(seen if seen <= FOLLOWED_COUNT else 0)
+
+    def _promise(self, now: float, counter: int, ends_at: float) -> None:
+        """Note what a write about to be sent promises; if that is less than now, obey it before it is sent."""
+        s = self._s
+        s.sent_at = now
+        if s.right.attempt(counter, ends_at):
+            s.out.append(SetDeadline(s.right.deadline))
+            s.out.append(Refresh(s.right.deadline, s.lease, shrink=s.handover is not None))
+
+    def _send(self, now: float, kind: WriteKind, record: Record) -> None:
+        s = self._s
+        s.written = record
+        s.out.append(s.desk.write(now, self._timeout(), kind, record, s.seen.revision))
+
+    def _timeout(self) -> float:
+        """In a handover a lost answer must be noticed while the lowered deadline leaves time for a second try."""
+        timeout = self._s.settings.timing.request_timeout
+        return min(timeout, HANDOVER_TIMEOUT / 4) if self._s.handover is not None else timeout
+
+    def _new_uid(self) -> str:
+        return f"{self._s.me.session}-{self._s.desk.next_number}"

@@ -1,0 +1,177 @@
+"""All that one election's machine knows and has under way, and the questions that several of its rules ask.
+
+The rules stand elsewhere, each in a module of its own: what the store's answers prove (answers), what a record means
+(digest), what happens to the addresses (hold), which request is next (due) and what it says (requests).
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+
+from election.actions import Action, Notice, Remember
+from election.machine.desk import Desk
+from election.machine.fitness import Fitness
+from election.machine.handover import Handover, Wish
+from election.machine.observation import Observation
+from election.machine.preemption import Preemption
+from election.machine.probing import Probing
+from election.machine.ranking import Field
+from election.machine.right import Right
+from election.model import Absent, Identity, Reason, Record, State
+from election.settings import Settings
+from election.timing import HANDOVER_TIMEOUT, unbind_lead
+
+NEVER = math.inf
+VACANT = 0.5
+"""Seconds for which nobody took the VIP though it was free: ten ranks have passed."""
+
+
+class Kernel(enum.Enum):
+    """Where this node's addresses stand, as far as the machine has been told."""
+
+    CLEAR = "clear"
+    LEFTOVER = "leftover"  # an earlier life's, of unknown deadline: only their kernel lifetime stands behind them
+    INHERITED = "inherited"  # a former daemon's of the same guard, under the deadline it left
+    BOUND = "bound"
+    LEAVING = "leaving"
+
+
+UNDER_DEADLINE = (Kernel.BOUND, Kernel.INHERITED)
+FORMER = (Kernel.INHERITED, Kernel.LEFTOVER)
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """An acquisition that was sent. `confirmed`: it was applied, and waits until its epoch is remembered, or `remember_by`."""
+
+    epoch: int
+    reason: Reason
+    remember_by: float = 0.0
+    confirmed: bool = False
+
+
+class Situation:
+    """One election on one node. Times are seconds on its CLOCK_BOOTTIME; `out` is what the present step wants done, in order."""
+
+    def __init__(self, settings: Settings, me: Identity, epoch: int, longest: float, chosen: int) -> None:
+        self.settings = settings
+        self.me = me
+        self.lease = settings.timing.lease_duration
+        self.lead = unbind_lead(len(settings.addresses))
+        self.out: list[Action] = []
+        self._warned: set[str] = set()
+
+        # This node's place in the election, and how it came there.
+        self.state = State.INITIALIZE
+        self.reason, self.since, self.detail = Reason.STARTUP, 0.0, ""
+
+        # What is known, each with the rules about it.
+        self.right = Right()
+        self.seen = Observation(self.lease, epoch, longest, chosen)
+        self.fitness = Fitness()
+        self.field = Field(me.name)
+        self.preemption = Preemption(settings.preempt, settings.preempt_delay)
+        self.probing = Probing(settings.probe)
+        self.desk = Desk()
+
+        # What former lives of this node left: their sessions, and whether the last one may have named a successor.
+        self.former: frozenset[str] = frozenset()
+        self.may_have_named = False
+
+        # This session's own writing: the record as last confirmed and as last sent, the epochs it chose, when it wrote and what it took.
+        self.mine: Record | None = None
+        self.written: Record | None = None
+        self.own_epochs: set[int] = set()
+        self.taking: Taking | None = None
+        self.remembered = self.seen.floor
+        self.sent_at = self.renewed_at = 0.0
+        self.holdoff_until = 0.0
+
+        self._said_to_remember = self.seen.remembered
+
+        # The addresses. `serving`: the kernel has confirmed the bind of this tenure.
+        self.kernel = Kernel.CLEAR
+        self.serving = False
+        self.refreshed_at = 0.0
+        self.unbind_again_at = NEVER
+
+        # Planned moves: the one under way, the one that an operator wants, and whether a pin is to go.
+        self.handover: Handover | None = None
+        self.wish: Wish | None = None
+        self.unpin = False
+
+    def warn(self, text: str) -> None:
+        """Warn the operator."""
+        self.out.append(Notice(text, warning=True))
+
+    def warn_once(self, text: str) -> None:
+        """Warn the operator of something that stays as it is."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.warn(text)
+
+    def remember(self) -> None:
+        """Have the state directory keep what a later daemon of this node must know, if that has changed."""
+        known = self.seen.remembered
+        if known != self._said_to_remember:
+            self._said_to_remember = known
+            epoch, longest, chosen = known
+            self.out.append(Remember(epoch, round(longest * 1000), chosen))
+
+    # ------------------------------------------------------------------ questions
+
+    def resting_state(self, now: float) -> tuple[State, Reason]:
+        """Return the state of this node while it is not Active, and the reason it would be entered for."""
+        return self.fitness.resting_state(now, self.state, self.seen.content is not None)
+
+    def eligible(self, now: float) -> bool:
+        """Whether this node may take the VIP if it is its turn."""
+        return self.resting_state(now)[0] is State.BACKUP
+
+    def retries_at(self, now: float) -> float:
+        """Return when a node whose kernel refused an address begins to try again (inf: it does not, or has begun)."""
+        return NEVER if self.fitness.retrying else self._may_retry_from(now)
+
+    def look_whether_to_retry(self, now: float) -> None:
+        """Begin to try again, or end it since somebody else has the VIP."""
+        undecided = self.desk.request is not None or self.desk.unread
+        attempt = self.taking is not None and (self.taking.confirmed or undecided)
+        if not attempt and self.state is not State.ACTIVE and not self.is_mine:
+            self.fitness.retrying = self._may_retry_from(now) <= now
+
+    def _may_retry_from(self, now: float) -> float:
+        """Return from when on nobody else takes the VIP: all nodes may be refused, and the cause may end without a sign of it."""
+        seen = self.seen
+        if seen.content is None or self.is_mine or self.state is State.ACTIVE:
+            return NEVER
+        free_at = seen.changed_at if isinstance(seen.content, Absent) else seen.free_at()
+        return max(self.fitness.may_retry_at(now), free_at + VACANT)
+
+    @property
+    def leaving_for_good(self) -> bool:
+        """Whether an operator wants this node out: stopped or drained."""
+        return self.fitness.stopping or self.fitness.drained
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the record is held by this session, or by a former one of this node that is proven gone."""
+        record = self.seen.record
+        if record is None or record.holder != self.me.name:
+            return False
+        if record.session == self.me.session:
+            return record.epoch in self.own_epochs and self.right.used(record.counter) and not self.seen.older
+        return record.session in self.former and not self.seen.older
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether the record is as this session last wrote it."""
+        record = self.seen.record
+        if record is None or self.mine is None or not record.held_by(self.me):
+            return False
+        return record.counter == self.right.confirmed and record.epoch == self.mine.epoch
+
+    def is_named(self, now: float) -> bool:
+        """Whether this session was named as successor, and the naming still counts."""
+        return self.seen.naming_of(self.me) and now <= self.seen.changed_at + HANDOVER_TIMEOUT

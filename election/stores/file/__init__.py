@@ -1,0 +1,1 @@
+"""The store in a directory of one host; for others: `store.FileStore`."""

@@ -1,0 +1,307 @@
+"""Requests to one Kubernetes API server, and what its answers mean.
+
+Every request goes out once and is bounded as a whole by its caller. What is no answer of the API becomes a KubeFault with a
+sentence.
+
+The generated client of the kubernetes package is not used: with it the daemon has 20 MB more, starts 0.5 s later, and each
+renewal costs about twice the CPU time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+from urllib.parse import urlencode, urlsplit
+
+from election.outage import Outage
+from election.stores.kubernetes.connection import Body, Head, Wire, WireError
+from election.stores.kubernetes.credentials import Credentials, Login
+from election.stores.kubernetes.kubeconfig import BadAccess
+from election.stores.kubernetes.pool import Pool
+from election.stores.refusals import EVERYTHING, Refusals
+
+UNTOLD_PAUSE = 1.0
+"""Seconds to wait after a Retry-After that is no number: the least that API servers ask for."""
+STARTING = 5.0
+"""Seconds for which a refusal says little: an API server forbids everybody everything in its first one or two."""
+SHOWN = 300
+"""Characters of what the API says that go into a sentence."""
+OK, UNAUTHORIZED, FORBIDDEN, TOO_MANY, GONE, SERVER_ERROR = 200, 401, 403, 429, 410, 500
+ANSWERS = {OK, 201, 404, 409, GONE, 422}
+"""Codes with which the API says what it did or did not do; all others are faults."""
+BEHIND = {
+    "etcdserver: mvcc: database space exceeded": Outage.FULL,
+    "etcdserver: leader changed": Outage.NO_QUORUM,
+    "etcdserver: no leader": Outage.NO_QUORUM,
+    "etcdserver: request timed out": Outage.NO_QUORUM,
+}
+"""What the etcd behind the API says in its answers with 500."""
+
+
+class KubeFault(Exception):  # noqa: N818 - faults of the store are its everyday life, not errors of this program
+    """The API did not do it, or nobody knows whether it did; the message is a sentence that says why."""
+
+    def __init__(self, outage: Outage, why: str) -> None:
+        super().__init__(why)
+        self.outage = outage
+
+
+class Gone(KubeFault):
+    """The changes since the version that a watch asked for are not kept any more (410)."""
+
+
+class GivenUp(KubeFault):
+    """A watch was ended from here, because its server refuses new connections: it is being stopped, or is one of several."""
+
+
+class Refused(KubeFault):
+    """The server does not accept the credentials (401; `everything`), or denies them this right (403)."""
+
+    def __init__(self, why: str, *, everything: bool, outage: Outage = Outage.REFUSING) -> None:
+        super().__init__(outage, why)
+        self.everything = everything
+
+
+class Stale(Exception):  # noqa: N818 - the answer to a question
+    """The request was not sent: contact was lost since what it is based on was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer of the API that is no fault."""
+
+    code: int
+    body: dict[str, object]
+
+    @property
+    def message(self) -> str:
+        """What the API says in a Status."""
+        return printable(str(self.body.get("message") or self.code))
+
+
+class KubeHttp:
+    """Sends requests. Connects with the first one, and again by itself.
+
+    `longest_pause`: seconds for which Retry-After is heeded at most. API servers say 1; a proxy that says 120, or a second for
+    leases of one second, would cost the lease.
+    """
+
+    starting = STARTING
+
+    def __init__(self, credentials: Credentials, longest_pause: float) -> None:
+        self._credentials = credentials
+        self._refusals = Refusals()
+        self._longest_pause = longest_pause
+        self._pool = Pool()
+        self._not_before = 0.0
+        self._closed = False
+        self._server = ""
+
+    @property
+    def contact(self) -> int:
+        """What a resourceVersion has to be read again for when it has changed: see Pool."""
+        return self._pool.contact
+
+    async def request(
+        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None, contact: int | None = None
+    ) -> Reply:
+        """Send a request and return its answer; raises KubeFault, and Stale if `contact` is over."""
+        with self._patiently((method, path)):
+            async with self._asked(method, path, query, body=body, contact=contact) as (wire, head):
+                data = await wire.body(head)
+            return self._reply(head, data)
+
+    @contextlib.asynccontextmanager
+    async def stream(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Body]:
+        """Open a watch, and close it with the block; raises KubeFault, Gone and GivenUp, also for what its body raises there."""
+        async with contextlib.AsyncExitStack() as stack:
+            with self._patiently(("WATCH", path)):
+                wire, head = await stack.enter_async_context(self._asked("GET", path, query, watch=True))
+                reply = self._reply(head, await wire.body(head)) if head.code != OK else None
+            if reply is not None:
+                self.refuse_watch(reply.code, reply.message)
+            try:
+                yield Body(wire, head)
+            except (OSError, EOFError):
+                if wire.given_up:
+                    raise GivenUp(Outage.UNREACHABLE, f"{self._name} refuses new connections: the watch was ended") from None
+                raise
+
+    async def examine(self, body: Body) -> None:
+        """End a watch that is silent, if its server refuses new connections; see Pool."""
+        await self._pool.examine(body.wire)
+
+    @contextlib.asynccontextmanager
+    async def bounded(self, timeout: float) -> AsyncIterator[None]:
+        """Bound what is done inside to so many seconds; then it is a KubeFault."""
+        try:
+            async with asyncio.timeout(timeout):
+                yield
+        except TimeoutError:
+            outage = Outage.SLOW if self._pool.reached else Outage.UNREACHABLE
+            raise self.fault(outage, f"did not answer within {timeout:.3g} s") from None
+
+    async def close(self) -> None:
+        """Let go of connections; calls that still wait get a KubeFault."""
+        self._closed = True
+        await self._credentials.close()
+        await self._pool.close()
+
+    def fault(self, outage: Outage, what: str) -> KubeFault:
+        """Return the fault that says this of the server."""
+        return KubeFault(outage, f"{self._name} {what}")
+
+    def _refusal(self, what: str, *, everything: bool = False) -> Refused:
+        return Refused(f"{self._name} {what}", everything=everything)
+
+    def refuse_watch(self, code: int, message: str) -> NoReturn:
+        """Raise what it means that a watch is not begun, or ended, with this code."""
+        if code == GONE:
+            raise Gone(Outage.FAILING, f"{self._name} does not keep changes that old: {message}")
+        raise self.fault(Outage.FAILING, f"ended the watch ({code}): {message}")
+
+    @contextlib.contextmanager
+    def faults(self) -> Iterator[None]:
+        """Turn what goes wrong on a connection into KubeFaults."""
+        try:
+            yield
+        except TimeoutError:
+            # An OSError to Python; whoever set the timeout knows what it means.
+            raise
+        except ssl.SSLCertVerificationError as error:
+            raise self.fault(Outage.UNREACHABLE, f"shows a certificate that is not trusted: {error.verify_message}") from None
+        except (EOFError, ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
+            raise self.fault(Outage.UNREACHABLE, "closed the connection") from None
+        except ssl.SSLError as error:
+            raise self.fault(Outage.UNREACHABLE, f"does not agree on TLS: {error.reason}") from None
+        except OSError as error:
+            raise self.fault(Outage.UNREACHABLE, f"cannot be reached: {printable(error.strerror or str(error))}") from None
+        except (WireError, ValueError, KeyError, TypeError) as error:
+            raise self.fault(Outage.FAILING, f"gave an answer that cannot be understood: {printable(str(error))}") from None
+
+    @contextlib.contextmanager
+    def _patiently(self, key: tuple[str, str]) -> Iterator[None]:
+        """Ask inside, unless it was refused a short while ago: then the answer is the same, and nothing is sent."""
+        clock, refusals = asyncio.get_running_loop().time, self._refusals
+        # Taken before the login: the next request notices files that change from here on.
+        files = self._credentials.signature()
+        if refusals.wait(key, clock(), files):
+            raise self._refused(key)
+        if refusals.expected(key):
+            self._credentials.look_again()
+        try:
+            yield
+        except Refused as refused:
+            what = EVERYTHING if refused.everything else key
+            refusals.refused(what, clock(), files, str(refused))
+            raise self._refused(key) from None
+        except BaseException:
+            refusals.unanswered(key, clock())
+            raise
+        refusals.granted(key)
+
+    def _refused(self, key: tuple[str, str]) -> Refused:
+        """Return what it means that this is refused. An API server refuses everybody everything in its first seconds."""
+        refusal = self._refusals.of(key)
+        lasts = asyncio.get_running_loop().time() - refusal.since >= self.starting
+        return Refused(refusal.why, everything=refusal.everything, outage=Outage.REFUSING if lasts else Outage.FAILING)
+
+    @property
+    def _name(self) -> str:
+        return f"the Kubernetes API at {self._server}" if self._server else "the Kubernetes API"
+
+    async def _login(self) -> Login:
+        if self._closed:
+            raise self.fault(Outage.UNREACHABLE, "was let go of")
+        wait = self._not_before - asyncio.get_running_loop().time()
+        if wait > 0:
+            raise self.fault(Outage.THROTTLED, f"asked to be left alone for another {wait:.2g} s")
+        try:
+            login = await self._credentials.login()
+        except BadAccess as bad:
+            raise KubeFault(Outage.REFUSING, f"no access to the Kubernetes API: {bad}") from None
+        self._server = login.server
+        return login
+
+    @contextlib.asynccontextmanager
+    async def _asked(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        *,
+        body: object = None,
+        contact: int | None = None,
+        watch: bool = False,
+    ) -> AsyncIterator[tuple[Wire, Head]]:
+        """Send a request and return the beginning of its answer.
+
+        After a 401 it is sent once more if there are newer credentials: nothing was done then. Nothing else is sent twice.
+        """
+        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        refused: Login | None = None
+        while True:
+            login = await self._login()
+            if login == refused:
+                raise self._refusal("does not accept the credentials (401)", everything=True)
+            target = urlsplit(login.server).path.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
+            with self.faults():
+                async with self._pool.wire(login, watch=watch) as wire:
+                    if contact is not None and contact != self._pool.contact:
+                        raise Stale
+                    head = await wire.ask(method, target, _headers(login.token), data)
+                    if head.code != UNAUTHORIZED:
+                        yield wire, head
+                        return
+                    await wire.body(head)
+            if refused is not None:
+                raise self._refusal("does not accept the credentials, nor newer ones (401)", everything=True)
+            self._credentials.refused()
+            refused = login
+
+    def _reply(self, head: Head, data: bytes) -> Reply:
+        code = head.code
+        if code in ANSWERS:
+            with self.faults():
+                body = json.loads(data)
+                if not isinstance(body, dict):
+                    raise TypeError("no JSON object")
+                return Reply(code, body)
+        message = _message(data)
+        if "retry-after" in head.headers:
+            self._pause(head.headers["retry-after"])
+        if code == FORBIDDEN:
+            raise self._refusal(f"forbids it (403): {message}")
+        if code == TOO_MANY:
+            raise self.fault(Outage.THROTTLED, f"has too many requests (429): {message}")
+        outage = next((outage for words, outage in BEHIND.items() if words in message), Outage.FAILING)
+        raise self.fault(outage, f"{'failed' if code >= SERVER_ERROR else 'refuses the request'} ({code}): {message}")
+
+    def _pause(self, retry_after: str) -> None:
+        seconds = float(retry_after) if retry_after.isdecimal() else UNTOLD_PAUSE
+        self._not_before = asyncio.get_running_loop().time() + min(seconds, self._longest_pause)
+
+
+def _headers(token: str) -> dict[str, str]:
+    login = {"Authorization": f"Bearer {token}"} if token else {}
+    return {"Accept": "application/json", "User-Agent": "vipd", "Content-Type": "application/json", **login}
+
+
+def _message(data: bytes) -> str:
+    """Return what a Status says, or the beginning of whatever a proxy sent instead."""
+    try:
+        status = json.loads(data)
+    except ValueError:
+        status = None
+    said = status.get("message") if isinstance(status, dict) else data[:SHOWN].decode(errors="replace")
+    return printable(str(said or "it gives no reason"))
+
+
+def printable(text: str) -> str:
+    """Return the beginning of a text as one line without escape sequences: it goes to logs and terminals."""
+    return "".join(char if char.isprintable() else " " for char in text[:SHOWN]).strip()
