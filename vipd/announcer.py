@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from announce.burst import Pace, helping, round_of
+from announce.frames.burst import Pace, helping, round_of
 
 Owner = Callable[[], bool]
 """Whether this node is the owner still, or whatever else is asked before a frame leaves."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable, Iterator
 
-from announce.interface import Interface, unsuitable
+from announce.kernel.interface import Interface, unsuitable
 from vipd.config_findings import Findings, Path
 from vipd.config_schema import ConfigDraft
 

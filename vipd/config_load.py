@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from announce.interface import Interface, find
+from announce.kernel.interface import Interface, find
 from vipd import config_build, config_host
 from vipd.config import Config
 from vipd.config_findings import BadValueError, ConfigErrors, Finding, Findings

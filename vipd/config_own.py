@@ -8,10 +8,10 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from announce.interface import find
-from announce.netlink import BoundAddress, RouteSocket
-from announce.ownership import is_vipds, written
-from announce.route_socket import interface_name
+from announce.kernel.addresses import BoundAddress, RouteSocket
+from announce.kernel.interface import find
+from announce.kernel.netlink import interface_name
+from announce.kernel.ownership import is_vipds, written
 from vipd.config import Config, Instance
 from vipd.config_findings import NOWHERE, Finding
 

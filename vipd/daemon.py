@@ -18,12 +18,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
-from announce.address import leftovers
-from announce.interface import Links
-from announce.netlink import ReadyMessages, RouteSocket, remove
-from announce.ownership import written
-from announce.route_socket import interface_name
-from announce.watch import AddressGone, AddressSeen, KernelEvent, LinkGone, LinkSeen, Resync, Watch
+from announce.kernel.addresses import ReadyMessages, RouteSocket, remove
+from announce.kernel.interface import Links
+from announce.kernel.messages import leftovers
+from announce.kernel.netlink import interface_name
+from announce.kernel.ownership import written
+from announce.kernel.watch import AddressGone, AddressSeen, KernelEvent, LinkGone, LinkSeen, Resync, Watch
 from election import model
 from election.events import Remembered
 from election.fencing import EXIT_CONFIG, EXIT_REFUSED

@@ -22,10 +22,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from announce.address import elsewhere
-from announce.netlink import BoundAddress, Failure, Foreign, Key, ReadyMessages, RouteSocket, bind, look, refresh, reshape, unbind
-from announce.ownership import written
-from announce.route_socket import interface_name
+from announce.kernel.addresses import BoundAddress, Failure, Foreign, Key, ReadyMessages, RouteSocket, bind, look, refresh, reshape, unbind
+from announce.kernel.messages import elsewhere
+from announce.kernel.netlink import interface_name
+from announce.kernel.ownership import written
 from election.actions import Bind, Refresh
 from election.events import BindDone, UnbindDone
 from election.lateness import came_late, lifetime_to_set

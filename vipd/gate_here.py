@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 
-from announce.gate_seat import others_before
-from announce.gate_support import before_traffic_control, probe_interface, probe_support
-from announce.interface import find
-from announce.traffic_control import TrafficControl
-from announce.uplinks import second_ways
+from announce.gate.hook import others_before
+from announce.gate.support import before_traffic_control, probe_interface, probe_support
+from announce.gate.traffic_control import TrafficControl
+from announce.kernel.interface import find
+from announce.kernel.uplinks import second_ways
 from vipd.config import Config, Gate
 
 _TRIED = "tried here and now, as this user:"

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import assert_never
 
-from announce.netlink import RouteSocket
+from announce.kernel.addresses import RouteSocket
 from election import fencing
 from election.fencing import Kill, Quit, Refresh, Remove, Start, Why, crashes_on, decide, fresh, next_wake
 from vipd.clock import now, unix

@@ -17,17 +17,17 @@ import socket
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from announce.gate_map import Deadlines
-from announce.netlink import ReadyMessages
+from announce.gate.maps import Deadlines
+from announce.kernel.addresses import ReadyMessages
 from vipd.clock import now
 from vipd.guard_link import GateReport
 from vipd.guard_log import Log
 from vipd.words import DEFAULT_SLOTS, Words
 
 if TYPE_CHECKING:
-    from announce.gate import Gates, TrafficControl
-    from announce.gate_watch import GateWatch
-    from announce.uplinks import Uplinks
+    from announce.gate.gates import Gates, TrafficControl
+    from announce.gate.watch import GateWatch
+    from announce.kernel.uplinks import Uplinks
 
 LOOK_AROUND = 10.0
 """Seconds between two looks at which interfaces the kernel would answer on: a sysctl that changes tells nobody."""
@@ -60,9 +60,9 @@ class GateKeeper:
 
     def open(self) -> None:
         """Load the programs and try them out; to be called once. About 15 ms, and 10 more for the modules."""
-        from announce.gate import Gates, TrafficControl, why_not  # noqa: PLC0415 -- the children, which need none of it, are forked before
-        from announce.gate_watch import GateWatch  # noqa: PLC0415 -- likewise
-        from announce.uplinks import Uplinks  # noqa: PLC0415 -- likewise
+        from announce.gate.gates import Gates, TrafficControl, why_not  # noqa: PLC0415 -- the children, which need none of it, are forked before
+        from announce.gate.watch import GateWatch  # noqa: PLC0415 -- likewise
+        from announce.kernel.uplinks import Uplinks  # noqa: PLC0415 -- likewise
 
         try:
             self._control = TrafficControl()
@@ -112,7 +112,7 @@ class GateKeeper:
             return
         self._swept = True
         try:
-            from announce.gate_seat import sweep  # noqa: PLC0415 -- as above
+            from announce.gate.hook import sweep  # noqa: PLC0415 -- as above
 
             swept = sweep(self._control) if self._gates is None else self._gates.sweep()
         except OSError as error:

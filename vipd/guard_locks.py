@@ -1,4 +1,4 @@
-"""One daemon for one address: a lock for each address that all of a network namespace sees (`announce.namespace_lock`).
+"""One daemon for one address: a lock for each address that all of a network namespace sees (`announce.kernel.namespace_lock`).
 
 Guard and daemon both hold it: it is free only when both are gone.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable, Sequence
 
-from announce.namespace_lock import HeldError, Holder, NamespaceLock, Place, presence, take
+from announce.kernel.namespace_lock import HeldError, Holder, NamespaceLock, Place, presence, take
 
 
 class LockedError(Exception):

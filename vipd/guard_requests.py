@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from announce.netlink import ReadyMessages
+from announce.kernel.addresses import ReadyMessages
 from vipd.guard_link import Armed
 from vipd.guard_locks import LockedError, Locks
 from vipd.guard_slots import SlotError, Slots

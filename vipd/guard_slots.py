@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from announce.netlink import Key, ReadyMessages, RouteSocket, refresh, unbind
-from announce.ownership import written
+from announce.kernel.addresses import Key, ReadyMessages, RouteSocket, refresh, unbind
+from announce.kernel.ownership import written
 from election.fencing import Slot
 from vipd.clock import now
 from vipd.guard_gate import GateKeeper

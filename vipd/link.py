@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface
 
-from announce.forge import ForgeError
-from announce.frames import MAC_LENGTH, Frames, with_mac
+from announce.frames.build import MAC_LENGTH, Frames, with_mac
+from announce.frames.forge import ForgeError
 
 Address = IPv4Interface | IPv6Interface
 FORGE_RETRY = 5.0

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from announce.burst import Pace
-from announce.interface import Links
-from announce.netlink import FOREVER, ReadyMessages, RouteSocket
-from announce.ownership import written
-from announce.rivals import RivalSeen, Taps
+from announce.frames.burst import Pace
+from announce.kernel.addresses import FOREVER, ReadyMessages, RouteSocket
+from announce.kernel.interface import Links
+from announce.kernel.ownership import written
+from announce.rivals.rivals import RivalSeen, Taps
 from election import events
 from election.lateness import lifetime_to_set
 from election.machine.machine import Machine

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 
-from announce.route_socket import ifindex_of
+from announce.kernel.netlink import ifindex_of
 
 IPV6 = Path("/proc/sys/net/ipv6")
 SMALLEST_MTU = 1280

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import NamedTuple, Protocol
 
-from announce.address import ready_messages
-from announce.burst import Pace, delays
-from announce.interface import Interface, Links, is_running, unsuitable
-from announce.netlink import ReadyMessages
-from announce.probe import probe
-from announce.rivals import RivalSeen, Taps
-from announce.sender import Sender
+from announce.frames.burst import Pace, delays
+from announce.frames.sender import Sender
+from announce.kernel.addresses import ReadyMessages
+from announce.kernel.interface import Interface, Links, is_running, unsuitable
+from announce.kernel.messages import ready_messages
+from announce.rivals.ask import probe
+from announce.rivals.rivals import RivalSeen, Taps
 from health.kinds.workers import Workers
 from health.model import Check, InterfaceCheck, LinkState, Result, Verdict
 from health.runner import Runner

@@ -61,7 +61,7 @@ def _impossible(path: str, config: Config | None) -> list[Finding]:
     here = findings_here(path, config)
     if config.fence.gate is not Gate.REQUIRE:
         return here
-    from announce.gate_support import probe_support  # noqa: PLC0415 -- only who requires the gate needs it
+    from announce.gate.support import probe_support  # noqa: PLC0415 -- only who requires the gate needs it
 
     why = probe_support()
     if why:

@@ -7,12 +7,12 @@ import secrets
 import sys
 from pathlib import Path
 
-from announce.address import elsewhere, ready_messages
-from announce.gate import remove_leftovers
-from announce.interface import find
-from announce.netlink import ReadyMessages, RouteSocket, look, unbind
-from announce.ownership import written
-from announce.route_socket import interface_name
+from announce.gate.gates import remove_leftovers
+from announce.kernel.addresses import ReadyMessages, RouteSocket, look, unbind
+from announce.kernel.interface import find
+from announce.kernel.messages import elsewhere, ready_messages
+from announce.kernel.netlink import interface_name
+from announce.kernel.ownership import written
 from election import model
 from election.machine import records
 from election.stores.contract import Store

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from announce.forge import ForgeError, forge
-from announce.frames import Frames
+from announce.frames.build import Frames
+from announce.frames.forge import ForgeError, forge
 
 Requests = Sequence[tuple[str, str]]
 """Addresses, each with the MAC address that it is announced with."""

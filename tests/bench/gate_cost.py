@@ -28,10 +28,10 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from announce.gate import Deadlines, Gates, TrafficControl
-from announce.gate_loaded import Loaded
-from announce.gate_program import Direction
-from announce.gate_selftest import frames
+from announce.gate.gates import Deadlines, Gates, TrafficControl
+from announce.gate.loaded import Loaded
+from announce.gate.program import Direction
+from announce.gate.selftest import frames
 from tests.netns.stories.node import inside
 from vipd.demo.lab import INTERFACE, Host, Lab
 

@@ -28,7 +28,7 @@ STARTS = {
     "store file": ("election.stores.file.store",),
     "store etcd": ("election.stores.etcd.store",),
     "store kubernetes": ("election.stores.kubernetes.store",),
-    "forge (frames)": ("announce.forge", "scapy.layers.inet6"),
+    "forge (frames)": ("announce.frames.forge", "scapy.layers.inet6"),
 }
 """Modules of each start in their order; a store comes on top of the daemon. vipd.imports and vipd.entries say the same."""
 AFTER = {name: STARTS["daemon before the store"] for name in STARTS if name.startswith("store")}

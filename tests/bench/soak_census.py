@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from announce import bpf
+from announce.gate import bpf
 from tests.bench.soak_judge import Finding, Sample, Trend, grown_up, thirds, trend
 from tests.bench.soak_world import Group, Node
 from tests.netns.stories.node import VipdNode

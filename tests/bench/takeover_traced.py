@@ -88,8 +88,8 @@ def _named(text: str) -> Callable[..., str]:
 COMMON = (
     Place("vipd.peers", "Peers._on_event", _event),
     Place("vipd.executor", "Executor.bind", _named("bind")),
-    Place("announce.netlink", "refresh", _named("request")),
-    Place("announce.sender", "Sender.send", _named("send"), saves=True),
+    Place("announce.kernel.addresses", "refresh", _named("request")),
+    Place("announce.frames.sender", "Sender.send", _named("send"), saves=True),
 )
 STORES = {
     "FileBackend": (

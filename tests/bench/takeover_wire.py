@@ -18,8 +18,8 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from announce.filters import attach, rival_filter
-from announce.packet_socket import ETH_P_ALL, PACKET_IGNORE_OUTGOING, SOL_PACKET
+from announce.frames.packet_socket import ETH_P_ALL, PACKET_IGNORE_OUTGOING, SOL_PACKET
+from announce.kernel.filters import attach, rival_filter
 from tests.bench.takeover_steps import Seen
 from tests.netns.stories.node import inside
 from vipd.demo.lab import Host

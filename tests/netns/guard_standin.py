@@ -14,8 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from announce.address import ready_messages
-from announce.netlink import RouteSocket, bind, unbind
+from announce.kernel.addresses import RouteSocket, bind, unbind
+from announce.kernel.messages import ready_messages
 from election.fencing import EXIT_CONFIG, EXIT_REFUSED, EXIT_RELOAD
 from vipd import installed
 from vipd.clock import now

@@ -18,13 +18,13 @@ PURE = (
     "election/timing.py",
     "election/machine/machine.py",
     "election/fencing.py",
-    "announce/frames.py",
-    "announce/burst.py",
+    "announce/frames/build.py",
+    "announce/frames/burst.py",
     "health/rise_fall.py",
 )
 """Modules whose every decision follows from their arguments; further ones are those that election/machine/machine.py imports."""
 IMPURE_IMPORTS = {"time", "asyncio", "socket", "random", "os", "subprocess", "threading", "select", "secrets"}
-PYROUTE2_HOMES = ("announce/address.py", "announce/watch.py", "vipd/demo/")
+PYROUTE2_HOMES = ("announce/kernel/messages.py", "announce/kernel/watch.py", "vipd/demo/")
 LONGEST_FILE = 500
 LONGEST_FUNCTION = 60
 USUAL_FUNCTION = 12

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from announce.netlink import RouteSocket
+from announce.kernel.addresses import RouteSocket
 
 CLONE_NEWNET = 0x40000000
 PATIENCE = 10.0

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from announce.gate import Deadlines, Gates, GateState, TrafficControl
+from announce.gate.gates import Deadlines, Gates, GateState, TrafficControl
 
 if TYPE_CHECKING:
     from tests.netns.announce.conftest import Cable, Host

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from announce.gate_map import Deadlines
+from announce.gate.maps import Deadlines
 from tests.netns.announce.gating import (
     CLIENT_PORT,
     CLIENT_V4,

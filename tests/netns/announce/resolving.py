@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 
-from announce.interface import Where
+from announce.kernel.interface import Where
 
 
 def numbered(interface: str) -> Where:

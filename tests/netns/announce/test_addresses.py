@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from announce.address import key_of, leftovers, ready_messages
-from announce.netlink import BoundAddress, ReadyMessages, RouteSocket, Unbound, bind, refresh, remove, unbind
-from announce.ownership import VIPD_PROTO
-from announce.route_socket import SOL_NETLINK
+from announce.kernel.addresses import BoundAddress, ReadyMessages, RouteSocket, Unbound, bind, refresh, remove, unbind
+from announce.kernel.messages import key_of, leftovers, ready_messages
+from announce.kernel.netlink import SOL_NETLINK
+from announce.kernel.ownership import VIPD_PROTO
 
 if TYPE_CHECKING:
     from tests.netns.announce.conftest import Cable

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from announce.address import ready_messages
-from announce.netlink import BoundAddress, ReadyMessages, RouteSocket, Unbound, bind, look, refresh, reshape, unbind, with_lifetime
-from announce.ownership import written
-from announce.route_socket import patched
+from announce.kernel.addresses import BoundAddress, ReadyMessages, RouteSocket, Unbound, bind, look, refresh, reshape, unbind, with_lifetime
+from announce.kernel.messages import ready_messages
+from announce.kernel.netlink import patched
+from announce.kernel.ownership import written
 
 if TYPE_CHECKING:
     from tests.netns.announce.conftest import Cable

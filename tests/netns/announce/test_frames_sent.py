@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from announce.frames import Frames, frames_for
-from announce.sender import Sender
+from announce.frames.build import Frames, frames_for
+from announce.frames.sender import Sender
 from tests.netns.announce.resolving import numbered
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from announce.frames import frames_for
-from announce.gate_loaded import SMALLEST
-from announce.gate_program import Direction
-from announce.sender import Sender
+from announce.frames.build import frames_for
+from announce.frames.sender import Sender
+from announce.gate.loaded import SMALLEST
+from announce.gate.program import Direction
 from tests.netns.announce.gating import (
     CLIENT_PORT,
     CLIENT_V4,

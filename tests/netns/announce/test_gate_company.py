@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from announce import bpf
-from announce.bpf_assembler import assemble
-from announce.gate import remove_leftovers
-from announce.gate_program import Direction
-from announce.gate_seat import number_of
+from announce.gate import bpf
+from announce.gate.assembler import assemble
+from announce.gate.gates import remove_leftovers
+from announce.gate.hook import number_of
+from announce.gate.program import Direction
 from tests.netns.announce.gating import KINDS, LEASE, VIPS, Gate, Stage, now, staged
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def test_leftovers_are_removed_and_the_living_left_alone(cable: Cable, gate: Gat
 
 PROBE = """
 import contextlib, sys, time
-from announce.gate import Deadlines, Gates, TrafficControl, probe_support
+from announce.gate.gates import Deadlines, Gates, TrafficControl, probe_support
 print(probe_support())
 if len(sys.argv) > 1:
     gates = Gates(Deadlines.create(8), TrafficControl())

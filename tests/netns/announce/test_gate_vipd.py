@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from announce.gate import TrafficControl
-from announce.gate_program import Direction
-from announce.gate_seat import number_of
+from announce.gate.gates import TrafficControl
+from announce.gate.hook import number_of
+from announce.gate.program import Direction
 from tests.netns.announce.gating import KINDS, Client, bind, dress
 from tests.netns.announce.living import Echo, Vipd, limited, until
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from announce.gate import LOOK
-from announce.gate_watch import EVERYTHING, GateWatch
+from announce.gate.gates import LOOK
+from announce.gate.watch import EVERYTHING, GateWatch
 from tests.netns.announce.gating import KINDS, PATIENCE, Stage, now, staged
 
 if TYPE_CHECKING:

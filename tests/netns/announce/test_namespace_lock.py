@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from announce.gate_seat import SEATS, Seat
-from announce.namespace_lock import HeldError, Place, presence, take
-from announce.traffic_control import TrafficControl
+from announce.gate.hook import SEATS, Seat
+from announce.gate.traffic_control import TrafficControl
+from announce.kernel.namespace_lock import HeldError, Place, presence, take
 from vipd.guard_locks import LockedError, Locks
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from announce.claims import Kind
-from announce.frames import frames_for, unsolicited_na
-from announce.probe import probe
-from announce.rivals import FRAMES_OF_ONE, WINDOW, Rivals, RivalSeen
-from announce.sender import Sender
+from announce.frames.build import frames_for, unsolicited_na
+from announce.frames.sender import Sender
+from announce.rivals.ask import probe
+from announce.rivals.rivals import FRAMES_OF_ONE, WINDOW, Rivals, RivalSeen
+from announce.rivals.speakers import Kind
 from tests.netns.announce.resolving import numbered
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from announce.address import ready_messages
-from announce.interface import Interface, Links, find
-from announce.netlink import ReadyMessages, RouteSocket, Unbound, bind, refresh, unbind
-from announce.ownership import VIPD_PROTO
-from announce.watch import AddressGone, AddressSeen, LinkGone, LinkSeen, Resync, Watch
+from announce.kernel.addresses import ReadyMessages, RouteSocket, Unbound, bind, refresh, unbind
+from announce.kernel.interface import Interface, Links, find
+from announce.kernel.messages import ready_messages
+from announce.kernel.ownership import VIPD_PROTO
+from announce.kernel.watch import AddressGone, AddressSeen, LinkGone, LinkSeen, Resync, Watch
 
 if TYPE_CHECKING:
     from tests.netns.announce.conftest import Cable, News

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from announce.frames import frames_for
+from announce.frames.build import frames_for
 from tests.netns.stories.node import VIP, VIP6, WEB, VipdNode, inside, instance, wait_for
 from tests.netns.stories.world import Build, World
 from vipd.demo.lab import INTERFACE

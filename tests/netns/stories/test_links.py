@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from announce.gate_seat import NAME as GATE
+from announce.gate.hook import NAME as GATE
 from tests.netns.stories.node import VIP, VIP6, WEB, VipdNode, instance, wait_for
 from tests.netns.stories.pair import Pair
 from tests.netns.stories.world import Build

@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from announce.address import ready_messages
-from announce.netlink import FOREVER, RouteSocket, bind
+from announce.kernel.addresses import FOREVER, RouteSocket, bind
+from announce.kernel.messages import ready_messages
 from tests.netns.stories.node import VIP, inside, instance, wait_for
 from tests.netns.stories.world import Build, World
 from vipd.demo.lab import INTERFACE

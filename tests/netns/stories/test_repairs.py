@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from announce.frames import frames_for
+from announce.frames.build import frames_for
 from tests.netns.stories.node import VIP, VIP6, WEB, VipdNode, wait_for
 from tests.netns.stories.pair import Pair
 

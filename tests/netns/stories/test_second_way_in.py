@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from announce.gate_seat import NAME as GATE
+from announce.gate.hook import NAME as GATE
 from tests.netns.stories.node import VIP, VipdNode, instance, wait_for
 from tests.netns.stories.world import Build, World
 from vipd.demo.lab import BRIDGE, INTERFACE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from announce.burst import INTERVAL, delays
+from announce.frames.burst import INTERVAL, delays
 
 
 def test_at_once_then_the_burst_then_the_refresh_for_ever() -> None:

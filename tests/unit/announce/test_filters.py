@@ -8,10 +8,10 @@ import struct
 
 import pytest
 
-from announce.address import ready_messages
-from announce.filters import LONGEST_MATCH, address_filter, rival_filter
-from announce.frames import frames_for
-from announce.ownership import VIPD_PROTO
+from announce.frames.build import frames_for
+from announce.kernel.filters import LONGEST_MATCH, address_filter, rival_filter
+from announce.kernel.messages import ready_messages
+from announce.kernel.ownership import VIPD_PROTO
 
 IFINDEX = 7
 MAC = "02:11:22:33:44:55"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from announce.claims import Claim, Kind, claim_of
-from announce.forge import ForgeError, answer, forge
-from announce.frames import Frames, frames_for, with_mac
+from announce.frames.build import Frames, frames_for, with_mac
+from announce.frames.forge import ForgeError, answer, forge
+from announce.rivals.speakers import Claim, Kind, claim_of
 
 MAC = "02:11:22:33:44:55"
 RAW = bytes.fromhex("021122334455")
@@ -123,7 +123,7 @@ def test_a_child_that_takes_too_long_is_ended() -> None:
     with pytest.raises(ForgeError, match="within"):
         asyncio.run(forge([(VIP, MAC)], timeout=0.001))
     children = [child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()]
-    assert [child for child in children if "announce.forge" in Path(f"/proc/{child}/cmdline").read_text()] == []
+    assert [child for child in children if "announce.frames.forge" in Path(f"/proc/{child}/cmdline").read_text()] == []
 
 
 def test_the_child_leaves_no_cache_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,8 @@ def test_question_and_answer_are_json() -> None:
 
 def test_scapy_is_not_imported_before_it_is_needed() -> None:
     """It costs the daemon 20 MB."""
-    code = "import sys, announce.frames, announce.forge, announce.sender, announce.rivals, announce.probe; print('scapy' in sys.modules)"
+    code = "import sys; from announce.frames import build, forge, sender; from announce.rivals import ask, rivals; "
+    code += "print('scapy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

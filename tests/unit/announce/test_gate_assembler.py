@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from announce.bpf_assembler import AssemblyError, assemble
+from announce.gate.assembler import AssemblyError, assemble
 
 NAMES = {"FOUR": 4, "ALL": 0xFFFFFFFF}
 MAPS = {"things": 7}

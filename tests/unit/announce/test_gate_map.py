@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from announce.gate_loaded import SMALLEST, Loaded
-from announce.gate_map import Deadlines
-from announce.gate_program import DROP, PASS, Direction
-from announce.gate_selftest import self_test
-from announce.gate_support import probe_support
+from announce.gate.loaded import SMALLEST, Loaded
+from announce.gate.maps import Deadlines
+from announce.gate.program import DROP, PASS, Direction
+from announce.gate.selftest import self_test
+from announce.gate.support import probe_support
 from vipd.words import DEFAULT_SLOTS, Words
 
 pytestmark = pytest.mark.root

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from announce.gate_loaded import Loaded
-from announce.gate_map import Deadlines
-from announce.gate_program import DROP, PASS, Direction
+from announce.gate.loaded import Loaded
+from announce.gate.maps import Deadlines
+from announce.gate.program import DROP, PASS, Direction
 
 pytestmark = pytest.mark.root
 

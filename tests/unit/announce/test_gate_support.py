@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from announce.gate_support import missing_rights, why_not
+from announce.gate.support import missing_rights, why_not
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from announce.interface import ETHERNET, LOOPBACK, Interface, Links, find, is_running, unsuitable
+from announce.kernel.interface import ETHERNET, LOOPBACK, Interface, Links, find, is_running, unsuitable
 
 ETH0 = Interface(2, "eth0", "02:00:00:00:00:01", up=True, carrier=True, altnames=frozenset({"uplink0", "enp1s0"}))
 

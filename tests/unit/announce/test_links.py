@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from announce.links import (
+from announce.kernel.links import (
     ETHERNET,
     IFF_LOOPBACK,
     IFF_NOARP,

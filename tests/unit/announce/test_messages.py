@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from announce.address import key_of, label_of, leftovers, ready_messages
-from announce.netlink import FOREVER, BoundAddress, ReadyMessages, promote_message, with_lifetime
-from announce.ownership import VIPD_PROTO, is_vipds, written
-from announce.route_socket import allowance, ifindex_of, removal_message
+from announce.kernel.addresses import FOREVER, BoundAddress, ReadyMessages, promote_message, with_lifetime
+from announce.kernel.messages import key_of, label_of, leftovers, ready_messages
+from announce.kernel.netlink import allowance, ifindex_of, removal_message
+from announce.kernel.ownership import VIPD_PROTO, is_vipds, written
 
 READY = ready_messages("lo", ["192.0.2.10/32", "2001:db8::10/64"])
 IP, IP6 = ipaddress.IPv4Address("192.0.2.10").packed, ipaddress.IPv6Address("2001:db8::10").packed
@@ -217,7 +217,7 @@ def test_a_thousand_messages_may_take_longer_than_one() -> None:
 
 def test_the_guards_part_is_light() -> None:
     """No library, no event loop, no subprocess comes with it."""
-    code = "import sys, announce.netlink; print(*sys.modules)"
+    code = "import sys, announce.kernel.addresses; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-S", "-c", code], cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True)
     heavy = {"asyncio", "pyroute2", "ctypes", "dataclasses", "inspect", "json", "logging", "subprocess", "ssl"}
     assert heavy & set(done.stdout.split()) == set()

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from announce.netlink import RouteSocket
+from announce.kernel.addresses import RouteSocket
 from vipd.guard_gate import GateKeeper
 from vipd.guard_link import Birth, GuardLink
 from vipd.guard_locks import Locks

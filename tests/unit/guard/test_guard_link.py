@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 import pytest
 
-from announce.address import ready_messages
+from announce.kernel.messages import ready_messages
 from tests.unit.guard.half_guard import HalfGuard
 from vipd.clock import now
 from vipd.guard_link import Birth, GateReport, GuardError, GuardLink

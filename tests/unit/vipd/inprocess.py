@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, ip_address
 from pathlib import Path
 
-from announce.frames import Frames
-from announce.interface import Links
-from announce.netlink import ReadyMessages
-from announce.route_socket import (
+from announce.frames.build import Frames
+from announce.kernel.addresses import ReadyMessages
+from announce.kernel.interface import Links
+from announce.kernel.netlink import (
     ATTRIBUTES_AT,
     BODY_AT,
     IFA_CACHEINFO,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from announce.burst import Pace, delays
+from announce.frames.burst import Pace, delays
 from tests.unit.vipd.inprocess import until
 from vipd.announcer import Announcer, Owner
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from announce.interface import find
-from announce.netlink import ReadyMessages
+from announce.kernel.addresses import ReadyMessages
+from announce.kernel.interface import find
 from election.model import State
 from health.model import Check, InterfaceCheck
 from tests.unit.vipd.inprocess import INTERFACE, Node, free, instance, node, until

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from announce.interface import LOOPBACK, Interface
+from announce.kernel.interface import LOOPBACK, Interface
 from tests.unit.vipd.conftest import look_up
 from vipd.config_load import Surroundings, examine
 

@@ -8,10 +8,10 @@ from ipaddress import IPv4Interface
 
 import pytest
 
-from announce.address import ready_messages
-from announce.netlink import ReadyMessages
-from announce.ownership import VIPD_PROTO
-from announce.route_socket import BODY_AT
+from announce.kernel.addresses import ReadyMessages
+from announce.kernel.messages import ready_messages
+from announce.kernel.netlink import BODY_AT
+from announce.kernel.ownership import VIPD_PROTO
 from election.actions import Bind, Refresh
 from tests.unit.vipd.inprocess import _BODY, LocalWord, MemoryKernel
 from vipd.executor import LATE, Executor

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from announce.claims import Kind
-from announce.rivals import RivalSeen
+from announce.rivals.rivals import RivalSeen
+from announce.rivals.speakers import Kind
 from election.model import Found, State
 from election.stores.contract import WatchEvent, WatchLost
 from election.stores.file.store import FileStore

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from announce.route_socket import FOREVER
+from announce.kernel.netlink import FOREVER
 from election.actions import Action, Bind
 from election.events import AddressClaimed, AddressLost, BindDone, Event
 from election.machine.machine import Machine

@@ -8,8 +8,8 @@ from ipaddress import IPv4Interface, IPv6Interface
 
 import pytest
 
-from announce.forge import ForgeError
-from announce.frames import Frames, frames_for
+from announce.frames.build import Frames, frames_for
+from announce.frames.forge import ForgeError
 from tests.unit.vipd.inprocess import until
 from vipd import link as module
 from vipd.link import Link

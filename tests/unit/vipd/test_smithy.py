@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from announce.forge import ForgeError
-from announce.frames import Frames
+from announce.frames.build import Frames
+from announce.frames.forge import ForgeError
 from vipd.smithy import Smithy
 
 MAC = "02:00:00:00:00:01"

@@ -38,7 +38,7 @@ import struct
 import sys
 from collections.abc import Mapping
 
-from announce.bpf_assembler import assemble
+from announce.gate.assembler import assemble
 
 LICENSE = "Dual MIT/GPL"
 """What the kernel wants to hear for `bpf_fib_lookup`; the licence of vipd, MIT, goes together with the GPL."""

@@ -10,11 +10,11 @@ import re
 import socket
 import struct
 
-from announce import bpf
-from announce.gate_loaded import Loaded
-from announce.gate_map import Deadlines
-from announce.gate_selftest import self_test
-from announce.traffic_control import INGRESS, TrafficControl
+from announce.gate import bpf
+from announce.gate.loaded import Loaded
+from announce.gate.maps import Deadlines
+from announce.gate.selftest import self_test
+from announce.gate.traffic_control import INGRESS, TrafficControl
 
 OLDEST = (5, 8)
 """bpf_ktime_get_boot_ns, and CAP_BPF."""

@@ -1,7 +1,7 @@
 """The frames that say "this address is here" and those that ask "is it anywhere?"; bytes, no socket.
 
 scapy costs 20 MB and 0.3 s, so it is imported inside the functions, and they are called in a short-lived process
-(announce.forge). Every field is given: what scapy has to fill, it looks up in the host's routes.
+(announce.frames.forge). Every field is given: what scapy has to fill, it looks up in the host's routes.
 """
 
 from __future__ import annotations

@@ -7,15 +7,15 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from announce.bpf import BpfError
-from announce.gate_loaded import Loaded
-from announce.gate_map import Deadlines
-from announce.gate_program import Direction
-from announce.gate_seat import Attached, Seat
-from announce.gate_succession import Succession
-from announce.gate_supply import GateError, Supply
-from announce.gate_support import before_traffic_control, probe_interface, why_not
-from announce.traffic_control import TrafficControl
+from announce.gate.bpf import BpfError
+from announce.gate.hook import Attached, Seat
+from announce.gate.loaded import Loaded
+from announce.gate.maps import Deadlines
+from announce.gate.program import Direction
+from announce.gate.succession import Succession
+from announce.gate.supply import GateError, Supply
+from announce.gate.support import before_traffic_control, probe_interface, why_not
+from announce.gate.traffic_control import TrafficControl
 
 NEVER = float("inf")
 _NANOSECONDS = 1_000_000_000

@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from announce.route_socket import (
+from announce.kernel.netlink import (
     NLM_F_REQUEST,
     NLMSG_ERROR,
     REQUEST_TIMEOUT,
     RouteSocket,
     attributes,
 )
-from announce.route_socket import _messages as netlink_messages
+from announce.kernel.netlink import _messages as netlink_messages
 
 RTM_NEWLINK, RTM_GETLINK = 16, 18
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_OPERSTATE, IFLA_LINKINFO, IFLA_EXT_MASK = 1, 3, 16, 18, 29

@@ -14,10 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from announce.claims import Kind, claim_of
-from announce.filters import attach, rival_filter
-from announce.interface import Where
-from announce.packet_socket import (
+from announce.frames.packet_socket import (
     ETH_P_ALL,
     PACKET_IGNORE_OUTGOING,
     PACKET_OUTGOING,
@@ -27,6 +24,9 @@ from announce.packet_socket import (
     is_bound,
     open_packet_socket,
 )
+from announce.kernel.filters import attach, rival_filter
+from announce.kernel.interface import Where
+from announce.rivals.speakers import Kind, claim_of
 
 CHECK_INTERVAL = 0.25
 """Seconds between two looks whether the socket is still bound to the right interface: 2 us each."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from announce.gate_loaded import Loaded, Slots
-from announce.gate_map import Deadlines
-from announce.gate_selftest import self_test
+from announce.gate.loaded import Loaded, Slots
+from announce.gate.maps import Deadlines
+from announce.gate.selftest import self_test
 
 
 class GateError(Exception):

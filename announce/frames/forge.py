@@ -1,6 +1,6 @@
 """Build frames in a short-lived child, so that the daemon does not carry scapy's 20 MB.
 
-`python -m announce.forge` reads a JSON list of {"address", "mac"} from its input and prints a JSON list of {"address",
+`python -m announce.frames.forge` reads a JSON list of {"address", "mac"} from its input and prints a JSON list of {"address",
 "announce", "probe"} with frames in hexadecimal.
 """
 
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from announce.frames import Frames, frames_for
+from announce.frames.build import Frames, frames_for
 
 TIMEOUT = 10.0
 """Seconds for the child: 0.4 s on an idle machine, most of it scapy's import."""
@@ -33,7 +33,7 @@ async def forge(requests: Sequence[tuple[str, str]], timeout: float = TIMEOUT) -
     question = json.dumps([{"address": address, "mac": mac} for address, mac in requests]).encode()
     # -P: a daemon with capabilities must not import from whatever directory it was started in.
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "announce.forge",
+        sys.executable, "-P", "-m", "announce.frames.forge",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=_environment(),
     )  # fmt: skip
     try:
@@ -53,7 +53,7 @@ async def forge(requests: Sequence[tuple[str, str]], timeout: float = TIMEOUT) -
 
 def _environment() -> dict[str, str]:
     """Return the child's environment: it finds this very package, and scapy finds no configuration or cache of a user."""
-    here = str(Path(__file__).resolve().parent.parent)
+    here = str(Path(__file__).resolve().parents[2])
     search = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH", "")) if part)
     return {**os.environ, "PYTHONPATH": search, "XDG_CONFIG_HOME": os.devnull, "XDG_CACHE_HOME": os.devnull}
 

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
-from announce.netlink import FOREVER, BoundAddress, Key, ReadyMessages
-from announce.ownership import IFA_F_NODAD, IFA_F_NOPREFIXROUTE, LABEL_SUFFIX, RT_SCOPE_HOST, VIPD_PROTO, is_vipds
-from announce.route_socket import NLM_F_REQUEST, RTM_DELADDR, RTM_NEWADDR, ifindex_of
+from announce.kernel.addresses import FOREVER, BoundAddress, Key, ReadyMessages
+from announce.kernel.netlink import NLM_F_REQUEST, RTM_DELADDR, RTM_NEWADDR, ifindex_of
+from announce.kernel.ownership import IFA_F_NODAD, IFA_F_NOPREFIXROUTE, LABEL_SUFFIX, RT_SCOPE_HOST, VIPD_PROTO, is_vipds
 
 LABEL_NAME_LENGTH = 10
 """A label holds 15 characters (IFNAMSIZ less its end); the suffix takes five of them."""

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from announce.gate_program import Direction
-from announce.route_socket import (
+from announce.gate.program import Direction
+from announce.kernel.netlink import (
     NLM_F_DUMP,
     NLM_F_DUMP_INTR,
     NLM_F_REQUEST,

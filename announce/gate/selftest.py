@@ -7,9 +7,9 @@ import struct
 import time
 from collections.abc import Mapping
 
-from announce.gate_loaded import Loaded
-from announce.gate_map import Deadlines
-from announce.gate_program import DROP, PASS, Direction
+from announce.gate.loaded import Loaded
+from announce.gate.maps import Deadlines
+from announce.gate.program import DROP, PASS, Direction
 
 _MACS = bytes.fromhex("020000000002 020000000001".replace(" ", ""))
 _V4 = socket.inet_pton(socket.AF_INET, "240.0.0.1")

@@ -1,4 +1,4 @@
-"""The interfaces of this network namespace as they come and go, and which of them can answer the LAN (the rule is in announce.links).
+"""The interfaces of this network namespace as they come and go, and which of them can answer the LAN (announce.kernel.links).
 
 A node with pods has hundreds of interfaces: each message is taken in by itself, and only of the kinds for which it matters the
 addresses are read. The standard library only: this is the guard's.
@@ -11,9 +11,10 @@ import errno
 import socket
 from collections.abc import Collection, Mapping
 
-from announce.filters import address_filter, attach
-from announce.gate_support import probe_interface
-from announce.links import (
+from announce.gate.support import probe_interface
+from announce.gate.traffic_control import TrafficControl, interface_of_address, messages
+from announce.kernel.filters import address_filter, attach
+from announce.kernel.links import (
     BRIDGE,
     CONTAINER_KINDS,
     LINKS_REQUEST,
@@ -25,12 +26,11 @@ from announce.links import (
     parsed,
     speaks_arp,
 )
-from announce.route_socket import ATTRIBUTES_AT, IFA_PROTO, LARGEST_DATAGRAM, RTM_DELADDR, RTM_NEWADDR
-from announce.traffic_control import TrafficControl, interface_of_address, messages
+from announce.kernel.netlink import ATTRIBUTES_AT, IFA_PROTO, LARGEST_DATAGRAM, RTM_DELADDR, RTM_NEWADDR
 
 RTMGRP_LINK, RTMGRP_IPV4_IFADDR = 0x1, 0x10
 VIPD_PROTO = 118
-"""As in announce.address, which the guard does not import."""
+"""As in announce.kernel.messages, which the guard does not import."""
 MOST_NAMED = 3
 """Interfaces of containers that are named one by one."""
 V4_LENGTH = 4

@@ -7,9 +7,8 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from announce.frames import with_mac
-from announce.interface import Where
-from announce.packet_socket import (
+from announce.frames.build import with_mac
+from announce.frames.packet_socket import (
     PACKET_QDISC_BYPASS,
     SOL_PACKET,
     bound_address,
@@ -17,6 +16,7 @@ from announce.packet_socket import (
     is_bound,
     open_packet_socket,
 )
+from announce.kernel.interface import Where
 
 _STALE = frozenset({errno.ENXIO, errno.ENODEV, errno.EBADF})
 """The interface that the socket was bound to is gone for good."""

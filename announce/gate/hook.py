@@ -15,11 +15,11 @@ import struct
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from announce.bpf import Program
-from announce.gate_program import Direction
-from announce.namespace_lock import SEAT_PROTOCOL, HeldError, NamespaceLock, take
-from announce.namespace_lock import Place as MarkPlace
-from announce.traffic_control import BPF, CLSACT, ETH_P_ALL, Filter, Place, TrafficControl
+from announce.gate.bpf import Program
+from announce.gate.program import Direction
+from announce.gate.traffic_control import BPF, CLSACT, ETH_P_ALL, Filter, Place, TrafficControl
+from announce.kernel.namespace_lock import SEAT_PROTOCOL, HeldError, NamespaceLock, take
+from announce.kernel.namespace_lock import Place as MarkPlace
 
 NAME = "vipd-gate"
 """What `tc filter show dev eth0 ingress` calls it."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 
-from announce.route_socket import LARGEST_DATAGRAM
-from announce.traffic_control import RTMGRP_TC, interface_of, messages
+from announce.gate.traffic_control import RTMGRP_TC, interface_of, messages
+from announce.kernel.netlink import LARGEST_DATAGRAM
 
 EVERYTHING = None
 """Instead of interfaces: the kernel has more news than there was room for."""

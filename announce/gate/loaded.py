@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterator, Mapping
 
-from announce import bpf
-from announce.gate_map import Deadlines
-from announce.gate_program import ENTRY_SIZE, KEY_SIZE, LICENSE, Direction, dropped, entry, key, program
+from announce.gate import bpf
+from announce.gate.maps import Deadlines
+from announce.gate.program import ENTRY_SIZE, KEY_SIZE, LICENSE, Direction, dropped, entry, key, program
 
 SMALLEST = 64
 """Addresses that there is room for at least; before Linux 5.11 all room counts against RLIMIT_MEMLOCK."""

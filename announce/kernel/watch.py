@@ -16,10 +16,10 @@ from typing import Any
 
 from pyroute2 import AsyncIPRoute
 
-from announce.filters import address_filter, attach
-from announce.interface import IFF_LOWER_UP, IFF_UP, Interface, has_arp
-from announce.ownership import VIPD_PROTO
-from announce.route_socket import ATTRIBUTES_AT, IFA_PROTO, RTM_NEWADDR
+from announce.kernel.filters import address_filter, attach
+from announce.kernel.interface import IFF_LOWER_UP, IFF_UP, Interface, has_arp
+from announce.kernel.netlink import ATTRIBUTES_AT, IFA_PROTO, RTM_NEWADDR
+from announce.kernel.ownership import VIPD_PROTO
 
 RESTART_PAUSE = 0.05
 """Seconds between the end of one monitor and the next, so that a lasting fault does not spin."""

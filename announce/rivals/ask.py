@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from announce.frames import Frames
-from announce.rivals import Rivals, RivalSeen
-from announce.sender import Sender
+from announce.frames.build import Frames
+from announce.frames.sender import Sender
+from announce.rivals.rivals import Rivals, RivalSeen
 
 PROBES = 3
 """As often as RFC 5227 section 1.1 asks (PROBE_NUM): one frame may be lost."""

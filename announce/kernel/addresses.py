@@ -1,6 +1,6 @@
 """Bind and unbind addresses with ready-made messages; what daemon and guard have in common.
 
-The messages are built once, by announce.address, in a process that has pyroute2. From then on this file and the
+The messages are built once, by announce.kernel.messages, in a process that has pyroute2. From then on this file and the
 standard library are enough, so the guard can remove addresses whatever has become of the daemon.
 """
 
@@ -12,8 +12,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from announce.ownership import RT_SCOPE_HOST, Foreign, foreign, is_vipds
-from announce.route_socket import (
+from announce.kernel.netlink import (
     ATTRIBUTES_AT,
     BODY_AT,
     FOREVER,
@@ -29,6 +28,7 @@ from announce.route_socket import (
     patched,
     removal_message,
 )
+from announce.kernel.ownership import RT_SCOPE_HOST, Foreign, foreign, is_vipds
 
 __all__ = [
     "FOREVER",
@@ -75,7 +75,7 @@ REBINDS = 3
 
 
 class ReadyMessages(NamedTuple):
-    """All that is needed to bind and unbind the addresses of one interface; built by announce.address.
+    """All that is needed to bind and unbind the addresses of one interface; built by announce.kernel.messages.
 
     `bind` and `unbind` are complete netlink messages, one for each of `keys`, in the same order. The lifetime in `bind`
     is a placeholder that `with_lifetime` fills.

@@ -25,7 +25,7 @@ import sys
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from announce.route_socket import attributes
+from announce.kernel.netlink import attributes
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 ETHERNET, INFINIBAND = 1, 32

@@ -11,7 +11,7 @@ import mmap
 import resource
 import sys
 
-from announce import bpf
+from announce.gate import bpf
 
 WORD = 8
 _ONE_MORE = 1
