@@ -2,6 +2,6 @@
 
 import sys
 
-from vipd.cli import main
+from vipd.cli.main import main
 
 sys.exit(main())

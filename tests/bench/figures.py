@@ -26,7 +26,7 @@ from tests.kube.admin import Admin
 from tests.kube.fixture import ADMIN, KubeServer, certificate_user, kubeconfig
 from tests.kube.manifests import NAMESPACE, USER, apply_access
 from tests.netns.stories.node import inside
-from vipd.client import FailedError, UnreachableError, request
+from vipd.control.client import FailedError, UnreachableError, request
 from vipd.demo.lab import INTERFACE, Host, Lab
 from vipd.demo.node import Etcd
 

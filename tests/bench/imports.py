@@ -22,15 +22,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 STARTS = {
-    "guard": ("vipd.cli", "vipd.guard"),
-    "prepare (file to configuration)": ("vipd.prepare",),
-    "daemon before the store": ("asyncio", "logging", "prometheus_client", "vipd.daemon"),
+    "guard": ("vipd.cli.main", "vipd.guard.guard"),
+    "prepare (file to configuration)": ("vipd.config.prepare",),
+    "daemon before the store": ("asyncio", "logging", "prometheus_client", "vipd.daemon.daemon"),
     "store file": ("election.stores.file.store",),
     "store etcd": ("election.stores.etcd.store",),
     "store kubernetes": ("election.stores.kubernetes.store",),
     "forge (frames)": ("announce.frames.forge", "scapy.layers.inet6"),
 }
-"""Modules of each start in their order; a store comes on top of the daemon. vipd.imports and vipd.entries say the same."""
+"""Modules of each start in their order; a store comes on top of the daemon. vipd.daemon.preload and vipd.guard.entries say the same."""
 AFTER = {name: STARTS["daemon before the store"] for name in STARTS if name.startswith("store")}
 LINE = re.compile(r"^import time:\s+(\d+) \|\s+(\d+) \| (\s*)(\S+)$")
 STEP = 2

@@ -29,7 +29,7 @@ from tests.bench.takeover_steps import STEPS, WHOLES, Note, Takeover, VoidError,
 from tests.bench.takeover_wire import Wire
 from tests.etcd_server import EtcdServer
 from tests.netns.stories.node import WEB, VipdNode, inside, instance, wait_for
-from vipd.client import FailedError, RefusedError, UnreachableError
+from vipd.control.client import FailedError, RefusedError, UnreachableError
 from vipd.demo.lab import Lab
 
 KINDS = ("handover", "release")

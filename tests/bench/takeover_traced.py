@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from election.model import Record
-from vipd.config import Config
-from vipd.entries import Entries
-from vipd.guard import Guard
-from vipd.guard_link import GuardLink
+from vipd.config.values import Config
+from vipd.guard.entries import Entries
+from vipd.guard.guard import Guard
+from vipd.guard.link import GuardLink
 
 QUIET = 0.05
 """Seconds without a note after which the file is written."""
@@ -86,8 +86,8 @@ def _named(text: str) -> Callable[..., str]:
 
 
 COMMON = (
-    Place("vipd.peers", "Peers._on_event", _event),
-    Place("vipd.executor", "Executor.bind", _named("bind")),
+    Place("vipd.daemon.peers", "Peers._on_event", _event),
+    Place("vipd.daemon.executor", "Executor.bind", _named("bind")),
     Place("announce.kernel.addresses", "refresh", _named("request")),
     Place("announce.frames.sender", "Sender.send", _named("send"), saves=True),
 )

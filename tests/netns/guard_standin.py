@@ -17,12 +17,12 @@ from pathlib import Path
 from announce.kernel.addresses import RouteSocket, bind, unbind
 from announce.kernel.messages import ready_messages
 from election.fencing import EXIT_CONFIG, EXIT_REFUSED, EXIT_RELOAD
-from vipd import installed
 from vipd.clock import now
-from vipd.entries import Entries
-from vipd.guard import Guard
-from vipd.guard_link import GuardLink
-from vipd.guard_preparation import Header, packed
+from vipd.guard import installed
+from vipd.guard.entries import Entries
+from vipd.guard.guard import Guard
+from vipd.guard.link import GuardLink
+from vipd.guard.preparation import Header, packed
 
 BEAT = 0.05
 

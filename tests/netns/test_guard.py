@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import pytest
 
-from vipd.process import children
+from vipd.guard.processes import children
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 

@@ -10,7 +10,7 @@ DEFECTS = (
         "races after kills",
         (
             Patch(
-                "requests",
+                "machine/requests",
                 """
         self._send(now, WriteKind.TAKE, record)
 """,
@@ -26,7 +26,7 @@ DEFECTS = (
         "planned",
         (
             Patch(
-                "hold",
+                "machine/ownership",
                 """
         s.out.append(SetDeadline(s.right.deadline))
         s.out.append(Bind(""",
@@ -41,7 +41,7 @@ DEFECTS = (
         "moves after kills",
         (
             Patch(
-                "gate_succession",
+                "gate/succession",
                 """
 GRACE = 0.1
 """,
@@ -51,7 +51,7 @@ GRACE = 60.0
                 package="announce",
             ),
             Patch(
-                "gate_succession",
+                "gate/succession",
                 """
         if open_slots - self.inherited or (not waiting and (open_slots or self.settled)):
 """,

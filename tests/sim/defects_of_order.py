@@ -27,7 +27,7 @@ DEFECTS = (
         "planned",
         (
             Patch(
-                "machine",
+                "machine/machine",
                 """
             self._hold.retire(now)
 """,
@@ -43,7 +43,7 @@ DEFECTS = (
         "stuck unbinds",
         (
             Patch(
-                "due",
+                "machine/schedule",
                 """
     if s.kernel is Kernel.LEAVING or (s.taking is not None and s.taking.confirmed):
         return Due(NEVER, Errand.READ)
@@ -60,7 +60,7 @@ DEFECTS = (
         "lost requests",
         (
             Patch(
-                "requests",
+                "machine/requests",
                 """
         self._send(now, WriteKind.TAKE, record)
 """,
@@ -89,15 +89,15 @@ DEFECTS = (
             ),
         ),
     ),
-    Defect("tell the guard after the bind", "planned", (Patch("hold", joined(TELL, BIND), joined(BIND, TELL)),)),
-    Defect("announce before the bind", "planned", (Patch("hold", joined(BIND, ANNOUNCE), joined(ANNOUNCE, BIND)),)),
+    Defect("tell the guard after the bind", "planned", (Patch("machine/ownership", joined(TELL, BIND), joined(BIND, TELL)),)),
+    Defect("announce before the bind", "planned", (Patch("machine/ownership", joined(BIND, ANNOUNCE), joined(ANNOUNCE, BIND)),)),
     # ------------------------------------------------------------ planned moves
     Defect(
         "trust a strike-out that is not confirmed",
         "silent successors",
         (
             Patch(
-                "requests",
+                "machine/requests",
                 """
         self._renew(now, WriteKind.STRIKE)
 """,
@@ -114,7 +114,7 @@ DEFECTS = (
         "broken moves",
         (
             Patch(
-                "requests",
+                "machine/requests",
                 NAME,
                 """
         self._promise(now, counter, right_ends(now, s.lease))
@@ -127,7 +127,7 @@ DEFECTS = (
         "broken moves",
         (
             Patch(
-                "requests",
+                "machine/requests",
                 """
         if s.right.attempt(counter, ends_at):
             s.out.append(SetDeadline(s.right.deadline))
@@ -141,10 +141,10 @@ DEFECTS = (
     Defect(
         "lower the deadline after the naming was sent",
         "planned",
-        (Patch("requests", joined(NAME, SEND_NAME), joined(SEND_NAME, NAME)),),
+        (Patch("machine/requests", joined(NAME, SEND_NAME), joined(SEND_NAME, NAME)),),
     ),
     Defect(
-        "leave the lifetimes long in a handover", "killed moves", (Patch("requests", "shrink=s.handover is not None)", "shrink=False)"),)
+        "leave the lifetimes long in a handover", "killed moves", (Patch("machine/requests", "shrink=s.handover is not None)", "shrink=False)"),)
     ),
     Defect(
         "hand on at once what was just taken as a successor",
@@ -166,7 +166,7 @@ SUCCESSOR_HOLDOFF = 0.0
         "deleted moves",
         (
             Patch(
-                "digest",
+                "machine/digest",
                 """
         if s.handover is not None and (record is None or""",
                 """

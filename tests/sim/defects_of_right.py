@@ -22,7 +22,7 @@ DEFECTS = (
         "slow answers",
         (
             Patch(
-                "digest",
+                "machine/digest",
                 """
             if s.right.confirm(record.counter):
 """,
@@ -39,7 +39,7 @@ DEFECTS = (
         "slow answers",
         (
             Patch(
-                "answers",
+                "machine/answers",
                 READ,
                 joined(
                     READ,
@@ -74,7 +74,7 @@ DEFECTS = (
         "lost requests",
         (
             Patch(
-                "answers",
+                "machine/answers",
                 """
             case Unknown():
                 self._on_unknown(now, request)
@@ -93,7 +93,7 @@ DEFECTS = (
         "lost requests",
         (
             Patch(
-                "right",
+                "machine/right",
                 """
         self._last_counter = max(self._last_counter, seen) + 1
 """,
@@ -108,7 +108,7 @@ DEFECTS = (
         "late answers",
         (
             Patch(
-                "desk",
+                "machine/desk",
                 """
         if request is None or request.number != number:
 """,
@@ -124,7 +124,7 @@ DEFECTS = (
         (
             # The answer to a request that was given up is taken, and a right outlives the unbind.
             Patch(
-                "answers",
+                "machine/answers",
                 """
         request = s.desk.answered(number)
         if request is None or request.write is None:
@@ -150,7 +150,7 @@ DEFECTS = (
         "slow reads",
         (
             Patch(
-                "answers",
+                "machine/answers",
                 READ,
                 """
         s.desk.unread, s.desk.read_at = False, now
@@ -164,7 +164,7 @@ DEFECTS = (
         "mixed leases",
         (
             Patch(
-                "observation",
+                "machine/observation",
                 LEASE_OUT,
                 """
         return self.changed_at + self.promises._own
@@ -177,14 +177,14 @@ DEFECTS = (
         "mixed absences",
         (
             Patch(
-                "observation",
+                "machine/observation",
                 LONGEST,
                 """
             self._wait = self.promises._own
 """,
             ),
             Patch(
-                "observation",
+                "machine/observation",
                 """
             return max(self._held_until, self.changed_at + self._wait)
 """,
@@ -199,7 +199,7 @@ DEFECTS = (
         "lost requests",
         (
             Patch(
-                "observation",
+                "machine/observation",
                 LEASE_OUT,
                 """
         return float(record.renew_time) + record.lease_duration / 1000
@@ -212,7 +212,7 @@ DEFECTS = (
         "absences",
         (
             Patch(
-                "observation",
+                "machine/observation",
                 """
             return self.changed_at + self._wait
 """,
@@ -221,7 +221,7 @@ DEFECTS = (
 """,
             ),
             Patch(
-                "observation",
+                "machine/observation",
                 """
             return max(self._held_until, self.changed_at + self._wait)
 """,
@@ -236,7 +236,7 @@ DEFECTS = (
         "absences",
         (
             Patch(
-                "due",
+                "machine/schedule",
                 """
     if isinstance(seen.content, Absent):
         return Due(0.0, Errand.CREATE)
@@ -251,7 +251,7 @@ DEFECTS = (
         "touched for ever",
         (
             Patch(
-                "observation",
+                "machine/observation",
                 """
             case Found(record=r):
                 return (r.uid,""",
@@ -291,7 +291,7 @@ DEFECTS = (
 """,
             ),
             Patch(
-                "situation",
+                "machine/situation",
                 """
         return record.session in self.former and not self.seen.older
 """,
@@ -306,7 +306,7 @@ DEFECTS = (
         "lost requests",
         (
             Patch(
-                "observation",
+                "machine/observation",
                 """
         return (known if known < LARGEST_COUNT else self.floor) + 1
 """,
@@ -321,7 +321,7 @@ DEFECTS = (
         "crashes in the dark",
         (
             Patch(
-                "hold",
+                "machine/ownership",
                 """
             s.right.inherit(event.inherited)
 """,

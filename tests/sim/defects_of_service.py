@@ -25,7 +25,7 @@ DEFECTS = (
         "crashes in deleted moves",
         (
             Patch(
-                "hold",
+                "machine/ownership",
                 """
             s.may_have_named = event.inherited <= now + HANDOVER_TIMEOUT
 """,
@@ -40,7 +40,7 @@ DEFECTS = (
         "crashes of successors",
         (
             Patch(
-                "hold",
+                "machine/ownership",
                 """
             s.holdoff_until = now + SUCCESSOR_HOLDOFF
 """,
@@ -55,7 +55,7 @@ DEFECTS = (
         "touched moves",
         (
             Patch(
-                "answers",
+                "machine/answers",
                 """
                 if s.handover is not None and s.handover.phase is Phase.NAMING:
 """,
@@ -70,7 +70,7 @@ DEFECTS = (
         "overtaken reads",
         (
             Patch(
-                "answers",
+                "machine/answers",
                 """
         if overtaken and not s.seen.is_news(answer):
             return

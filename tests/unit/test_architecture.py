@@ -114,7 +114,7 @@ def test_pyroute2_stays_in_its_adapters() -> None:
 def test_the_guard_needs_the_standard_library_only() -> None:
     """What ends the right to the VIP when all else hangs must not depend on what may hang."""
     allowed = set(sys.stdlib_module_names) | set(PACKAGES)
-    offenders = {relative(path): sorted(bad) for path in closure(ROOT / "vipd/guard.py") if (bad := imports(path) - allowed)}
+    offenders = {relative(path): sorted(bad) for path in closure(ROOT / "vipd/guard/guard.py") if (bad := imports(path) - allowed)}
     assert offenders == {}
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vipd.client import FailedError, RefusedError, UnreachableError, request
+from vipd.control.client import FailedError, RefusedError, UnreachableError, request
 from vipd.demo.ingress import HEALTH_PORT
 from vipd.demo.lab import INTERFACE, Host, Lab, LabError, environment
 

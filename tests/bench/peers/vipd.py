@@ -18,7 +18,7 @@ from tests.kube.admin import Admin
 from tests.kube.fixture import ADMIN, KubeServer, certificate_user, kubeconfig
 from tests.kube.manifests import NAMESPACE, USER, apply_access
 from tests.netns.stories.node import inside
-from vipd.client import FailedError, RefusedError, UnreachableError, request
+from vipd.control.client import FailedError, RefusedError, UnreachableError, request
 from vipd.demo.ingress import HEALTH_PORT
 from vipd.demo.lab import INTERFACE, Host, LabError
 from vipd.demo.node import INSTANCE, VIP, VIP6
@@ -70,7 +70,7 @@ class VipdNode(Node):
             return {}
 
     def ask(self, command: str, **arguments: object) -> None:
-        """Do a command of the command line, without the time that Python needs to start. Raises what vipd.client raises."""
+        """Do a command of the command line, without the time that Python needs to start. Raises what vipd.control.client raises."""
         request(str(self._socket), command, {"instance": INSTANCE, **arguments})
 
 

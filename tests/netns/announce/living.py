@@ -39,9 +39,9 @@ from tests.netns.announce.gating import (
     ipv6,
     pseudo,
 )
-from vipd.client import FailedError, UnreachableError, request
+from vipd.control.client import FailedError, UnreachableError, request
 from vipd.demo.node import NICE
-from vipd.words import DEFAULT_SLOTS
+from vipd.guard.shared_words import DEFAULT_SLOTS
 
 if TYPE_CHECKING:
     from tests.netns.announce.conftest import Host

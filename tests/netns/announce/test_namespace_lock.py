@@ -16,7 +16,7 @@ import pytest
 from announce.gate.hook import SEATS, Seat
 from announce.gate.traffic_control import TrafficControl
 from announce.kernel.namespace_lock import HeldError, Place, presence, take
-from vipd.guard_locks import LockedError, Locks
+from vipd.guard.locks import LockedError, Locks
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 

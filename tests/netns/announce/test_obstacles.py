@@ -6,8 +6,8 @@ from ipaddress import ip_interface
 
 import pytest
 
+from announce.kernel.obstacles import obstacle
 from tests.netns.announce.conftest import Cable
-from vipd.obstacles import obstacle
 
 pytestmark = pytest.mark.root
 

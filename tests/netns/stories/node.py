@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from vipd.client import FailedError, RefusedError, UnreachableError, request
+from vipd.control.client import FailedError, RefusedError, UnreachableError, request
 from vipd.demo.lab import INTERFACE, Host, Lab, environment
 from vipd.demo.monitor import CLONE_NEWNET
 from vipd.demo.node import NICE
@@ -220,7 +220,7 @@ class VipdNode:
         return set(names) <= {one["name"] for one in candidates if one["live"] and one["eligible"]}
 
     def ask(self, command: str, **arguments: object) -> dict[str, object]:
-        """Send one command over the control socket, as the command line does; raises what vipd.client raises."""
+        """Send one command over the control socket, as the command line does; raises what vipd.control.client raises."""
         return request(str(self.socket), command, arguments)
 
     def vipd(self, *words: str, user: int | None = None) -> Outcome:

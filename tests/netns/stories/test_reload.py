@@ -12,9 +12,9 @@ from tests.netns.stories.conftest import tmpfs
 from tests.netns.stories.node import VIP, VIP6, WEB, instance, wait_for
 from tests.netns.stories.pair import EXTRA, STANDARD, Pair, reload
 from tests.netns.stories.world import PLANNED_OVERLAP, Build
-from vipd.ending import RELOAD_TIMEOUT
-from vipd.status import from_json
-from vipd.status_view import render
+from vipd.cli.status_view import render
+from vipd.control.status import from_json
+from vipd.daemon.ending import RELOAD_TIMEOUT
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 USAGE = 2

@@ -16,7 +16,7 @@ from announce.gate.maps import Deadlines
 from announce.gate.program import DROP, PASS, Direction
 from announce.gate.selftest import self_test
 from announce.gate.support import probe_support
-from vipd.words import DEFAULT_SLOTS, Words
+from vipd.guard.shared_words import DEFAULT_SLOTS, Words
 
 pytestmark = pytest.mark.root
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.bench.gate_cost import median_range
 from tests.bench.imports import AFTER, PYTHON_ITSELF, STARTS, costs, modules_of, package, parsed
-from vipd.imports import BACKENDS, COMMON
+from vipd.daemon.preload import BACKENDS, COMMON
 
 REPORT = """\
 import time: self [us] | cumulative | imported package

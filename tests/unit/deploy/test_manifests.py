@@ -12,9 +12,9 @@ import pytest
 
 from tests.kube.manifests import FOLDER, NAMESPACE, one, read
 from tests.unit.deploy.schema import findings
-from vipd.config import KubernetesBackend
-from vipd.config_load import Surroundings, examine
-from vipd.defaults import CONFIG_FILE, CONTROL_SOCKET, STATE_DIR
+from vipd.config.defaults import CONFIG_FILE, CONTROL_SOCKET, STATE_DIR
+from vipd.config.load import Surroundings, examine
+from vipd.config.values import KubernetesBackend
 from vipd.version import VERSION
 
 OBJECTS = {f"{file}:{thing['kind']}": thing for folder in (FOLDER, FOLDER / "optional") for file, thing in read(folder)}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vipd.metrics import Metrics
+from vipd.observe.metrics import Metrics
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "monitoring"
 RULES = FOLDER / "vipd.rules.yml"

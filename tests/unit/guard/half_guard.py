@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from announce.kernel.addresses import RouteSocket
-from vipd.guard_gate import GateKeeper
-from vipd.guard_link import Birth, GuardLink
-from vipd.guard_locks import Locks
-from vipd.guard_log import Log
-from vipd.guard_requests import Requests
-from vipd.guard_slots import Slots
-from vipd.wire import Wire, WireError
-from vipd.words import Words
+from vipd.guard.channel import Wire, WireError
+from vipd.guard.gate import GateKeeper
+from vipd.guard.link import Birth, GuardLink
+from vipd.guard.locks import Locks
+from vipd.guard.log import Log
+from vipd.guard.requests import Requests
+from vipd.guard.shared_words import Words
+from vipd.guard.slots import Slots
 
 
 @dataclass

@@ -15,10 +15,10 @@ import pytest
 from announce.kernel.messages import ready_messages
 from tests.unit.guard.half_guard import HalfGuard
 from vipd.clock import now
-from vipd.guard_link import Birth, GateReport, GuardError, GuardLink
-from vipd.guard_locks import LockedError, Locks
-from vipd.wire import Wire, WireError
-from vipd.words import Words
+from vipd.guard.channel import Wire, WireError
+from vipd.guard.link import Birth, GateReport, GuardError, GuardLink
+from vipd.guard.locks import LockedError, Locks
+from vipd.guard.shared_words import Words
 
 ADDRESS = f"192.0.2.1-test-{os.getpid()}"
 READY = [ready_messages("lo", ["192.0.2.1/32"]).to_bytes()]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vipd.guard_log import ERROR, LONGEST_LINE, Log
+from vipd.guard.log import ERROR, LONGEST_LINE, Log
 
 
 def test_a_line_has_a_time_and_no_line_breaks() -> None:

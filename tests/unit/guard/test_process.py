@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from vipd.clock import now
-from vipd.process import BootTimer
+from vipd.guard.processes import BootTimer
 
 ROOT = Path(__file__).parents[3]
 
@@ -23,7 +23,7 @@ def output(program: str) -> list[str]:
 
 EXITS = """
 import os, sys
-from vipd.process import fork
+from vipd.guard.processes import fork
 def status(child):
     return os.waitstatus_to_exitcode(os.waitpid(fork(child, keep=()), 0)[1])
 sys.stderr = open(os.devnull, "w")
@@ -38,7 +38,7 @@ def test_a_child_exits_with_what_it_returns_or_raises() -> None:
 
 SIGNALS = """
 import os, signal
-from vipd.process import fork, TOLD
+from vipd.guard.processes import fork, TOLD
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
     signal.signal(number, lambda *_: None)
 reading, writing = os.pipe()
@@ -61,7 +61,7 @@ def test_a_child_starts_with_the_signals_of_a_fresh_process() -> None:
 
 EARLY_SIGNAL = """
 import os, signal
-from vipd.process import fork
+from vipd.guard.processes import fork
 signal.signal(signal.SIGTERM, lambda *_: None)
 ends = set()
 for _ in range(50):
@@ -80,7 +80,7 @@ def test_a_signal_right_after_the_fork_is_not_lost() -> None:
 DESCRIPTORS = """
 import os
 from pathlib import Path
-from vipd.process import fork
+from vipd.guard.processes import fork
 kept, _ = os.pipe()
 os.dup2(kept, 100)
 def child():
@@ -97,7 +97,7 @@ def test_a_child_has_no_descriptors_but_those_it_was_given() -> None:
 
 ADOPTED = """
 import os, signal, time
-from vipd.process import become_subreaper, die_with_parent, fork, wait_for_adoption
+from vipd.guard.processes import become_subreaper, die_with_parent, fork, wait_for_adoption
 become_subreaper()
 me = os.getpid()
 reading, writing = os.pipe()
@@ -121,7 +121,7 @@ def test_a_grandchild_becomes_the_subreapers_child() -> None:
 
 ORPHAN = """
 import os, signal
-from vipd.process import become_subreaper, die_with_parent, fork
+from vipd.guard.processes import become_subreaper, die_with_parent, fork
 become_subreaper()
 reading, writing = os.pipe()
 def parent():
@@ -150,7 +150,7 @@ def test_a_child_is_told_of_its_parents_death() -> None:
 
 WRONG_PARENT = """
 import os, signal
-from vipd.process import die_with_parent, fork
+from vipd.guard.processes import die_with_parent, fork
 pid = fork(lambda: die_with_parent(signal.SIGTERM, 999999999), keep=())
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
@@ -163,7 +163,7 @@ def test_a_child_whose_parent_is_dead_already_ends() -> None:
 
 REAPED = """
 import os, time
-from vipd.process import children, descendants, fork, reaped
+from vipd.guard.processes import children, descendants, fork, reaped
 pids = [fork(lambda: 5, keep=()) for _ in range(3)]
 assert children(os.getpid()) == set(pids)
 found = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vipd.sdnotify import Notifier
+from vipd.guard.systemd import Notifier
 
 
 @pytest.fixture

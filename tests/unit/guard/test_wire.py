@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from vipd.wire import LARGEST_MESSAGE, Message, Wire, WireError
+from vipd.guard.channel import LARGEST_MESSAGE, Message, Wire, WireError
 
 
 @pytest.fixture

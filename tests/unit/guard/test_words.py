@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vipd.words import Words
+from vipd.guard.shared_words import Words
 
 ROOT = Path(__file__).parents[3]
 
@@ -76,7 +76,7 @@ def test_too_little_memory_is_refused() -> None:
 
 FORKED = """
 import os
-from vipd.words import Words
+from vipd.guard.shared_words import Words
 words = Words(2)
 if os.fork() == 0:
     words.set_deadline(2, 12.5)
@@ -88,7 +88,7 @@ print(words.deadline(2), words.alive_at())
 
 TORN = """
 import os, signal
-from vipd.words import Words
+from vipd.guard.shared_words import Words
 words = Words(1)
 low, high = 0x0000_0001_0000_0001, 0x0FFF_FFFF_FFFF_FFFF
 child = os.fork()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vipd.config_findings import Finding
-from vipd.config_load import Examined, Surroundings, examine
+from vipd.config.findings import Finding
+from vipd.config.load import Examined, Surroundings, examine
 
 NAMES = {"vip.example": "192.0.2.10", "other.example": "192.0.2.99"}
 

@@ -13,6 +13,7 @@ from ipaddress import IPv4Interface, ip_address
 from pathlib import Path
 
 from announce.frames.build import Frames
+from announce.frames.smithy import Requests, Smithy
 from announce.kernel.addresses import ReadyMessages
 from announce.kernel.interface import Links
 from announce.kernel.netlink import (
@@ -33,18 +34,18 @@ from election import events, model
 from election.stores.file.store import FileStore
 from election.timing import PROFILES
 from health.model import Verdict
-from vipd import config, status
 from vipd.clock import now
-from vipd.commands import Commands
-from vipd.config import Config, FileBackend
-from vipd.member import Member, Surroundings
-from vipd.memory import Election, Memory
-from vipd.metrics import Metrics
-from vipd.observe import Observe, Wires
-from vipd.peers import Peers
-from vipd.saver import Saver
-from vipd.smithy import Requests, Smithy
-from vipd.view import View
+from vipd.config import values as config
+from vipd.config.values import Config, FileBackend
+from vipd.control import status
+from vipd.daemon.commands import Commands
+from vipd.daemon.member import Member, Surroundings
+from vipd.daemon.peers import Peers
+from vipd.daemon.saver import Saver
+from vipd.daemon.view import View
+from vipd.observe.metrics import Metrics
+from vipd.observe.observe import Observe, Wires
+from vipd.state_dir import Election, Memory
 
 PATIENCE = 20.0
 NLM_F_EXCL = 0x200

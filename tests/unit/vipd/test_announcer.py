@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from announce.frames.announcer import Announcer, Owner
 from announce.frames.burst import Pace, delays
 from tests.unit.vipd.inprocess import until
-from vipd.announcer import Announcer, Owner
 
 FRAMES = (b"request", b"reply")
 QUICK = 1000.0

@@ -14,9 +14,9 @@ from announce.kernel.interface import find
 from election.model import State
 from health.model import Check, InterfaceCheck
 from tests.unit.vipd.inprocess import INTERFACE, Node, free, instance, node, until
-from vipd import member
-from vipd.config import LINK_CHECK
-from vipd.part import Part
+from vipd.config.values import LINK_CHECK
+from vipd.daemon import member
+from vipd.daemon.instance import Part
 
 WITH_LINK_CHECK = replace(instance(), checks=(Check(LINK_CHECK, InterfaceCheck(INTERFACE), rise=1, fall=1),))
 

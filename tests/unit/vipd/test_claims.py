@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from election.claims import Claims, hosts
 from election.model import Absent, Content, Found, Record
 from election.stores.contract import ElectionChanged
-from vipd.claims import Claims, hosts
 
 VIP = "192.0.2.10"
 LEASE = 3.0

@@ -17,9 +17,9 @@ from tempfile import mkdtemp
 
 import pytest
 
-from vipd.cli import main
-from vipd.control import ControlServer, Refused
-from vipd.status import Fence, Status, Store, to_json
+from vipd.cli.main import main
+from vipd.control.server import ControlServer, Refused
+from vipd.control.status import Fence, Status, Store, to_json
 from vipd.version import VERSION
 
 ROOT = Path(__file__).parents[3]
@@ -132,10 +132,10 @@ def test_run_reaches_the_guard_without_a_parser(words: list[str]) -> None:
     code = (
         "import sys, types\n"
         "before = set(sys.modules)\n"
-        "sys.modules['vipd.guard'] = guard = types.ModuleType('vipd.guard')\n"
+        "sys.modules['vipd.guard.guard'] = guard = types.ModuleType('vipd.guard.guard')\n"
         "guard.run = lambda path: print(path) or 7\n"
-        "import vipd; vipd.guard = guard\n"
-        "from vipd.cli import main\n"
+        "import vipd.guard; vipd.guard.guard = guard\n"
+        "from vipd.cli.main import main\n"
         f"assert main({words!r}) == 7\n"
         "print(*sorted({'argparse', 'json', 'socket', 'yaml', 'pydantic', 'asyncio', 'logging', 'ipaddress'} & set(sys.modules) - before))"
     )

@@ -11,8 +11,8 @@ import pytest
 
 from election.model import State
 from tests.unit.vipd.inprocess import VIP, WEB, Node, free, node, until
-from vipd import status
-from vipd.control import Refused
+from vipd.control import status
+from vipd.control.server import Refused
 
 Scene = Callable[[Node, Node], Awaitable[None]]
 

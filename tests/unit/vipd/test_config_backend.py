@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from election.timing import PROFILES
-from vipd.config import Config, EtcdBackend, FileBackend, KubernetesBackend
-from vipd.config_load import Examined
-from vipd.config_promise import promises
+from vipd.config.load import Examined
+from vipd.config.promises import promises
+from vipd.config.values import Config, EtcdBackend, FileBackend, KubernetesBackend
 
 Read = Callable[..., Examined]
 Errors = Callable[..., list[tuple[str, str]]]
@@ -170,9 +170,9 @@ def test_opening_a_store_imports_that_backend_only(kind: str) -> None:
     program = """
 import pickle, sys
 from election.timing import Timing
-from vipd.config import Config
-from vipd.imports import BACKENDS
-from vipd.stores import kind, open_store
+from vipd.config.values import Config
+from vipd.daemon.preload import BACKENDS
+from vipd.daemon.stores import kind, open_store
 import importlib
 backend = pickle.loads(sys.stdin.buffer.read())
 for name in BACKENDS[type(backend)]:

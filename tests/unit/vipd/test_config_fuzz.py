@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vipd.config_findings import Path as KeyPath
-from vipd.config_load import Surroundings, examine
-from vipd.config_schema import LATER, keys_at
+from vipd.config.findings import Path as KeyPath
+from vipd.config.load import Surroundings, examine
+from vipd.config.schema import LATER, keys_at
 
 EXAMPLE = (Path(__file__).parents[3] / "systemd" / "vipd.yaml").read_bytes()
 AROUND = Surroundings({"A": "1", "B": "x\udcff"}, "node-1", lambda names, _seconds: dict.fromkeys(names[:1], frozenset()))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from vipd.config_load import Examined
+from vipd.config.load import Examined
 
 Read = Callable[..., Examined]
 Errors = Callable[..., list[tuple[str, str]]]

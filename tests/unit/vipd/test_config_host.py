@@ -10,7 +10,7 @@ import pytest
 
 from announce.kernel.interface import LOOPBACK, Interface
 from tests.unit.vipd.conftest import look_up
-from vipd.config_load import Surroundings, examine
+from vipd.config.load import Surroundings, examine
 
 HERE = {
     "eth0": Interface(2, "eth0", "02:00:00:00:00:01", up=True, carrier=True, altnames=frozenset({"uplink0"})),

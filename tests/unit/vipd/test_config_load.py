@@ -12,9 +12,9 @@ import pytest
 
 from election.timing import Timing
 from health.model import Check, Fault, HttpCheck, InterfaceCheck, OnUnknown, TcpCheck, Weight
-from vipd.config import Announce, Config, EtcdBackend, Fence, FileBackend, Gate, Instance, Log, LogFormat, LogLevel, OnConflict
-from vipd.config_findings import ConfigErrors
-from vipd.config_load import Examined, load
+from vipd.config.findings import ConfigErrors
+from vipd.config.load import Examined, load
+from vipd.config.values import Announce, Config, EtcdBackend, Fence, FileBackend, Gate, Instance, Log, LogFormat, LogLevel, OnConflict
 
 Read = Callable[..., Examined]
 Errors = Callable[..., list[tuple[str, str]]]

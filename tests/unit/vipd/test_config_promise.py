@@ -9,9 +9,9 @@ import pytest
 
 from election.timing import PROFILES, Timing
 from health.model import Check, InterfaceCheck, TcpCheck, Weight
-from vipd.config import Announce, Config, EtcdBackend, Fence, FileBackend, Gate, Instance
-from vipd.config_promise import promises
-from vipd.config_resolve import MOST_NAMES, resolve
+from vipd.config.promises import promises
+from vipd.config.resolve import MOST_NAMES, resolve
+from vipd.config.values import Announce, Config, EtcdBackend, Fence, FileBackend, Gate, Instance
 
 CHECKS = (
     Check("link", InterfaceCheck("eth0"), fall=1),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vipd.config_load import Examined, examine
+from vipd.config.load import Examined, examine
 
 Read = Callable[..., Examined]
 Errors = Callable[..., list[tuple[str, str]]]

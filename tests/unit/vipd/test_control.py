@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from vipd import control
-from vipd.client import FailedError, RefusedError, UnreachableError, request
-from vipd.control import ControlError, ControlServer, Peer, Permit, Refused
+from vipd.control import server as control
+from vipd.control.client import FailedError, RefusedError, UnreachableError, request
+from vipd.control.server import ControlError, ControlServer, Peer, Permit, Refused
 
 ROOT = Path(__file__).parents[3]
 NOBODY = 65534
@@ -237,7 +237,7 @@ def as_nobody(path: Path, *groups: int) -> str:
     """Ask as an ordinary user with these supplementary groups; return the result or the kind of the error."""
     code = (
         "import os, sys\n"
-        "from vipd.client import request\n"
+        "from vipd.control.client import request\n"
         f"os.setgroups({groups!r}); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
         "try: print(request(sys.argv[1], 'echo'))\n"
         "except Exception as error: print(type(error).__name__, error)"

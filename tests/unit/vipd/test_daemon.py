@@ -13,9 +13,9 @@ import pytest
 from election.fencing import EXIT_RELOAD
 from tests.unit.guard.half_guard import HalfGuard
 from tests.unit.vipd.inprocess import PATIENCE, configuration, instance
-from vipd.config import Config
-from vipd.daemon import Daemon
-from vipd.ending import EXIT_STOPPED, RELOAD_TIMEOUT
+from vipd.config.values import Config
+from vipd.daemon.daemon import Daemon
+from vipd.daemon.ending import EXIT_STOPPED, RELOAD_TIMEOUT
 
 
 def idle_configuration(folder: Path) -> Config:

@@ -14,7 +14,7 @@ from announce.kernel.netlink import BODY_AT
 from announce.kernel.ownership import VIPD_PROTO
 from election.actions import Bind, Refresh
 from tests.unit.vipd.inprocess import _BODY, LocalWord, MemoryKernel
-from vipd.executor import LATE, Executor
+from vipd.daemon.executor import LATE, Executor
 
 FIRST, SECOND = "192.0.2.1", "192.0.2.2"
 READY = tuple(ready_messages("lo", [IPv4Interface(f"{ip}/32")]).moved(index) for index, ip in ((7, FIRST), (8, SECOND)))

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import pytest
 
 from election.timing import Timing
-from vipd import config
-from vipd.config import Config, FileBackend, Gate, Instance
-from vipd.coverage import lifetimes
-from vipd.fence import Fence
-from vipd.guard_link import Birth, GateReport, GuardLink
-from vipd.metrics import Metrics
-from vipd.words import Words
+from vipd.config import values as config
+from vipd.config.coverage import lifetimes
+from vipd.config.values import Config, FileBackend, Gate, Instance
+from vipd.daemon.gate_report import Fence
+from vipd.guard.link import Birth, GateReport, GuardLink
+from vipd.guard.shared_words import Words
+from vipd.observe.metrics import Metrics
 
 WHY = "this process lacks CAP_BPF"
 TROUBLE = GateReport({"one": "eth0: no room"})

@@ -20,9 +20,9 @@ from election.settings import Settings
 from election.timing import PROFILES
 from tests.unit.vipd.inprocess import VIP, WEB, LocalWord, MemoryKernel, Node, instance, node
 from vipd.clock import now
-from vipd.instance import Instance
-from vipd.member import Member
-from vipd.memory import Election
+from vipd.daemon.driver import Instance
+from vipd.daemon.member import Member
+from vipd.state_dir import Election
 
 OTHER = "192.0.2.101"
 TRIGGER = AddressLost()

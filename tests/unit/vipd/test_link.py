@@ -8,12 +8,12 @@ from ipaddress import IPv4Interface, IPv6Interface
 
 import pytest
 
+from announce.frames import link as module
 from announce.frames.build import Frames, frames_for
 from announce.frames.forge import ForgeError
+from announce.frames.link import Link
+from announce.frames.smithy import Requests
 from tests.unit.vipd.inprocess import until
-from vipd import link as module
-from vipd.link import Link
-from vipd.smithy import Requests
 
 VIP, VIP6 = "192.0.2.10", "2001:db8::10"
 FIRST, SECOND, THIRD = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03"

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from vipd.listener import Listener, bound, finish
-from vipd.tasks import Tasks
+from vipd.control.listener import Listener, bound, finish
+from vipd.daemon.tasks import Tasks
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from vipd.config import Log, LogFormat, LogLevel
-from vipd.log import configure, fields
+from vipd.config.values import Log, LogFormat, LogLevel
+from vipd.observe.log import configure, fields
 
 log = logging.getLogger("vipd.test")
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from election.actions import Remember
-from vipd.memory import DRAIN_FLAG, FILE, LOCK, SESSIONS_KEPT, Election, InUseError, Memory, boot_id
+from vipd.state_dir import DRAIN_FLAG, FILE, LOCK, SESSIONS_KEPT, Election, InUseError, Memory, boot_id
 
 
 def lived(directory: Path, session: str) -> None:

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from election.model import Reason, State
 from election.outage import Outage
-from vipd.metrics import LAG_WINDOW, Metrics, RecentMaximum
+from vipd.observe.metrics import LAG_WINDOW, Metrics, RecentMaximum
 from vipd.version import VERSION
 
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -12,11 +12,11 @@ import pytest
 from election.actions import ForeignEdit, Transition, Waits
 from election.model import Reason, State
 from tests.unit.vipd.inprocess import instance
-from vipd import observe
 from vipd.clock import now
-from vipd.memory import Memory
-from vipd.metrics import Metrics
-from vipd.observe import Observe, Wires
+from vipd.observe import observe
+from vipd.observe.metrics import Metrics
+from vipd.observe.observe import Observe, Wires
+from vipd.state_dir import Memory
 
 WEB = "web"
 

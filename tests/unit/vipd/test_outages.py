@@ -6,7 +6,7 @@ import pytest
 
 from election.outage import Outage
 from election.timing import PROFILES
-from vipd.outages import WORDS, StoreHealth, Trouble
+from vipd.observe.store_health import WORDS, StoreHealth, Trouble
 
 DEFAULT = PROFILES["default"]
 LEASE = DEFAULT.lease_duration

@@ -9,10 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vipd import installed, prepare
-from vipd.config import Config
-from vipd.config_load import load
-from vipd.guard_preparation import Header, unpacked
+from vipd.config import prepare
+from vipd.config.load import load
+from vipd.config.values import Config
+from vipd.guard import installed
+from vipd.guard.preparation import Header, unpacked
 
 ROOT = Path(__file__).parents[3]
 GOOD = "backend: {file: {path: /tmp/store}}\ninstances:\n  - {name: ingress, interface: eth0, addresses: [192.0.2.10]}\n"
@@ -21,7 +22,7 @@ GOOD = "backend: {file: {path: /tmp/store}}\ninstances:\n  - {name: ingress, int
 def run(file: Path, **environ: str) -> tuple[int, bytes, str]:
     """Prepare a file in a child; return its exit code, the bytes and stderr."""
     reading, writing = os.pipe()
-    argv = [sys.executable, "-m", "vipd.prepare", str(file), str(writing)]
+    argv = [sys.executable, "-m", "vipd.config.prepare", str(file), str(writing)]
     try:
         done = subprocess.run(
             argv, pass_fds=[writing], cwd=ROOT, env={**os.environ, **environ}, stderr=subprocess.PIPE, text=True, check=False

@@ -11,11 +11,11 @@ from election.model import Identity
 from election.stores.file.store import FileStore
 from election.timing import PROFILES
 from vipd.clock import now
-from vipd.guard_link import Birth, GuardLink
-from vipd.metrics import Metrics
-from vipd.peers import Peers
-from vipd.pulse import MOVES, Pulse
-from vipd.words import Words
+from vipd.daemon.heartbeat import MOVES, Pulse
+from vipd.daemon.peers import Peers
+from vipd.guard.link import Birth, GuardLink
+from vipd.guard.shared_words import Words
+from vipd.observe.metrics import Metrics
 
 
 def test_moves_are_life_but_not_for_ever(tmp_path: Path) -> None:

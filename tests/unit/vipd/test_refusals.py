@@ -12,7 +12,7 @@ from election import events
 from election.model import Reason, State
 from election.timing import PROFILES
 from tests.unit.vipd.inprocess import Node, free, node, until
-from vipd import member
+from vipd.daemon import member
 
 OTHER = "192.0.2.77"
 OBSTACLE = "IPv6 is switched off on eth9"

@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 
 from election.actions import Remember
-from vipd.memory import CHOSEN, FILE, Memory
-from vipd.saver import PAUSE, Saver
+from vipd.daemon.saver import PAUSE, Saver
+from vipd.state_dir import CHOSEN, FILE, Memory
 
 WAIT = 5.0
 SOON = PAUSE / 4

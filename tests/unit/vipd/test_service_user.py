@@ -9,8 +9,8 @@ import pytest
 
 from health.model import Check, HttpCheck
 from tests.unit.vipd.inprocess import configuration, instance
-from vipd.config import EtcdBackend
-from vipd.service_user import unreadable
+from vipd.cli.service_user import unreadable
+from vipd.config.values import EtcdBackend
 
 
 @pytest.mark.root

@@ -9,7 +9,7 @@ import pytest
 
 from announce.frames.build import Frames
 from announce.frames.forge import ForgeError
-from vipd.smithy import Smithy
+from announce.frames.smithy import Smithy
 
 MAC = "02:00:00:00:00:01"
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from vipd import status, status_view
-from vipd.status import Address, Candidate, Check, Fence, Holder, Instance, SchemaError, Status, Store, from_json, to_json
-from vipd.status_view import duration, folded, plain, render
+from vipd.cli import status_view
+from vipd.cli.status_view import duration, folded, plain, render
+from vipd.control import status
+from vipd.control.status import Address, Candidate, Check, Fence, Holder, Instance, SchemaError, Status, Store, from_json, to_json
 
 DOCUMENT = Status(
     node="n1",

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.unit.vipd.inprocess import until
-from vipd import web
-from vipd.metrics import Metrics
-from vipd.web import Web
+from vipd.observe.metrics import Metrics
+from vipd.web import server as web
+from vipd.web.server import Web
 
 
 class Daemon:
@@ -204,7 +204,7 @@ def test_a_taken_port_is_a_sentence_and_is_tried_again(monkeypatch: pytest.Monke
 
     with caplog.at_level(logging.INFO):
         asyncio.run(scene())
-    assert [record.levelname for record in caplog.records if record.name == "vipd.web"] == ["WARNING", "INFO"]
+    assert [record.levelname for record in caplog.records if record.name == "vipd.web.server"] == ["WARNING", "INFO"]
 
 
 @pytest.mark.parametrize("host", ["", "::1", "localhost"])

@@ -1,0 +1,1 @@
+"""The command line: `main.main` reads the arguments; each command imports what it needs and nothing else."""

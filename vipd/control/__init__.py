@@ -1,0 +1,4 @@
+"""Between the operator's commands and the running daemon: the control socket and the status document.
+
+For others: `server.ControlServer`, `client.call`, `status` (the document), `listener`.
+"""

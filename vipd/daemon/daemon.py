@@ -1,0 +1,362 @@
+"""The daemon: one event loop that owns every machine of this node, and the wiring around it.
+
+It is forked by the guard's warm process. It tells the guard the addresses and their deadlines before anything is bound,
+beats as long as its elections make progress, and ends by an exit code that the guard understands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import pickle
+import secrets
+import signal
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TypeVar
+
+from announce.kernel.addresses import ReadyMessages, RouteSocket, remove
+from announce.kernel.interface import Links
+from announce.kernel.messages import leftovers
+from announce.kernel.netlink import interface_name
+from announce.kernel.ownership import written
+from announce.kernel.watch import AddressGone, AddressSeen, KernelEvent, LinkGone, LinkSeen, Resync, Watch
+from election import model
+from election.events import Remembered
+from election.fencing import EXIT_CONFIG, EXIT_REFUSED
+from election.machine.machine import Machine
+from election.stores.contract import Store
+from health.kinds.workers import Workers
+from vipd.clock import now
+from vipd.config.values import Config
+from vipd.control.server import ControlServer
+from vipd.daemon.commands import Commands
+from vipd.daemon.ending import EXIT_STOPPED, Ending
+from vipd.daemon.gate_report import Fence
+from vipd.daemon.heartbeat import SHORTEST_BEAT, Pulse
+from vipd.daemon.member import Member, Surroundings
+from vipd.daemon.peers import Peers
+from vipd.daemon.saver import Saver
+from vipd.daemon.servers import Service
+from vipd.daemon.stores import open_store
+from vipd.daemon.tasks import EXIT_CRASHED, Tasks
+from vipd.daemon.view import View
+from vipd.guard.link import GuardError, GuardLink, Word
+from vipd.observe.headline import Headline
+from vipd.observe.log import configure
+from vipd.observe.metrics import Metrics
+from vipd.observe.observe import Observe, Wires
+from vipd.state_dir import Election, InUseError, Memory
+
+FORMER_SELF_TIMEOUT = 5.0
+"""Seconds to wait for a former daemon, whose guard was killed, to hand over and let go of its locks."""
+ORPHAN_PAUSE = 0.1
+"""Seconds between the guard's death and the daemon's handover; a `pkill -9` of all takes a few milliseconds."""
+
+T = TypeVar("T")
+
+log = logging.getLogger("vipd")
+
+
+class RefusedError(Exception):
+    """This daemon must not run beside what runs already; the text says beside what."""
+
+
+class ImpossibleError(Exception):
+    """The configuration asks for what this host does not have; the text says what."""
+
+
+def main(configuration: Config, link: GuardLink) -> int:
+    """Run the daemon until it is told to stop; return its exit code. Called in the process that the guard watches."""
+    configure(configuration.log)
+    try:
+        return asyncio.run(Daemon(configuration, link).run())
+    except RefusedError as error:
+        log.error("%s", error)  # noqa: TRY400 -- a sentence, no traceback
+        return EXIT_REFUSED
+    except ImpossibleError as error:
+        log.error("%s", error)  # noqa: TRY400 -- likewise
+        return EXIT_CONFIG
+    except GuardError as error:
+        log.error("the daemon cannot start: %s", error)  # noqa: TRY400 -- likewise
+        return EXIT_CRASHED
+
+
+class Daemon:
+    """Everything that lives as long as the process."""
+
+    def __init__(self, configuration: Config, link: GuardLink) -> None:
+        self.config = configuration
+        self.link = link
+        self.me = model.Identity(configuration.node, secrets.token_hex(8))
+        self.members: dict[str, Member] = {}
+        self.machines: dict[str, Machine] = {}
+        self.metrics = Metrics()
+        self.links = Links()
+        self._ending = Ending(configuration, link, self.members, lambda: self.observe.store.serves)
+        self._guard = os.getppid()
+        self._service = Service()
+        self._headline = Headline(self.machines, link.status)
+        self._fence = Fence(configuration, link, self.metrics)
+        self._looks_soon = False
+        self._workers = Workers()
+        self._listens = False
+
+    async def run(self) -> int:
+        """Start everything in the order of urgency, wait for the end, and take it all down."""
+        self._loop = asyncio.get_running_loop()
+        self._tasks = Tasks()
+        if refusal := self._fence.refusal():
+            raise ImpossibleError(refusal)
+        self.memory = await self._patiently(self._open_memory)
+        await self._patiently(self._lock_addresses)
+        self.kernel = RouteSocket()
+        self.store: Store = open_store(self.config)
+        former = frozenset(self.memory.former)
+        self.peers = Peers(self.me, self.store, self.config.timing, former, log.warning, self.metrics.store_watch_lost)
+        self._saver = Saver(self.memory, self._kept)
+        self.observe = Observe(Wires(self.metrics, self.memory, self._saver.want, self._stepped, self._saver.hurry))
+        self._pulse = Pulse(self.link, self.members, self.peers, self.metrics, self.config.timing.lease_duration)
+        self._count_former_lives()
+        self._show_config()
+        self._saver.want()
+        self._make_members(former)
+        self._listen()
+        self._remove_orphans()
+        self._collect_garbage()
+        code = await self._ending.wait(self.peers.last_word)
+        await self._close(code)
+        return code
+
+    # ------------------------------------------------------------------ start
+
+    def _open_memory(self) -> Memory:
+        memory = Memory.open(Path(self.config.state_dir), self.me.session)
+        if memory.trouble:
+            log.warning("%s", memory.trouble)
+        return memory
+
+    def _lock_addresses(self) -> None:
+        names = [str(address.ip) for instance in self.config.instances for address in instance.addresses]
+        refusal = self.link.lock(names)
+        if refusal:
+            raise InUseError(refusal)
+
+    async def _patiently(self, attempt: Callable[[], T]) -> T:
+        """Try again for a while: a former daemon whose guard was killed hands over and is gone in a moment."""
+        give_up_at = now() + FORMER_SELF_TIMEOUT
+        while True:
+            try:
+                return attempt()
+            except InUseError as error:
+                if now() >= give_up_at:
+                    raise RefusedError(str(error)) from error
+                self.link.beat(now())
+                await asyncio.sleep(SHORTEST_BEAT)
+
+    def _count_former_lives(self) -> None:
+        self.metrics.crashed(self.link.birth.crashes)
+        for name, count in self.link.birth.fenced.items():
+            for instance in self.config.elections.get(name, ()):
+                for _ in range(count):
+                    self.metrics.fenced(instance.name, "guard")
+
+    def _stepped(self, name: str) -> None:
+        """Follow a machine's step: listen for rivals while Active, publish what is new."""
+        member = self.members.get(name)
+        if member is not None:
+            member.follow_state()
+            self.peers.stepped()
+            self._pulse.moved(name)
+            self._ending.moved()
+            self._headline.update()
+
+    def _make_members(self, former: frozenset[str]) -> None:
+        around = Surroundings(
+            self.me,
+            self.store,
+            self.config.timing,
+            self.kernel,
+            self.observe,
+            self._arm_part,
+            self._fence.unmet,
+            knows_claims=lambda: self.peers.knows_claims,
+            workers=self._workers,
+            links=self.links,
+        )
+        checks = 0
+        elections = self.config.elections
+        for name, instances in elections.items():
+            word = self._arm(name, [])
+            self.members[name] = Member(instances, around, word, self.memory.elections.get(name, Election()), checks)
+            checks += sum(len(instance.checks) for instance in instances)
+        self.peers.serve({name: member.instance for name, member in self.members.items()}, self._judge)
+        self.machines.update({name: member.instance.machine for name, member in self.members.items()})
+        self.observe.serve(self.machines, elections)
+        drained = self.memory.drained
+        for member in self.members.values():
+            member.start(former, self.memory.verdicts, drained=drained)
+
+    def _kept(self, name: str, epoch: int) -> None:
+        member = self.members.get(name)
+        if member is not None:
+            member.instance.post(Remembered(epoch))
+
+    def _judge(self) -> None:
+        for member in self.members.values():
+            member.judge()
+
+    def _arm_part(self, name: str, ready: Sequence[ReadyMessages], done: Callable[[str], None]) -> None:
+        """Have the guard arm an election's addresses: at start wait for it, later not even the guard holds up the loop."""
+        if not self._listens:
+            self._arm(name, ready)
+            done("")
+            return
+        messages = [one.to_bytes() for one in ready]
+        self.link.ask_to_arm(name, messages, self.config.timing.lease_duration, done, gate=self._fence.wanted)
+        self._flush_link()
+
+    def _flush_link(self) -> None:
+        """Send to the guard what waits, now or as soon as its socket takes more: a guard that is stopped reads nothing."""
+        self.link.flush()
+        if self.link.waiting:
+            self._loop.add_writer(self.link.fileno(), self._flush_link)
+        else:
+            self._loop.remove_writer(self.link.fileno())
+
+    def _arm(self, name: str, ready: Sequence[ReadyMessages]) -> Word:
+        """Tell the guard which addresses go with an election's deadline; they may be unknown until the interface exists."""
+        # Making a hundred instances takes longer than a daemon may be silent.
+        self.link.beat(now())
+        messages = [one.to_bytes() for one in ready]
+        if not self._looks_soon:
+            # What the guard said beside its answer is no longer in the socket, and nothing else would wake up for it: a reload
+            # asked for while this daemon starts, a report on the gate.
+            self._looks_soon = True
+            self._loop.call_soon(self._on_guard)
+        return self.link.word(self.link.arm(name, messages, self.config.timing.lease_duration, gate=self._fence.wanted))
+
+    def _listen(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._on_terminate)
+        self._loop.add_reader(self.link.fileno(), self._on_guard)
+        self._listens = True
+        self._pulse.start()
+        for work in (Watch(self._on_kernel).run(), self.peers.watch(), self.peers.publish(), self._saver.run(), self._serve()):
+            self._tasks.spawn(work)
+
+    async def _serve(self) -> None:
+        view = View(
+            self.config,
+            self.me,
+            self.members,
+            self.peers,
+            self.observe,
+            now(),
+            self._fence.document,
+            lambda: self.link.config,
+            self.link.birth.code,
+        )
+        commands = Commands(view, self.members, self.memory, self._candidates)
+        control = ControlServer(self.config.control_socket, commands.handle)
+        await self._service.start(self.config, control, self.metrics, view, self._pulse.trouble)
+        self.link.ready()
+
+    def _candidates(self, election: str) -> tuple[model.Candidate, ...]:
+        return self.peers.candidates.of(now(), election, {})
+
+    def _remove_orphans(self) -> None:
+        """Remove what an earlier life bound and this configuration does not know, unless another vipd manages it."""
+        known = [ready for member in self.members.values() for ready in member.executor.ready]
+        bound = self.kernel.addresses()
+        for address in leftovers(bound, known):
+            name = str(ip_address(address.ip))
+            # 1. a killed daemon left the VIP on eth0, 2. the configuration says eth1 now, 3. the lock taken for this removal is
+            # that of the VIP itself: letting go of it would let a second daemon of this host manage the VIP too.
+            held = self.link.holds(name)
+            if held or not self.link.lock([name]):
+                [refused] = remove(self.kernel, [address], bound)
+                where = f"{written(address)} from interface {interface_name(address.ifindex)}"
+                if refused:
+                    log.warning("could not remove %s, which an earlier vipd left: %s", where, os.strerror(refused))
+                else:
+                    log.warning("removed %s, which an earlier vipd left on this host", where)
+            if not held:
+                self.link.unlock([name])
+
+    @staticmethod
+    def _collect_garbage() -> None:
+        """Collect once and freeze: a full collection takes 18 ms, and what is there after the start stays."""
+        gc.collect()
+        gc.freeze()
+
+    # ------------------------------------------------------------------ while it runs
+
+    def _on_guard(self) -> None:
+        self._looks_soon = False
+        for blob in self.link.receive():
+            self._ending.reload(pickle.loads(blob))  # noqa: S301 -- the guard passes on what its own child wrote
+        self._on_gate()
+        self._show_config()
+        self._flush_link()
+        if self.link.ended:
+            self._loop.remove_reader(self.link.fileno())
+            self._on_terminate()
+
+    def _show_config(self) -> None:
+        known = self.link.config
+        self.metrics.configuration(good=not known.refused, loaded_at=known.loaded_at)
+
+    def _on_gate(self) -> None:
+        """Take in the guard's last report on the gate, which may have come with the answer to an arming."""
+        renewed = self._fence.take_in()
+        for member in self.members.values():
+            member.on_gate(renewed=renewed)
+
+    def _on_kernel(self, seen: KernelEvent) -> None:
+        names, bound = frozenset[str](), frozenset[tuple[int, str]]()
+        match seen:
+            case LinkSeen(interface):
+                names = self.links.see(interface)
+            case LinkGone(interface):
+                names = self.links.forget(interface.ifindex)
+            case Resync(addresses):
+                bound = frozenset((address.ifindex, address.ip) for address in addresses)
+        for member in self.members.values():
+            match seen:
+                case LinkSeen() | LinkGone():
+                    member.on_links(names)
+                case AddressGone(ifindex=ifindex, ip=ip):
+                    member.on_address_gone(ifindex, ip)
+                case AddressSeen(ifindex=ifindex, ip=ip):
+                    member.on_address_seen(ifindex, ip)
+                case Resync():
+                    member.on_resync(bound)
+
+    # ------------------------------------------------------------------ the end
+
+    def _on_terminate(self) -> None:
+        """Stop: because of an order, or because the guard is gone, which the kernel tells by the same signal.
+
+        If somebody kills all of vipd, the guard often dies first. A handover begun in that moment would end half done,
+        with the address left to its lifetime on this node and taken on the next one: so wait until the blow has fallen.
+        """
+        if os.getppid() == self._guard:
+            self._ending.stop()
+        else:
+            self._loop.call_later(ORPHAN_PAUSE, self._ending.stop)
+
+    async def _close(self, code: int) -> None:
+        self._tasks.cancel()
+        for member in self.members.values():
+            await member.close()
+        await self._workers.close()
+        if code == EXIT_STOPPED:
+            await self.peers.withdraw()
+        await self._service.close()
+        await self.store.close()
+        await asyncio.to_thread(self.memory.save)
+        self.memory.close()

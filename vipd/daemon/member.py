@@ -1,0 +1,372 @@
+"""One election on this node: one machine and one deadline for its instance, or for all the instances of its group.
+
+What concerns one interface alone is in `vipd.daemon.instance`; here is what the parts have in common.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from announce.frames.burst import Pace
+from announce.frames.smithy import Smithy
+from announce.kernel.addresses import FOREVER, ReadyMessages, RouteSocket
+from announce.kernel.interface import Links
+from announce.kernel.obstacles import obstacle
+from announce.kernel.ownership import written
+from announce.rivals.rivals import RivalSeen, Taps
+from election import events
+from election.lateness import lifetime_to_set
+from election.machine.machine import Machine
+from election.model import Identity, Reason, State
+from election.settings import Settings
+from election.stores.contract import Store
+from election.timing import Timing
+from health.effective import effective_priority, together
+from health.kinds.workers import Workers
+from vipd.clock import now
+from vipd.config import values as config
+from vipd.daemon.driver import Instance, Observer, Ports
+from vipd.daemon.executor import Executor, Word
+from vipd.daemon.instance import Means, Part, PartObserver
+from vipd.state_dir import Election
+
+ARM_AGAIN = 1.0
+"""Seconds until the guard is asked again for what it refused."""
+SILENCE = 2.0
+"""Seconds of the guard's silence after which the operator is informed; it answers within some milliseconds as a rule."""
+
+
+class MemberObserver(Observer, PartObserver, Protocol):
+    """What elections and instances report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all members of a daemon share.
+
+    `arm` has the guard take note of an election's addresses, and calls back with "" when that stands, or with why it does
+    not. `links`: the interfaces as last seen.
+    `unmet` tells why an election may not take place here for want of the kernel's gate; `knows_claims` whether this daemon has seen
+    which elections of the store hold which addresses.
+    """
+
+    me: Identity
+    store: Store
+    timing: Timing
+    kernel: RouteSocket
+    observer: MemberObserver
+    arm: Callable[[str, Sequence[ReadyMessages], Callable[[str], None]], None]
+    unmet: Callable[[str], str] = lambda _election: ""
+    knows_claims: Callable[[], bool] = lambda: True
+    smithy: Smithy = field(default_factory=Smithy)
+    taps: Taps = field(default_factory=Taps)
+    workers: Workers = field(default_factory=Workers)
+    paces: dict[str, Pace] = field(default_factory=dict)
+    links: Links = field(default_factory=Links)
+
+
+class Member:
+    """Connects an election's machine with its instances. `word` is its shared deadline.
+
+    `instances` are all that take part in it: they agree in all that the machine needs, as the configuration's relations see to.
+    """
+
+    def __init__(self, instances: Sequence[config.Instance], around: Surroundings, word: Word, known: Election, position: int = 0) -> None:
+        self.settings = instances[0]
+        self.name = self.settings.election
+        self._around = around
+        self._seeded = False
+        self.obstacle = ""
+        self._judged: tuple[bool, int, Reason] | None = None
+        self._loss_noted = self._look_noted = False
+        self._in_use = ""
+        self._arming = 0
+        self._arm_timer: asyncio.TimerHandle | None = None
+        self._arm_trouble = ""
+        starts = [position + sum(len(former.checks) for former in instances[:index]) for index in range(len(instances))]
+        means = Means(around.observer, around.smithy.forge, around.taps, around.workers, around.links, around.paces)
+        self.parts = tuple(Part(one, means, self, start) for one, start in zip(instances, starts, strict=True))
+        self._ips = frozenset(ip for part in self.parts for ip in part.ips)
+        self.executor = Executor(word, around.kernel, parts=len(self.parts), on_removed=self._warn)
+        machine = Machine(self._machine_settings(), around.me, known.epoch, known.lease_duration / 1000, known.chosen)
+        announcers = tuple(part.announcer for part in self.parts)
+        self.instance = Instance(self.name, machine, Ports(around.store, self.executor, announcers, self._probe, around.observer))
+
+    def _machine_settings(self) -> Settings:
+        addresses = tuple(str(address) for part in self.parts for address in part.settings.addresses)
+        probing = any(part.waits for part in self.parts)
+        return Settings(self.name, addresses, self._around.timing, self.settings.preempt, self.settings.preempt_delay, probing)
+
+    # ------------------------------------------------------------------ life
+
+    def start(self, former: frozenset[str], verdicts: Mapping[str, Mapping[str, bool]], *, drained: bool) -> None:
+        """Begin: the first thing the machine does is to read its record. `verdicts` are those of an earlier life, by instance."""
+        self.look()
+        self.executor.adopt(self.executor.ready)
+        for part in self.parts:
+            part.checks.seed(verdicts.get(part.name, {}))
+        self.executor.take_stock()
+        self._look_for_others()
+        self.obstacle = self._obstacles()
+        inherited = self.executor.word.deadline
+        leftover = self._has_leftover(former)
+        # Only who still has the addresses bound may go on before their frames are ready; a takeover must not wait for them.
+        self._seeded = all(verdicts.get(part.name) for part in self.parts) and (inherited > 0 or leftover)
+        if drained:
+            self.instance.post(events.DrainChanged(drained=True))
+        if self._seeded:
+            # The last verdict holds until the first result: a restart takes its own lease back without waiting for checks.
+            for part in self.parts:
+                part.on_verdict(part.checks.verdict)
+        self.instance.post(events.Started(former, inherited, leftover=leftover))
+        for part in self.parts:
+            part.checks.start()
+
+    def _has_leftover(self, former: frozenset[str]) -> bool:
+        """Whether addresses of an earlier life are bound that the kernel will remove by itself; others have to go at once."""
+        bound = self.executor.bound()
+        return bool(former) and bool(bound) and all(lifetime < FOREVER for lifetime in bound.values())
+
+    def look(self) -> None:
+        """Ask the kernel for the interfaces, and take in what it says."""
+        for part in self.parts:
+            part.look()
+        self._follow_links()
+
+    def prepare(self) -> None:
+        """Make the messages for the interfaces as they are now, and have the guard arm them before anything is bound."""
+        changed = [part.prepare() for part in self.parts]
+        if any(changed):
+            self._arm()
+
+    def _arm(self) -> None:
+        """Ask the guard to take note of the addresses where they are now; only its answer makes them usable.
+
+        It may be stopped or starved, and refuse: the interface counts as down meanwhile, and it is asked until it agrees.
+        """
+        self._arming += 1
+        number = self._arming
+        ready = tuple(part.ready for part in self.parts if part.ready is not None)
+        self._set_arm_timer(SILENCE, lambda: self._not_armed(f"the guard has not answered for {SILENCE:g}s"))
+        self._around.arm(self.name, ready, lambda trouble: self._on_armed(number, ready, trouble))
+
+    def _on_armed(self, number: int, ready: tuple[ReadyMessages, ...], trouble: str) -> None:
+        if number != self._arming:
+            return  # asked for before the interfaces changed again
+        self._stop_arm_timer()
+        if trouble:
+            self._not_armed(f"the guard refuses: {trouble}; it is asked again every {ARM_AGAIN:g}s")
+            self._set_arm_timer(ARM_AGAIN, self._arm)
+            return
+        self._arm_trouble = ""
+        self.executor.ready = ready
+        # An interface that came with the host's own address: news of that may have come before this answer.
+        self._expect_others()
+        for part in self.parts:
+            part.on_armed()
+        self._follow_parts()
+
+    def _not_armed(self, why: str) -> None:
+        text = f"the addresses cannot be bound here: {why}"
+        if text != self._arm_trouble:
+            self._arm_trouble = text
+            self._around.observer.notice(self.name, text, warning=True)
+        for part in self.parts:
+            part.not_armed(text)
+
+    def _set_arm_timer(self, seconds: float, then: Callable[[], None]) -> None:
+        self._stop_arm_timer()
+        self._arm_timer = asyncio.get_running_loop().call_later(seconds, then)
+
+    def _stop_arm_timer(self) -> None:
+        if self._arm_timer is not None:
+            self._arm_timer.cancel()
+            self._arm_timer = None
+
+    async def close(self) -> None:
+        """End checks, timers and sockets; what is bound stays as it is."""
+        self.instance.cancel()
+        self._stop_arm_timer()
+        await asyncio.gather(*(part.close() for part in self.parts))
+
+    # ------------------------------------------------------------------ the interfaces
+
+    def on_links(self, names: frozenset[str]) -> None:
+        """Take in that what these names mean, or how it is, may have changed."""
+        if any(not part.named.isdisjoint(names) for part in self.parts):
+            self._follow_links()
+            self.on_interface_changed()
+
+    def _follow_links(self) -> None:
+        self.prepare()
+        self._follow_parts()
+
+    def look_for_obstacles(self) -> None:
+        """See whether the kernel would refuse an address: no event tells that a setting was changed."""
+        before, self.obstacle = self.obstacle, self._obstacles()
+        if self.obstacle != before:
+            self.on_interface_changed()
+            self.judge()
+
+    def _obstacles(self) -> str:
+        found = (obstacle(part.interface, part.settings.addresses) for part in self.parts)
+        return "; ".join(dict.fromkeys(filter(None, found)))
+
+    def on_interface_changed(self) -> None:
+        """Take in that something about an interface changed: what the kernel refused it may now grant."""
+        if self.instance.machine.was_refused:
+            self.instance.post(events.InterfaceChanged())
+
+    def _follow_parts(self) -> None:
+        changed = [part.follow() for part in self.parts]
+        if any(changed):
+            # What is bound may be where the name has led until now.
+            self._expect_losses()
+
+    def on_resync(self, bound: frozenset[tuple[int, str]]) -> None:
+        """Compare with what the kernel has, pairs of an interface's number and an address: events may have been missed."""
+        for ready in self.executor.ready:
+            for family, packed, _ in ready.keys:
+                ip = socket.inet_ntop(family, packed)
+                if (ready.ifindex, ip) in bound:
+                    self.on_address_seen(ready.ifindex, ip)
+                else:
+                    self.on_address_gone(ready.ifindex, ip)
+
+    def _is_own(self, ifindex: int, ip: str) -> bool:
+        return ip in self._ips and any(ready.ifindex == ifindex for ready in self.executor.ready)
+
+    def on_address_gone(self, ifindex: int, ip: str) -> None:
+        """Put an address back that somebody removed. One that the kernel ended near the deadline stays away."""
+        if self._is_own(ifindex, ip):
+            if self._in_use:
+                self._expect_others()
+            self._expect_losses()
+        else:
+            self._on_other_address(ifindex, ip)
+
+    def _expect_losses(self) -> None:
+        if self.instance.machine.state is State.ACTIVE and not self._loss_noted:
+            # One look for all: somebody who flushes an interface removes two hundred at once.
+            self._loss_noted = True
+            asyncio.get_running_loop().call_soon(self._look_for_losses)
+
+    def _look_for_losses(self) -> None:
+        self._loss_noted = False
+        if not all(part.is_usable() for part in self.parts):
+            # The kernel takes addresses away with the link, and tells that first: a repair would fail, or count as somebody's deed.
+            self.look()
+            return
+        active = self.instance.machine.state is State.ACTIVE
+        right_left = lifetime_to_set(now(), self.executor.word.deadline, self._around.timing.lease_duration) >= 1
+        if active and right_left and (self.executor.has_strays or self._ips - self.executor.bound().keys()):
+            self.instance.post(events.AddressLost())
+
+    def on_address_seen(self, ifindex: int, ip: str) -> None:
+        """Look at who has the VIP here: somebody bound it."""
+        if self._is_own(ifindex, ip):
+            self._expect_others()
+        else:
+            self._on_other_address(ifindex, ip)
+
+    def _on_other_address(self, ifindex: int, ip: str) -> None:
+        # Those of this election come and go with its own tries.
+        if ip not in self._ips and any(ready.ifindex == ifindex for ready in self.executor.ready):
+            self.on_interface_changed()
+
+    def _expect_others(self) -> None:
+        if not self._look_noted:
+            # One look for all, and after the kernel has made the routes that come with the address.
+            self._look_noted = True
+            asyncio.get_running_loop().call_soon(self._look_again)
+
+    def _look_again(self) -> None:
+        self._look_noted = False
+        self._look_for_others()
+        if self.instance.machine.is_clear and (self.executor.bound() or self.executor.foreign()):
+            done = self.executor.unbind()
+            if not done.ok:
+                self._warn(done.why)
+        self.judge()
+
+    def _look_for_others(self) -> None:
+        """Note whether this host depends on an address of this election that vipd has not bound: such a one is not touched."""
+        needed = [(interface, one) for interface, one in self.executor.foreign() if one.needed]
+        said, self._in_use = self._in_use, ""
+        if needed:
+            interface, one = needed[0]
+            self._in_use = (
+                f"{written(one.address)} on {interface} is this host's own address, not bound by vipd ({one.needed}): it is left alone, "
+                f"and this node stays out of {self.name}; take the address off the host, or out of vipd's configuration"
+            )
+        if self._in_use and self._in_use != said:
+            self._warn(self._in_use)
+
+    def _warn(self, text: str) -> None:
+        self._around.observer.notice(self.name, text, warning=True)
+
+    # ------------------------------------------------------------------ the gate
+
+    @property
+    def gate_problem(self) -> str:
+        """Why this node may not take part for want of the kernel's gate, or nothing."""
+        return self._around.unmet(self.name)
+
+    @property
+    def address_problem(self) -> str:
+        """Why this node may not take part for want of an address that is vipd's to bind, or nothing."""
+        return self._in_use
+
+    def on_gate(self, *, renewed: bool) -> None:
+        """Take in what the guard says of the gate. `renewed`: until now an earlier life's programs may have stopped announcements."""
+        if renewed:
+            for part in self.parts:
+                part.announcer.again()
+        self.judge()
+
+    # ------------------------------------------------------------------ rivals
+
+    async def _probe(self, timeout: float) -> str:
+        answers = await asyncio.gather(*(part.probe(timeout) for part in self.parts if part.waits))
+        return next(filter(None, answers), "")
+
+    def follow_state(self) -> None:
+        """Listen for rivals while Active, and only then; called after each step of the machine."""
+        wanted = self.instance.machine.state is State.ACTIVE
+        for part in self.parts:
+            part.watch_rivals(wanted=wanted)
+
+    def rival_seen(self, part: Part, rival: RivalSeen) -> None:
+        """Announce against somebody else who speaks as the VIP, unless it is being handed over."""
+        if self.instance.machine.is_handing_over:
+            self.instance.post(events.RivalSeen())
+        else:
+            part.announce_against(rival)
+
+    # ------------------------------------------------------------------ fitness
+
+    def judge(self) -> None:
+        """Tell the machine how fit this node is. Unready it is not: a takeover must not wait for frames.
+
+        Nor go ahead of what other elections claim: a daemon that has just started would bind what one of them has long been serving.
+        """
+        verdict = together([part.verdict for part in self.parts])
+        ready = self._around.knows_claims() and all(part.has_frames for part in self.parts)
+        if verdict.fit is None or not (verdict.fit is False or self._seeded or ready):
+            return
+        reason = Reason.LINK_DOWN if config.LINK_CHECK in verdict.failing else Reason.CHECK_FAILED
+        fit = verdict.fit
+        if fit and self.gate_problem:
+            fit, reason = False, Reason.FENCED
+        if fit and self._in_use:
+            fit, reason = False, Reason.ADDRESS_IN_USE
+        if fit and self.obstacle:
+            fit, reason = False, Reason.BIND_FAILED
+        judged = (fit, effective_priority(self.settings.priority, verdict), reason)
+        if judged != self._judged:
+            self._judged = judged
+            self.instance.post(events.FitnessChanged(*judged))

@@ -1,0 +1,4 @@
+"""What is served over HTTP: /metrics, /healthz and /readyz.
+
+For others: `server.WebServer`.
+"""
