@@ -144,7 +144,9 @@ DEFECTS = (
         (Patch("machine/requests", joined(NAME, SEND_NAME), joined(SEND_NAME, NAME)),),
     ),
     Defect(
-        "leave the lifetimes long in a handover", "killed moves", (Patch("machine/requests", "shrink=s.handover is not None)", "shrink=False)"),)
+        "leave the lifetimes long in a handover",
+        "killed moves",
+        (Patch("machine/requests", "shrink=s.handover is not None)", "shrink=False)"),),
     ),
     Defect(
         "hand on at once what was just taken as a successor",

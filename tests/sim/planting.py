@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Patch:
     """Replace `old`, which must occur exactly once in the module, by `new`. Both begin with the indentation of a first line.
 
-    `module`: its path in the package, without `.py`. `package`: where it is; the simulation runs `election` and the gate's succession in `announce`.
+    `module`: its path in `package`, without `.py`. The simulation runs `election`, and the gate's succession in `announce`.
     """
 
     module: str

@@ -11,7 +11,7 @@ from election.actions import Waits
 from election.events import CandidatesSeen, ProbeDone, RecordSeen, Tick
 from election.machine.observation import LARGEST_COUNT
 from election.model import Absent, Candidate, Content, Found, Record, Release, Unreadable
-from tests.unit.election.test_machine import FREE, HELD_BY_B, SETTINGS, B, Node
+from tests.unit.election.machine.test_machine import FREE, HELD_BY_B, SETTINGS, B, Node
 
 NEW = Record("u", epoch=3)
 MAC = "02:00:00:00:00:99"

@@ -22,7 +22,7 @@ from vipd.control.server import ControlServer, Refused
 from vipd.control.status import Fence, Status, Store, to_json
 from vipd.version import VERSION
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 GOOD = "backend: {file: {path: /tmp/store}}\ninstances:\n  - {name: ingress, interface: eth0, addresses: [192.0.2.10]}\n"
 DOCUMENT = Status("n1", "5e55", "0.1.0", False, Store("file", True, 0.1), Fence(True, True, ""))
 

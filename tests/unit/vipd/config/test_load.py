@@ -25,7 +25,7 @@ instances:
   - {name: ingress, interface: eth0, addresses: [192.0.2.10]}
 """
 LINK = Check("link", InterfaceCheck("eth0"), fall=1)
-EXAMPLE = Path(__file__).parents[3] / "systemd" / "vipd.yaml"
+EXAMPLE = Path(__file__).parents[4] / "systemd" / "vipd.yaml"
 
 
 def test_a_small_file_gets_every_default(read: Read, file: Path) -> None:

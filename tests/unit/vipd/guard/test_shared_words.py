@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vipd.guard.shared_words import Words
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def test_a_fresh_word_is_closed_and_nobody_alive() -> None:

@@ -15,7 +15,7 @@ from vipd.config.values import Config
 from vipd.guard import installed
 from vipd.guard.preparation import Header, unpacked
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 GOOD = "backend: {file: {path: /tmp/store}}\ninstances:\n  - {name: ingress, interface: eth0, addresses: [192.0.2.10]}\n"
 
 

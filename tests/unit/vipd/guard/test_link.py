@@ -13,7 +13,7 @@ from dataclasses import asdict
 import pytest
 
 from announce.kernel.messages import ready_messages
-from tests.unit.guard.half_guard import HalfGuard
+from tests.unit.vipd.guard.half_guard import HalfGuard
 from vipd.clock import now
 from vipd.guard.channel import Wire, WireError
 from vipd.guard.link import Birth, GateReport, GuardError, GuardLink

@@ -9,7 +9,7 @@ import pytest
 from election.actions import ForeignEdit, Read
 from election.events import RecordSeen, WriteDone
 from election.model import Absent, Conflict, Content, Found, Identity, State, Unknown, Unreadable
-from tests.unit.election.test_machine import Node, active
+from tests.unit.election.machine.test_machine import Node, active
 
 EDITS: dict[str, tuple[dict[str, object], str]] = {
     "the lease": ({"lease_duration": 300_000}, "lease_duration: 300000"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from vipd.clock import now
 from vipd.guard.processes import BootTimer
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def output(program: str) -> list[str]:

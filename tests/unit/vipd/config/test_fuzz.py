@@ -16,7 +16,7 @@ from vipd.config.findings import Path as KeyPath
 from vipd.config.load import Surroundings, examine
 from vipd.config.schema import LATER, keys_at
 
-EXAMPLE = (Path(__file__).parents[3] / "systemd" / "vipd.yaml").read_bytes()
+EXAMPLE = (Path(__file__).parents[4] / "systemd" / "vipd.yaml").read_bytes()
 AROUND = Surroundings({"A": "1", "B": "x\udcff"}, "node-1", lambda names, _seconds: dict.fromkeys(names[:1], frozenset()))
 MAPPINGS: list[KeyPath] = [
     (),

@@ -218,6 +218,6 @@ def test_a_thousand_messages_may_take_longer_than_one() -> None:
 def test_the_guards_part_is_light() -> None:
     """No library, no event loop, no subprocess comes with it."""
     code = "import sys, announce.kernel.addresses; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=Path(__file__).parents[4], capture_output=True, text=True, check=True)
     heavy = {"asyncio", "pyroute2", "ctypes", "dataclasses", "inspect", "json", "logging", "subprocess", "ssl"}
     assert heavy & set(done.stdout.split()) == set()

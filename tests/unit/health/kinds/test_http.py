@@ -24,7 +24,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 Serve = Callable[..., AbstractAsyncContextManager[int]]
 Answer = Callable[[bytes], Handler]
 FirstResult = Callable[..., Coroutine[None, None, Result]]
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 

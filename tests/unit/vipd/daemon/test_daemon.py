@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from election.fencing import EXIT_RELOAD
-from tests.unit.guard.half_guard import HalfGuard
+from tests.unit.vipd.guard.half_guard import HalfGuard
 from tests.unit.vipd.inprocess import PATIENCE, configuration, instance
 from vipd.config.values import Config
 from vipd.daemon.daemon import Daemon

@@ -12,7 +12,7 @@ from pathlib import Path
 from election.fencing import NEVER, Life, Slot, View
 from vipd.guard.stack import DUMP_EARLY, MOST_LINES, Stack, dump_at
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 PROGRAM = """
 import faulthandler, sys, threading, time
 from vipd.guard.stack import DUMP_SIGNAL

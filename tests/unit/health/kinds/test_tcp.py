@@ -19,7 +19,7 @@ from health.names import Names
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[..., AbstractAsyncContextManager[int]]
 FirstResult = Callable[..., Coroutine[None, None, Result]]
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @contextmanager

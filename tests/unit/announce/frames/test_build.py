@@ -144,7 +144,7 @@ def test_scapy_is_not_imported_before_it_is_needed() -> None:
     """It costs the daemon 20 MB."""
     code = "import sys; from announce.frames import build, forge, sender; from announce.rivals import ask, rivals; "
     code += "print('scapy' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[4], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
 

@@ -20,7 +20,7 @@ from vipd.config.values import Config, EtcdBackend, FileBackend, KubernetesBacke
 Read = Callable[..., Examined]
 Errors = Callable[..., list[tuple[str, str]]]
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 INSTANCES = "instances:\n  - {name: ingress, interface: eth0, addresses: [192.0.2.10]}\n"
 PASSWORD_FILE = "password_file"  # noqa: S105 - a key
 ETCD = "https://10.0.0.1:2379"

@@ -20,7 +20,7 @@ from vipd.control import server as control
 from vipd.control.client import FailedError, RefusedError, UnreachableError, request
 from vipd.control.server import ControlError, ControlServer, Peer, Permit, Refused
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 NOBODY = 65534
 
 
