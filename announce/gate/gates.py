@@ -4,7 +4,7 @@
     which know its addresses (gate_loaded) and sit first on its traffic control hook (gate_seat, traffic_control)
 
 Linux answers for an address on every interface, not only on the one that has it. So the programs are also on all others by which
-the LAN can come in (announce.kernel.links has the rule), and stop there what this node would take for an address without a right.
+the LAN can come in (announce.gate.links has the rule), and stop there what this node would take for an address without a right.
 
 It holds with every process of vipd dead or frozen. Whoever owns a `Gates` (the guard) covers an election's addresses before
 anything is bound, with its word closed; whoever maps the words (the daemon) opens it with the lease, and then binds. On the
@@ -23,13 +23,13 @@ from typing import Protocol
 
 from announce.gate.hook import sweep
 from announce.gate.interface import NEVER, GateState, InterfaceGate
+from announce.gate.links import hole
 from announce.gate.loaded import Loaded
 from announce.gate.maps import Deadlines
 from announce.gate.selftest import self_test
 from announce.gate.supply import Supply
 from announce.gate.support import probe_support, why_not
 from announce.gate.traffic_control import TrafficControl
-from announce.kernel.links import hole
 
 __all__ = ["Deadlines", "GateState", "Gates", "TrafficControl", "probe_support", "remove_leftovers", "why_not"]
 
@@ -47,7 +47,7 @@ Places = Mapping[int, Collection[bytes]]
 
 
 class Surroundings(Protocol):
-    """Knows the interfaces of the network namespace (announce.kernel.uplinks)."""
+    """Knows the interfaces of the network namespace (announce.gate.uplinks)."""
 
     def others(self, carriers: Collection[int], vips: Collection[bytes]) -> Mapping[int, str]:
         """Return number and name of the interfaces that can answer the LAN for addresses which these carriers have."""

@@ -8,8 +8,8 @@ import errno
 from announce.gate.hook import others_before
 from announce.gate.support import before_traffic_control, probe_interface, probe_support
 from announce.gate.traffic_control import TrafficControl
+from announce.gate.uplinks import second_ways
 from announce.kernel.interface import find
-from announce.kernel.uplinks import second_ways
 from vipd.config.values import Config, Gate
 
 _TRIED = "tried here and now, as this user:"

@@ -26,8 +26,8 @@ from vipd.guard.shared_words import DEFAULT_SLOTS, Words
 
 if TYPE_CHECKING:
     from announce.gate.gates import Gates, TrafficControl
+    from announce.gate.uplinks import Uplinks
     from announce.gate.watch import GateWatch
-    from announce.kernel.uplinks import Uplinks
 
 LOOK_AROUND = 10.0
 """Seconds between two looks at which interfaces the kernel would answer on: a sysctl that changes tells nobody."""
@@ -61,8 +61,8 @@ class GateKeeper:
     def open(self) -> None:
         """Load the programs and try them out; to be called once. About 15 ms, and 10 more for the modules."""
         from announce.gate.gates import Gates, TrafficControl, why_not  # noqa: PLC0415 -- the children, which need none of it, are forked before
+        from announce.gate.uplinks import Uplinks  # noqa: PLC0415 -- likewise
         from announce.gate.watch import GateWatch  # noqa: PLC0415 -- likewise
-        from announce.kernel.uplinks import Uplinks  # noqa: PLC0415 -- likewise
 
         try:
             self._control = TrafficControl()

@@ -20,7 +20,7 @@ from election.outage import Outage, of_system_error
 from election.stores.contract import WatchEvent, WatchLost, WatchStands
 from election.stores.file.records import FileRecords
 from election.stores.file.watch import Doorbell, Tree
-from election.stores.file.worker import Worker, WorkerError
+from election.stores.worker import Worker, WorkerError
 
 T = TypeVar("T")
 

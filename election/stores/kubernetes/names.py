@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from election.stores.file.worker import Worker, WorkerError
+from election.stores.worker import Worker, WorkerError
 
 PATIENCE = 60.0
 """Seconds after which a question counts as lost; what resolv.conf(5) allows is about thirty."""

@@ -17,7 +17,7 @@ import pytest
 
 from announce.gate.gates import AT_A_TIME, LOOK, MOST_OTHERS, Gates
 from announce.gate.hook import NAME
-from announce.kernel.uplinks import Uplinks
+from announce.gate.uplinks import Uplinks
 from tests.netns.announce.conftest import Cable, Host, new_namespace
 from tests.netns.announce.gating import (
     LEASE,

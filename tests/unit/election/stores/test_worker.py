@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from election.stores.file.worker import LONGEST_QUEUE, Worker, WorkerError
+from election.stores.worker import LONGEST_QUEUE, Worker, WorkerError
 
 SOON = 0.02
 PATIENCE = 10.0

@@ -1,4 +1,4 @@
-"""The interfaces of this network namespace as they come and go, and which of them can answer the LAN (announce.kernel.links).
+"""The interfaces of this network namespace as they come and go, and which of them can answer the LAN (announce.gate.links).
 
 A node with pods has hundreds of interfaces: each message is taken in by itself, and only of the kinds for which it matters the
 addresses are read. The standard library only: this is the guard's.
@@ -11,10 +11,7 @@ import errno
 import socket
 from collections.abc import Collection, Mapping
 
-from announce.gate.support import probe_interface
-from announce.gate.traffic_control import TrafficControl, interface_of_address, messages
-from announce.kernel.filters import address_filter, attach
-from announce.kernel.links import (
+from announce.gate.links import (
     BRIDGE,
     CONTAINER_KINDS,
     LINKS_REQUEST,
@@ -26,6 +23,9 @@ from announce.kernel.links import (
     parsed,
     speaks_arp,
 )
+from announce.gate.support import probe_interface
+from announce.gate.traffic_control import TrafficControl, interface_of_address, messages
+from announce.kernel.filters import address_filter, attach
 from announce.kernel.netlink import ATTRIBUTES_AT, IFA_PROTO, LARGEST_DATAGRAM, RTM_DELADDR, RTM_NEWADDR
 
 RTMGRP_LINK, RTMGRP_IPV4_IFADDR = 0x1, 0x10

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from announce.kernel.links import (
+from announce.gate.links import (
     ETHERNET,
     IFF_LOOPBACK,
     IFF_NOARP,
