@@ -88,7 +88,6 @@ class Situation:
         self.remembered = self.seen.floor
         self.sent_at = self.renewed_at = 0.0
         self.holdoff_until = 0.0
-
         self._said_to_remember = self.seen.remembered
 
         # The addresses. `serving`: the kernel has confirmed the bind of this tenure.

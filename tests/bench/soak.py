@@ -29,7 +29,7 @@ from tests.bench.soak_deeds import UNREACHED, Deeds, Done
 from tests.bench.soak_judge import Finding, Move, Overlap, Span, judge, overlaps, spans_of, without
 from tests.bench.soak_plan import CATALOGUE, Round, rounds
 from tests.bench.soak_world import ASKED, INSTANCE_OF, Client, Group, group
-from vipd.cli.main import USAGE
+from vipd.cli.exit_codes import USAGE
 
 ONE_OWNER = 20.0
 """Seconds after the last fault was healed within which every address has exactly one owner: a start, several leases, a busy machine."""

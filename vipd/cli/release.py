@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import secrets
 import sys
@@ -16,16 +17,25 @@ from announce.kernel.ownership import written
 from election import model
 from election.machine import records
 from election.stores.contract import Store
+from vipd.cli.exit_codes import DONE, FAILED, REFUSED, USAGE
+from vipd.config.load import examine
 from vipd.config.values import Config, Instance
 from vipd.daemon.stores import open_store
 from vipd.guard.locks import LockedError, Locks
 from vipd.state_dir import InUseError, Memory
 
-EXIT_DONE, EXIT_FAILED, EXIT_REFUSED = 0, 1, 4
 ATTEMPTS = 5
 
 
-def main(config: Config) -> int:
+def main(args: argparse.Namespace) -> int:
+    """Read the configuration (`args`: config) and clean up; return the exit code."""
+    examined = examine(args.config)
+    for finding in examined.findings:
+        print(finding, file=sys.stderr)
+    return USAGE if examined.config is None else release(examined.config)
+
+
+def release(config: Config) -> int:
     """Remove this node's addresses and release the leases that it is known to have held; return the exit code."""
     locks = Locks(lambda text: print(text, file=sys.stderr))
     try:
@@ -35,16 +45,16 @@ def main(config: Config) -> int:
         locks.lock([str(address.ip) for instance in config.instances for address in instance.addresses])
     except (InUseError, LockedError) as error:
         print(f"refused: {error}; stop it instead", file=sys.stderr)
-        return EXIT_REFUSED
+        return REFUSED
     try:
         failures = _remove_addresses(config)
         if failures:
             # Unbind before release, always: a lease let go while the address is bound makes two owners.
             print(*failures, sep="\n", file=sys.stderr)
-            return EXIT_FAILED
+            return FAILED
         gate_is_gone = _remove_gate()
         code = asyncio.run(_release_leases(config, frozenset(memory.former)))
-        return code if gate_is_gone else EXIT_FAILED
+        return code if gate_is_gone else FAILED
     finally:
         locks.close()
         memory.close()
@@ -105,12 +115,12 @@ def _remove_gate() -> bool:
 
 async def _release_leases(config: Config, former: frozenset[str]) -> int:
     store = open_store(config)
-    code = EXIT_DONE
+    code = DONE
     try:
         for election in config.elections:
             outcome, done = await _release(config, store, election, former)
             print(f"{election}: {outcome}")
-            code = code if done else EXIT_FAILED
+            code = code if done else FAILED
     finally:
         await store.close()
     return code
