@@ -10,7 +10,7 @@ import shutil
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import aetcd
 
@@ -233,16 +233,32 @@ def stands(event: WatchEvent) -> bool:
     return isinstance(event, WatchStands)
 
 
+class Closable(Protocol):
+    """What holds sockets, tasks and threads until it is closed."""
+
+    async def close(self) -> None:
+        """Let go of them."""
+        ...
+
+
+OneClosable = TypeVar("OneClosable", bound=Closable)
+
+
+@contextlib.asynccontextmanager
+async def closing(one: OneClosable) -> AsyncIterator[OneClosable]:
+    """Return it; it is closed also when the test fails, or its sockets would fail a later test."""
+    try:
+        yield one
+    finally:
+        await one.close()
+
+
 @contextlib.asynccontextmanager
 async def opened(place: Place, count: int = 1, candidate_ttl: float = 30.0) -> AsyncIterator[list[Store]]:
     """Return so many nodes' views of a place; in the end they are closed and have left nothing behind."""
     threads = set(threading.enumerate())
-    stores = [place.store(candidate_ttl) for _ in range(count)]
-    try:
-        yield stores
-    finally:
-        for store in stores:
-            await store.close()
+    async with contextlib.AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(closing(place.store(candidate_ttl))) for _ in range(count)]
     async with asyncio.timeout(PATIENCE):
         while asyncio.all_tasks() != {asyncio.current_task()}:  # noqa: ASYNC110 - unknown tasks have no event
             await asyncio.sleep(0.001)

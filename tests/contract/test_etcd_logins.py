@@ -21,7 +21,7 @@ from election.stores.etcd.access import EtcdAccess
 from election.stores.etcd.rpc import rpc
 from election.stores.etcd.store import EtcdStore
 from tests.contract.etcd_secure import PASSWORD, USER, SecurePlace, Users, refused, with_password
-from tests.contract.places import PATIENCE, TIMEOUT, opened, revision
+from tests.contract.places import PATIENCE, TIMEOUT, closing, opened, revision
 from tests.etcd_server import EtcdServer, cluster, start_all
 
 RECORD = Record(uid="u", holder="a", session="s", epoch=1, counter=1)
@@ -33,11 +33,10 @@ COST = "9"
 
 async def protect(server: EtcdServer) -> None:
     """Give a server its users and turn authentication on."""
-    users = Users(server, EtcdAccess())
-    await users.add_root()
-    await users.add(USER, PASSWORD, ALLOWED)
-    await users.enable()
-    await users.close()
+    async with closing(Users(server, EtcdAccess())) as users:
+        await users.add_root()
+        await users.add(USER, PASSWORD, ALLOWED)
+        await users.enable()
 
 
 @pytest.fixture
@@ -68,9 +67,8 @@ def test_thirty_nodes_are_in_within_seconds_of_a_restart(tmp_path: Path, access:
                 assert NODES <= await asyncio.to_thread(server.handled, "Authenticate") - before <= 1.2 * NODES
                 await asyncio.to_thread(server.restart)
                 # Some tokens outlive a restart, in etcd's log; none outlives this.
-                users = Users(server, EtcdAccess())
-                await users.change_password(USER, PASSWORD)
-                await users.close()
+                async with closing(Users(server, EtcdAccess())) as users:
+                    await users.change_password(USER, PASSWORD)
 
     with EtcdServer(tmp_path / "etcd", flags={"bcrypt-cost": COST}) as server:
         asyncio.run(scenario(server))
@@ -131,8 +129,7 @@ def test_a_login_outlives_the_request_that_needs_it(access: EtcdAccess) -> None:
 
     async def scenario() -> None:
         servicer = Slow()
-        async with running(servicer) as url:
-            store = EtcdStore([url], "/x/", 0.3, access=access)
+        async with running(servicer) as url, closing(EtcdStore([url], "/x/", 0.3, access=access)) as store:
             whys = []
             async with asyncio.timeout(PATIENCE):
                 while isinstance(answer := await store.read("e", 0.3), Unknown):
@@ -140,7 +137,6 @@ def test_a_login_outlives_the_request_that_needs_it(access: EtcdAccess) -> None:
             assert (servicer.logins, servicer.most_at_once) == (1, 1)
             assert len(whys) >= 2
             assert all("has been checking the password for" in why and outage is Outage.SLOW for why, outage in whys)
-            await store.close()
 
     asyncio.run(scenario())
 
@@ -151,8 +147,11 @@ def test_one_token_is_good_for_all_servers_and_one_in_hand_serves_on(access: Etc
     async def scenario() -> None:
         one, two = Slow(), Slow()
         one.seconds = two.seconds = 0.05
-        async with running(one) as first, running(two) as second:
-            store = EtcdStore([first, second], "/x/", 0.5, access=access)
+        async with (
+            running(one) as first,
+            running(two) as second,
+            closing(EtcdStore([first, second], "/x/", 0.5, access=access)) as store,
+        ):
             assert await store.read("e", TIMEOUT) == Absent()
             store._rotation.failed(store._rotation.current)
             assert await store.read("e", TIMEOUT) == Absent()
@@ -164,7 +163,6 @@ def test_one_token_is_good_for_all_servers_and_one_in_hand_serves_on(access: Etc
             assert await store.read("e", 0.6) == Absent()
             assert time.monotonic() - begin < 0.6
             assert (one.logins, two.logins) == (1, 1)
-            await store.close()
 
     asyncio.run(scenario())
 
@@ -183,10 +181,9 @@ def test_a_server_that_dies_over_a_login_is_given_up(access: EtcdAccess, tmp_pat
                 member.freeze()
             for member in members[1:]:
                 asyncio.get_running_loop().call_later(2.0, member.thaw)
-        store = EtcdStore([member.url for member in members], ALLOWED, 0.5, access=access)
-        begin = time.monotonic()
-        assert await serves(store) - begin < 8.0
-        await store.close()
+        async with closing(EtcdStore([member.url for member in members], ALLOWED, 0.5, access=access)) as store:
+            begin = time.monotonic()
+            assert await serves(store) - begin < 8.0
 
     start_all(members)
     try:
@@ -202,14 +199,12 @@ def test_logins_that_fail_are_not_begun_again_at_once(access: EtcdAccess) -> Non
     async def scenario() -> None:
         servicer = Slow()
         servicer.seconds, servicer.failing = 0.05, True
-        async with running(servicer) as url:
-            store = EtcdStore([url], "/x/", 0.3, access=access)
+        async with running(servicer) as url, closing(EtcdStore([url], "/x/", 0.3, access=access)) as store:
             end = time.monotonic() + 4.0
             while time.monotonic() < end:
                 assert isinstance(await store.read("e", 0.3), Unknown)
                 await asyncio.sleep(0.1)
             assert 2 <= servicer.logins <= 4
-            await store.close()
 
     asyncio.run(scenario())
 

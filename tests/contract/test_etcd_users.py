@@ -31,7 +31,7 @@ from tests.contract.etcd_secure import (
     server_tls,
     with_password,
 )
-from tests.contract.places import PATIENCE, TIMEOUT, current, opened, revision, settled, stands, watching
+from tests.contract.places import PATIENCE, TIMEOUT, closing, current, opened, revision, settled, stands, watching
 from tests.etcd_server import EtcdServer
 from tests.kube.certificates import Authority
 
@@ -52,11 +52,10 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 async def protect(server: EtcdServer, access: EtcdAccess) -> None:
     """Give a server its users and turn authentication on."""
-    users = Users(server, access)
-    await users.add_root()
-    await users.add(USER, PASSWORD, ALLOWED)
-    await users.enable()
-    await users.close()
+    async with closing(Users(server, access)) as users:
+        await users.add_root()
+        await users.add(USER, PASSWORD, ALLOWED)
+        await users.enable()
 
 
 @pytest.fixture(scope="module", params=["http", "https"])

@@ -20,7 +20,7 @@ from election.model import Applied, CandidateRecord, Conflict, Found, Record, Re
 from election.outage import Outage
 from election.stores.contract import ElectionChanged, WatchEvent, WatchLost
 from election.stores.etcd.store import EtcdStore
-from tests.contract.places import PATIENCE, TIMEOUT, EtcdPlace, current, found, opened, revision, stands, watching
+from tests.contract.places import PATIENCE, TIMEOUT, EtcdPlace, closing, current, found, opened, revision, stands, watching
 from tests.etcd_server import EtcdServer
 from tests.wire_proxy import Fault, Way, WireProxy
 
@@ -364,13 +364,12 @@ def test_the_other_tests_leave_nothing_behind(etcd_place: EtcdPlace) -> None:
     async def scenario() -> None:
         async with WireProxy(etcd_place.server.host, etcd_place.server.port) as proxy:
             proxy.fail(Fault.HOLD)
-            store = EtcdStore([proxy.url], etcd_place.prefix, SHORT)
-            asked = [asyncio.create_task(store.read(f"e{number}", PATIENCE)) for number in range(3)]
-            await asyncio.sleep(0)
-            async with asyncio.timeout(PATIENCE):
-                while not proxy.accepted:  # noqa: ASYNC110 - the connection is the event
-                    await asyncio.sleep(0.01)
-            await store.close()
+            async with closing(EtcdStore([proxy.url], etcd_place.prefix, SHORT)) as store:
+                asked = [asyncio.create_task(store.read(f"e{number}", PATIENCE)) for number in range(3)]
+                await asyncio.sleep(0)
+                async with asyncio.timeout(PATIENCE):
+                    while not proxy.accepted:  # noqa: ASYNC110 - the connection is the event
+                        await asyncio.sleep(0.01)
             answers = await asyncio.gather(*asked)
             assert all(isinstance(answer, Unknown) and "let go" in answer.why for answer in answers)
         async with opened(etcd_place):

@@ -214,6 +214,10 @@ class KubeServer:
         """Let no request fail any more."""
         self.order("clear")
 
+    def reset(self) -> None:
+        """Be as at the start for the next test: no faults, no other habits, no time in which all is forbidden."""
+        self.order("reset")
+
     def requests(self) -> list[dict[str, object]]:
         """Return the requests since the last call: see service.Logged."""
         found = self.order("requests")

@@ -22,6 +22,7 @@ from pathlib import Path
 from tests.kube import verbs
 from tests.kube.access import known
 from tests.kube.faults import Fault, Kind
+from tests.kube.listing import Habits
 from tests.kube.service import Service
 from tests.kube.storage import Copy, Key
 
@@ -40,6 +41,12 @@ class Control:
     def clear(self) -> None:
         """Let all faults end that have not happened yet."""
         self._service.faults.waiting.clear()
+
+    def reset(self) -> None:
+        """End all faults, take back all changes of habit, know the roles: nothing is left for the next test."""
+        self.clear()
+        self.habit(**{one.name: one.default for one in dataclasses.fields(Habits) if one.name != "watches"})
+        self._service.know_roles()
 
     def habit(self, **values: object) -> None:
         """Change what the documentation leaves to the server; the keys are those of Habits."""

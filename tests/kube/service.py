@@ -92,6 +92,10 @@ class Service:
             self.port = self._server.sockets[0].getsockname()[1]
             self.storage.compact()
 
+    def know_roles(self) -> None:
+        """End the time after a pause in which it forbids everything."""
+        self._knows_roles_at = 0.0
+
     async def stop_listening(self) -> None:
         """Refuse connections and close those that there are."""
         if self._server is not None:

@@ -20,10 +20,17 @@ PATIENCE = 10.0
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeServer]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeServer]:
     """Return our API server."""
     with KubeServer(tmp_path_factory.mktemp("own")) as server:
         yield server
+
+
+@pytest.fixture
+def server(running: KubeServer) -> Iterator[KubeServer]:
+    """Return our API server; no fault and no other habit is left."""
+    yield running
+    running.reset()
 
 
 @pytest.fixture
@@ -57,7 +64,6 @@ def test_a_watch_may_be_refused_before_it_begins(admin: Admin, namespace: str, s
     server.order("habit", refuse_gone=True)
     with watch(server, namespace, resourceVersion=first) as stream:
         assert stream.answer.status == 410
-    server.order("habit", refuse_gone=False)
 
 
 def test_bookmarks_say_how_far_the_watch_is(admin: Admin, namespace: str, server: KubeServer) -> None:
@@ -67,7 +73,6 @@ def test_bookmarks_say_how_far_the_watch_is(admin: Admin, namespace: str, server
     version = about(admin.ask("GET", LEASES.format(namespace))[1])["resourceVersion"]
     with watch(server, namespace, resourceVersion=str(version), allowWatchBookmarks="true") as stream:
         kind, thing = stream.next()
-    server.order("habit", bookmark_interval=60)
     assert (kind, about(thing)) == ("BOOKMARK", {"resourceVersion": version})
 
 
@@ -126,7 +131,19 @@ def test_a_server_that_has_just_come_back_forbids_everything(admin: Admin, names
     assert admin.ask("GET", LEASES.format(namespace))[0] == 200
     while weak.ask("GET", LEASES.format(namespace))[0] == 403:
         assert time.monotonic() - begin < PATIENCE
-    server.order("habit", forbidden_for=0.0)
+
+
+def test_what_a_test_changed_is_not_there_for_the_next_one(admin: Admin, namespace: str, server: KubeServer) -> None:
+    """Faults, habits, and that the server forbids everything because it has just come back."""
+    server.order("token", token=WEAK, user="weak", groups=[])
+    admin.grant(namespace, "weak", [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list"]}])
+    weak = Admin(server, WEAK)
+    server.order("habit", forbidden_for=600.0)
+    server.fault("refused", verb="list")
+    server.restart()
+    assert weak.ask("GET", LEASES.format(namespace))[0] == 500
+    server.reset()
+    assert weak.ask("GET", LEASES.format(namespace))[0] == 200
 
 
 def test_a_server_that_is_told_to_end_waits_for_its_watches(namespace: str, server: KubeServer, admin: Admin) -> None:

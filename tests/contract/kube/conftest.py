@@ -20,7 +20,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeServer]:
 
 @pytest.fixture
 def place(server: KubeServer, tmp_path: Path) -> Iterator[KubePlace]:
-    """Return an empty namespace; no fault is left."""
+    """Return an empty namespace; no fault and no other habit is left."""
     server.requests()
     yield KubePlace(tmp_path, server)
-    server.clear()
+    server.reset()

@@ -14,7 +14,7 @@ from election.stores.kubernetes.kubeconfig import in_cluster
 from election.stores.kubernetes.store import KubernetesStore
 from tests.contract.kube.common import RECORD
 from tests.contract.kube_place import KubePlace
-from tests.contract.places import TIMEOUT, revision, watching
+from tests.contract.places import TIMEOUT, closing, revision, watching
 from tests.kube.fixture import ADMIN, KubeServer, certificate_user, kubeconfig
 from tests.kube.status import Json
 
@@ -49,8 +49,8 @@ def test_a_client_certificate_logs_in(server: KubeServer, place: KubePlace, tmp_
     store = KubernetesStore(place.namespace, str(kubeconfig(server, tmp_path / "k", certificate_user(certificate))))
 
     async def scenario() -> None:
-        await use(store)
-        await store.close()
+        async with closing(store):
+            await use(store)
 
     asyncio.run(scenario())
     assert {request["user"] for request in server.requests()} == {"node-a"}
@@ -65,7 +65,7 @@ def test_a_token_that_was_replaced_is_read_again(server: KubeServer, place: Kube
     store = KubernetesStore(place.namespace, request_timeout=0.5, access=partial(in_cluster, environ, folder))
 
     async def scenario() -> None:
-        async with watching(store) as watch:
+        async with closing(store), watching(store) as watch:
             assert await watch.next() == WatchStands()
             assert await store.read("ingress", TIMEOUT) == Absent()
             (folder / "token").write_text(NEW)
@@ -74,7 +74,6 @@ def test_a_token_that_was_replaced_is_read_again(server: KubeServer, place: Kube
             server.order("end_watches")
             await watch.next()
             assert not [event for event in watch.seen if isinstance(event, WatchLost)]
-        await store.close()
 
     asyncio.run(scenario())
     assert {request["user"] for request in server.requests() if request["code"] != 401} == {"pod"}
@@ -85,11 +84,11 @@ def test_credentials_that_are_not_accepted_are_named(server: KubeServer, place: 
     store = KubernetesStore(place.namespace, str(kubeconfig(server, tmp_path / "k", {"token": "nobody's"})))
 
     async def scenario() -> None:
-        answer = await store.read("ingress", TIMEOUT)
-        assert isinstance(answer, Unknown)
-        assert "does not accept the credentials (401)" in answer.why
-        assert "nobody's" not in answer.why
-        await store.close()
+        async with closing(store):
+            answer = await store.read("ingress", TIMEOUT)
+            assert isinstance(answer, Unknown)
+            assert "does not accept the credentials (401)" in answer.why
+            assert "nobody's" not in answer.why
 
     asyncio.run(scenario())
 
@@ -102,15 +101,15 @@ def test_what_is_forbidden_is_named(server: KubeServer, place: KubePlace, tmp_pa
     store = KubernetesStore(place.namespace, str(kubeconfig(server, tmp_path / "k", {"token": WEAK})), request_timeout=0.5)
 
     async def scenario() -> None:
-        last = await revision(store, "ingress", RECORD)
-        answer = await store.write("ingress", RECORD, last, TIMEOUT)
-        assert isinstance(answer, Unknown)
-        assert 'User "weak" cannot update resource "leases"' in answer.why
-        async with watching(store) as watch:
-            lost = await watch.next()
-            assert isinstance(lost, WatchLost)
-            assert "cannot list" in lost.why
-        await store.close()
+        async with closing(store):
+            last = await revision(store, "ingress", RECORD)
+            answer = await store.write("ingress", RECORD, last, TIMEOUT)
+            assert isinstance(answer, Unknown)
+            assert 'User "weak" cannot update resource "leases"' in answer.why
+            async with watching(store) as watch:
+                lost = await watch.next()
+                assert isinstance(lost, WatchLost)
+                assert "cannot list" in lost.why
 
     asyncio.run(scenario())
 
@@ -138,8 +137,8 @@ def test_an_exec_plugin_logs_in_and_is_asked_once(server: KubeServer, place: Kub
     store = KubernetesStore(place.namespace, str(kubeconfig(server, tmp_path / "k", user)))
 
     async def scenario() -> None:
-        await use(store)
-        await store.close()
+        async with closing(store):
+            await use(store)
 
     asyncio.run(scenario())
     assert (tmp_path / "runs; echo").read_text() == "x"
@@ -158,10 +157,10 @@ def test_a_plugin_that_hangs_bounds_no_request(server: KubeServer, place: KubePl
     store = KubernetesStore(place.namespace, str(kubeconfig(server, tmp_path / "k", user)))
 
     async def scenario() -> None:
-        async with asyncio.timeout(TIMEOUT):
-            while not pid.exists() or not pid.read_text():
-                assert isinstance(await store.read("ingress", 0.2), Unknown)
-        await store.close()
+        async with closing(store):
+            async with asyncio.timeout(TIMEOUT):
+                while not pid.exists() or not pid.read_text():
+                    assert isinstance(await store.read("ingress", 0.2), Unknown)
 
         async with asyncio.timeout(TIMEOUT):
             while runs(pid.read_text().strip()):  # noqa: ASYNC110 - a killed process ends a little later
@@ -178,10 +177,10 @@ def test_another_ca_is_not_trusted(server: KubeServer, place: KubePlace, tmp_pat
     store = KubernetesStore(place.namespace, str(tmp_path / "k"))
 
     async def scenario() -> None:
-        answer = await store.read("ingress", TIMEOUT)
-        assert isinstance(answer, Unknown)
-        assert "certificate that is not trusted" in answer.why
-        await store.close()
+        async with closing(store):
+            answer = await store.read("ingress", TIMEOUT)
+            assert isinstance(answer, Unknown)
+            assert "certificate that is not trusted" in answer.why
 
     asyncio.run(scenario())
     assert server.requests() == []
@@ -192,9 +191,9 @@ def test_without_a_kubeconfig_the_sentence_says_so(tmp_path: Path) -> None:
     store = KubernetesStore("vipd-system", str(tmp_path / "none"))
 
     async def scenario() -> None:
-        answer = await store.read("ingress", TIMEOUT)
-        assert isinstance(answer, Unknown)
-        assert str(tmp_path / "none") in answer.why
-        await store.close()
+        async with closing(store):
+            answer = await store.read("ingress", TIMEOUT)
+            assert isinstance(answer, Unknown)
+            assert str(tmp_path / "none") in answer.why
 
     asyncio.run(scenario())

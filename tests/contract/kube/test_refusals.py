@@ -19,7 +19,7 @@ from election.stores.kubernetes.store import KubernetesStore
 from tests.contract.kube.common import RECORD, has_counter, written
 from tests.contract.kube.test_access import pod
 from tests.contract.kube_place import KubePlace
-from tests.contract.places import PATIENCE, TIMEOUT, opened, revision, settled, watching
+from tests.contract.places import PATIENCE, TIMEOUT, closing, opened, revision, settled, watching
 from tests.kube.fixture import KubeServer
 from tests.kube.status import Json
 
@@ -118,13 +118,12 @@ def test_new_credentials_are_tried_at_once(server: KubeServer, place: KubePlace,
     store = KubernetesStore(place.namespace, request_timeout=0.5, access=partial(in_cluster, environ, folder))
 
     async def scenario() -> None:
-        async with busy(store):
+        async with closing(store), busy(store):
             await asyncio.sleep(5.0)
             (folder / "token").write_text(STRONG)
             async with asyncio.timeout(0.5):
                 while not isinstance(await store.read("e0", TIMEOUT), Absent | Found):  # noqa: ASYNC110 - likewise
                     await asyncio.sleep(0.05)
-        await store.close()
 
     asyncio.run(scenario())
     server.order("revoke", token=WEAK)

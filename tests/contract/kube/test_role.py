@@ -12,7 +12,7 @@ from election.stores.contract import CandidateChanged, WatchLost
 from election.stores.kubernetes.store import KubernetesStore
 from tests.contract.kube.common import RECORD, has_counter
 from tests.contract.kube_place import KubePlace
-from tests.contract.places import PATIENCE, TIMEOUT, current, revision, watching
+from tests.contract.places import PATIENCE, TIMEOUT, closing, current, revision, watching
 from tests.kube.fixture import KubeServer, certificate_user, kubeconfig
 from tests.kube.manifests import NAMESPACE, USER, apply_access, one
 
@@ -26,8 +26,10 @@ def test_what_the_store_asks_for_is_what_the_role_grants(server: KubeServer, pla
     asked: list[dict[str, object]] = []
 
     async def scenario() -> None:
-        store = KubernetesStore(NAMESPACE, str(config), request_timeout=0.5, candidate_ttl=0.5)
-        async with watching(store) as watch:
+        async with (
+            closing(KubernetesStore(NAMESPACE, str(config), request_timeout=0.5, candidate_ttl=0.5)) as store,
+            watching(store) as watch,
+        ):
             last = await revision(store, "ingress", RECORD)
             await revision(store, "ingress", replace(RECORD, counter=8), last)
             await current(store, "ingress")
@@ -43,7 +45,6 @@ def test_what_the_store_asks_for_is_what_the_role_grants(server: KubeServer, pla
             await store.read_candidates(TIMEOUT)
             assert isinstance(await store.delete_candidate("n", TIMEOUT), Applied)
             assert not [event for event in watch.seen if isinstance(event, WatchLost)]
-        await store.close()
 
     asyncio.run(scenario())
     end = time.monotonic() + PATIENCE
