@@ -121,9 +121,12 @@ class Credentials:
         left = issued.expires - self._wall() if issued is not None else 0.0
         if issued is not None and left > RENEW_BEFORE:
             return issued
-        task = self._issue(access)
         if issued is not None and left > 0:
+            # A plugin that fails now is no reason to give up what is still good.
+            with contextlib.suppress(BadAccess):
+                self._issue(access)
             return issued
+        task = self._issue(access)
         # Shielded: a request that gives up must not make the next one wait for the plugin from the beginning.
         return await asyncio.shield(task)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import json
 import ssl
-import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
@@ -119,16 +119,15 @@ def test_a_file_that_is_being_written_changes_nothing(tmp_path: Path) -> None:
 def plugin(tmp_path: Path, lifetime: float, *, now: float = 0.0) -> tuple[ExecPlugin, Path]:
     """Return a plugin that counts its runs in a file and issues the count as a token, good until `now` + `lifetime`."""
     runs = tmp_path / "runs"
-    code = (
-        "import datetime, json, pathlib, sys\n"
-        "runs = pathlib.Path(sys.argv[1])\n"
-        "count = int(runs.read_text()) + 1 if runs.exists() else 1\n"
-        "runs.write_text(str(count))\n"
-        "expires = datetime.datetime.fromtimestamp(float(sys.argv[2]), datetime.UTC).isoformat()\n"
-        f"print(json.dumps({{'apiVersion': '{VERSION}', 'kind': 'ExecCredential',"
-        " 'status': {'token': f'token-{count}', 'expirationTimestamp': expires}}))\n"
-    )
-    return ExecPlugin((sys.executable, "-c", code, str(runs), str(now + lifetime)), VERSION), runs
+    expires = dt.datetime.fromtimestamp(now + lifetime, dt.UTC).isoformat()
+    told = printed({"token": "token-COUNT", "expirationTimestamp": expires}).decode().replace("COUNT", "'$count'")
+    return ExecPlugin(("sh", "-c", f"echo >> {runs}; count=$(wc -l < {runs}); echo '{told}'"), VERSION), runs
+
+
+async def renewed(credentials: Credentials) -> None:
+    """Wait until the plugin that runs has ended, however it did."""
+    assert credentials._issuing is not None
+    await asyncio.wait({credentials._issuing})
 
 
 def test_what_a_plugin_issued_is_kept_until_it_expires(tmp_path: Path) -> None:
@@ -141,11 +140,33 @@ def test_what_a_plugin_issued_is_kept_until_it_expires(tmp_path: Path) -> None:
         assert [await token(credentials) for _ in range(3)] == ["token-1"] * 3
         wall[0] = 80.0
         assert await token(credentials) == "token-1"
-        async with asyncio.timeout(10):
-            while await token(credentials) == "token-1":  # noqa: ASYNC110 - the answer is the event
-                await asyncio.sleep(0.01)
+        await renewed(credentials)
+        assert await token(credentials) == "token-2"
         wall[0] = 100.0
-        assert await token(credentials) != "token-1"
+        assert await token(credentials) == "token-3"
+        await credentials.close()
+
+    run(scenario)
+
+
+def test_a_plugin_that_fails_leaves_what_it_issued_before_until_that_expires(tmp_path: Path) -> None:
+    """Requests go on; why the plugin fails is said when there is nothing valid any more."""
+    said = tmp_path / "said"
+    said.write_bytes(printed({"token": "good", "expirationTimestamp": "1970-01-01T00:01:40Z"}))
+    program = ExecPlugin(("cat", str(said)), VERSION)
+    wall = [0.0]
+
+    async def scenario() -> None:
+        credentials = Credentials(lambda: Access(SERVER, plugin=program), lambda: wall[0])
+        assert await token(credentials) == "good"
+        said.unlink()
+        wall[0] = 80.0
+        assert await token(credentials) == "good"
+        await renewed(credentials)
+        assert await token(credentials) == "good"
+        wall[0] = 100.0
+        with pytest.raises(BadAccess, match=r"ended with 1: .*No such file"):
+            await token(credentials)
         await credentials.close()
 
     run(scenario)
@@ -165,8 +186,9 @@ def test_a_refused_token_is_issued_anew(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_a_plugin_that_fails_is_not_run_for_every_request(tmp_path: Path) -> None:
+def test_a_plugin_that_fails_is_not_run_for_every_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one waits for it, those after it are told at once."""
+    monkeypatch.setattr("election.kube_credentials.PLUGIN_PAUSE", 3600.0)
     runs = tmp_path / "runs"
     program = ExecPlugin(("sh", "-c", f"echo >> {runs}; echo not today >&2; exit 3"), VERSION)
 
