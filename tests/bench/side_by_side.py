@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 LOOK_AGAIN = 0.2
 """Seconds."""
@@ -20,16 +22,26 @@ def run(commands: Sequence[Sequence[str]], jobs: int) -> bool:
     """
     waiting = collections.deque(commands)
     running: list[subprocess.Popen[bytes]] = []
-    try:
-        while waiting or running:
+    with _interrupts() as interrupted:
+        while (waiting or running) and not interrupted.is_set():
             while waiting and len(running) < jobs:
                 running.append(subprocess.Popen(waiting.popleft(), stdout=subprocess.DEVNULL, start_new_session=True))
             time.sleep(LOOK_AGAIN)
             running = [one for one in running if one.poll() is None]
-    except KeyboardInterrupt:
         for one in running:
             one.send_signal(signal.SIGTERM)
         for one in running:
             one.wait()
-        return False
-    return True
+        return not interrupted.is_set()
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Note an interrupt instead of raising it: raised while a program is started it would leave that one to itself."""
+    interrupted = threading.Event()
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, former)

@@ -135,11 +135,14 @@ class Listener:
     def __init__(self) -> None:
         self.verdicts: list[Verdict] = []
         self.results: list[tuple[str, Result, float]] = []
+        self.known: list[int] = []
+        """How many results there were at each verdict: more may have come before whoever waits goes on."""
         self._news = asyncio.Event()
 
     def on_change(self, verdict: Verdict) -> None:
         """Keep a verdict."""
         self.verdicts.append(verdict)
+        self.known.append(len(self.results))
         self._news.set()
 
     def on_result(self, check: Check, result: Result, seconds: float) -> None:

@@ -25,6 +25,7 @@ class Listener(Protocol):
 
     verdicts: list[Verdict]
     results: list[tuple[str, Result, float]]
+    known: list[int]
 
     def on_change(self, verdict: Verdict) -> None:
         """Keep a verdict."""
@@ -53,21 +54,20 @@ def test_an_ingress_lives_dies_and_comes_back(serve: Serve, answer: Answer, list
 
     async def scenario() -> None:
         async with serve(answer(OK)) as port:
-            check = Check("web", HttpCheck(f"http://127.0.0.1:{port}/", body="ok"), interval=0.05, rise=3, fall=2)
+            check = Check("web", HttpCheck(f"http://127.0.0.1:{port}/", body="ok"), interval=0.05, timeout=5.0, rise=3)
             runner = runner_of(listener, check)
             runner.start()
             assert [verdict.fit for verdict in listener.verdicts] == [None]
             await listener.until_fit(fit=True)
-            assert len(listener.results) == 1
+            assert listener.known == [0, 1]
         down = await listener.until_fit(fit=False)
         assert down.failing == ("web",)
         assert "web: 127.0.0.1" in down.detail
-        bad = len([1 for _, result, _ in listener.results if result.up is False])
-        assert bad == 2
+        assert [result.up for _, result, _ in listener.results[: listener.known[-1]]].count(False) == 2
         async with serve(answer(OK), port=port):
             await listener.until_fit(fit=True)
             await runner.stop()
-        assert [result.up for _, result, _ in listener.results][-3:] == [True] * 3
+        assert [result.up for _, result, _ in listener.results[: listener.known[-1]]][-4:] == [False, True, True, True]
         assert [verdict.fit for verdict in listener.verdicts] == [None, True, False, True]
 
     asyncio.run(scenario())
