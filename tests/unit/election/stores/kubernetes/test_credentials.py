@@ -188,7 +188,7 @@ def test_a_refused_token_is_issued_anew(tmp_path: Path) -> None:
 
 def test_a_plugin_that_fails_is_not_run_for_every_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one waits for it, those after it are told at once."""
-    monkeypatch.setattr("election.kube_credentials.PLUGIN_PAUSE", 3600.0)
+    monkeypatch.setattr("election.stores.kubernetes.credentials.PLUGIN_PAUSE", 3600.0)
     runs = tmp_path / "runs"
     program = ExecPlugin(("sh", "-c", f"echo >> {runs}; echo not today >&2; exit 3"), VERSION)
 
