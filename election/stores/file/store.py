@@ -19,7 +19,7 @@ from election.model import CandidateRecord, ReadAnswer, Record, Revision, Unknow
 from election.outage import Outage, of_system_error
 from election.stores.contract import WatchEvent, WatchLost, WatchStands
 from election.stores.file.records import FileRecords
-from election.stores.file.watch import Doorbell, Tree
+from election.stores.file.watch import InotifyWaiter, Tree
 from election.stores.worker import Worker, WorkerError
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class FileStore:
         self._worker = Worker("vipd-store")
         # A worker of its own: a watch that looks through many records does not hold up a renewal.
         self._watcher = Worker("vipd-store-watch")
-        self._bells: set[Doorbell] = set()
+        self._waiters: set[InotifyWaiter] = set()
         self._closed = False
 
     async def read(self, election: str, timeout: float) -> ReadAnswer:
@@ -70,15 +70,15 @@ class FileStore:
         lost: WatchLost | None = None
         while not self._closed:
             try:
-                with self._doorbell() as bell:
-                    current = await self._watcher.call(partial(tree.stand, bell.inotify), WATCH_TIMEOUT)
+                with self._waiter() as waiter:
+                    current = await self._watcher.call(partial(tree.stand, waiter), WATCH_TIMEOUT)
                     for event in current:
                         yield event
                     lost = None
                     yield WatchStands()
                     while not self._closed:
-                        events = await bell.events()
-                        for event in await self._watcher.call(partial(tree.follow, bell.inotify, events), WATCH_TIMEOUT):
+                        events = await waiter.events()
+                        for event in await self._watcher.call(partial(tree.follow, waiter, events), WATCH_TIMEOUT):
                             yield event
             except FAULTS as error:
                 before, lost = lost, WatchLost(self._why(error, WATCH_TIMEOUT), _outage(error))
@@ -89,19 +89,19 @@ class FileStore:
     async def close(self) -> None:
         """End all watches and the threads; one that hangs in the kernel is left to itself."""
         self._closed = True
-        for bell in self._bells:
-            bell.ring()
+        for waiter in self._waiters:
+            waiter.end()
         await self._worker.close()
         await self._watcher.close()
 
     @contextlib.contextmanager
-    def _doorbell(self) -> Iterator[Doorbell]:
-        with Doorbell() as bell:
-            self._bells.add(bell)
+    def _waiter(self) -> Iterator[InotifyWaiter]:
+        with InotifyWaiter() as waiter:
+            self._waiters.add(waiter)
             try:
-                yield bell
+                yield waiter
             finally:
-                self._bells.discard(bell)
+                self._waiters.discard(waiter)
 
     async def _answer(self, work: Callable[[], T], timeout: float) -> T | Unknown:
         try:

@@ -1,4 +1,4 @@
-"""What has changed in a directory of records since the last look. Blocking, but for the doorbell.
+"""What has changed in a directory of records since the last look. Blocking, but for InotifyWaiter.
 
 The kernel's events only say where to look; what is reported is what was read then. So an event that is lost, doubled or
 late does no harm, and several quick changes of one record may be reported as the last of them.
@@ -7,41 +7,83 @@ late does no harm, and several quick changes of one record may be reported as th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+import errno
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from asyncinotify import Event, Inotify, Mask, Watch
+
 from election.model import Absent, CandidateRecord, Content
 from election.stores.contract import CandidateChanged, ElectionChanged, WatchEvent
-from election.stores.file.inotify import Event, Inotify
 from election.stores.file.records import FileRecords, file_name, is_generation
 
+CHANGES = Mask.CLOSE_WRITE | Mask.MOVED_FROM | Mask.MOVED_TO | Mask.CREATE | Mask.DELETE | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.ONLYDIR
+"""What makes a name in a directory appear, disappear or get another content."""
+LIMITS = {
+    errno.EMFILE: "too many inotify instances (fs.inotify.max_user_instances) or open files (ulimit -n)",
+    errno.ENOSPC: "too many inotify watches (fs.inotify.max_user_watches)",
+}
+"""What the kernel means by errors of inotify(7) whose own text leads astray."""
 
-class Doorbell:
-    """Wakes a coroutine when an inotify instance has something to read. To be used on the event loop's thread."""
+
+class InotifyWaiter:
+    """An inotify instance and the coroutine that waits for its events. Raises OSError.
+
+    To be used on the event loop's thread, but for `watch` and `unwatch`, which may block on a dead
+    disk. A thread that still calls them after the end gets ValueError, not another descriptor.
+    """
 
     def __init__(self) -> None:
-        self.inotify = Inotify()
-        self._rung = asyncio.Event()
+        with _explained():
+            self._inotify = Inotify(sync_timeout=0)
+        self._woken = asyncio.Event()
+        self._ended = False
         self._loop = asyncio.get_running_loop()
 
     def __enter__(self) -> Self:
-        self._loop.add_reader(self.inotify.fd, self._rung.set)
+        self._loop.add_reader(self._inotify.fd, self._woken.set)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._loop.remove_reader(self.inotify.fd)
-        self.inotify.close()
+        self._loop.remove_reader(self._inotify.fd)
+        self._inotify.close()
 
-    def ring(self) -> None:
-        """Wake the coroutine by hand."""
-        self._rung.set()
+    def end(self) -> None:
+        """End the wait for events, now and later."""
+        self._ended = True
+        self._woken.set()
 
     async def events(self) -> list[Event]:
-        """Return the next events, at least one unless it was rung by hand."""
-        await self._rung.wait()
-        self._rung.clear()
-        return self.inotify.read()
+        """Return the next events, at least one; none after `end`."""
+        while not self._ended:
+            await self._woken.wait()
+            self._woken.clear()
+            # The loop may report what the round before has read already.
+            if events := list(self._inotify):
+                return events
+        return []
+
+    def watch(self, directory: Path) -> Watch:
+        """Watch a directory; the watch is the same one if it is watched already."""
+        with _explained():
+            return self._inotify.add_watch(directory, CHANGES)
+
+    def unwatch(self, watch: Watch) -> None:
+        """End a watch; one that the kernel has ended already is no error."""
+        with contextlib.suppress(OSError):
+            self._inotify.rm_watch(watch)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Put what the kernel means into the errors of the block."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, LIMITS.get(error.errno or 0, error.strerror), error.filename) from None
 
 
 class Tree:
@@ -51,59 +93,60 @@ class Tree:
         self._files = files
         self._elections: dict[str, Content] = {}
         self._candidates: dict[str, CandidateRecord] = {}
-        self._places: dict[int, str | None] = {}
+        self._places: dict[Watch, str | None] = {}
         """The election whose directory a watch covers; None: the directory of the nodes."""
-        self._top: set[int] = set()
+        self._top: set[Watch] = set()
 
-    def stand(self, inotify: Inotify) -> list[WatchEvent]:
+    def stand(self, waiter: InotifyWaiter) -> list[WatchEvent]:
         """Set up new watches; return all there is, and what went away since this was called before."""
         self._places, self._top = {}, set()
-        changed = self._look_everywhere(inotify)
+        changed = self._look_everywhere(waiter)
         reported = {event.election for event in changed if isinstance(event, ElectionChanged)}
         rest: list[WatchEvent] = [ElectionChanged(name, content) for name, content in self._elections.items() if name not in reported]
         nodes = {event.name for event in changed if isinstance(event, CandidateChanged)}
         rest += [CandidateChanged(name, record) for name, record in self._candidates.items() if name not in nodes]
         return changed + rest
 
-    def follow(self, inotify: Inotify, events: Iterable[Event]) -> list[WatchEvent]:
+    def follow(self, waiter: InotifyWaiter, events: Iterable[Event]) -> list[WatchEvent]:
         """Return what has changed at the places that these events name."""
         elections: dict[str, None] = {}
         nodes: dict[str, None] = {}
         for event in events:
-            if event.watch not in self._places:
+            watch, name = event.watch, str(event.name or "")
+            if watch is None or watch not in self._places:
                 # Directories came or went, or the kernel dropped events (its report of that belongs to no watch).
-                return self._look_everywhere(inotify)
-            place = self._places[event.watch]
-            if place is not None and is_generation(event.name):
+                return self._look_everywhere(waiter)
+            place = self._places[watch]
+            if place is not None and is_generation(name):
                 elections[place] = None
             elif place is None:
-                nodes[event.name] = None
+                nodes[name] = None
         names = [name for name in self._files.candidate_names() if file_name(name) in nodes] if nodes else []
         gone = [name for name in self._candidates if file_name(name) in nodes and name not in names]
         return [*self._changed_elections(elections), *self._changed_nodes([*names, *gone])]
 
-    def _look_everywhere(self, inotify: Inotify) -> list[WatchEvent]:
+    def _look_everywhere(self, waiter: InotifyWaiter) -> list[WatchEvent]:
         # First the watches, then the look: a change in between is then seen twice, not missed.
-        self._cover(inotify)
+        self._cover(waiter)
         elections = dict.fromkeys([*self._elections, *self._files.election_names()])
         nodes = dict.fromkeys([*self._candidates, *self._files.candidate_names()])
         return [*self._changed_elections(elections), *self._changed_nodes(nodes)]
 
-    def _cover(self, inotify: Inotify) -> None:
+    def _cover(self, waiter: InotifyWaiter) -> None:
         files = self._files
         files.make_root()
-        top = {inotify.add(str(files.root))}
-        places: dict[int, str | None] = {}
+        top = {waiter.watch(files.root)}
+        places: dict[Watch, str | None] = {}
         if files.elections.is_dir():
-            top.add(inotify.add(str(files.elections)))
+            top.add(waiter.watch(files.elections))
         if files.nodes.is_dir():
-            places[inotify.add(str(files.nodes))] = None
+            places[waiter.watch(files.nodes)] = None
         for name in files.election_names():
             directory = files.elections / file_name(name)
             if directory.is_dir():
-                places[inotify.add(str(directory))] = name
+                places[waiter.watch(directory)] = name
         for watch in (self._places.keys() | self._top) - places.keys() - top:
-            inotify.remove(watch)
+            waiter.unwatch(watch)
         self._places, self._top = places, top
 
     def _changed_elections(self, names: Iterable[str]) -> list[WatchEvent]:
