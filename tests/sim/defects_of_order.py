@@ -179,7 +179,7 @@ SUCCESSOR_HOLDOFF = 0.0
     # ------------------------------------------------------------ the guard
     Defect(
         "the guard removes before it kills",
-        "thaws",
+        "thaws in a call",
         (
             Patch(
                 "fencing",
@@ -193,11 +193,13 @@ SUCCESSOR_HOLDOFF = 0.0
             Patch(
                 "fencing",
                 """
+    if view.life is not Life.NONE and not view.killed_at:
         actions += [Kill(why) for at, why in offences(view) if now >= at][:1]
     actions += _care(now, view)
 """,
                 """
-        actions += _care(now, view)
+    actions += _care(now, view)
+    if view.life is not Life.NONE and not view.killed_at:
         actions += [Kill(why) for at, why in offences(view) if now >= at][:1]
 """,
             ),

@@ -55,6 +55,7 @@ class Host:
     """A node. `label` is unique; `name` is what its configuration says, so two hosts may share one by mistake.
 
     `distance`: seconds that each request and each answer takes longer than the weather has it, always; a watch does not.
+    `slowness`: seconds that each request takes longer to reach the store, for a while.
     """
 
     def __init__(self, world: World, label: str, name: str, settings: dict[str, Settings], priority: int) -> None:
@@ -68,7 +69,7 @@ class Host:
         self.state = State(label)
         self.fit: dict[str, FitnessChanged] = {e: FitnessChanged(fit=True, priority=priority) for e in settings}
         self.drained = False
-        self.distance = 0.0
+        self.distance = self.slowness = 0.0
         self.store_cut = self.replies_cut = self.link_cut = False
         self.wanted = self.powered = True
         self.dead = False

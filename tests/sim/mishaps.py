@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from election.events import FitnessChanged
@@ -17,6 +18,7 @@ from tests.sim.moves import (
     cut_in_move,
     delete_in_move,
     drain,
+    freeze_in_call,
     freeze_in_move,
     kill_and_delete,
     kill_in_move,
@@ -155,6 +157,17 @@ def store_stalls(world: World) -> None:
     length = any_length(world)
     world.disturb(length)
     world.store.stalled_until = max(world.store.stalled_until, world.now + length)
+
+
+def slow_requests_and_cut_off(world: World) -> None:
+    """Let the requests of all but one node take long to reach the store, with no watch, and cut off the one some time later."""
+    host, lease = victim(world), world.faults.longest_lease
+    break_watches(world)
+    slowness = world.rng.uniform(0.8, 0.95) * min(settings.timing.request_timeout for settings in host.settings.values())
+    for other in world.hosts:
+        if other is not host:
+            for_a_while(world, lease, partial(setattr, other, "slowness", slowness), partial(setattr, other, "slowness", 0.0))
+    world.later(world.rng.uniform(0.5, 0.9) * lease, cut_off_host, world, host, 2.0 * lease)
 
 
 def break_watches(world: World) -> None:
@@ -325,10 +338,10 @@ MISHAPS: dict[str, Mishap] = {
     mishap.__name__: mishap
     for mishap in (
         stop_daemon, stop_guard, stop_both, kill_daemon, kill_guard, kill_both, power_cut, die, restart, reload,
-        cut_off, cut_replies, cut_link, store_down, store_stalls, break_watches, break_watch, restore_backup,
+        cut_off, cut_replies, cut_link, store_down, store_stalls, slow_requests_and_cut_off, break_watches, break_watch, restore_backup,
         delete_record, remake_record, corrupt_record, annotate, empty_holder, edit_record, remove_address, stranger_on_wire,
         fall_ill, lose_weight, ask_handover, ask_unpin, drain, cut_in_move, kill_in_move, delete_in_move, crash_cut_off, move_after_kill,
-        freeze_in_move, crash_and_delete_in_move, crash_after_take, kill_and_delete,
+        freeze_in_move, freeze_in_call, crash_and_delete_in_move, crash_after_take, kill_and_delete,
         rename_interface, remake_interface, move_interface, refuse_for_long,
         lose_state, copy_state, spoil_state, false_candidate,
     )

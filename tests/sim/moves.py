@@ -131,6 +131,23 @@ def _freeze(world: World, host: Host) -> None:
         host.daemon.freeze(world.faults.longest_lease)
 
 
+def freeze_in_call(world: World) -> None:
+    """Stop a holder's guard and daemon beyond the deadline, the daemon in a netlink call that it ends while the guard removes."""
+    _freeze_when_in_call(world, victim(world), world.now + world.faults.longest_lease)
+
+
+def _freeze_when_in_call(world: World, host: Host, until: float) -> None:
+    guard, daemon = host.guard, host.daemon
+    if guard is not None and daemon is not None and daemon.is_in_call and any(daemon.is_active(e) for e in host.settings):
+        length = world.rng.uniform(0.9, 1.0) * world.faults.longest_lease
+        guard.freeze(length)
+        daemon.freeze(length + world.rng.uniform(0.0, 0.1))
+        daemon.freeze_at_next_step(1.0)
+        host.note_stunned()
+    elif world.now < until:
+        world.later(CLOSE_LOOK, _freeze_when_in_call, world, host, until)
+
+
 def crash_and_delete_in_move(world: World) -> None:
     """Kill the holder's daemon in a move, and delete the record before the next one reads it; nobody else reaches the store."""
     host = _move(world)

@@ -26,6 +26,7 @@ class Process:
         self.silent_since: float | None = None
         self._turn: Turn | None = None
         self._thaw_due = False
+        self._stop_for = 0.0
 
     @property
     def frozen(self) -> bool:
@@ -33,9 +34,9 @@ class Process:
         return self.world.now < self.frozen_until
 
     @property
-    def busy(self) -> bool:
-        """Whether the process is in the middle of a turn."""
-        return self._turn is not None
+    def is_in_call(self) -> bool:
+        """Whether the process waits for the kernel."""
+        return self._turn is not None and self.silent_since is not None and not self.frozen
 
     def last_sign(self) -> float:
         """Return the true time of the last heartbeat: now, unless the process is stopped, in a long call, or dead."""
@@ -50,6 +51,10 @@ class Process:
             self._fall_silent()
             self.on_silence(seconds)
             self._thaw_later()
+
+    def freeze_at_next_step(self, seconds: float) -> None:
+        """Stop the process for so long when it comes to its next step."""
+        self._stop_for = seconds
 
     def kill(self) -> None:
         """End the process at once, wherever it is."""
@@ -86,6 +91,10 @@ class Process:
 
     def hazard(self) -> bool:
         """Perhaps stop or kill this process right here; whether the turn must yield for it to take effect."""
+        if self.alive and self._stop_for:
+            seconds, self._stop_for = self._stop_for, 0.0
+            self.freeze(seconds)
+            return True
         # Who wakes the guard may be killed by it on the spot: the rest of its turn must not happen.
         return not self.alive or self.world.faults.strike(self)
 

@@ -30,6 +30,7 @@ def heal(world: World) -> None:
     world.strangers_on_wire.clear()
     for host in world.hosts:
         host.store_cut = host.replies_cut = host.link_cut = False
+        host.slowness = 0.0
         host.state_readable = True
         mend(host)
         for process in (host.guard, host.daemon):

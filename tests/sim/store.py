@@ -88,7 +88,7 @@ class Store:
             return
         if weather.loses_request():
             return
-        self._world.after(weather.delay() + host.distance, self._arrive, host, perform, reply)
+        self._world.after(weather.delay() + host.distance + host.slowness, self._arrive, host, perform, reply)
 
     def _arrive(self, host: Host, perform: Callable[[], Answer], reply: Callable[[Answer], None]) -> None:
         now, weather = self._world.now, self._world.weather
