@@ -26,7 +26,7 @@ ALONE := -q --last-failed --last-failed-no-failures none
 PYTEST_ENV := VIPD_TEST_STRICT=1
 QUIET_PIP := -qq --disable-pip-version-check --no-input
 
-.PHONY: help demo test test-long sim lint format coverage bench soak clean system environments
+.PHONY: help demo wheel test test-long sim lint format coverage bench soak clean system environments
 .PRECIOUS: .venv-%/.installed
 
 help: ## this list
@@ -59,6 +59,9 @@ format: $(STAMP) ## put the code into the house's form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+wheel: $(STAMP) ## the wheel, into dist/
+	$(BIN)/pip wheel $(QUIET_PIP) --no-deps --no-build-isolation -w dist .
+
 coverage: $(STAMP) system ## branch coverage of all tests but the long ones
 	$(BIN)/pytest -q -m "not long" --cov --cov-report=term
 
@@ -77,7 +80,7 @@ soak: $(STAMP) system ## half an hour of random faults on real etcd: make soak M
 	$(BIN)/python -m tests.bench.soak --minutes $(MINUTES) --seed $(SEED)
 
 clean: ## remove what the other targets made
-	rm -rf .venv .venv-3.* build $(BENCH) *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-3.* build dist $(BENCH) *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 system:
 	@.ci/system-packages

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
+from vipd.cli.exit_codes import USAGE
 from vipd.demo.sandbox import enter
+from vipd.demo.scenarios import SCENARIOS
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run all scenarios; `args`: nodes, backend (None: etcd where installed), json. Return the exit code."""
-    return enter(nodes=args.nodes, backend=args.backend, as_json=args.json)
+    """Run the scenarios; return the exit code.
+
+    `args`: nodes, backend (None: etcd where installed), until (the last one; empty: all), json.
+    """
+    known = [scenario.key for scenario in SCENARIOS]
+    if args.until and args.until not in known:
+        print(f"there is no scenario {args.until!r}; there is {', '.join(known)}", file=sys.stderr)
+        return USAGE
+    return enter(args.nodes, args.backend, args.until, as_json=args.json)

@@ -160,4 +160,5 @@ def _handover_arguments(parser: argparse.ArgumentParser) -> None:
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nodes", type=int, choices=range(2, 10), default=3, metavar="N", help="2..9, default 3")
     parser.add_argument("--backend", choices=("file", "etcd"), help="default: etcd where it is installed")
+    parser.add_argument("--until", metavar="SCENARIO", default="", help="stop after this one; default: play all")
     parser.add_argument("--json", action="store_true", help="the results as JSON")

@@ -6,8 +6,7 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from election.timing import PROFILES
 from vipd.demo import measure, report
@@ -32,17 +31,23 @@ CANNOT_BE_CUT = "cannot happen: with `file` all nodes share one host, which cann
 Say = Callable[[str], None]
 
 
-def run_demo(nodes: int, backend: str, *, as_json: bool) -> int:
-    """Play all scenarios; return 0 if each ended as the contract says, 1 if not or if the stage could not be built."""
+def run_demo(nodes: int, backend: str, until: str, *, as_json: bool) -> int:
+    """Play all scenarios, or those up to the one with the key `until` if that is not empty.
+
+    Return 0 if each ended as the contract says, 1 if not or if the stage could not be built.
+    """
     started = time.monotonic()
 
     def say(text: str) -> None:
         print(f"{time.monotonic() - started:6.1f}  {text}", file=sys.stderr if as_json else sys.stdout, flush=True)
 
+    keys = [scenario.key for scenario in SCENARIOS]
+    chosen = SCENARIOS[: keys.index(until) + 1] if until else SCENARIOS
     try:
         backend = _choose_backend(backend, say)
+        say(f"building {nodes} nodes, a client and a switch; store: {backend}")
         with Lab("") as lab:
-            rows = _play(lab, nodes, backend, FOLDER, say)
+            rows = _play(Stage(lab, nodes, backend, FOLDER), chosen, say)
     except LabError as error:
         print(f"vipd demo: {error}", file=sys.stderr)
         return 1
@@ -59,16 +64,14 @@ def _choose_backend(wanted: str, say: Say) -> str:
     return ("etcd" if installed else "file") if wanted == "auto" else wanted
 
 
-def _play(lab: Lab, nodes: int, backend: str, folder: Path, say: Say) -> list[report.Row]:
-    say(f"building {nodes} nodes, a client and a switch; store: {backend}")
-    stage = Stage(lab, nodes, backend, folder)
+def _play(stage: Stage, scenarios: Sequence[Scenario], say: Say) -> list[report.Row]:
     with contextlib.closing(stage):
         stage.start()
         say(f"all started; the first owner may come after one lease_duration ({LEASE:g} s), in case somebody else has the VIP")
         say(f"behind each guard: {stage.settle().fence()}")
         rows = []
-        for scenario in SCENARIOS:
-            if scenario.cuts_off_store and backend == "file":
+        for scenario in scenarios:
+            if scenario.cuts_off_store and stage.backend == "file":
                 rows.append(report.Row(scenario.key, scenario.title, ok=True, before="", after="", why=CANNOT_BE_CUT, figures=None))
                 continue
             rows.append(play_one(stage, scenario, say))

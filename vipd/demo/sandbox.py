@@ -50,10 +50,14 @@ def _cure(root: bool) -> str:
     return " or ".join(["run it as root (sudo vipd demo)", *cures])
 
 
-def enter(nodes: int, backend: str | None, *, as_json: bool) -> int:
-    """Run the demo in its own world and return its exit code; whatever ends this ends the world."""
+def enter(nodes: int, backend: str | None, until: str, *, as_json: bool) -> int:
+    """Run the demo in its own world and return its exit code; whatever ends this ends the world.
+
+    `until`: the key of the last scenario to play; empty: all of them.
+    """
     try:
-        argv = [*unshare(), sys.executable, "-m", "vipd.demo.sandbox", str(nodes), backend or "auto", "json" if as_json else "table"]
+        words = [str(nodes), backend or "auto", "json" if as_json else "table", until]
+        argv = [*unshare(), sys.executable, "-m", "vipd.demo.sandbox", *words]
     except LabError as error:
         print(f"vipd demo: {error}", file=sys.stderr)
         return 1
@@ -84,14 +88,14 @@ def _follow_outer_process() -> None:
 
 def main() -> int:
     """Be the first process in here: start the play, reap what is orphaned, end with the play."""
-    nodes, backend, form = sys.argv[1:4]
+    nodes, backend, form, until = sys.argv[1:5]
     run(["mount", "-t", "tmpfs", "none", "/run"])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     play = os.fork()
     if play == 0:
         from vipd.demo.play import run_demo  # noqa: PLC0415  the first process needs none of it
 
-        return run_demo(int(nodes), backend, as_json=form == "json")
+        return run_demo(int(nodes), backend, until, as_json=form == "json")
     threading.Thread(target=_follow_outer_process, daemon=True).start()
     while True:
         ended, status = os.wait()
