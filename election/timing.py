@@ -45,6 +45,8 @@ WAKE_RESERVE = 0.010
 """Seconds by which an answer may be looked at late."""
 SHORT_LEASE = 2.0
 """Below this lease_duration whole-second lifetimes cannot end before the deadline; one second is used."""
+SHRUNK = 1
+"""Whole seconds of lifetime while a handover's lowered deadline stands: the shortest that the kernel knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,18 @@ PROFILES = {
     "default": Timing(3.0, 0.6, 0.8),
     "relaxed": Timing(10.0, 2.0, 2.5),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`preempt_delay` in seconds; `probe`: ask on the wire before a record that was absent is taken (`on_conflict: wait`)."""
+
+    election: str
+    addresses: tuple[str, ...]
+    timing: Timing
+    preempt: bool = True
+    preempt_delay: float = 0.0
+    probe: bool = True
 
 
 def fence_margin(lease_duration: float) -> float:
@@ -117,6 +131,30 @@ def next_refresh(deadline: float, refreshed_at: float, lease_duration: float) ->
     if seconds < 1 or ends >= best - 2 * REFRESH_EARLY:
         return math.inf
     return best - seconds - REFRESH_EARLY
+
+
+def lifetime_to_set(now: float, deadline: float, lease_duration: float, *, shrink: bool = False) -> int:
+    """Return the lifetime in whole seconds to bind or refresh with, asked right before the call; 0: keep your hands off.
+
+    A replace re-creates an address that has expired: a late refresh would bring the VIP back.
+    """
+    if shrink:
+        return SHRUNK if now < deadline else 0
+    return lifetime_seconds(deadline, now, lease_duration)
+
+
+def wakes_guard(before: float, deadline: float, *, former_gate: bool) -> bool:
+    """Whether the guard must be woken when its word changes from `before` to `deadline`: it sleeps until the one that it read.
+
+    A closed word needs no waking: there is nothing to be late for. Nor does one that opens, unless programs of an earlier
+    life stand in the gate (`former_gate`), which do not know this word.
+    """
+    return 0 < deadline < before or (deadline > 0 and before == 0 and former_gate)
+
+
+def came_late(now: float, deadline: float) -> bool:
+    """Whether the call just made has to be undone: the process may have been stopped between the question and the call."""
+    return now >= deadline
 
 
 def skew_time(priority: int, renew_interval: float) -> float:

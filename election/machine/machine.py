@@ -30,7 +30,7 @@ from election.machine.situation import Kernel, Situation
 from election.machine.snapshot import Snapshot, candidacy, is_stopped, snapshot
 from election.machine.waiting import waiting
 from election.model import Candidacy, Identity, State
-from election.settings import Settings
+from election.timing import Settings
 
 
 class Machine:

@@ -20,8 +20,7 @@ from election.machine.probing import Probing
 from election.machine.ranking import Field
 from election.machine.right import Right
 from election.model import Absent, Identity, Reason, Record, State
-from election.settings import Settings
-from election.timing import HANDOVER_TIMEOUT, unbind_lead
+from election.timing import HANDOVER_TIMEOUT, Settings, unbind_lead
 
 NEVER = math.inf
 VACANT = 0.5

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from election.settings import Settings
-from election.timing import PROFILES, Timing
+from election.timing import PROFILES, Settings, Timing
 from tests.interaction.play import Play, Words
 from tests.interaction.stage import ELECTION
 

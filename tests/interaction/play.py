@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from election.events import Event
-from election.settings import Settings
-from election.timing import PROFILES
+from election.timing import PROFILES, Settings
 from tests.interaction.stage import ELECTION, Stage
 from tests.sim.host import Host
 from tests.sim.store import Backup

@@ -13,7 +13,7 @@ from election.actions import Action, Write
 from election.candidates import Candidates
 from election.events import Event
 from election.model import Candidacy, Candidate, WriteAnswer
-from election.settings import Settings
+from election.timing import Settings
 from tests.interaction.narration import Narrator
 from tests.sim.daemon import Daemon
 from tests.sim.host import Host

@@ -79,7 +79,7 @@ DEFECTS = (
         "paused calls",
         (
             Patch(
-                "lateness",
+                "timing",
                 """
     return now >= deadline
 """,

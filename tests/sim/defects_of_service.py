@@ -10,7 +10,7 @@ DEFECTS = (
         "frozen moves",
         (
             Patch(
-                "lateness",
+                "timing",
                 """
     return 0 < deadline < before or (deadline > 0 and before == 0 and former_gate)
 """,

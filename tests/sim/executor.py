@@ -24,9 +24,8 @@ from election.actions import (
     WriteKind,
 )
 from election.events import BindDone, ProbeDone, ReadDone, UnbindDone, WriteDone
-from election.lateness import came_late, lifetime_to_set, wakes_guard
 from election.model import Conflict, ReadAnswer, Unknown, WriteAnswer
-from election.timing import fence_margin
+from election.timing import came_late, fence_margin, lifetime_to_set, wakes_guard
 from tests.sim.interfaces import NAME
 from tests.sim.process import Turn
 from tests.sim.store import Answer

@@ -23,8 +23,7 @@ from election.fencing import (
     next_wake,
     patience,
 )
-from election.lateness import came_late
-from election.timing import fence_margin
+from election.timing import came_late, fence_margin
 from tests.sim.clock import SLACK
 from tests.sim.process import Process, Turn
 

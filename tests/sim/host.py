@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from election.actions import Remember
 from election.events import AddressLost, DrainChanged, Event, FitnessChanged, InterfaceChanged, Remembered, Started
 from election.model import Reason
-from election.settings import Settings
+from election.timing import Settings
 from tests.sim.clock import Clock
 from tests.sim.daemon import Daemon
 from tests.sim.guard import Guard

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from election.settings import Settings
-from election.timing import HANDOVER_TIMEOUT, PROFILES, Timing
+from election.timing import HANDOVER_TIMEOUT, PROFILES, Settings, Timing
 from tests.sim.clock import LARGEST_DRIFT
 from tests.sim.host import Host
 from tests.sim.kernel import Kernel

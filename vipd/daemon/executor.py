@@ -28,7 +28,7 @@ from announce.kernel.netlink import interface_name
 from announce.kernel.ownership import written
 from election.actions import Bind, Refresh
 from election.events import BindDone, UnbindDone
-from election.lateness import came_late, lifetime_to_set
+from election.timing import came_late, lifetime_to_set
 from vipd.clock import now
 
 LOOKS_AT_ONCE = 100

@@ -19,12 +19,10 @@ from announce.kernel.obstacles import obstacle
 from announce.kernel.ownership import written
 from announce.rivals.rivals import RivalSeen, Taps
 from election import events
-from election.lateness import lifetime_to_set
 from election.machine.machine import Machine
 from election.model import Identity, Reason, State
-from election.settings import Settings
 from election.stores.contract import Store
-from election.timing import Timing
+from election.timing import Settings, Timing, lifetime_to_set
 from health.effective import effective_priority, together
 from health.kinds.workers import Workers
 from vipd.clock import now

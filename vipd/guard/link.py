@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from election.lateness import wakes_guard
+from election.timing import wakes_guard
 from vipd.guard.channel import MOST_DESCRIPTORS, Message, Wire, WireError
 from vipd.guard.shared_words import Words
 

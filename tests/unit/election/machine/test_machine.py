@@ -46,8 +46,7 @@ from election.machine.machine import Machine
 from election.machine.observation import LARGEST_COUNT
 from election.machine.situation import VACANT
 from election.model import Absent, Applied, Candidate, Conflict, Content, Found, Identity, Reason, Record, Release, State, Unknown
-from election.settings import Settings
-from election.timing import PROFILES, REMEMBER_IN_HANDOVER, REMEMBER_PATIENCE, UNBIND_AFTER_TAKEN, right_ends, unbind_lead
+from election.timing import PROFILES, REMEMBER_IN_HANDOVER, REMEMBER_PATIENCE, UNBIND_AFTER_TAKEN, Settings, right_ends, unbind_lead
 
 VIP = ("192.0.2.10/32",)
 SETTINGS = Settings("web", VIP, PROFILES["default"], probe=False)

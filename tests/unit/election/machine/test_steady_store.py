@@ -14,11 +14,9 @@ import pytest
 
 from election import events
 from election.actions import Bind, Read, Refresh, SetDeadline, Transition, Unbind, Write
-from election.lateness import lifetime_to_set
 from election.machine.machine import Machine
 from election.model import Absent, Applied, Conflict, Found, Identity, Record, State
-from election.settings import Settings
-from election.timing import PROFILES, Timing, longest_request, problems
+from election.timing import PROFILES, Settings, Timing, lifetime_to_set, longest_request, problems
 
 START = 1000.0
 WATCHED = 30.0

@@ -16,8 +16,7 @@ from election.events import AddressClaimed, AddressLost, BindDone, Event
 from election.machine.machine import Machine
 from election.machine.situation import Kernel
 from election.model import Identity
-from election.settings import Settings
-from election.timing import PROFILES
+from election.timing import PROFILES, Settings
 from tests.unit.vipd.inprocess import VIP, WEB, LocalWord, MemoryKernel, Node, instance, node
 from vipd.clock import now
 from vipd.daemon.driver import Instance

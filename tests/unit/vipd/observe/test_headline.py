@@ -5,8 +5,7 @@ from __future__ import annotations
 from election.events import DrainChanged, FitnessChanged, RecordSeen, Started
 from election.machine.machine import Machine
 from election.model import Found, Identity, Record
-from election.settings import Settings
-from election.timing import PROFILES
+from election.timing import PROFILES, Settings
 from vipd.observe.headline import Headline, headline
 
 HELD = Record("u", holder="n2", session="s2", epoch=4, counter=9, addresses=("192.0.2.10/32",))
