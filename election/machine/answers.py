@@ -6,10 +6,9 @@ read back before they are judged. A watch is a hint: what it shows is believed o
 
 from __future__ import annotations
 
-from election.machine.desk import Request
 from election.machine.digest import Digest
 from election.machine.handover import Phase
-from election.machine.situation import Situation
+from election.machine.situation import Request, Situation
 from election.model import Applied, Conflict, Content, Found, ReadAnswer, State, Unknown, WriteAnswer
 from election.timing import HANDOVER_REREAD
 

@@ -10,8 +10,7 @@ import enum
 import math
 from dataclasses import dataclass
 
-from election.actions import Action, Notice, Remember
-from election.machine.desk import Desk
+from election.actions import Action, Notice, Read, Remember, Write, WriteKind
 from election.machine.fitness import Fitness
 from election.machine.handover import Handover, Wish
 from election.machine.observation import Observation
@@ -19,8 +18,76 @@ from election.machine.preemption import Preemption
 from election.machine.probing import Probing
 from election.machine.ranking import Field
 from election.machine.right import Right
-from election.model import Absent, Identity, Reason, Record, State
+from election.model import Absent, Identity, Reason, Record, Revision, State
 from election.timing import HANDOVER_TIMEOUT, Settings, unbind_lead
+
+# ---------------------------------------------------------------- the one store request
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request under way; `write` is None for a read. Answers with another number are of a request given up."""
+
+    number: int
+    sent_at: float
+    timeout: float
+    write: Write | None
+
+    @property
+    def gives_up_at(self) -> float:
+        """When its outcome counts as unknown, whatever comes later."""
+        return self.sent_at + self.timeout
+
+
+class Desk:
+    """Lets one request out at a time. `unread`: something happened that only a read can judge."""
+
+    def __init__(self) -> None:
+        self.request: Request | None = None
+        self.unread = True
+        self.in_touch = False
+        self.read_at = 0.0
+        self.not_before = 0.0
+        self._count = 0
+
+    @property
+    def next_number(self) -> int:
+        """The number that the next request will have."""
+        return self._count + 1
+
+    def read(self, now: float, timeout: float) -> Read:
+        """Send a read."""
+        self._count += 1
+        self.request = Request(self._count, now, timeout, None)
+        return Read(self._count, timeout)
+
+    def write(self, now: float, timeout: float, kind: WriteKind, record: Record, expected: Revision | None) -> Write:
+        """Send a write."""
+        self._count += 1
+        write = Write(self._count, kind, record, expected, timeout)
+        self.request = Request(self._count, now, timeout, write)
+        return write
+
+    def answered(self, number: int) -> Request | None:
+        """Take the request with this number off the desk; None: it was given up, its answer means nothing any more."""
+        request = self.request
+        if request is None or request.number != number:
+            return None
+        self.request = None
+        return request
+
+    def unknown(self, now: float, request: Request, pause: float) -> None:
+        """Note that nobody can tell the outcome: read before judging, and not at once again if the store refuses quickly."""
+        self.request = None
+        self.in_touch, self.unread = False, True
+        self.not_before = max(now, request.sent_at + pause)
+
+    def in_contact(self) -> None:
+        """Note that the store answered."""
+        self.in_touch = True
+
+
+# ---------------------------------------------------------------- the whole
 
 NEVER = math.inf
 VACANT = 0.5

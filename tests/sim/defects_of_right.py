@@ -108,7 +108,7 @@ DEFECTS = (
         "late answers",
         (
             Patch(
-                "machine/desk",
+                "machine/situation",
                 """
         if request is None or request.number != number:
 """,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from election.actions import WriteKind
-from election.machine.desk import Desk
+from election.machine.situation import Desk
 from election.model import Record
 
 
