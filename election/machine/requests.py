@@ -11,7 +11,7 @@ from dataclasses import replace
 from election.actions import Refresh, SetDeadline, WriteKind
 from election.machine import records
 from election.machine.handover import Handover, Phase
-from election.machine.observation import FOLLOWED_COUNT
+from election.machine.lease import FOLLOWED_COUNT
 from election.machine.schedule import Due, Errand
 from election.machine.situation import Situation, Taking
 from election.model import Reason, Record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from election.machine.observation import LARGEST_COUNT
+from election.machine.lease import LARGEST_COUNT
 from election.machine.situation import Situation
 from election.model import Absent, Record, State, Unreadable
 

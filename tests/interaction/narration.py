@@ -43,8 +43,8 @@ from election.events import (
     UnbindDone,
     WriteDone,
 )
+from election.machine.lease import sane
 from election.machine.machine import Machine
-from election.machine.observation import sane
 from election.model import Record, State
 from tests.sim.daemon import Daemon
 from tests.sim.speech import say_answer, say_record

@@ -93,7 +93,7 @@ DEFECTS = (
         "lost requests",
         (
             Patch(
-                "machine/right",
+                "machine/lease",
                 """
         self._last_counter = max(self._last_counter, seen) + 1
 """,
@@ -164,7 +164,7 @@ DEFECTS = (
         "mixed leases",
         (
             Patch(
-                "machine/observation",
+                "machine/lease",
                 LEASE_OUT,
                 """
         return self.changed_at + self.promises._own
@@ -177,14 +177,14 @@ DEFECTS = (
         "mixed absences",
         (
             Patch(
-                "machine/observation",
+                "machine/lease",
                 LONGEST,
                 """
             self._wait = self.promises._own
 """,
             ),
             Patch(
-                "machine/observation",
+                "machine/lease",
                 """
             return max(self._held_until, self.changed_at + self._wait)
 """,
@@ -199,7 +199,7 @@ DEFECTS = (
         "lost requests",
         (
             Patch(
-                "machine/observation",
+                "machine/lease",
                 LEASE_OUT,
                 """
         return float(record.renew_time) + record.lease_duration / 1000
@@ -212,7 +212,7 @@ DEFECTS = (
         "absences",
         (
             Patch(
-                "machine/observation",
+                "machine/lease",
                 """
             return self.changed_at + self._wait
 """,
@@ -221,7 +221,7 @@ DEFECTS = (
 """,
             ),
             Patch(
-                "machine/observation",
+                "machine/lease",
                 """
             return max(self._held_until, self.changed_at + self._wait)
 """,
@@ -251,7 +251,7 @@ DEFECTS = (
         "touched for ever",
         (
             Patch(
-                "machine/observation",
+                "machine/lease",
                 """
             case Found(record=r):
                 return (r.uid,""",
@@ -306,7 +306,7 @@ DEFECTS = (
         "lost requests",
         (
             Patch(
-                "machine/observation",
+                "machine/lease",
                 """
         return (known if known < LARGEST_COUNT else self.floor) + 1
 """,

@@ -42,8 +42,8 @@ from election.events import (
     WriteDone,
 )
 from election.machine.fitness import REFUSAL_PATIENCE
+from election.machine.lease import LARGEST_COUNT
 from election.machine.machine import Machine
-from election.machine.observation import LARGEST_COUNT
 from election.machine.situation import VACANT
 from election.model import Absent, Applied, Candidate, Conflict, Content, Found, Identity, Reason, Record, Release, State, Unknown
 from election.timing import PROFILES, REMEMBER_IN_HANDOVER, REMEMBER_PATIENCE, UNBIND_AFTER_TAKEN, Settings, right_ends, unbind_lead

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from election.machine.observation import LARGEST_COUNT, Observation
+from election.machine.lease import LARGEST_COUNT, Observation
 from election.model import Absent, Content, Found, Identity, Record, Release, Unreadable
 
 OWN_LEASE = 3.0

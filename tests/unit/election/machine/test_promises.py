@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from election.machine.promises import KEPT, Promises
+from election.machine.lease import KEPT, Promises
 
 OWN = 3.0
 

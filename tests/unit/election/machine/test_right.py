@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from election.machine.right import Right
+from election.machine.lease import Right
 
 
 def held(until: float = 10.0) -> Right:

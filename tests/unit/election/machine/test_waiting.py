@@ -9,7 +9,7 @@ import pytest
 
 from election.actions import Waits
 from election.events import CandidatesSeen, ProbeDone, RecordSeen, Tick
-from election.machine.observation import LARGEST_COUNT
+from election.machine.lease import LARGEST_COUNT
 from election.model import Absent, Candidate, Content, Found, Record, Release, Unreadable
 from tests.unit.election.machine.test_machine import FREE, HELD_BY_B, SETTINGS, B, Node
 

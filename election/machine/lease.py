@@ -1,14 +1,155 @@
-"""What this node has seen of an election's record, when it changed by this node's own clock, and when it is free to take.
+"""Until when this session may hold the VIP, and from when on it may take a lease that another one holds.
 
-Wall-clock times in a record are never read. A record that is absent, unreadable, or older than one already seen promises
-nothing about its holder, so the longest lease_duration known is waited out from the moment this content was first seen.
+The own right ends at the send time of the last write known to be applied, plus what that very write promised. Every
+attempt uses a counter value that this session never used before, so a record that is read back tells which attempt was
+applied, and gives the right of that attempt's send time, never of the read's own.
+
+A rival's lease counts from this node's own observation of its record. Wall-clock times in a record are never read. A
+record that is absent, unreadable, or older than one already seen promises nothing about its holder, so the longest
+lease_duration known is waited out from the moment this content was first seen.
+
+A lease_duration counts from a write of vipd's, and for that long after it was last seen in force. Only time under
+observation counts: of what happened while the store was out of reach nobody here can tell. What a session promised last
+goes on counting while its node lives, since it may take the record again, unseen, with the same promise.
 """
 
 from __future__ import annotations
 
-from election.machine.promises import Promises
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 from election.model import Absent, Content, Found, Identity, Record, Revision, Unreadable
 from election.timing import LONGEST_LEASE, SMALLEST_LEASE
+
+# ---------------------------------------------------------------- this session's own right
+
+
+class Right:
+    """The deadline (seconds on CLOCK_BOOTTIME, 0.0: no right) and the attempts whose outcome may still become known.
+
+    `confirmed` is the counter of the last attempt known to be applied.
+    """
+
+    def __init__(self) -> None:
+        self.deadline = 0.0
+        self._ends: dict[int, float] = {}
+        self.confirmed = 0
+        self._last_counter = 0
+
+    def next_counter(self, seen: int) -> int:
+        """Return a counter value above the record's and above every one this session ever used."""
+        self._last_counter = max(self._last_counter, seen) + 1
+        return self._last_counter
+
+    def used(self, counter: int) -> bool:
+        """Whether this session can have written this counter value."""
+        return 0 < counter <= self._last_counter
+
+    def is_awaited(self, counter: int) -> bool:
+        """Whether this is the counter of an attempt whose outcome may still become known."""
+        return counter > self.confirmed and counter in self._ends
+
+    @property
+    def held_down(self) -> bool:
+        """Whether an attempt that came to nothing, as far as is known, still holds the deadline down: a new one frees it."""
+        return any(ends <= self.deadline for counter, ends in self._ends.items() if counter > self.confirmed)
+
+    def attempt(self, counter: int, ends_at: float) -> bool:
+        """Note a write about to be sent that gives a right until `ends_at` if applied; return whether the deadline fell.
+
+        A write that promises less than the present deadline lowers it before it is sent, whatever its answer: if the
+        answer is lost, others may already act on the shorter promise.
+        """
+        self._ends[counter] = ends_at
+        if ends_at < self.deadline:
+            self.deadline = ends_at
+            return True
+        return False
+
+    def confirm(self, counter: int) -> bool:
+        """Take the right of the attempt with this counter, known to be applied; return whether it was news.
+
+        An attempt sent after it whose outcome is unknown still holds the deadline down: it may be applied yet.
+        """
+        if counter <= self.confirmed or counter not in self._ends:
+            return False
+        self.confirmed = counter
+        self._ends = {later: ends for later, ends in self._ends.items() if later >= counter}
+        self.deadline = min(self._ends.values())
+        del self._ends[counter]
+        return True
+
+    def inherit(self, deadline: float) -> None:
+        """Take over the deadline of a former daemon of this node that is proven gone."""
+        self.deadline = deadline
+
+    def forfeit(self) -> None:
+        """Give up the right: no answer to a write sent until now will ever give one again."""
+        self.deadline = 0.0
+        self._ends.clear()
+
+
+# ---------------------------------------------------------------- what others may still hold by
+
+KEPT = 16
+"""Promises kept apart; beyond that the two shortest become one that stands for both."""
+
+
+@dataclass(slots=True)
+class Promise:
+    """A lease_duration and for how long it still counts, in seconds. `session`: whose latest it is; empty: a past one."""
+
+    lease: float
+    left: float
+    session: str = ""
+
+
+class Promises:
+    """The promises known, in seconds: `own` is this node's, below which nothing falls; `remembered` is the state directory's."""
+
+    def __init__(self, own: float, remembered: float) -> None:
+        self._own = own
+        self._known = [Promise(remembered, remembered)] if remembered > own else []
+        self._live: frozenset[str] = frozenset()
+        self._looked_at: float | None = None
+
+    @property
+    def longest(self) -> float:
+        """The longest lease_duration (s) by which somebody may hold the VIP, as far as this node knows; at least its own."""
+        return max([self._own, *(promise.lease for promise in self._known)])
+
+    def see_live(self, sessions: Iterable[str]) -> None:
+        """Note which sessions live, by their candidate records: advice that only keeps a promise for longer."""
+        self._live = frozenset(sessions)
+
+    def look(self, now: float) -> None:
+        """Let the time since the last look pass; a gap longer than a node's look at the record counts as one such look."""
+        passed = 0.0 if self._looked_at is None else min(now - self._looked_at, self._own)
+        self._looked_at = now
+        for promise in self._known:
+            if not promise.session or promise.session not in self._live:
+                promise.left -= passed
+        self._known = [promise for promise in self._known if promise.left > 0]
+
+    def see(self, session: str, lease: float) -> None:
+        """Note that this session has written a record with this lease_duration (s)."""
+        for promise in self._known:
+            if session and promise.session == session and promise.lease > lease:
+                # A shorter one does not end a longer one at once: either may be a foreign edit.
+                promise.session = ""
+        self._known = [promise for promise in self._known if promise.session != session or promise.lease > lease]
+        if lease > self._own:
+            self._known.append(Promise(lease, lease, session))
+        self._fold()
+
+    def _fold(self) -> None:
+        self._known.sort(key=lambda promise: promise.lease)
+        while len(self._known) > KEPT:
+            shortest = self._known.pop(0)
+            self._known[0].left = max(self._known[0].left, shortest.left)
+
+
+# ---------------------------------------------------------------- the record as seen
 
 LARGEST_COUNT = 2**53
 """An epoch or counter above this is a foreign edit: at a thousand writes a second it is reached after 280,000 years."""
