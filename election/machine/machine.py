@@ -20,8 +20,7 @@ from __future__ import annotations
 
 from election import events
 from election.actions import Action, Waits
-from election.machine.answers import Answers
-from election.machine.digest import Digest
+from election.machine.evidence import Answers, Digest
 from election.machine.handover import Wish
 from election.machine.ownership import Hold
 from election.machine.requests import Requests

@@ -168,7 +168,7 @@ SUCCESSOR_HOLDOFF = 0.0
         "deleted moves",
         (
             Patch(
-                "machine/digest",
+                "machine/evidence",
                 """
         if s.handover is not None and (record is None or""",
                 """

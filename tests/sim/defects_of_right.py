@@ -22,7 +22,7 @@ DEFECTS = (
         "slow answers",
         (
             Patch(
-                "machine/digest",
+                "machine/evidence",
                 """
             if s.right.confirm(record.counter):
 """,
@@ -39,7 +39,7 @@ DEFECTS = (
         "slow answers",
         (
             Patch(
-                "machine/answers",
+                "machine/evidence",
                 READ,
                 joined(
                     READ,
@@ -74,7 +74,7 @@ DEFECTS = (
         "lost requests",
         (
             Patch(
-                "machine/answers",
+                "machine/evidence",
                 """
             case Unknown():
                 self._on_unknown(now, request)
@@ -124,7 +124,7 @@ DEFECTS = (
         (
             # The answer to a request that was given up is taken, and a right outlives the unbind.
             Patch(
-                "machine/answers",
+                "machine/evidence",
                 """
         request = s.desk.answered(number)
         if request is None or request.write is None:
@@ -150,7 +150,7 @@ DEFECTS = (
         "slow reads",
         (
             Patch(
-                "machine/answers",
+                "machine/evidence",
                 READ,
                 """
         s.desk.unread, s.desk.read_at = False, now

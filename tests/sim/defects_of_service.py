@@ -55,7 +55,7 @@ DEFECTS = (
         "touched moves",
         (
             Patch(
-                "machine/answers",
+                "machine/evidence",
                 """
                 if s.handover is not None and s.handover.phase is Phase.NAMING:
 """,
@@ -70,7 +70,7 @@ DEFECTS = (
         "overtaken reads",
         (
             Patch(
-                "machine/answers",
+                "machine/evidence",
                 """
         if overtaken and not s.seen.is_news(answer):
             return

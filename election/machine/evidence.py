@@ -1,18 +1,82 @@
-"""What a record means for this node once the store is known to have had it: mine and confirmed, lost, handed over, absent.
+"""What the store's answers prove and what a record means: mine and confirmed, lost, handed over, absent.
+
+Applied and read are certain, a conflict only says that somebody else wrote, an unknown outcome says nothing: both are
+read back before they are judged. A watch is a hint: what it shows is believed only if it is newer than all that was seen.
 
 Only another holder or session is a loss. A foreign edit is not: the holder writes its record again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from election.actions import ForeignEdit
 from election.candidates import namesake
-from election.machine.foreign import foreign_edit
 from election.machine.handover import Handover, Phase
 from election.machine.ownership import Hold
-from election.machine.situation import Kernel, Situation
-from election.model import Absent, Content, Found, Identity, Reason, Record, State
-from election.timing import STRIKE_AFTER
+from election.machine.situation import Kernel, Request, Situation
+from election.model import (
+    Absent,
+    Applied,
+    Conflict,
+    Content,
+    Found,
+    Identity,
+    ReadAnswer,
+    Reason,
+    Record,
+    State,
+    Unknown,
+    Unreadable,
+    WriteAnswer,
+)
+from election.timing import HANDOVER_REREAD, STRIKE_AFTER
+
+# ---------------------------------------------------------------- what somebody else changed
+
+OWN_FIELDS = (
+    "uid",
+    "holder",
+    "session",
+    "epoch",
+    "counter",
+    "lease_duration",
+    "successor",
+    "bound",
+    "pin",
+    "priority",
+    "addresses",
+    "release",
+)
+"""What a holder writes again. The times are for people, and unknown fields are not vipd's."""
+LONGEST_VALUE = 40
+
+
+def foreign_edit(content: Content, own: Iterable[Record]) -> str:
+    """Return what is not as one of this session's `own` writes left it; empty: nothing, or another session took the record."""
+    match content:
+        case Absent():
+            return "deleted"
+        case Unreadable(why=why):
+            return f"made unreadable: {why}"
+    record = content.record
+    differences = [_differences(record, one) for one in own]
+    if not differences or not all(differences) or all("session" in found for found in differences):
+        return ""
+    fewest = min(differences, key=len)
+    return ", ".join(f"{name}: {_shown(getattr(record, name))}" for name in fewest)
+
+
+def _differences(record: Record, own: Record) -> list[str]:
+    return [name for name in OWN_FIELDS if getattr(record, name) != getattr(own, name)]
+
+
+def _shown(value: object) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return (text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}...") or "empty"
+
+
+# ---------------------------------------------------------------- what a record means
 
 
 class Digest:
@@ -139,3 +203,86 @@ class Digest:
 def _ips(addresses: tuple[str, ...]) -> set[str]:
     """Return the addresses without their prefix lengths, which some versions write as the file has them."""
     return {address.partition("/")[0] for address in addresses}
+
+
+# ---------------------------------------------------------------- what an answer proves
+
+LONGEST_PAUSE = 0.4
+"""Most seconds that a node which holds nothing waits after a request that failed at once: so late may it learn of a release."""
+
+
+class Answers:
+    """Judges what comes from the store, and passes on what is certain."""
+
+    def __init__(self, situation: Situation, digest: Digest) -> None:
+        self._s = situation
+        self._digest = digest
+
+    def on_watch(self, now: float, content: Content) -> None:
+        """Believe a watch that shows something newer; anything else may be merely late, or a restored store: read."""
+        seen = self._s.seen
+        if seen.is_news(content):
+            seen.news_at = now
+            self._digest.take_in(now, content)
+        elif not seen.is_known(content) and not self._is_echo(content):
+            self._s.desk.unread = True
+
+    def on_read(self, now: float, number: int, answer: ReadAnswer) -> None:
+        """Take the answer to a read."""
+        s = self._s
+        request = s.desk.answered(number)
+        if request is None:
+            return
+        if isinstance(answer, Unknown):
+            self._on_unknown(now, request)
+            return
+        s.desk.in_contact()
+        # A watch may have shown a later content while this answer travelled: then it proves nothing about age.
+        overtaken = s.seen.news_at >= request.sent_at and not s.seen.is_known(answer)
+        if overtaken and not s.seen.is_news(answer):
+            return
+        s.desk.unread, s.desk.read_at = False, now
+        self._digest.take_in(now, answer)
+        s.probing.judge(request.sent_at, s.seen.record)
+
+    def on_write(self, now: float, number: int, answer: WriteAnswer) -> None:
+        """Take the answer to a write."""
+        s = self._s
+        request = s.desk.answered(number)
+        if request is None or request.write is None:
+            return
+        match answer:
+            case Unknown():
+                self._on_unknown(now, request)
+            case Conflict():
+                s.desk.in_contact()
+                s.desk.unread = True
+                if s.handover is not None and s.handover.phase is Phase.NAMING:
+                    # A stranger's edit came between: nobody was named, so nobody is to blame. Try again.
+                    s.handover = None
+            case Applied(revision):
+                s.desk.in_contact()
+                written = Found(request.write.record, revision)
+                if s.seen.news_at < request.sent_at:
+                    self._digest.take_in(now, written)
+                elif not s.seen.is_known(written):
+                    # A watch was faster, with what came after this write: only a read tells.
+                    s.desk.unread = True
+
+    def give_up(self, now: float) -> None:
+        """Take a request that has run out of time for one whose outcome is unknown."""
+        request = self._s.desk.request
+        if request is not None and now >= request.gives_up_at:
+            self._on_unknown(now, request)
+
+    def _on_unknown(self, now: float, request: Request) -> None:
+        s = self._s
+        timing = s.settings.timing
+        pause = timing.retry_interval if s.state is State.ACTIVE else min(LONGEST_PAUSE, timing.renew_interval / 2)
+        if s.handover is not None:
+            pause = min(pause, HANDOVER_REREAD)
+        s.desk.unknown(now, request, pause)
+
+    def _is_echo(self, content: Content) -> bool:
+        s = self._s
+        return isinstance(content, Found) and content.record.held_by(s.me) and s.right.used(content.record.counter)
