@@ -11,12 +11,9 @@ import math
 from dataclasses import dataclass
 
 from election.actions import Action, Notice, Read, Remember, Write, WriteKind
-from election.machine.fitness import Fitness
+from election.machine.eligibility import Field, Fitness, Preemption, Probing
 from election.machine.handover import Handover, Wish
 from election.machine.lease import Observation, Right
-from election.machine.preemption import Preemption
-from election.machine.probing import Probing
-from election.machine.ranking import Field
 from election.model import Absent, Identity, Reason, Record, Revision, State
 from election.timing import HANDOVER_TIMEOUT, Settings, unbind_lead
 

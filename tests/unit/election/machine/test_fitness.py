@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from election.machine.fitness import LONGEST_PATIENCE, REFUSAL_PATIENCE, Fitness
+from election.machine.eligibility import LONGEST_REFUSAL_PATIENCE, REFUSAL_PATIENCE, Fitness
 from election.model import Reason, State
 
 NOW = 100.0
@@ -98,7 +98,7 @@ def test_refusals_in_a_row_make_a_node_patient() -> None:
         [ends] = given.changes_at(now)
         waited.append(ends - now)
         now = ends
-    assert waited == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, LONGEST_PATIENCE, LONGEST_PATIENCE]
+    assert waited == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, LONGEST_REFUSAL_PATIENCE, LONGEST_REFUSAL_PATIENCE]
     given.bound()
     assert not given.is_refused(now)
     given.refused(now)

@@ -41,7 +41,7 @@ from election.events import (
     UnbindDone,
     WriteDone,
 )
-from election.machine.fitness import REFUSAL_PATIENCE
+from election.machine.eligibility import REFUSAL_PATIENCE
 from election.machine.lease import LARGEST_COUNT
 from election.machine.machine import Machine
 from election.machine.situation import VACANT

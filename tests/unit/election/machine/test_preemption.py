@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from election.machine.preemption import CALM_MOVES, LONGEST_DAMPING, WINDOW, Preemption
+from election.machine.eligibility import CALM_MOVES, DAMPING_WINDOW, LONGEST_DAMPING, Preemption
 from election.model import Record
 
 HELD = Record(uid="u", holder="a", session="a1", epoch=1, counter=1, priority=100)
@@ -79,7 +79,7 @@ def test_flapping_is_damped(times: int, delay: float, expected: float) -> None:
 
 def test_damping_ends() -> None:
     """Moves count for a minute."""
-    assert moved(CALM_MOVES + 1).delay(100.0 - CALM_MOVES + WINDOW) == 0.0
+    assert moved(CALM_MOVES + 1).delay(100.0 - CALM_MOVES + DAMPING_WINDOW) == 0.0
 
 
 def test_the_same_epoch_is_no_move() -> None:

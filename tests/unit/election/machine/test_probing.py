@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from election.machine.probing import AGAIN, TIMEOUT, VALID, Probing
+from election.machine.eligibility import PROBE_AGAIN, PROBE_TIMEOUT, PROBE_VALID, Probing
 from election.model import Record, Release
 
 NEVER_HELD = Record("u")
@@ -31,11 +31,11 @@ def test_only_what_nobody_ever_held_is_asked_for(record: Record | None, needed: 
 def test_silence_counts_for_a_while() -> None:
     """Then it has to be proved anew."""
     probing = Probing(wanted=True)
-    assert probing.ask(100.0).timeout == TIMEOUT
+    assert probing.ask(100.0).timeout == PROBE_TIMEOUT
     assert probing.ask_at() == math.inf
     probing.answered(100.2, "")
-    assert not probing.needed(100.2 + VALID - 0.01, NEVER_HELD)
-    assert probing.needed(100.2 + VALID, NEVER_HELD)
+    assert not probing.needed(100.2 + PROBE_VALID - 0.01, NEVER_HELD)
+    assert probing.needed(100.2 + PROBE_VALID, NEVER_HELD)
 
 
 def test_an_answer_is_asked_about_again_after_a_pause() -> None:
@@ -44,4 +44,4 @@ def test_an_answer_is_asked_about_again_after_a_pause() -> None:
     probing.ask(100.0)
     probing.answered(100.001, "02:00:00:00:00:01")
     assert probing.needed(100.001, NEVER_HELD)
-    assert probing.ask_at() == 100.0 + AGAIN
+    assert probing.ask_at() == 100.0 + PROBE_AGAIN

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from election.machine.ranking import Field, order
+from election.machine.eligibility import Field, order
 from election.model import Candidate, Record, Release
 
 A = Candidate("a", "a1", 1, eligible=True, priority=200, asks=False, live=True)

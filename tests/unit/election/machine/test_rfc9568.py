@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from election.machine.fitness import Fitness
-from election.machine.preemption import Preemption
-from election.machine.ranking import Field
+from election.machine.eligibility import Field, Fitness, Preemption
 from election.model import Candidate, Reason, Record, State
 from election.timing import PROFILES, skew_time, take_delay
 
