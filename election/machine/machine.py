@@ -18,18 +18,80 @@ the rules about who may, who comes first, who asks, who answers on the wire, and
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from election import events
 from election.actions import Action, Waits
 from election.machine.evidence import Answers, Digest
 from election.machine.handover import Wish
 from election.machine.ownership import Hold
 from election.machine.requests import Requests
-from election.machine.schedule import Errand, next_due
+from election.machine.schedule import Errand, Wait, next_due, waiting
 from election.machine.situation import Kernel, Situation
-from election.machine.snapshot import Snapshot, candidacy, is_stopped, snapshot
-from election.machine.waiting import waiting
-from election.model import Candidacy, Identity, State
+from election.model import Candidacy, Identity, Reason, Record, State
 from election.timing import Settings
+
+# ---------------------------------------------------------------- what others are shown
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What status and metrics show. `since`, `deadline` and `changed_at` in seconds on CLOCK_BOOTTIME."""
+
+    state: State
+    reason: Reason
+    since: float
+    detail: str
+    deadline: float
+    priority: int
+    record: Record | None
+    changed_at: float
+    asks: bool
+    stopped: bool
+    in_touch: bool
+    handing_over_to: str
+    wait: Wait | None
+
+
+def is_stopped(s: Situation) -> bool:
+    """Whether a stop that was asked for is complete: nothing bound, nothing held, no request under way."""
+    settled = s.kernel is Kernel.CLEAR and s.desk.request is None and not s.desk.unread
+    return s.fitness.stopping and settled and not s.is_mine
+
+
+def snapshot(s: Situation, now: float) -> Snapshot:
+    """Return what status and metrics show."""
+    return Snapshot(
+        state=s.state,
+        reason=s.reason,
+        since=s.since,
+        detail=s.detail,
+        deadline=s.right.deadline,
+        priority=s.fitness.priority,
+        record=s.seen.record,
+        changed_at=s.seen.changed_at,
+        asks=s.preemption.asks(now),
+        stopped=is_stopped(s),
+        in_touch=s.desk.in_touch,
+        handing_over_to=s.handover.successor.name if s.handover else "",
+        wait=waiting(s, now),
+    )
+
+
+def candidacy(s: Situation, now: float) -> Candidacy:
+    """Return what this node's candidate record should say of this election."""
+    refused = s.fitness.is_refused(now)
+    return Candidacy(
+        eligible=s.eligible(now) and not refused,
+        priority=s.fitness.priority,
+        asks=s.preemption.asks(now) and not refused,
+        epoch=s.seen.highest[0],
+        state=s.state.name.capitalize(),
+        reason=str(s.reason),
+    )
+
+
+# ---------------------------------------------------------------- the machine
 
 
 class Machine:

@@ -9,13 +9,80 @@ from __future__ import annotations
 from dataclasses import replace
 
 from election.actions import Refresh, SetDeadline, WriteKind
-from election.machine import records
 from election.machine.handover import Handover, Phase
 from election.machine.lease import FOLLOWED_COUNT
 from election.machine.schedule import Due, Errand
 from election.machine.situation import Situation, Taking
-from election.model import Reason, Record
+from election.model import FORMAT_VERSION, Candidate, Identity, Reason, Record, Release
 from election.timing import HANDOVER_TIMEOUT, REMEMBER_IN_HANDOVER, REMEMBER_PATIENCE, SUCCESSOR_HOLDOFF, right_ends
+
+# ---------------------------------------------------------------- the next content of a record (whoever sends it stamps the times)
+
+
+def created(uid: str, epoch: int, lease_duration: int) -> Record:
+    """Return a record without a holder, under a unique id: the absence it ends was seen once, and is waited out on it."""
+    return Record(uid=uid, epoch=epoch, lease_duration=lease_duration)
+
+
+def taken(base: Record, me: Identity, epoch: int, counter: int, lease_duration: int, priority: int, addresses: tuple[str, ...]) -> Record:
+    """Return the record with a new holder and tenure; a pin stays only if it pins the new holder."""
+    return replace(
+        base,
+        holder=me.name,
+        session=me.session,
+        epoch=epoch,
+        counter=counter,
+        lease_duration=lease_duration,
+        successor=None,
+        bound=False,
+        pin=base.pin if base.pin == me.name else "",
+        priority=priority,
+        addresses=addresses,
+        release=None,
+        acquire_time="",
+        version=max(base.version, FORMAT_VERSION),
+    )
+
+
+def renewed(base: Record, mine: Record, counter: int, priority: int, bound: bool, pin: str) -> Record:
+    """Return the holder's record renewed on top of what is in the store, a stranger's unknown fields kept."""
+    return replace(
+        mine,
+        counter=counter,
+        successor=None,
+        priority=priority,
+        bound=bound,
+        pin=pin,
+        release=None,
+        extra=base.extra,
+        version=max(base.version, FORMAT_VERSION),
+    )
+
+
+def named(base: Record, counter: int, successor: Candidate, pin: bool) -> Record:
+    """Return the record that names a successor."""
+    return replace(
+        base,
+        counter=counter,
+        successor=Identity(successor.name, successor.session),
+        pin=successor.name if pin else "",
+    )
+
+
+def released(base: Record, counter: int) -> Record:
+    """Return the record without a holder, with the proof that the holder itself let go."""
+    return replace(
+        base,
+        holder="",
+        counter=counter,
+        successor=None,
+        bound=False,
+        pin="",
+        release=Release(base.session, base.epoch),
+    )
+
+
+# ---------------------------------------------------------------- what is sent
 
 
 class Requests:
@@ -60,7 +127,7 @@ class Requests:
 
     def _create(self, now: float) -> None:
         seen = self._s.seen
-        self._send(now, WriteKind.CREATE, records.created(self._new_uid(), seen.next_epoch - 1, round(seen.longest * 1000)))
+        self._send(now, WriteKind.CREATE, created(self._new_uid(), seen.next_epoch - 1, round(seen.longest * 1000)))
 
     def _take(self, now: float) -> None:
         s = self._s
@@ -74,7 +141,7 @@ class Requests:
             s.holdoff_until = now + SUCCESSOR_HOLDOFF
         counter = self._counter_after(base.counter)
         self._promise(now, counter, right_ends(now, s.lease))
-        record = records.taken(base, s.me, epoch, counter, round(s.lease * 1000), s.fitness.priority, s.settings.addresses)
+        record = taken(base, s.me, epoch, counter, round(s.lease * 1000), s.fitness.priority, s.settings.addresses)
         self._send(now, WriteKind.TAKE, record)
 
     def _take_reason(self, now: float, record: Record) -> Reason:
@@ -107,7 +174,7 @@ class Requests:
             # node writes at its own epoch would look old.
             mine = replace(mine, epoch=epoch)
             self._choose(epoch)
-        self._send(now, kind, records.renewed(base, mine, counter, s.fitness.priority, s.serving, pin))
+        self._send(now, kind, renewed(base, mine, counter, s.fitness.priority, s.serving, pin))
 
     def _name(self, now: float, handover: Handover | None) -> None:
         s = self._s
@@ -119,7 +186,7 @@ class Requests:
         s.handover = handover
         counter = self._counter_after(record.counter)
         self._promise(now, counter, now + HANDOVER_TIMEOUT)
-        self._send(now, WriteKind.NAME, records.named(record, counter, handover.successor, handover.pin))
+        self._send(now, WriteKind.NAME, named(record, counter, handover.successor, handover.pin))
 
     def _strike(self, now: float) -> None:
         if self._s.handover is not None:
@@ -129,7 +196,7 @@ class Requests:
     def _release(self, now: float) -> None:
         record = self._s.seen.record
         if record is not None:
-            self._send(now, WriteKind.RELEASE, records.released(record, self._counter_after(record.counter)))
+            self._send(now, WriteKind.RELEASE, released(record, self._counter_after(record.counter)))
 
     # ------------------------------------------------------------------ sending
 

@@ -8,7 +8,7 @@ NAME = """
         self._promise(now, counter, now + HANDOVER_TIMEOUT)
 """
 SEND_NAME = """
-        self._send(now, WriteKind.NAME, records.named(record, counter, handover.successor, handover.pin))
+        self._send(now, WriteKind.NAME, named(record, counter, handover.successor, handover.pin))
 """
 TELL = """
         s.out.append(SetDeadline(s.right.deadline))

@@ -15,7 +15,7 @@ from announce.kernel.messages import elsewhere, ready_messages
 from announce.kernel.netlink import interface_name
 from announce.kernel.ownership import written
 from election import model
-from election.machine import records
+from election.machine import requests
 from election.stores.contract import Store
 from vipd.cli.exit_codes import DONE, FAILED, REFUSED, USAGE
 from vipd.config.load import examine
@@ -137,7 +137,7 @@ async def _release(config: Config, store: Store, election: str, former: frozense
             case model.Found(record, revision) if record.holder == config.node:
                 if record.session not in former:
                     return "the lease is held under this node's name, but not by a daemon of this host and boot: left alone", False
-                written = await store.write(election, records.released(record, record.counter + 1), revision, timeout)
+                written = await store.write(election, requests.released(record, record.counter + 1), revision, timeout)
                 if isinstance(written, model.Applied):
                     return "lease released", True
             case _:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from election.machine import records
+from election.machine import requests
 from election.model import FORMAT_VERSION, Candidate, Identity, Record, Release
 
 ME = Identity("a", "a1")
@@ -31,7 +31,7 @@ BASES = st.builds(
 
 def taken(base: Record) -> Record:
     """Return the record as this node takes it."""
-    return records.taken(base, ME, base.epoch + 1, base.counter + 1, 3000, 150, ("192.0.2.10/32",))
+    return requests.taken(base, ME, base.epoch + 1, base.counter + 1, 3000, 150, ("192.0.2.10/32",))
 
 
 @given(BASES)
@@ -39,9 +39,9 @@ def test_whoever_rewrites_a_record_keeps_what_it_does_not_know(base: Record) -> 
     """An older and a newer version share a group."""
     rewritten = [
         taken(base),
-        records.renewed(base, taken(base), 7, 150, bound=True, pin=""),
-        records.named(base, 7, OTHER, pin=False),
-        records.released(base, 7),
+        requests.renewed(base, taken(base), 7, 150, bound=True, pin=""),
+        requests.named(base, 7, OTHER, pin=False),
+        requests.released(base, 7),
     ]
     assert [(record.extra, record.version, record.uid) for record in rewritten] == [(base.extra, base.version, base.uid)] * 4
 
@@ -58,7 +58,7 @@ def test_a_new_tenure_inherits_nothing_but_a_pin_on_itself(base: Record) -> None
 @given(BASES)
 def test_a_release_carries_the_proof_of_who_let_go(base: Record) -> None:
     """Its epoch and session stay: the next epoch is above it, and the proof names them."""
-    record = records.released(base, base.counter + 1)
+    record = requests.released(base, base.counter + 1)
     assert record.released
     assert (record.session, record.epoch, record.counter) == (base.session, base.epoch, base.counter + 1)
 
@@ -66,22 +66,22 @@ def test_a_release_carries_the_proof_of_who_let_go(base: Record) -> None:
 @given(BASES)
 def test_a_record_made_anew_is_nobodys(base: Record) -> None:
     """It is no release, so whoever may still hold the VIP is waited out on it."""
-    record = records.created("v", base.epoch, 10_000)
+    record = requests.created("v", base.epoch, 10_000)
     assert (record.holder, record.session, record.released, record.lease_duration) == ("", "", False, 10_000)
 
 
 @given(BASES)
 def test_a_naming_changes_counter_successor_and_pin_alone(base: Record) -> None:
     """The tenure goes on until the successor takes it."""
-    record = records.named(base, base.counter + 1, OTHER, pin=True)
+    record = requests.named(base, base.counter + 1, OTHER, pin=True)
     assert record == replace(base, counter=base.counter + 1, successor=Identity("b", "b1"), pin="b")
-    assert records.named(base, 1, OTHER, pin=False).pin == ""
+    assert requests.named(base, 1, OTHER, pin=False).pin == ""
 
 
 @given(BASES)
 def test_a_renewal_puts_right_what_a_stranger_changed(base: Record) -> None:
     """Holder, session and epoch are the holder's own, a successor is struck out."""
     mine = taken(Record("u"))
-    record = records.renewed(base, mine, 50, 150, bound=True, pin="")
+    record = requests.renewed(base, mine, 50, 150, bound=True, pin="")
     assert (record.holder, record.session, record.epoch, record.successor) == ("a", "a1", mine.epoch, None)
     assert (record.counter, record.bound, record.release) == (50, True, None)
