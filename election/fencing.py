@@ -20,7 +20,7 @@ import enum
 import math
 from dataclasses import dataclass
 
-from election.timing import LIFETIME_RESERVE, SHORT_LEASE, Timing, lifetime_seconds
+from election.timing import Timing, lifetime_seconds, next_refresh
 
 NEVER = math.inf
 EXIT_FAILED = 1
@@ -51,11 +51,6 @@ REMOVE_RETRY_BESIDE = 0.250
 """Pause between removals that did not do: with no daemon, and beside one that is dying or has nothing to do with the slot."""
 REMOVE_PATIENCE = 2.0
 """Somebody else may put an address back for ever; a guard that starts afresh is of more use than one that only removes."""
-REFRESH_EARLY = 0.050
-"""Lifetimes are whole seconds: the refresh that ends nearest to the right is sent this long before the second turns."""
-SHORT_REFRESH = 0.5
-
-
 EXPIRY_RESERVE = 1.0
 """Seconds after a lease_duration by which another node that is fit has taken the lease: the delay of its rank, and the store."""
 
@@ -279,22 +274,12 @@ def _remove_again_at(view: View, slot: Slot) -> float:
 def _refresh_at(now: float, slot: Slot) -> float:
     """Return when the guard refreshes the slot's lifetimes next; `now` or earlier: at once, NEVER: it is done.
 
-    At once when the guard takes over, since the daemon may have been stuck for a while. Then before a second turns: a
-    lifetime of floor(time left) whole seconds set at any other moment ends up to a second before the right does.
+    At once when the guard takes over, since the daemon may have been stuck for a while.
     """
-    seconds = lifetime_seconds(slot.deadline, now, slot.lease_duration)
-    if seconds < 1:
-        return NEVER
-    if slot.refreshed_at == 0:
-        return now
-    ends = slot.refreshed_at + lifetime_seconds(slot.deadline, slot.refreshed_at, slot.lease_duration)
-    if slot.lease_duration < SHORT_LEASE:
-        return slot.refreshed_at + SHORT_REFRESH if ends < slot.deadline else NEVER
-    best = slot.deadline - LIFETIME_RESERVE
-    if ends >= best - 2 * REFRESH_EARLY:
-        return NEVER
-    turn = best - seconds - REFRESH_EARLY
-    return turn if turn > slot.refreshed_at else NEVER
+    refreshed_at = slot.refreshed_at
+    if refreshed_at == 0:
+        return now if lifetime_seconds(slot.deadline, now, slot.lease_duration) >= 1 else NEVER
+    return next_refresh(now, slot.deadline, refreshed_at, slot.lease_duration)
 
 
 # ---------------------------------------------------------------- the end

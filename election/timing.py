@@ -117,18 +117,23 @@ def lifetime_seconds(deadline: float, now: float, lease_duration: float) -> int:
     return max(0, math.floor(deadline - now - LIFETIME_RESERVE + 1e-9))
 
 
-def next_refresh(deadline: float, refreshed_at: float, lease_duration: float) -> float:
-    """Return when lifetimes last set at `refreshed_at` have to be set again though the deadline stays; inf: not any more.
+def next_refresh(now: float, deadline: float, refreshed_at: float, lease_duration: float) -> float:
+    """Return when lifetimes last set at `refreshed_at` are to be set again though the deadline stays.
+
+    Seconds; `now` or earlier: at once, inf: not any more. The rule of daemon and guard.
 
     A lifetime of floor(time left) seconds set at any moment but just before a second turns ends up to a second before
-    the right does, and one set just after it even shortens what the last one gave.
+    the right does, and one set just after it even shortens what the last one gave. So a turn that was missed, by a
+    process that was stopped, is left out: what was set last reaches beyond the next turn, or there is none.
     """
-    seconds = lifetime_seconds(deadline, refreshed_at, lease_duration)
-    ends = refreshed_at + seconds
+    seconds = lifetime_seconds(deadline, now, lease_duration)
+    if seconds < 1:
+        return math.inf
+    ends = refreshed_at + lifetime_seconds(deadline, refreshed_at, lease_duration)
     if lease_duration < SHORT_LEASE:
         return refreshed_at + SHORT_REFRESH if ends < deadline else math.inf
     best = deadline - LIFETIME_RESERVE
-    if seconds < 1 or ends >= best - 2 * REFRESH_EARLY:
+    if ends >= best - 2 * REFRESH_EARLY:
         return math.inf
     return best - seconds - REFRESH_EARLY
 

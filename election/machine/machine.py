@@ -124,7 +124,7 @@ class Machine:
     def next_wake(self, now: float) -> float:
         """Return when `step` must be called with a Tick at the latest (inf: only events matter)."""
         s = self.situation
-        times = [s.unbind_again_at, self._hold.fenced_at(), self._hold.refresh_at(), *s.fitness.changes_at(now), s.retries_at(now)]
+        times = [s.unbind_again_at, self._hold.fenced_at(), self._hold.refresh_at(now), *s.fitness.changes_at(now), s.retries_at(now)]
         if s.taking is not None and s.taking.confirmed:
             times.append(s.taking.remember_by)
         asks_at = s.preemption.asks_at(now)

@@ -100,12 +100,12 @@ class Hold:
         if lifetime_seconds(s.right.deadline, now, s.lease) >= 1:
             s.out.append(Refresh(s.right.deadline, s.lease))
 
-    def refresh_at(self) -> float:
+    def refresh_at(self, now: float) -> float:
         """Return when to refresh though no renewal succeeds; one that does refreshes too. In a handover lifetimes stay short."""
         s = self._s
         if s.kernel not in UNDER_DEADLINE or s.handover is not None:
             return NEVER
-        return next_refresh(s.right.deadline, s.refreshed_at, s.lease)
+        return next_refresh(now, s.right.deadline, s.refreshed_at, s.lease)
 
     def on_kernel(self, now: float, event: KernelEvent) -> None:
         """Take in what kernel and wire report of the addresses."""
@@ -171,7 +171,7 @@ class Hold:
             state, reason = s.resting_state(now)
             if state is not s.state:
                 self.transition(now, state, reason)
-        if now >= self.refresh_at():
+        if now >= self.refresh_at(now):
             self.refresh(now)
 
     def retire(self, now: float) -> None:

@@ -70,7 +70,7 @@ def test_refreshes_reach_to_the_reserve_before_the_deadline(lease: float, fracti
     """While no renewal succeeds, the lifetimes last nearly as long as the right, in a bounded number of calls."""
     deadline, now, calls = right_ends(0.0, lease), 0.0, 0
     ends = now + lifetime_seconds(deadline, now, lease)
-    while (at := next_refresh(deadline, now, lease)) != math.inf:
+    while (at := next_refresh(now, deadline, now, lease)) != math.inf:
         assert now < at < deadline
         now, calls = at, calls + 1
         ends = now + lifetime_seconds(deadline, now, lease)
@@ -81,8 +81,21 @@ def test_refreshes_reach_to_the_reserve_before_the_deadline(lease: float, fracti
 
 def test_a_short_lease_is_refreshed_every_half_second() -> None:
     """One second of lifetime, so that one missed refresh drops nothing."""
-    assert next_refresh(100.9, 100.0, 1.0) == math.inf
-    assert next_refresh(101.5, 100.0, 1.9) == 100.5
+    assert next_refresh(100.0, 100.9, 100.0, 1.0) == math.inf
+    assert next_refresh(100.0, 101.5, 100.0, 1.9) == 100.5
+
+
+@given(st.floats(4.0, 60.0), st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+def test_a_refresh_that_comes_late_never_shortens_a_lifetime(lease: float, first: float, late: float) -> None:
+    """A process that was stopped over a turn of the second waits for the next one."""
+    deadline, refreshed_at = right_ends(0.0, lease), first
+    ends = refreshed_at + lifetime_seconds(deadline, refreshed_at, lease)
+    now = refreshed_at + late * (ends - refreshed_at)
+    at = next_refresh(now, deadline, refreshed_at, lease)
+    if at <= now:
+        assert now + lifetime_seconds(deadline, now, lease) >= ends - 1e-6
+    elif at != math.inf:
+        assert at < ends, "the address would be gone before its next refresh"
 
 
 def test_the_unbind_begins_earlier_for_more_addresses() -> None:
