@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import time
 
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
 
 def now() -> float:
     """Return CLOCK_BOOTTIME in seconds: it goes on while the machine is suspended, so a node that wakes up fences."""
@@ -30,3 +32,17 @@ def wall() -> str:
 def rfc3339(seconds: float) -> str:
     """Return a Unix time as an RFC 3339 time in UTC, whole seconds; empty for 0.0, which means never."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) if seconds else ""
+
+
+def duration(seconds: float) -> str:
+    """Return a time span as people say it: 0.4s, 12s, 3m 20s, 5h 2m, 3d 4h."""
+    if seconds < 10:  # noqa: PLR2004 - one digit and its tenth
+        return f"{max(seconds, 0):.1f}s"
+    whole = int(seconds)
+    if whole < MINUTE:
+        return f"{whole}s"
+    if whole < HOUR:
+        return f"{whole // MINUTE}m {whole % MINUTE}s"
+    if whole < DAY:
+        return f"{whole // HOUR}h {whole % HOUR // MINUTE}m"
+    return f"{whole // DAY}d {whole % DAY // HOUR}h"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
 from vipd.cli.exit_codes import DONE, FAILED, REFUSED, UNREACHABLE, USAGE
-from vipd.config.defaults import CONFIG_FILE
+from vipd.config.defaults import CONFIG_FILE, CONTROL_SOCKET
 from vipd.config.socket import control_socket
 from vipd.control import client
 
@@ -34,8 +35,27 @@ def ask(args: argparse.Namespace, command: str, arguments: dict[str, object], sh
 
 
 def _socket_of(config: str | None) -> str:
-    """Return the control socket that a file names; empty after saying why that cannot be told."""
+    """Return the control socket that a file names; empty after saying why that cannot be told.
+
+    A daemon that runs may have been started with a file that is broken by now: the one at the default socket says with
+    which. Any other one is not asked.
+    """
     path, errors = control_socket(config or CONFIG_FILE, required=config is not None)
     for error in errors:
         print(error, file=sys.stderr)
-    return path
+    if config is None or not errors:
+        return path
+    if _file_of(CONTROL_SOCKET) != os.path.realpath(config):
+        print(f"--socket names the control socket of a daemon; none at {CONTROL_SOCKET} runs with this file", file=sys.stderr)
+        return ""
+    print(f"the daemon at {CONTROL_SOCKET} answers: it was started with this file", file=sys.stderr)
+    return CONTROL_SOCKET
+
+
+def _file_of(path: str) -> str:
+    """Return the configuration file of the daemon behind this socket; empty: it does not tell."""
+    try:
+        shown = client.request(path, "status").get("config")
+    except (client.UnreachableError, client.RefusedError, client.FailedError):
+        return ""
+    return str(shown.get("file", "")) if isinstance(shown, dict) else ""

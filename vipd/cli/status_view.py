@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
+from vipd.clock import duration
 from vipd.control.status import Address, Candidate, Check, Instance, Status, Store
 from vipd.observe.store_health import WORDS
 
@@ -15,7 +16,6 @@ FEW = 3
 NOT_REACHABLE = "NOT REACHABLE"
 OUTAGES = {str(kind): words.upper() for kind, words in WORDS.items()}
 """By `outage_kind`; a kind of another version's is NOT_REACHABLE."""
-MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 class Paint:
@@ -196,20 +196,6 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     cleaned = [tuple(map(clean, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cleaned, strict=True)]
     return [tuple(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cleaned]
-
-
-def duration(seconds: float) -> str:
-    """Return a time span as people say it: 0.4s, 12s, 3m 20s, 5h 2m, 3d 4h."""
-    if seconds < 10:  # noqa: PLR2004 - one digit and its tenth
-        return f"{max(seconds, 0):.1f}s"
-    whole = int(seconds)
-    if whole < MINUTE:
-        return f"{whole}s"
-    if whole < HOUR:
-        return f"{whole // MINUTE}m {whole % MINUTE}s"
-    if whole < DAY:
-        return f"{whole // HOUR}h {whole % HOUR // MINUTE}m"
-    return f"{whole // DAY}d {whole % DAY // HOUR}h"
 
 
 def folded(line: str, width: int) -> list[str]:

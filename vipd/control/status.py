@@ -7,7 +7,7 @@ Status             `schema` (int) 1 · `node` its configured name · `session` f
                    `uptime` seconds since the daemon started · `drained` out of all elections by the operator ·
                    `store`, `fence`, `instances` · `code` stands for the code that runs · `config`
 Config             `loaded` time of day at which the file was last read and found good · `refused` why the file that is there now
-                   is not used, a sentence; empty: it is · `refused_at` time of day
+                   is not used, a sentence; empty: it is · `refused_at` time of day · `file` its path, symbolic links followed
 Store              `kind` etcd or file · `reachable` the last request was answered · `last_success_age` seconds since the last answer ·
                    `outage` what is wrong, a sentence; empty: nothing · `outage_kind` election.outage.Outage · `outage_since` seconds ·
                    `reaction` what vipd does about it, a sentence ·
@@ -23,7 +23,8 @@ Instance           `name`, also of its election unless it has a `group`: the ins
                    `epoch` of the record · `priority` configured · `effective_priority` after checks · `preempt` ·
                    `pin` the node that `vipd handover` has pinned; empty: none · `holder` null: nobody ·
                    `lease_remaining` seconds until the holder's lease ends, by this node's own observation ·
-                   `checks`, `candidates` · `notes` sentences that an operator should read
+                   `checks`, `candidates` · `notes` sentences that an operator should read: what is so, then what
+                   happened, with its age
 Address            `address` with prefix length · `bound` to the interface of this node, as the kernel says
 Holder             `name`, `session` · `since` time of day of its acquisition · `priority` its effective one
 Check              `name` · `kind` · `ok` null: undecided · `since` seconds since the verdict changed · `detail` of the last try ·
@@ -149,6 +150,7 @@ class Config:
     loaded: str = ""
     refused: str = ""
     refused_at: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from election import model
-from vipd.clock import now, rfc3339
+from vipd.clock import duration, now, rfc3339
 from vipd.config.values import Config
 from vipd.control import status
 from vipd.daemon.instance import Part
@@ -57,7 +58,8 @@ class View:
 
     def _config(self) -> status.Config:
         known = self.configured()
-        return status.Config(rfc3339(known.loaded_at), known.refused, rfc3339(known.refused_at))
+        file = os.path.realpath(self.config.path) if self.config.path else ""
+        return status.Config(rfc3339(known.loaded_at), known.refused, rfc3339(known.refused_at), file)
 
     def ready(self) -> str:
         """Return why this node is not ready to take part, or nothing: configured, store seen, checks ran."""
@@ -148,9 +150,10 @@ class View:
             part.verdict.detail,
             _waits(member),
             *others,
-            *said,
         )
-        return tuple(dict.fromkeys(note for note in notes if note))
+        true = dict.fromkeys(note for note in notes if note)
+        past = dict(sorted(said, key=lambda note: -note[1]))
+        return (*true, *(f"{text} ({duration(age)} ago)" for text, age in past.items() if text not in true))
 
 
 def _waits(member: Member) -> str:

@@ -21,7 +21,7 @@ from vipd.state_dir import Memory
 
 NOTES_KEPT = 5
 NOTE_AGE = 300.0
-"""Seconds for which a notice is repeated in `vipd status`."""
+"""Seconds for which a notice stands in `vipd status`, and for which it is not logged again."""
 WAIT_QUIET = 60.0
 """Seconds between two log lines about the same wait."""
 FOREIGN_QUIET = 10.0
@@ -35,6 +35,15 @@ log = logging.getLogger("vipd")
 
 
 @dataclass(slots=True)
+class Note:
+    """A sentence that was logged, and when something last gave cause for it."""
+
+    text: str
+    logged_at: float
+    caused_at: float
+
+
+@dataclass(slots=True)
 class Shown:
     """What was last told of an election or an instance."""
 
@@ -43,7 +52,7 @@ class Shown:
     lease_ends: float = -1.0
     priority: int = -1
     bound: bool | None = None
-    notes: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=NOTES_KEPT))
+    notes: deque[Note] = field(default_factory=lambda: deque(maxlen=NOTES_KEPT))
     checks: dict[str, bool | None] = field(default_factory=dict)
     waits: str = ""
     waits_quiet_until: float = 0.0
@@ -100,9 +109,13 @@ class Observe:
         of_one = all(instance.name == name for instance in self._elections.get(name, ()))
         return {"instance" if of_one else "group": name}
 
-    def notes(self, name: str) -> list[str]:
-        """Return the latest notices of an election or an instance, oldest first."""
-        return [text for at, text in self._of(name).notes if now() - at < NOTE_AGE]
+    def notes(self, name: str) -> list[tuple[str, float]]:
+        """Return the latest notices of an election or an instance, oldest first, each with its age in seconds.
+
+        They say what happened: whether it is still so nobody can tell.
+        """
+        ages = [(note.text, now() - note.caused_at) for note in self._of(name).notes]
+        return [(text, age) for text, age in ages if age < NOTE_AGE]
 
     # ------------------------------------------------------------------ of a machine
 
@@ -117,9 +130,12 @@ class Observe:
 
     def notice(self, name: str, text: str, *, warning: bool) -> None:
         """Log a sentence and keep it for `vipd status`, once in a while."""
-        if text in self.notes(name):
-            return
-        self._of(name).notes.append((now(), text))
+        moment, notes = now(), self._of(name).notes
+        for note in notes:
+            if note.text == text and moment - note.logged_at < NOTE_AGE:
+                note.caused_at = moment
+                return
+        notes.append(Note(text, moment, moment))
         log.log(logging.WARNING if warning else logging.INFO, "%s", text, extra=fields(**self._where(name)))
 
     def waits(self, election: str, wait: actions.Waits) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -235,12 +236,39 @@ def test_the_socket_comes_from_the_file(socket_path: Path, file: Path) -> None:
 
 @pytest.mark.parametrize("content", ["control: {socket: relative}\n", "control: [\n", "control: {socket: '${VIPD_NO_SUCH}'}\n"])
 def test_a_file_that_hides_its_socket_is_exit_2(file: Path, content: str) -> None:
-    """Asking another daemon than the one that was named would be worse."""
+    """Asking another daemon than the one that was named would be worse: none at the default socket says it runs with this file."""
     file.write_text(content)
     done = vipd("status", "-c", str(file))
     assert (done.returncode, done.stdout) == (2, "")
     assert f"{file}:1:" in done.stderr or f"{file}:2:" in done.stderr
     assert vipd("status", "-c", str(file) + ".none").returncode == 2
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_the_status_of_a_daemon_can_be_read_while_its_file_is_broken(
+    socket_path: Path, file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    """The daemon at the default socket says with which file it was started; one with another file is not asked."""
+    file.write_text("control: [\n")
+    monkeypatch.setattr("vipd.cli.ask.CONTROL_SOCKET", str(socket_path))
+    started_with = os.path.realpath(file) if same else "/etc/vipd/other.yaml"
+    document = replace(DOCUMENT, config=replace(DOCUMENT.config, file=started_with))
+
+    async def answer(_command: str, _arguments: dict[str, object]) -> dict[str, object]:
+        return to_json(document)
+
+    async def run() -> int:
+        server = ControlServer(socket_path, answer)
+        await server.start()
+        try:
+            return await asyncio.to_thread(main, ["status", "--json", "-c", str(file)])
+        finally:
+            await server.close()
+
+    assert asyncio.run(run()) == (0 if same else 2)
+    told = capsys.readouterr()
+    assert f"{file}:" in told.err
+    assert (json.loads(told.out) == to_json(document)) if same else told.out == ""
 
 
 @pytest.mark.parametrize(

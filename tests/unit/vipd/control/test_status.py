@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from vipd.cli import status_view
-from vipd.cli.status_view import duration, folded, plain, render
+from vipd.cli.status_view import folded, plain, render
+from vipd.clock import duration
 from vipd.control import status
 from vipd.control.status import Address, Candidate, Check, Fence, Holder, Instance, SchemaError, Status, Store, from_json, to_json
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -124,6 +125,8 @@ def test_a_rival_is_the_affair_of_one_instance(tmp_path: Path) -> None:
         first.member.rival_seen(mail, RivalSeen("lo", OTHER, "02:00:00:00:00:01", Kind.ARP))
         assert [first.metric("conflicts_total", vip_instance=name) for name in (WEB, MAIL)] == [0, 1]
         assert first.state is State.ACTIVE
+        [shown] = [one for one in first.view.document(drained=False).instances if one.name == MAIL]
+        assert [note for note in shown.notes if re.fullmatch(r".*02:00:00:00:00:01.* \(0\.\ds ago\)", note)]
 
     play(tmp_path, scene)
 

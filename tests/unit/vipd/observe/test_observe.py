@@ -53,6 +53,24 @@ def test_foreign_changes_are_all_counted_and_said_with_restraint(
     ]
 
 
+def test_a_notice_has_the_age_of_its_last_cause_and_goes(
+    observer: Observe, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logged once in a while, however often there is cause for it; what happened long ago is not shown."""
+    moment = 1000.0
+    monkeypatch.setattr(observe, "now", lambda: moment)
+    observer.notice(WEB, "a", warning=True)
+    moment += observe.NOTE_AGE - 1
+    observer.notice(WEB, "a", warning=True)
+    observer.notice(WEB, "b", warning=True)
+    moment += 11
+    assert observer.notes(WEB) == [("a", 11.0), ("b", 11.0)]
+    observer.notice(WEB, "a", warning=True)
+    assert [record.getMessage() for record in caplog.records] == ["a", "b", "a"]
+    moment += observe.NOTE_AGE
+    assert observer.notes(WEB) == []
+
+
 def test_what_is_waited_for_is_said_with_a_time_of_day(observer: Observe, caplog: pytest.LogCaptureFixture) -> None:
     """An operator compares it with a watch; a wait without an end has none."""
     observer.waits(WEB, Waits(now() + 60.0, "the record is older than one already seen", warning=True))
