@@ -230,6 +230,11 @@ class Gates:
         return tuple(f"{_name(gate.ifindex)}: {sentence}" for gate in self._gates.values() for sentence in gate.before)
 
     @property
+    def squatters(self) -> tuple[str, ...]:
+        """Who has the names of the gates' seats without being a vipd, sentences."""
+        return tuple(sentence for gate in self._gates.values() for sentence in gate.squatters)
+
+    @property
     def put_back(self) -> int:
         """How often a gate that is there now was taken away and put back."""
         return sum(gate.put_back for gate in self._gates.values())

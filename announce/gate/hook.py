@@ -18,7 +18,7 @@ from typing import NamedTuple
 from announce.gate.bpf import Program
 from announce.gate.program import Direction
 from announce.gate.traffic_control import BPF, CLSACT, ETH_P_ALL, Filter, Place, TrafficControl
-from announce.kernel.namespace_lock import SEAT_PROTOCOL, HeldError, NamespaceLock, take
+from announce.kernel.namespace_lock import SEAT_PROTOCOL, HeldError, Holder, NamespaceLock, take
 from announce.kernel.namespace_lock import Place as MarkPlace
 
 NAME = "vipd-gate"
@@ -48,13 +48,13 @@ class Seat:
     """One seat on one interface, held from now until `close`. Prefers one that a dead life left filters in.
 
     All methods raise OSError for what the kernel refuses: ENODEV if the interface is gone, EEXIST if somebody's ingress
-    qdisc is where clsact should be.
+    qdisc is where clsact should be. `squatters`: sentences about processes that have the names of seats and are no vipd.
     """
 
     def __init__(self, control: TrafficControl, ifindex: int) -> None:
         self.ifindex = ifindex
         self._control = control
-        self._number, self._lock = _taken(ifindex, _numbers(control, ifindex))
+        self._number, self._lock, self.squatters = _taken(ifindex, _numbers(control, ifindex))
 
     def attached(self) -> Attached:
         """Look at what is there."""
@@ -160,16 +160,31 @@ def _described(direction: Direction, found: Filter) -> str:
 # ---------------------------------------------------------------- who sits there
 
 
-def _taken(ifindex: int, left: Collection[int]) -> tuple[int, NamespaceLock]:
-    """Take a seat: one of those with filters in them if its owner is dead, else the first that is free."""
+def _taken(ifindex: int, left: Collection[int]) -> tuple[int, NamespaceLock, tuple[str, ...]]:
+    """Take a seat: one of those with filters in them if its owner is dead, else the first that is free.
+
+    Returns its number, its lock, and a sentence for each process met that has the name of a seat and is no vipd.
+    """
     held: HeldError | None = None
+    squatters: list[str] = []
     for number in (*left, *range(1, SEATS + 1)):
         try:
-            return number, _lock(ifindex, number)
+            lock = _lock(ifindex, number)
         except HeldError as error:
             held = error
+            if not error.is_vipd:
+                squatters.append(_squatted(ifindex, number, error.holder))
+        else:
+            if lock.squatter is not None:
+                squatters.append(_squatted(ifindex, number, lock.squatter))
+            return number, lock, tuple(squatters)
     who = f"{held.holder}" if held else "nobody"
     raise OSError(errno.EBUSY, f"{SEATS} other processes have the sockets @vipd/gate/{ifindex}/1 to {SEATS}; the last is {who}")
+
+
+def _squatted(ifindex: int, number: int, holder: Holder) -> str:
+    socket_name = f"@vipd/gate/{ifindex}/{number}"
+    return f"{holder} has the socket {socket_name}, a seat of the kernel's gate, and is no vipd: it is not heeded; end that process"
 
 
 def _is_free(ifindex: int, number: int) -> bool:

@@ -173,6 +173,11 @@ class InterfaceGate:
             self._supply.close()
         self._seat, self._succession, self._in_force = None, None, {}
 
+    @property
+    def squatters(self) -> tuple[str, ...]:
+        """Who has the names of seats here without being a vipd, sentences."""
+        return () if self._seat is None else self._seat.squatters
+
     # ------------------------------------------------------------ making it so
 
     def _reconcile(self, now: float, longest_right: float, news: frozenset[int]) -> bool:

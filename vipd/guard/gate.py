@@ -189,6 +189,7 @@ class GateKeeper:
         for name in self._names.values():
             trouble = troubles.get(name, "")
             self._log.changed(f"gate {name}", f"{name}: no kernel gate: {trouble}" if trouble else "")
+        self._log.changed("seats", "; ".join(gates.squatters))
         return GateReport(troubles, gates.before, gates.put_back, gates.inherited, self._on, self._left_alone)
 
     # ------------------------------------------------------------ the end

@@ -126,11 +126,15 @@ def test_no_process_can_keep_the_gate_from_its_seats() -> None:
     """All names are squatted: both directions of an interface can still be taken, by as many vipds as before."""
     subprocess.run(["ip", "link", "add", "v0", "type", "veth"], check=True)
     control, ifindex = TrafficControl(), socket.if_nametoindex("v0")
-    with user("listening", *(f"vipd/gate/{ifindex}/{number}" for number in range(1, SEATS + 1))):
+    with user("listening", *(f"vipd/gate/{ifindex}/{number}" for number in range(1, SEATS + 1))) as pid:
         seats = [Seat(control, ifindex) for _ in range(SEATS)]
+        assert len(seats[0].squatters) == 1
+        assert seats[0].squatters[0].startswith(f"process {pid}, uid {NOBODY}: ")
         assert sorted(seat._number for seat in seats) == list(range(1, SEATS + 1))
         with pytest.raises(OSError, match="other processes have the sockets"):
             Seat(control, ifindex)
         for seat in seats:
             seat.close()
+    with contextlib.closing(Seat(control, ifindex)) as seat:
+        assert seat.squatters == ()
     control.close()

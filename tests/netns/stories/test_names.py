@@ -68,7 +68,10 @@ def test_a_user_who_binds_the_locks_names_stops_nobody(build: Build) -> None:
         node.configure(instance(addresses=[f"{VIP}/32"]))
         node.start()
         node.wait_state("Active")
-        assert f"process {pid}, uid 65534: " in node.log
+        for name in names[:2]:
+            said = [line for line in node.log.splitlines() if f" has the socket @{name}, " in line]
+            assert len(said) == 1
+            assert f"process {pid}, uid 65534: " in said[0]
         assert node.metric("vipd_gate_in_force") == 1
         second = net.node("a", name="second", folder="second")
         second.configure(instance(addresses=[f"{VIP}/32"]), metrics={"listen": "off"})
