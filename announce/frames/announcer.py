@@ -87,10 +87,13 @@ class Rounds:
 class Announcer:
     """Sends ready-made frames. `schedule` yields the pause before each round, in seconds; `rate` is in frames a second.
 
+    `pace` is asked when rounds begin: what the interface of that moment has in common for all who announce on it.
     `frames` are empty until they are forged, and begin with one for each of the `addresses`.
     """
 
-    def __init__(self, send: Send, schedule: Schedule, on_sent: Callable[[Sequence[bytes], int], None], pace: Pace, rate: float) -> None:
+    def __init__(
+        self, send: Send, schedule: Schedule, on_sent: Callable[[Sequence[bytes], int], None], pace: Callable[[], Pace], rate: float
+    ) -> None:
         self.frames: tuple[bytes, ...] = ()
         self.addresses = 0
         self._send = send
@@ -143,7 +146,7 @@ class Announcer:
         self._answers.clear()
 
     def _made(self, frames: Sequence[bytes], addresses: int) -> Rounds:
-        return Rounds(frames, addresses, self._pace, self._rate, self._fire)
+        return Rounds(frames, addresses, self._pace(), self._rate, self._fire)
 
     def _fire(self, frames: Sequence[bytes]) -> bool:
         owner = self._owner

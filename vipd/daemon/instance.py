@@ -67,12 +67,12 @@ class Means:
     taps: Taps
     workers: Workers
     links: Links
-    paces: dict[str, Pace] = field(default_factory=dict)
-    """Of each interface: what leaves by it for all instances together passes the same switch port."""
+    paces: dict[int, Pace] = field(default_factory=dict)
+    """By the number of the interface, which may have several names: what leaves by it passes the same switch port."""
 
-    def pace(self, interface: str) -> Pace:
+    def pace(self, ifindex: int) -> Pace:
         """Return what the announcements of an interface share."""
-        return self.paces.setdefault(interface, Pace())
+        return self.paces.setdefault(ifindex, Pace())
 
 
 class Seen(NamedTuple):
@@ -119,8 +119,8 @@ class Part:
         self._unsubscribe: Callable[[], None] | None = None
         self._disputes = {ip: Dispute(ip) for ip in self.ips}
         self._more_to_say: dict[str, asyncio.TimerHandle] = {}
-        pace = means.pace(settings.interface)
-        self.announcer = Announcer(self._sender.send, self._schedule, self._announced, pace, settings.announce.pace)
+        self._means = means
+        self.announcer = Announcer(self._sender.send, self._schedule, self._announced, self._pace, settings.announce.pace)
         self._link = Link(settings.addresses, means.forge, self._on_frames, self._on_trouble)
         self.checks = Runner(settings.checks, self.on_verdict, now, on_result=self._on_result, position=position, workers=means.workers)
 
@@ -228,6 +228,9 @@ class Part:
     def _schedule(self) -> Iterator[float]:
         announce = self.settings.announce
         return delays(announce.burst, announce.interval, announce.refresh)
+
+    def _pace(self) -> Pace:
+        return self._means.pace(self._where())
 
     def _announced(self, frames: Sequence[bytes], sent: int) -> None:
         self._observer.announced(self.name, frames, sent)

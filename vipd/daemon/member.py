@@ -63,7 +63,7 @@ class Surroundings:
     smithy: Smithy = field(default_factory=Smithy)
     taps: Taps = field(default_factory=Taps)
     workers: Workers = field(default_factory=Workers)
-    paces: dict[str, Pace] = field(default_factory=dict)
+    paces: dict[int, Pace] = field(default_factory=dict)
     links: Links = field(default_factory=Links)
 
 

@@ -48,7 +48,7 @@ def announcer(wire: Wire, *pauses: float) -> Announcer:
         yield 0.0
         yield from pauses
 
-    made = Announcer(wire.send, schedule, lambda _frames, sent: wire.counted.append(sent), Pace(), QUICK)
+    made = Announcer(wire.send, schedule, lambda _frames, sent: wire.counted.append(sent), Pace, QUICK)
     made.frames = FRAMES
     return made
 
@@ -199,7 +199,7 @@ class Link:
 
     def announcer(self, addresses: int, pace: Pace, rate: float = 15.0, burst: int = 5, name: str = "") -> Announcer:
         """Return an announcer with two frames for each address."""
-        made = Announcer(self._send, lambda: delays(burst, 1.1, 60.0), lambda _frames, _sent: None, pace, rate)
+        made = Announcer(self._send, lambda: delays(burst, 1.1, 60.0), lambda _frames, _sent: None, lambda: pace, rate)
         made.frames = tuple(f"{name}{kind}{number}".encode() for kind in "qr" for number in range(addresses))
         made.addresses = addresses
         return made

@@ -131,6 +131,22 @@ def test_a_rival_is_the_affair_of_one_instance(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_instances_on_one_interface_share_its_pace_by_whatever_name_they_know_it(tmp_path: Path) -> None:
+    """The switch port has one limit; an interface that was made anew is another one."""
+
+    async def scene(first: Node, _: Node) -> None:
+        web, mail = first.member.parts
+        assert web.ready is not None
+        assert mail.ready is not None
+        assert web._pace() is mail._pace()
+        mail.interface = "uplink0"
+        assert web._pace() is mail._pace()
+        mail.ready = mail.ready._replace(ifindex=mail.ready.ifindex + 1)
+        assert web._pace() is not mail._pace()
+
+    play(tmp_path, scene)
+
+
 def test_a_group_stays_out_while_another_election_has_one_of_its_addresses(tmp_path: Path) -> None:
     """Whichever of its instances has it: half a group would be none."""
 
