@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -14,16 +15,19 @@ from announce.frames.build import frames_for
 from announce.frames.sender import Sender
 from announce.gate.loaded import SMALLEST
 from announce.gate.program import Direction
+from tests.netns.announce.conftest import Host, new_namespace
 from tests.netns.announce.gating import (
     CLIENT_PORT,
     CLIENT_V4,
     CLIENT_V6,
     KINDS,
+    OWNER_V4,
     PATIENCE,
     PORT,
     SLOT,
     VIP_V4,
     VIP_V6,
+    Client,
     Gate,
     Stage,
     bind,
@@ -196,3 +200,20 @@ def test_what_the_kernel_acknowledged_is_in_force(stage: Stage) -> None:
         gate.close_word()
         client.ask()
         assert client.answered() == set()
+
+
+def test_a_macvlan_lies_behind_the_gate_of_its_parent(cable: Cable, gate: Gate) -> None:
+    """A container on one does not get what is sent to a VIP that the parent carries, nor speak in its name, while the gate is closed."""
+    with new_namespace() as container, contextlib.closing(Client(cable)) as client:
+        inside = Host(container, "m0")
+        cable.a.run("ip link add link a0 name m0 type macvlan mode bridge")
+        cable.a.run(f"ip link set m0 netns /proc/{os.getpid()}/fd/{container}")
+        inside.run("ip link set m0 up")
+        for address in (VIP_V4, OWNER_V4):
+            inside.run(f"ip addr add {address}/24 dev m0")
+        client.owner = bytes.fromhex(inside.mac.replace(":", ""))
+        assert client.answered({"arp"}) == {"arp"}
+        assert gate.cover() == ""
+        assert client.answered({"arp"}) == set()
+        gate.open()
+        assert client.answered({"arp"}) == {"arp"}
