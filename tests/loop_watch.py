@@ -29,12 +29,15 @@ _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A moment of a callback; all in seconds. `cpu`: of its thread, `own`. `waited`: for a processor, by thread or child."""
+    """A moment of a callback; all in seconds.
+
+    `cpu`: of its thread, `own`; `others_cpu`: of all other threads; `waited`: for a processor, by thread or child.
+    """
 
     own: int
-
     clock: float
     cpu: float
+    others_cpu: float
     waited: dict[int, float]
 
 
@@ -53,7 +56,8 @@ def _look() -> Moment:
         with contextlib.suppress(OSError):
             for child in (task / "children").read_text().split():
                 waited[int(child)] = _waited(Path("/proc", child, "schedstat"))
-    return Moment(threading.get_native_id(), time.perf_counter(), time.thread_time(), waited)
+    clock, cpu = time.perf_counter(), time.thread_time()
+    return Moment(threading.get_native_id(), clock, cpu, time.process_time() - cpu, waited)
 
 
 def charged(begin: Moment, end: Moment) -> float:
@@ -62,7 +66,9 @@ def charged(begin: Moment, end: Moment) -> float:
     own = delays.pop(end.own, 0.0)
     cpu = end.cpu - begin.cpu
     slept = max(0.0, end.clock - begin.clock - cpu - own)
-    return cpu + max(0.0, slept - sum(delays.values()))
+    # What others computed meanwhile is charged in any case: their waiting may have been beside the thread's own.
+    computed = min(slept, end.others_cpu - begin.others_cpu)
+    return cpu + max(computed, slept - sum(delays.values()))
 
 
 @contextlib.contextmanager
