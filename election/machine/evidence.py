@@ -224,6 +224,9 @@ class Answers:
         if seen.is_news(content):
             seen.news_at = now
             self._digest.take_in(now, content)
+            if self._s.is_named(now) and not self._s.desk.unread:
+                # What a read tells that was sent before is known now, and a successor has no time to wait for it.
+                self._s.desk.forget_read()
         elif not seen.is_known(content) and not self._is_echo(content):
             self._s.desk.unread = True
 
@@ -263,7 +266,9 @@ class Answers:
             case Applied(revision):
                 s.desk.in_contact()
                 written = Found(request.write.record, revision)
-                if s.seen.news_at < request.sent_at:
+                # A write that news of the watch caused has replaced just that: nothing that was seen came after it.
+                expected = request.write.expected
+                if s.seen.news_at < request.sent_at or (expected is not None and s.seen.revision == expected):
                     self._digest.take_in(now, written)
                 elif not s.seen.is_known(written):
                     # A watch was faster, with what came after this write: only a read tells.

@@ -72,6 +72,11 @@ class Desk:
         self.request = None
         return request
 
+    def forget_read(self) -> None:
+        """Take a read off the desk whose answer means nothing any more; a write stays."""
+        if self.request is not None and self.request.write is None:
+            self.request = None
+
     def unknown(self, now: float, request: Request, pause: float) -> None:
         """Note that nobody can tell the outcome: read before judging, and not at once again if the store refuses quickly."""
         self.request = None

@@ -582,6 +582,47 @@ def test_a_bind_that_succeeds_ends_the_refusal() -> None:
     assert node.machine.candidacy(node.now).eligible
 
 
+# ---------------------------------------------------------------- answers and watches
+
+
+def test_a_take_sent_on_news_of_the_watch_is_believed_by_its_answer() -> None:
+    """It replaced just that content: a read between answer and bind would only cost a planned move time."""
+    node = Node(HELD_BY_B)
+    node.answer()
+    named = replace(HELD_BY_B, counter=10, successor=ME)
+    node.content = Found(named, "r1")
+    actions = node.take(RecordSeen(node.content), 101.0)
+    assert kinds(actions)[:2] == ["Remember", "Take"]
+    actions = node.answer()
+    assert "Bind" in kinds(actions)
+    assert "Read" not in kinds(actions)
+
+
+def test_a_take_that_a_watch_has_shown_overtaken_is_not_believed_by_its_answer() -> None:
+    """The news came in the instant in which the take was sent, and may be what replaced it."""
+    node = Node(HELD_BY_B)
+    node.answer()
+    node.content = Found(replace(HELD_BY_B, counter=10, successor=ME), "r1")
+    node.take(RecordSeen(node.content), 101.0)
+    take = node.request
+    assert isinstance(take, Write)
+    node.take(RecordSeen(Found(replace(HELD_BY_B, holder="c", session="c1", epoch=7, counter=12), "r9")))
+    actions = node.take(WriteDone(take.request, Applied("r2")), 101.01)
+    assert "Bind" not in kinds(actions)
+    assert "Read" in kinds(actions)
+
+
+def test_a_successor_does_not_wait_for_the_answer_to_an_older_read() -> None:
+    """If that was lost it would come to the timeout, long after the holder has struck the successor out."""
+    node = Node(HELD_BY_B)
+    node.answer()
+    read = node.ask()
+    assert isinstance(read, Read)
+    named = Found(replace(HELD_BY_B, counter=10, successor=ME), "r1")
+    assert "Take" in kinds(node.take(RecordSeen(named)))
+    assert kinds(node.take(ReadDone(read.request, Found(HELD_BY_B, "r0")))) == []
+
+
 # ---------------------------------------------------------------- the order of bind, mark and disk
 
 
