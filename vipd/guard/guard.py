@@ -22,20 +22,17 @@ from election.fencing import Kill, Quit, Refresh, Remove, Start, Why, crashes_on
 from vipd.clock import now, unix
 from vipd.guard.channel import WireError
 from vipd.guard.children import Born, NotBorn, Nursery, NurseryEvent, Outdated, Refused, Reloaded, Unchanged, ending
-from vipd.guard.daemon_seen import Daemon
+from vipd.guard.daemon_seen import Daemon, Stack, dump_at
 from vipd.guard.entries import Entries
 from vipd.guard.gate import GateKeeper
 from vipd.guard.link import ConfigState
 from vipd.guard.locks import Locks
-from vipd.guard.log import CRITICAL, ERROR, INFO, Log
-from vipd.guard.processes import become_subreaper, children, descendants, kill, reaped
-from vipd.guard.reasons import gave_up, killed_for, quits_for
+from vipd.guard.log import CRITICAL, ERROR, INFO, Log, gave_up, killed_for, quits_for
+from vipd.guard.processes import Waiter, become_subreaper, children, descendants, kill, reaped
 from vipd.guard.requests import Requests
 from vipd.guard.slots import Slots
-from vipd.guard.stack import Stack, dump_at
 from vipd.guard.systemd import Notifier
 from vipd.guard.template import Shared
-from vipd.guard.waiter import Waiter
 
 LATE = 0.1
 """Seconds after the moment by which it would look at the clock again, from which on it takes itself to have stood still."""

@@ -1,4 +1,4 @@
-"""What the standard library lacks for a parent that must not err: children, their signals, their death, and a timer.
+"""What the standard library lacks for a parent that must not err: children, signals, a timer, and the one poll for all of them.
 
 Linux only; constants are those of linux/prctl.h, linux/timerfd.h and linux/time.h.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import struct
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
@@ -22,6 +23,7 @@ _NANOSECONDS = 1_000_000_000
 _ITIMERSPEC = struct.Struct("=qqqq")
 _ADOPTION_LOOK = 0.0002
 STDERR = 2
+_PIPE = 4096
 
 TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals by which operators and systemd speak to vipd."""
@@ -205,3 +207,53 @@ class BootTimer:
     def close(self) -> None:
         """Close the timer."""
         os.close(self._fd)
+
+
+# ---------------------------------------------------------------- the poll
+
+
+class Waiter:
+    """Waits. `counter` is the eventfd that a daemon writes to when it has lowered a deadline."""
+
+    def __init__(self) -> None:
+        self.counter = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._signals, self._signals_written = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._timer = BootTimer()
+
+    def listen(self) -> None:
+        """Take signals from now on."""
+        for number in HANDLED:
+            signal.signal(number, _noted)
+        signal.set_wakeup_fd(self._signals_written, warn_on_full_buffer=False)
+
+    def wait(self, until: float, sources: Iterable[tuple[int, int]]) -> list[int]:
+        """Wait until that moment, a signal, a poke, or one of the sources (descriptor and poll events); return those that are ready."""
+        poll = select.poll()
+        own = (self.counter, self._signals, self._timer.fileno())
+        for number in own:
+            poll.register(number, select.POLLIN)
+        for number, events in sources:
+            poll.register(number, events)
+        self._timer.set(until)
+        ready = [number for number, _ in poll.poll()]
+        self._timer.clear()
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.counter)
+        return [number for number in ready if number not in own]
+
+    def signals(self) -> list[int]:
+        """Return the signals that have come, in order."""
+        with contextlib.suppress(BlockingIOError):
+            return list(os.read(self._signals, _PIPE))
+        return []
+
+    def close(self) -> None:
+        """Take no more signals and close everything."""
+        signal.set_wakeup_fd(-1)
+        self._timer.close()
+        for number in (self.counter, self._signals, self._signals_written):
+            os.close(number)
+
+
+def _noted(_number: int, _frame: object) -> None:
+    """Let the wakeup descriptor tell of the signal; without a handler the kernel would act by itself."""

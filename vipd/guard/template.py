@@ -22,11 +22,11 @@ from dataclasses import dataclass
 
 from vipd.guard import installed
 from vipd.guard.channel import Message, Wire
+from vipd.guard.daemon_seen import DUMP_SIGNAL
 from vipd.guard.entries import Entries
 from vipd.guard.link import Birth, ConfigState, GuardLink
 from vipd.guard.processes import die_with_parent, fork, set_name, threads, wait_for_adoption
 from vipd.guard.shared_words import Words
-from vipd.guard.stack import DUMP_SIGNAL
 
 EXIT_OUTDATED = 76
 """Exit status of a warm process that finds other code installed than the guard runs."""

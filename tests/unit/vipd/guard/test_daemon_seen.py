@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 from election.fencing import NEVER, Life, Slot, View
-from vipd.guard.stack import DUMP_EARLY, MOST_LINES, Stack, dump_at
+from vipd.guard.daemon_seen import DUMP_EARLY, MOST_LINES, Stack, dump_at
 
 ROOT = Path(__file__).parents[4]
 PROGRAM = """
 import faulthandler, sys, threading, time
-from vipd.guard.stack import DUMP_SIGNAL
+from vipd.guard.daemon_seen import DUMP_SIGNAL
 faulthandler.register(DUMP_SIGNAL, file=int(sys.argv[1]), all_threads=True, chain=False)
 for _ in range(20):
     threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
