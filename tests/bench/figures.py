@@ -149,7 +149,7 @@ def measure(backend: str, into: dict[str, list[float]]) -> None:
         one.start()
         one.wait("Active")
         time.sleep(2.0)
-        guard, daemon, warm = one.process.pid, one.child("vipd-daemon"), one.child("vipd-warm")
+        guard, daemon, warm = one.process.pid, one.child("vipd-daemon"), one.child("vipd-template")
         before = cpu(guard) + cpu(daemon)
         time.sleep(IDLE)
         into["idle CPU, guard and daemon, % of a core"].append((cpu(guard) + cpu(daemon) - before) / IDLE * 100)
@@ -173,7 +173,7 @@ def measure(backend: str, into: dict[str, list[float]]) -> None:
         into["takeover, from the chance to the first frame, mean ms"].append(total / count * 1000)
         holder = one if one.status().get("state") == "Active" else two
         epoch = int(str(holder.status()["epoch"]))
-        pids = [holder.process.pid, holder.child("vipd-daemon"), holder.child("vipd-warm")]
+        pids = [holder.process.pid, holder.child("vipd-daemon"), holder.child("vipd-template")]
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in pids:
                 os.kill(pid, number)

@@ -18,7 +18,7 @@ from tests.netns.stories.node import VipdNode
 PROG_GET_NEXT_ID, MAP_GET_NEXT_ID = 11, 12
 """linux/bpf.h"""
 NEXT_ID = struct.Struct("=III")
-ROLES = {"vipd-daemon": "daemon", "vipd-warm": "warm"}
+ROLES = {"vipd-daemon": "daemon", "vipd-template": "warm"}
 ALLOWED = {"MiB": 2.0, "descriptors": 3.0, "threads": 2.0}
 """By how much a soak may raise something: a library's pools, a request under way. Everything else is to be where it was."""
 DESCRIPTORS = ("socket", "pipe", "anon_inode", "file")

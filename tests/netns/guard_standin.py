@@ -52,16 +52,16 @@ def prepare(path: str, descriptor: int) -> int:
 
 
 def preload(blob: bytes) -> dict[str, object]:
-    """Read the configuration, and tell who the warm process is."""
+    """Read the configuration, and tell who the template is."""
     config: dict[str, object] = json.loads(blob)
-    tell("warm")
+    tell("template")
     if config.get("unimportable"):
         raise ImportError("as the test wants it")
     return config
 
 
 class Daemon:
-    """One life of the stand-in."""
+    """One stand-in."""
 
     def __init__(self, config: dict[str, object], link: GuardLink) -> None:
         self.config = config
@@ -73,7 +73,7 @@ class Daemon:
         signal.signal(signal.SIGTERM, self.on_term)
 
     def on_term(self, _number: int, _frame: object) -> None:
-        """Note that the guard, or the kernel in its place, wants this life to end."""
+        """Note that the guard, or the kernel in its place, wants this daemon to end."""
         tell("term", ppid=os.getppid())
         self.stop = not self.config.get("stubborn")
 
@@ -88,12 +88,12 @@ class Daemon:
         if once(self.config.get("freeze_with_lock")):
             tell("locked")
             os.kill(os.getpid(), signal.SIGSTOP)
-        if self.config.get("slow") and self.link.birth.crashes:
+        if self.config.get("slow") and self.link.start_info.crashes:
             time.sleep(float(str(self.config["slow"])))
         armed = self.link.arm(str(self.config["name"]), [self.ready.to_bytes()], float(str(self.config["lease"])))
         self.word = self.link.word(armed)
-        birth = self.link.birth
-        values = {"ppid": os.getppid(), "crashes": birth.crashes, "fenced": dict(birth.fenced), "note": self.config.get("note")}
+        start_info = self.link.start_info
+        values = {"ppid": os.getppid(), "crashes": start_info.crashes, "fenced": dict(start_info.fenced), "note": self.config.get("note")}
         tell("start", slot=armed.slot, deadline=armed.deadline, refused=self.link.config.refused, **values)
         self.link.beat(now())
         self.link.ready()
@@ -101,7 +101,7 @@ class Daemon:
         return -1
 
     def run(self) -> int:
-        """Serve the test until something ends this life."""
+        """Serve the test until something ends it."""
         code = self.begin()
         poll = select.poll()
         poll.register(0, select.POLLIN)
@@ -160,7 +160,7 @@ class Daemon:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def leave(self, code: int) -> int:
-        """End as a daemon does that was told to: nothing bound, the word closed."""
+        """End as a daemon does that was asked to: nothing bound, the word closed."""
         unbind(self.kernel, self.ready)
         self.word.set(0.0)
         tell("left")

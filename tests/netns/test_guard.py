@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import pytest
 
-from vipd.guard.processes import children
+from vipd.guard.processes import child_pids
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 
@@ -202,7 +202,7 @@ def _end(process: subprocess.Popen[Any]) -> None:
 
 
 def _end_guard(guarded: Guarded) -> None:
-    pids = {event["pid"] for event in guarded.events if event["event"] in {"daemon", "warm"}}
+    pids = {event["pid"] for event in guarded.events if event["event"] in {"daemon", "template"}}
     with contextlib.suppress(AssertionError, ValueError):
         while guarded._read(0.0):
             pass
@@ -317,19 +317,19 @@ def test_what_a_dead_daemon_started_is_ended(stage: Stage, namespace: Namespace)
     until(lambda: not alive(child), "the child lives on")
 
 
-def test_strangers_are_reaped(stage: Stage, namespace: Namespace) -> None:
+def test_adopted_processes_are_reaped(stage: Stage, namespace: Namespace) -> None:
     """A hook's forgotten child is adopted by the guard; it leaves no zombie."""
     guarded = stage.guard(namespace)
     guarded.wait_for("start")
     guarded.say("orphan")
-    until(lambda: len(children(guarded.process.pid)) == 2, "a zombie is left besides the daemon and the warm process")
+    until(lambda: len(child_pids(guarded.process.pid)) == 2, "a zombie is left besides the daemon and the template")
 
 
 # ---------------------------------------------------------------- deadlines
 
 
 def test_a_frozen_daemon_loses_its_addresses_at_the_deadline(stage: Stage, namespace: Namespace) -> None:
-    """It is killed first; the next one is told of the fence and finds no right."""
+    """It is killed first; the next one knows of the fence and finds no right."""
     guarded = stage.guard(namespace, lease=30.0)
     first = guarded.wait_for("start")
     deadline = guarded.say("open 0.5")["deadline"]
@@ -440,7 +440,7 @@ def test_a_stop_is_told_to_the_daemon_and_waited_for(stage: Stage, namespace: Na
     assert guarded.said("term")[0]["ppid"] == guarded.process.pid
     assert namespace.addresses() == {}
     assert not alive(start["pid"])
-    assert not alive(guarded.said("warm")[0]["pid"])
+    assert not alive(guarded.said("template")[0]["pid"])
 
 
 def test_a_daemon_that_does_not_stop_is_killed(stage: Stage, namespace: Namespace) -> None:
@@ -455,14 +455,14 @@ def test_a_daemon_that_does_not_stop_is_killed(stage: Stage, namespace: Namespac
 
 
 def test_a_dead_guard_is_told_to_the_daemon(stage: Stage, namespace: Namespace) -> None:
-    """By the kernel, with SIGTERM: the daemon hands over and ends, the warm process is gone."""
+    """By the kernel, with SIGTERM: the daemon hands over and ends, the template is gone."""
     guarded = stage.guard(namespace)
     start = guarded.wait_for("start")
     guarded.say("open 20")
     guarded.process.kill()
     guarded.wait_for("left")
     assert guarded.said("term")[0]["pid"] == start["pid"]
-    until(lambda: not alive(start["pid"]) and not alive(guarded.said("warm")[0]["pid"]), "processes are left behind")
+    until(lambda: not alive(start["pid"]) and not alive(guarded.said("template")[0]["pid"]), "processes are left behind")
     assert namespace.addresses() == {}
 
 
@@ -490,7 +490,7 @@ def test_libraries_that_cannot_be_imported_end_it(stage: Stage, namespace: Names
     """Three times, as with crashes."""
     guarded = stage.guard(namespace, unimportable=True)
     assert guarded.exit_code() == 1
-    assert len(guarded.said("warm")) == 3
+    assert len(guarded.said("template")) == 3
     assert guarded.said("daemon") == []
     assert "as the test wants it" in guarded.log()
 
@@ -524,7 +524,7 @@ def test_a_reload_starts_a_new_daemon_with_the_new_configuration(stage: Stage, n
 
 
 def test_a_wrong_new_configuration_changes_nothing(stage: Stage, namespace: Namespace) -> None:
-    """The daemon is not even told; and a crash after it starts with the old one."""
+    """The daemon is not even notified; and a crash after it starts with the old one."""
     guarded = stage.guard(namespace)
     guarded.wait_for("start")
     guarded.configure(invalid=True)
@@ -538,7 +538,7 @@ def test_a_wrong_new_configuration_changes_nothing(stage: Stage, namespace: Name
 
 
 def test_a_new_configuration_that_cannot_be_started_with_changes_nothing(stage: Stage, namespace: Namespace) -> None:
-    """The new warm process fails before anything of the old is given up."""
+    """The new template fails before anything of the old is given up."""
     guarded = stage.guard(namespace)
     guarded.wait_for("start")
     guarded.configure(unimportable=True)
@@ -549,7 +549,7 @@ def test_a_new_configuration_that_cannot_be_started_with_changes_nothing(stage: 
 
 
 def test_a_reload_of_the_same_configuration_changes_nothing(stage: Stage, namespace: Namespace) -> None:
-    """No daemon is even asked, and systemd is told that all is as it was."""
+    """No daemon is even asked, and systemd is notified that all is as it was."""
     guarded = stage.guard(namespace)
     first = guarded.wait_for("start")
     guarded.process.send_signal(signal.SIGHUP)
@@ -615,11 +615,11 @@ def test_a_reload_after_an_upgrade_is_refused(stage: Stage, namespace: Namespace
 def test_no_daemon_of_another_version_is_started_after_a_crash_either(stage: Stage, namespace: Namespace, source: Path) -> None:
     """1. upgrade, 2. the process to fork from dies: none is made of the new code, 3. the daemon dies: the whole service starts afresh."""
     guarded = stage.guard(namespace, source=str(source))
-    warm = guarded.wait_for("warm")["pid"]
+    template = guarded.wait_for("template")["pid"]
     guarded.wait_for("start")
     guarded.say("open 30")
     upgrade(source)
-    os.kill(warm, signal.SIGKILL)
+    os.kill(template, signal.SIGKILL)
     until(lambda: "no daemon can be started again: another version of vipd was installed" in guarded.log(), "not said")
     guarded.say("nothing")
     guarded.tell("die")
@@ -677,15 +677,15 @@ def test_a_daemon_that_freezes_with_the_lock_is_replaced_by_one_that_gets_it(sta
     assert "did not come up: killed" in guarded.log()
 
 
-# ---------------------------------------------------------------- the warm process
+# ---------------------------------------------------------------- the template
 
 
-def test_a_dead_warm_process_is_replaced(stage: Stage, namespace: Namespace) -> None:
+def test_a_dead_template_is_replaced(stage: Stage, namespace: Namespace) -> None:
     """The daemon does not notice, and the next crash is as short as any."""
     guarded = stage.guard(namespace)
     first = guarded.wait_for("start")
-    os.kill(guarded.said("warm")[0]["pid"], signal.SIGKILL)
-    guarded.wait_for("warm")
+    os.kill(guarded.said("template")[0]["pid"], signal.SIGKILL)
+    guarded.wait_for("template")
     guarded.say("open 20")
     guarded.tell("die")
     second = guarded.wait_for("start")
@@ -694,12 +694,12 @@ def test_a_dead_warm_process_is_replaced(stage: Stage, namespace: Namespace) -> 
     assert first["ppid"] == second["ppid"] == guarded.process.pid
 
 
-def test_a_frozen_warm_process_is_replaced_when_it_is_needed(stage: Stage, namespace: Namespace) -> None:
+def test_a_frozen_template_is_replaced_when_it_is_needed(stage: Stage, namespace: Namespace) -> None:
     """It does not fork: half a second later another one does, and the address stays."""
     guarded = stage.guard(namespace)
     guarded.wait_for("start")
     guarded.say("open 20")
-    os.kill(guarded.said("warm")[0]["pid"], signal.SIGSTOP)
+    os.kill(guarded.said("template")[0]["pid"], signal.SIGSTOP)
     guarded.tell("die")
     assert guarded.wait_for("start")["crashes"] == 2
     assert VIP in namespace.addresses()
@@ -767,7 +767,7 @@ def test_the_guard_may_be_the_first_process_of_a_container(stage: Stage, namespa
     guarded.tell("die")
     assert guarded.wait_for("start")["crashes"] == 1
     assert VIP in namespace.addresses()
-    (inner,) = children(guarded.process.pid)
+    (inner,) = child_pids(guarded.process.pid)
     os.kill(inner, signal.SIGTERM)
     assert guarded.exit_code() == 0
     assert namespace.addresses() == {}

@@ -1,6 +1,6 @@
 """The daemon: one event loop that owns every machine of this node, and the wiring around it.
 
-It is forked by the guard's warm process. It tells the guard the addresses and their deadlines before anything is bound,
+It is forked by the guard's template. It tells the guard the addresses and their deadlines before anything is bound,
 beats as long as its elections make progress, and ends by an exit code that the guard understands.
 """
 
@@ -158,8 +158,8 @@ class Daemon:
                 await asyncio.sleep(SHORTEST_BEAT)
 
     def _count_former_lives(self) -> None:
-        self.metrics.crashed(self.link.birth.crashes)
-        for name, count in self.link.birth.fenced.items():
+        self.metrics.crashed(self.link.start_info.crashes)
+        for name, count in self.link.start_info.fenced.items():
             for instance in self.config.elections.get(name, ()):
                 for _ in range(count):
                     self.metrics.fenced(instance.name, "guard")
@@ -258,7 +258,7 @@ class Daemon:
             now(),
             self._fence.document,
             lambda: self.link.config,
-            self.link.birth.code,
+            self.link.start_info.code,
         )
         commands = Commands(view, self.members, self.memory, self._candidates)
         control = ControlServer(self.config.control_socket, commands.handle)

@@ -28,7 +28,7 @@ class Fence:
 
     def refusal(self) -> str:
         """Return why this daemon must not run: it requires a gate that this host cannot have. Otherwise say what is missing."""
-        why = self._link.birth.no_gate
+        why = self._link.start_info.no_gate
         if not why or not self.wanted:
             return ""
         if self._required:

@@ -24,11 +24,11 @@ _LENGTH = struct.Struct("=I")
 _CHUNK = 65536
 
 
-class WireError(Exception):
+class ChannelError(Exception):
     """The other end speaks something else; the connection is of no use any more."""
 
 
-class Wire:
+class Channel:
     """One end of a connection. `ended`: the other end is closed or its process is gone."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -72,7 +72,7 @@ class Wire:
                 self._out.appendleft((data[sent:], []))
 
     def receive(self) -> list[Message]:
-        """Return the messages that have come; raises WireError. After the last one `ended` tells if more can come."""
+        """Return the messages that have come; raises ChannelError. After the last one `ended` tells if more can come."""
         while not self.ended and self._receive_some():
             pass
         messages = []
@@ -81,9 +81,9 @@ class Wire:
         return messages
 
     def take_descriptors(self, count: int) -> list[int]:
-        """Return the oldest descriptors that came with messages; they are the caller's to close. Raises WireError if some are missing."""
+        """Return the oldest descriptors that came with messages; the caller closes them. Raises ChannelError if some are missing."""
         if len(self._descriptors) < count:
-            raise WireError(f"{count} descriptors were announced, {len(self._descriptors)} came")
+            raise ChannelError(f"{count} descriptors were announced, {len(self._descriptors)} came")
         taken, self._descriptors = self._descriptors[:count], self._descriptors[count:]
         return taken
 
@@ -117,7 +117,7 @@ class Wire:
             return None
         (length,) = _LENGTH.unpack_from(self._in)
         if length > LARGEST_MESSAGE:
-            raise WireError(f"a message of {length} bytes")
+            raise ChannelError(f"a message of {length} bytes")
         end = _LENGTH.size + length
         if len(self._in) < end:
             return None
@@ -126,9 +126,9 @@ class Wire:
         try:
             message = json.loads(data)
         except ValueError as error:
-            raise WireError(f"not JSON: {error}") from error
+            raise ChannelError(f"not JSON: {error}") from error
         if not isinstance(message, dict):
-            raise WireError("not a JSON object")
+            raise ChannelError("not a JSON object")
         return message
 
 

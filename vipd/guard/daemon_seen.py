@@ -19,14 +19,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from election.fencing import CRASHES, NEVER, Life, Slot, View, is_crash, offences
-from vipd.guard.channel import Wire
-from vipd.guard.link import Birth, ConfigState, GateReport
+from vipd.guard.channel import Channel
+from vipd.guard.link import ConfigState, GateReport, StartInfo
 from vipd.guard.processes import kill, send_signal
 from vipd.guard.shared_words import Words
 
 DUMP_SIGNAL = signal.SIGUSR2
 DUMP_EARLY = 0.050
-"""Seconds before a daemon would be killed in which it can still say what it is doing."""
+"""Seconds before the kill at which a daemon is asked for its stack."""
 MOST_LINES = 40
 _MOST_BYTES = 16384
 _STATES = {
@@ -41,13 +41,13 @@ _STATES = {
 class Daemon:
     """One daemon after the other. Moments are seconds on CLOCK_BOOTTIME, 0.0 is never.
 
-    `pid` is 0 while none lives or while it is not known yet whether the one that was asked for does. `told` is what the
-    present one knows of the gate; `config` and `code` are for the next one too.
+    `pid` is 0 while none runs, or while it is not known yet whether the one that was asked for does. `reported` is the last
+    report on the gate that the present one got; `config` and `code` are for the next one too.
     """
 
     words: Words
     pid: int = 0
-    wire: Wire | None = None
+    channel: Channel | None = None
     started: bool = False
     started_at: float = 0.0
     killed_at: float = 0.0
@@ -59,7 +59,7 @@ class Daemon:
     crash_times: tuple[float, ...] = ()
     crashes: int = 0
     fenced: Counter[str] = field(default_factory=Counter)
-    told: GateReport = field(default_factory=GateReport)
+    reported: GateReport = field(default_factory=GateReport)
     config: ConfigState = field(default_factory=ConfigState)
     code: str = ""
 
@@ -86,19 +86,19 @@ class Daemon:
             return Life.STOPPING
         return Life.RUNNING if self.words.alive_at() else Life.STARTING
 
-    def start(self, moment: float, ask: Callable[[socket.socket, Birth], None], no_gate: str = "") -> None:
-        """Begin a new life; `ask` gets the daemon's end of the connection. Raises OSError: then it was not born."""
+    def start(self, moment: float, ask: Callable[[socket.socket, StartInfo], None], no_gate: str = "") -> None:
+        """Start a daemon; `ask` gets its end of the connection. Raises OSError: then none is started."""
         self.started, self.started_at, self.killed_at, self.status = True, moment, 0.0, None
         self.reload_asked = False
-        self.told = GateReport()
+        self.reported = GateReport()
         self.words.beat(0.0)
         mine, others = socket.socketpair()
-        self.wire = Wire(mine)
+        self.channel = Channel(mine)
         with others:
-            ask(others, Birth(self.crashes, dict(self.fenced), no_gate, self.config, self.code))
+            ask(others, StartInfo(self.crashes, dict(self.fenced), no_gate, self.config, self.code))
 
-    def born(self, pid: int) -> None:
-        """Note its process id, and tell it what could not be told before."""
+    def on_started(self, pid: int) -> None:
+        """Note its process id, and send the signal that it should have had meanwhile."""
         self.pid = pid
         if self.killed_at:
             kill(pid)
@@ -106,39 +106,39 @@ class Daemon:
             send_signal(pid, signal.SIGTERM)
 
     def ask_stop(self, moment: float) -> None:
-        """Tell the daemon to hand over and end; once is enough."""
+        """Ask the daemon to hand over and end. Idempotent."""
         if not self.stop_asked_at:
             self.stop_asked_at = moment
             if self.pid:
                 send_signal(self.pid, signal.SIGTERM)
 
     def ask_reload(self, blob: bytes) -> None:
-        """Tell a living daemon of a new configuration; the next one starts with it anyway."""
-        if self.started and self.wire is not None:
+        """Send a running daemon the new configuration; the next one starts with it anyway."""
+        if self.started and self.channel is not None:
             self.reload_asked = True
-            self.wire.send({"op": "reload", "blob": blob.hex()})
+            self.channel.send({"op": "reload", "blob": blob.hex()})
 
-    def tell_config(self, state: ConfigState) -> None:
-        """Tell the daemon, and those after it, what became of the configuration file."""
+    def send_config_state(self, state: ConfigState) -> None:
+        """Note what became of the configuration file, for this daemon and those after it."""
         self.config = state
-        if self.wire is not None:
-            self.wire.send({"op": "config", "state": asdict(state)})
+        if self.channel is not None:
+            self.channel.send({"op": "config", "state": asdict(state)})
 
-    def tell_gate(self, report: GateReport) -> None:
-        """Tell the daemon how the kernel's gate is, if that is news."""
-        if self.wire is not None and report != self.told:
-            self.told = report
-            self.wire.send({"op": "gate", **asdict(report)})
+    def send_gate_report(self, report: GateReport) -> None:
+        """Send the daemon the report on the kernel's gate if it differs from the last one."""
+        if self.channel is not None and report != self.reported:
+            self.reported = report
+            self.channel.send({"op": "gate", **asdict(report)})
 
     def kill(self, moment: float, abort_start: Callable[[], None]) -> None:
-        """Kill it; if it is not known yet who it is, whoever is about to fork it."""
+        """Kill it; while its process id is not known yet, the process that forks it."""
         self.killed_at = moment
         if self.pid:
             kill(self.pid)
         else:
             abort_start()
 
-    def ended(self, moment: float, status: int) -> bool:
+    def on_ended(self, moment: float, status: int) -> bool:
         """Note how it ended; return whether that was a crash."""
         crash = is_crash(status, stop_asked=self.stop_asked_at > 0, reload_asked=self.reload_asked)
         if crash:
@@ -148,18 +148,18 @@ class Daemon:
         self.pid, self.started, self.killed_at, self.ended_at, self.status = 0, False, 0.0, moment, status
         return crash
 
-    def not_born(self, moment: float) -> bool:
+    def on_start_failed(self, moment: float) -> bool:
         """Note that the start failed; return whether one was under way. It counts as a crash, so that it is not tried for ever."""
         if self.pid:
             return False
-        self.ended(moment, -int(signal.SIGKILL))
+        self.on_ended(moment, -int(signal.SIGKILL))
         return True
 
     def hang_up(self) -> None:
-        """Close the connection: the daemon sees it as the guard's end."""
-        if self.wire is not None:
-            self.wire.close()
-            self.wire = None
+        """Close the connection; the daemon takes that for the end of the guard."""
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
 
 
 # ---------------------------------------------------------------- what it was doing

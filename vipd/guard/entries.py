@@ -40,7 +40,7 @@ class Entries:
 
     `prepare` validates the file and writes the configuration's bytes to a descriptor; it returns (or exits with) 2 if the
     file cannot be used. `common` and `preload` import what any and what this configuration's daemon needs, start no
-    thread, and `preload` returns the configuration. `daemon` runs until it is told to stop and returns its exit code.
+    thread, and `preload` returns the configuration. `daemon` runs until it is asked to stop and returns its exit code.
     """
 
     prepare: Callable[[str, int], int | None] = _prepare

@@ -101,13 +101,13 @@ class GateKeeper:
             self._gates.uncover(slot, now())
 
     def settle(self) -> None:
-        """Take note that the daemon has armed all its elections, and has removed what an earlier life left bound."""
+        """Handle that the daemon has armed all its elections, and has removed what an earlier daemon left bound."""
         if self._gates is not None:
             self._gates.settle(now())
             self._remove_orphans()
 
     def _remove_orphans(self) -> None:
-        """Remove what a dead life left on interfaces that have no gate now. Closed for ever, it would cut off a VIP of this life."""
+        """Remove what a dead daemon left on interfaces that have no gate now. Closed for ever, it would cut off a VIP of this daemon."""
         if self._control is None or (self._swept and self._gates is None):
             return
         self._swept = True
@@ -125,12 +125,12 @@ class GateKeeper:
 
     def waits(self) -> Iterator[tuple[int, int]]:
         """Yield the descriptors to wait on, with their poll events."""
-        for told in (self._watch, self._uplinks):
-            if told is not None and told.fileno() >= 0:
-                yield told.fileno(), select.POLLIN
+        for source in (self._watch, self._uplinks):
+            if source is not None and source.fileno() >= 0:
+                yield source.fileno(), select.POLLIN
 
     def handle(self, descriptor: int) -> bool:
-        """Look at what somebody changed in traffic control or among interfaces, if this descriptor tells of it; return whether it does."""
+        """Handle a change of traffic control or of interfaces if it came on this descriptor; return whether it did."""
         if self._gates is None:
             return False
         if self._watch is not None and descriptor == self._watch.fileno():
@@ -145,7 +145,7 @@ class GateKeeper:
         try:
             changed = watch.changed()
         except OSError as error:
-            self._log(f"changes of traffic control are not told any more ({error}): looking at it every now and then")
+            self._log(f"changes of traffic control are not reported any more ({error}): looking at it every now and then")
             watch.close()
             self._watch, changed = None, None
         for ifindex in gates.look(now(), changed):
@@ -156,7 +156,7 @@ class GateKeeper:
         try:
             came = uplinks.follow()
         except OSError as error:
-            self._log(f"interfaces that come and go are not told any more ({error}): those there now are covered")
+            self._log(f"interfaces that come and go are not reported any more ({error}): those there now are covered")
             uplinks.close()
             return
         moment = now()
@@ -175,7 +175,7 @@ class GateKeeper:
         return min(wake_at, self._look_around_at)
 
     def _look_around(self, gates: Gates) -> None:
-        """See where the gate stands and where it does not, for people."""
+        """Note on which interfaces the gate is and is not, for the report."""
         self._on = tuple(map(_name, gates.on))
         self._left_alone = gates.left_alone
 
@@ -195,7 +195,7 @@ class GateKeeper:
     # ------------------------------------------------------------ the end
 
     def close(self, *, leave: bool) -> None:
-        """End. `leave`: an address could not be removed, so the gate stays, closed, for the next life to take over."""
+        """End. `leave`: an address could not be removed, so the gate stays, closed, for the next vipd to take over."""
         if self._gates is not None:
             if leave:
                 self._gates.let_go()

@@ -1,8 +1,8 @@
-"""`vipd run`: a small, dull parent. It starts the daemon, and takes its addresses away when their right ends.
+"""The process that systemd supervises; starts the daemon, and removes addresses at their deadline; standard library only.
 
-    wait in one poll --> take note of what came --> decide (election.fencing, pure) --> act --> wait
+    wait in one poll --> handle what came --> decide (election.fencing, pure) --> act --> wait
 
-It needs the standard library only, holds ready-made netlink messages, and never waits for anything but its poll and the
+It holds ready-made netlink messages, and never waits for anything but its poll and the
 kernel's answers. Everything that can fail for other reasons (files, libraries, stores) happens in its children.
 """
 
@@ -20,30 +20,30 @@ from announce.kernel.addresses import RouteSocket
 from election import fencing
 from election.fencing import Kill, Quit, Refresh, Remove, Start, Why, crashes_on, decide, fresh, next_wake
 from vipd.clock import now, unix
-from vipd.guard.channel import WireError
-from vipd.guard.children import Born, NotBorn, Nursery, NurseryEvent, Outdated, Refused, Reloaded, Unchanged, ending
+from vipd.guard.channel import ChannelError
+from vipd.guard.children import ChildEvent, Children, Outdated, Refused, Reloaded, Started, StartFailed, Unchanged, ending
 from vipd.guard.daemon_seen import Daemon, Stack, dump_at
 from vipd.guard.entries import Entries
 from vipd.guard.gate import GateKeeper
 from vipd.guard.link import ConfigState
 from vipd.guard.locks import Locks
 from vipd.guard.log import CRITICAL, ERROR, INFO, Log, gave_up, killed_for, quits_for
-from vipd.guard.processes import Waiter, become_subreaper, children, descendants, kill, reaped
+from vipd.guard.processes import Waiter, become_subreaper, child_pids, descendants, kill, reaped
 from vipd.guard.requests import Requests
 from vipd.guard.slots import Slots
 from vipd.guard.systemd import Notifier
 from vipd.guard.template import Shared
 
 LATE = 0.1
-"""Seconds after the moment by which it would look at the clock again, from which on it takes itself to have stood still."""
+"""Seconds after its wake time from which on the guard counts itself as having been stopped or starved."""
 NOTIFY_AGAIN = 0.1
-"""Seconds until systemd is told again what it did not take."""
+"""Seconds until a notification that systemd did not take is sent again."""
 LAST_REAP = 1.0
-_LOOK = 0.001
+_REAP_PAUSE = 0.001
 
 
 def run(config_path: str) -> int:
-    """Run until told to stop; return the exit code. To be called in a process of its own."""
+    """Run until asked to stop; return the exit code. To be called in a process of its own."""
     return Guard(config_path, Entries()).run()
 
 
@@ -62,11 +62,11 @@ class Guard:
         self._daemon = Daemon(words)
         self._stack = Stack()
         shared = Shared(entries, words, self._waiter.counter, os.getpid(), self._stack.descriptor)
-        self._nursery = Nursery(config_path, shared, self._log)
-        self._requests = Requests(self._slots, self._locks, self._on_ready, self._notifier.status, self._tell_gate)
+        self._children = Children(config_path, shared, self._log)
+        self._requests = Requests(self._slots, self._locks, self._on_ready, self._notifier.status, self._send_gate_report)
         self._unclaimed: dict[int, int] = {}
-        # A shell that started something and then became the guard has left it these.
-        self._strangers = children(os.getpid())
+        # Children of a shell that then became the guard by exec: they are not killed at the end.
+        self._not_ours = child_pids(os.getpid())
         self._code: int | None = None
         self._up = False
         self._fed_at = 0.0
@@ -77,7 +77,7 @@ class Guard:
         """Run until there is an exit code, and return it."""
         become_subreaper()
         self._waiter.listen()
-        self._nursery.begin()
+        self._children.begin()
         self._gate.open()
         while self._code is None:
             self._act()
@@ -89,38 +89,39 @@ class Guard:
     # ------------------------------------------------------------ wait
 
     def _wait(self) -> None:
-        moment = self._look()
+        moment = self._read_clock()
         wake_at = self._wake_at(moment)
         self._due_at = max(moment, wake_at)
         ready = self._waiter.wait(wake_at, self._sources())
         self._notifier.flush()
-        # Before a new daemon can arm it: a slot that ran out during its start is removed, and nobody is killed for it.
+        # Before the requests of a new daemon are served: 1. a slot runs out while the daemon starts, 2. the daemon arms it,
+        # 3. so the daemon would be killed for a deadline that was never its own.
         self._act()
         for number in ready:
-            if self._daemon.wire is not None and number == self._daemon.wire.fileno():
+            if self._daemon.channel is not None and number == self._daemon.channel.fileno():
                 self._on_daemon()
             elif not self._gate.handle(number):
-                self._heed(self._nursery.handle(number))
-        # Signals last: what a process said before its end was said first.
+                self._handle_child_events(self._children.handle(number))
+        # Signals last: what a process sent before its end was sent first.
         for number in self._waiter.signals():
             self._on_signal(number)
         for pid, status in reaped():
             self._on_reaped(pid, status)
-        self._nursery.tick(now())
+        self._children.tick(now())
         self._gate_at = self._gate.tick(now())
-        self._tell_gate()
+        self._send_gate_report()
 
     def _sources(self) -> Iterator[tuple[int, int]]:
-        yield from self._nursery.waits()
+        yield from self._children.waits()
         yield from self._gate.waits()
-        wire = self._daemon.wire
-        # Before its process id is known nothing that the daemon says is heard: what is not armed need not be killed for.
-        if wire is not None and not wire.ended and self._daemon.pid:
-            yield wire.fileno(), select.POLLIN | (select.POLLOUT if wire.waiting else 0)
+        channel = self._daemon.channel
+        # Nothing is read from a daemon before its process id is known: it could not be killed for what it armed.
+        if channel is not None and not channel.ended and self._daemon.pid:
+            yield channel.fileno(), select.POLLIN | (select.POLLOUT if channel.waiting else 0)
 
     def _wake_at(self, moment: float) -> float:
         view = self._view()
-        moments = [next_wake(moment, view), self._nursery.wake_at(), self._gate_at, self._dump_at()]
+        moments = [next_wake(moment, view), self._children.wake_at(), self._gate_at, self._dump_at()]
         if self._notifier.waiting:
             moments.append(moment + NOTIFY_AGAIN)
         if fresh(moment, view):
@@ -128,9 +129,9 @@ class Guard:
         return min(moments)
 
     def _view(self) -> fencing.View:
-        return self._daemon.view(self._slots.view(), can_start=self._nursery.can_start)
+        return self._daemon.view(self._slots.view(), can_start=self._children.can_start)
 
-    # ------------------------------------------------------------ take note
+    # ------------------------------------------------------------ handle what came
 
     def _on_signal(self, number: int) -> None:
         if self._daemon.stop_asked_at:
@@ -142,24 +143,24 @@ class Guard:
         elif number == signal.SIGHUP:
             if self._up:
                 self._notifier.reloading()
-            self._heed(self._nursery.reload())
+            self._handle_child_events(self._children.reload())
 
     def _on_reaped(self, pid: int, status: int) -> None:
         if pid == self._daemon.pid:
             self._on_daemon_ended(status)
-        elif pid in self._nursery.pids:
-            self._heed(self._nursery.ended(pid, status))
+        elif pid in self._children.pids:
+            self._handle_child_events(self._children.on_ended(pid, status))
         elif self._daemon.started and not self._daemon.pid:
-            # It may be the daemon that is just being born, dead before the guard was told its process id.
+            # It may be the daemon that was asked for, dead before the template reported its process id.
             self._unclaimed[pid] = status
 
-    def _heed(self, events: Iterable[NurseryEvent]) -> None:
+    def _handle_child_events(self, events: Iterable[ChildEvent]) -> None:
         for event in events:
             match event:
-                case Born(pid=pid):
-                    self._on_born(pid)
-                case NotBorn():
-                    self._on_not_born()
+                case Started(pid=pid):
+                    self._on_started(pid)
+                case StartFailed():
+                    self._on_start_failed()
                 case Refused():
                     self._on_refused(event)
                 case Reloaded(blob=blob):
@@ -179,55 +180,55 @@ class Guard:
             self._code = refused.code
             return
         self._log(f"the new configuration cannot be used, nothing changes: {refused.why}", ERROR)
-        self._daemon.tell_config(replace(self._daemon.config, refused=refused.why or "it cannot be used", refused_at=unix()))
+        self._daemon.send_config_state(replace(self._daemon.config, refused=refused.why or "it cannot be used", refused_at=unix()))
         self._notifier.ready(again=self._up)
 
     def _on_loaded(self, text: str) -> None:
         self._log(text, INFO)
-        self._daemon.tell_config(ConfigState(loaded_at=unix()))
+        self._daemon.send_config_state(ConfigState(loaded_at=unix()))
 
-    def _on_born(self, pid: int) -> None:
-        self._daemon.born(pid)
+    def _on_started(self, pid: int) -> None:
+        self._daemon.on_started(pid)
         self._log(f"daemon {pid} started", INFO)
         if pid in self._unclaimed:
             self._on_daemon_ended(self._unclaimed[pid])
         self._unclaimed.clear()
 
-    def _on_not_born(self) -> None:
+    def _on_start_failed(self) -> None:
         self._unclaimed.clear()
-        if self._daemon.not_born(now()):
+        if self._daemon.on_start_failed(now()):
             self._log("the daemon could not be started", ERROR)
-            self._ended()
+            self._after_daemon()
 
     def _on_daemon_ended(self, status: int) -> None:
         pid, held = self._daemon.pid, self._slots.open()
         what = "is dead" if self._daemon.killed_at else "crashed"
-        if self._daemon.ended(now(), status):
+        if self._daemon.on_ended(now(), status):
             self._log(f"daemon {pid} {what} ({ending(status)})" + (f"; still bound: {', '.join(held)}" if held else ""), ERROR)
-        self._ended()
+        self._after_daemon()
 
-    def _ended(self) -> None:
+    def _after_daemon(self) -> None:
         self._slots.daemon_ended()
-        self._sweep()
+        self._kill_strays()
         view = self._view()
         if crashes_on(view) and not view.stop_asked_at:
             self._log(gave_up(view), CRITICAL)
-        elif self._nursery.outdated:
+        elif self._children.outdated:
             self._code = fencing.EXIT_FAILED
 
     def _on_daemon(self) -> None:
-        wire = self._daemon.wire
-        if wire is None:
+        channel = self._daemon.channel
+        if channel is None:
             return
         try:
-            wire.flush()
-            self._requests.serve(wire)
-        except WireError as error:
+            channel.flush()
+            self._requests.serve(channel)
+        except ChannelError as error:
             self._log(f"the daemon cannot be served ({error}): hanging up", ERROR)
             self._daemon.hang_up()
 
-    def _tell_gate(self) -> None:
-        self._daemon.tell_gate(self._gate.report())
+    def _send_gate_report(self) -> None:
+        self._daemon.send_gate_report(self._gate.report())
 
     def _on_ready(self) -> None:
         self._up = True
@@ -238,9 +239,9 @@ class Guard:
 
     def _act(self) -> None:
         """Decide and act until nothing is to be done."""
-        while self._code is None and (actions := decide(self._look(), self._view())):
+        while self._code is None and (actions := decide(self._read_clock(), self._view())):
             for action in actions:
-                self._do(action)
+                self._carry_out(action)
         moment = now()
         if moment >= self._dump_at():
             self._stack.ask(self._daemon.pid, moment)
@@ -248,8 +249,8 @@ class Guard:
             self._fed_at = moment
             self._notifier.watchdog()
 
-    def _look(self) -> float:
-        """Look at the clock, and note if the guard itself was stopped or starved since it last did, asleep or awake."""
+    def _read_clock(self) -> float:
+        """Return the time, and note if the guard itself was stopped or starved since it last asked."""
         moment = now()
         if moment > self._due_at + LATE:
             self._daemon.late_at = moment
@@ -263,14 +264,14 @@ class Guard:
     def _dump_at(self) -> float:
         return dump_at(self._view(), self._stack.asked_at) if self._daemon.pid else fencing.NEVER
 
-    def _do(self, action: fencing.GuardAction) -> None:
+    def _carry_out(self, action: fencing.GuardAction) -> None:
         match action:
             case Kill(why=why):
                 self._kill(why)
             case Remove(slot=slot, why=why, close=close):
                 self._remove(slot, why, close=close)
             case Refresh(slot=slot, seconds=seconds):
-                self._tell(slot, "refresh", self._slots.refresh(slot, seconds))
+                self._log_trouble(slot, "refresh", self._slots.refresh(slot, seconds))
             case Start():
                 self._start()
             case Quit(code=code):
@@ -283,24 +284,24 @@ class Guard:
     def _kill(self, why: Why) -> None:
         pid, moment, view = self._daemon.pid, now(), self._view()
         stack = self._stack.read(pid) if pid else ()
-        self._daemon.kill(moment, self._nursery.abort_start)
+        self._daemon.kill(moment, self._children.abort_start)
         self._log(f"daemon {pid or ''} {killed_for(why, moment, view, self._slots.name)}", ERROR, stack)
 
     def _start(self) -> None:
-        self._locks.begin_life()
-        self._daemon.code = self._nursery.code
+        self._locks.expect_daemon()
+        self._daemon.code = self._children.code
         if not self._daemon.config.loaded_at:
             self._daemon.config = ConfigState(loaded_at=unix())
         try:
-            self._daemon.start(now(), self._nursery.start, self._gate.refusal)
+            self._daemon.start(now(), self._children.start, self._gate.refusal)
         except OSError as error:
             self._log(f"no connection for a new daemon: {error}")
-            self._on_not_born()
+            self._on_start_failed()
 
     def _remove(self, slot: int, why: Why, *, close: bool) -> None:
         late = now() - self._slots.deadline(slot)
         trouble = self._slots.remove(slot, close=close)
-        self._tell(slot, "removal", trouble)
+        self._log_trouble(slot, "removal", trouble)
         for address in self._slots.foreign:
             self._log(f"removed {address} too, which vipd had not bound")
         self._slots.foreign.clear()
@@ -313,32 +314,32 @@ class Guard:
         else:
             self._log(f"{name}: addresses removed", INFO)
 
-    def _tell(self, slot: int, what: str, trouble: str) -> None:
+    def _log_trouble(self, slot: int, what: str, trouble: str) -> None:
         name = self._slots.name(slot)
         self._log.changed(f"{what} {name}", f"{name}: {what} failed: {trouble}" if trouble else "", ERROR)
 
     # ------------------------------------------------------------ end
 
-    def _sweep(self) -> None:
-        """Kill what a dead daemon left running: checks and hooks, which became the guard's children by its death."""
-        strays = children(os.getpid()) - self._nursery.pids - self._strangers - {self._daemon.pid}
+    def _kill_strays(self) -> None:
+        """Kill the checks and hooks of a dead daemon, which became the guard's children by its death."""
+        strays = child_pids(os.getpid()) - self._children.pids - self._not_ours - {self._daemon.pid}
         for pid in strays.union(*map(descendants, strays)):
             kill(pid)
 
     def _end(self) -> None:
-        """Leave nothing behind, but do not wait for ever for a process that cannot die."""
+        """Remove all addresses, end all children and close everything; wait at most LAST_REAP for a process that does not end."""
         troubles = {slot.number: self._slots.remove(slot.number, close=True) for slot in self._slots.view() if slot.deadline}
         for slot, trouble in troubles.items():
-            self._tell(slot, "removal", trouble)
+            self._log_trouble(slot, "removal", trouble)
         self._daemon.hang_up()
-        self._nursery.close()
+        self._children.close()
         if self._daemon.pid:
             kill(self._daemon.pid)
-        self._sweep()
+        self._kill_strays()
         until = now() + LAST_REAP
-        while now() < until and children(os.getpid()) - self._strangers:
+        while now() < until and child_pids(os.getpid()) - self._not_ours:
             if not list(reaped()):
-                time.sleep(_LOOK)
+                time.sleep(_REAP_PAUSE)
         self._gate.close(leave=any(troubles.values()))
         self._kernel.close()
         self._locks.close()

@@ -2,7 +2,7 @@
 
 At start the daemon asks and waits: it locks its addresses and arms its elections before anything is bound. At run time it
 never waits: an arming is asked for (`ask_to_arm`), and counts from its answer on. Answers come in the order of the questions,
-so the answer to a question that was given up is recognised, however late. A lowered deadline is told through a counter of
+so the answer to a question that was given up is recognised, however late. A lowered deadline is signalled through a counter of
 its own (an eventfd), which never fills up and never waits: the guard sleeps until the deadline that it last read, and once
 the counter is written it will read again, even if the daemon is killed or stopped right after. So the order is: store the
 word, poke, and only then send the promise of less.
@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from election.timing import wakes_guard
-from vipd.guard.channel import MOST_DESCRIPTORS, Message, Wire, WireError
+from vipd.guard.channel import MOST_DESCRIPTORS, Channel, ChannelError, Message
 from vipd.guard.shared_words import Words
 
 ANSWER_TIMEOUT = 2.0
@@ -48,15 +48,15 @@ class ConfigState:
 
     @classmethod
     def read(cls, value: object) -> ConfigState:
-        """Return what the guard sent; raises WireError."""
+        """Return what the guard sent; raises ChannelError."""
         if not isinstance(value, Mapping):
-            raise WireError("the guard's word on the configuration is malformed")
+            raise ChannelError("the guard's report on the configuration is malformed")
         return cls(_number(value["loaded_at"]), str(value["refused"]), _number(value["refused_at"]))
 
 
 @dataclass(frozen=True, slots=True)
-class Birth:
-    """What a new daemon is told: how often one before it crashed, each election's fences by the guard, why there can be no gate.
+class StartInfo:
+    """What a new daemon gets to know: how often one before it crashed, each election's fences by the guard, why there can be no gate.
 
     `no_gate` is a sentence; empty: the kernel's gate can be had on this host. `code` stands for the code that runs.
     """
@@ -73,7 +73,7 @@ class GateReport:
     """The kernel's gate as the guard sees it.
 
     `troubles`: why it is not in force, by election. `before`: what decides about frames before it is asked, sentences.
-    `put_back`: how often somebody took it away. `inherited`: programs of an earlier life are still in force. `on`: the interfaces
+    `put_back`: how often somebody took it away. `inherited`: programs of an earlier vipd are still in force. `on`: the interfaces
     on which it is in force. `left_alone`: those without it on which Linux would answer too, taken for those of containers; for people.
     """
 
@@ -127,12 +127,12 @@ class GuardLink:
     For the event loop: `fileno`, `receive` when it is readable, `flush` when it is writable and `waiting` says so.
     """
 
-    def __init__(self, sock: socket.socket, words: Words, counter: int, birth: Birth) -> None:
+    def __init__(self, sock: socket.socket, words: Words, counter: int, start_info: StartInfo) -> None:
         self.words = words
-        self.birth = birth
+        self.start_info = start_info
         self.gate = GateReport()
-        self.config = birth.config
-        self._wire = Wire(sock)
+        self.config = start_info.config
+        self._channel = Channel(sock)
         self._counter = counter
         self._inbox: list[Message] = []
         self._questions: deque[_Question] = deque()
@@ -141,17 +141,17 @@ class GuardLink:
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
-        return self._wire.fileno()
+        return self._channel.fileno()
 
     @property
     def ended(self) -> bool:
         """Whether the guard is gone."""
-        return self._wire.ended
+        return self._channel.ended
 
     @property
     def waiting(self) -> bool:
         """Whether something is still to be sent."""
-        return self._wire.waiting
+        return self._channel.waiting
 
     # ------------------------------------------------------------ at start
 
@@ -195,7 +195,7 @@ class GuardLink:
         for name in names:
             if name in self._locks:
                 os.close(self._locks.pop(name))
-        self._wire.send({"op": "unlock", "names": list(names)})
+        self._channel.send({"op": "unlock", "names": list(names)})
 
     # ------------------------------------------------------------ at run time
 
@@ -210,11 +210,11 @@ class GuardLink:
 
     def ready(self) -> None:
         """Tell that all elections are armed and the daemon is up."""
-        self._wire.send({"op": "ready"})
+        self._channel.send({"op": "ready"})
 
     def status(self, text: str) -> None:
         """Set the line that `systemctl status` shows."""
-        self._wire.send({"op": "status", "text": text})
+        self._channel.send({"op": "status", "text": text})
 
     def ask_to_arm(
         self, name: str, ready: Sequence[bytes], lease_duration: float, done: Callable[[str], None], *, gate: bool = True
@@ -240,15 +240,15 @@ class GuardLink:
 
     def flush(self) -> None:
         """Send what waits."""
-        self._wire.flush()
+        self._channel.flush()
 
     def _lock_some(self, names: list[str]) -> str:
         answer = self._ask({"op": "lock", "names": names})
         if not answer["held"]:
             return str(answer["by"])
-        for name, number in zip(names, self._wire.take_descriptors(len(names)), strict=True):
+        for name, number in zip(names, self._channel.take_descriptors(len(names)), strict=True):
             self._keep(name, number)
-        for number in self._wire.take_descriptors(_whole(answer["shown"])):
+        for number in self._channel.take_descriptors(_whole(answer["shown"])):
             self._keep("", number)
         return ""
 
@@ -259,7 +259,7 @@ class GuardLink:
 
     def _send(self, message: Message, question: _Question) -> None:
         self._questions.append(question)
-        self._wire.send(message)
+        self._channel.send(message)
 
     def _ask(self, message: Message) -> Message:
         """Send a request and wait for its answer; what else comes meanwhile is kept for `receive`."""
@@ -270,7 +270,7 @@ class GuardLink:
             self._inbox += self._received()
             if question.answer is not None:
                 break
-            if self._wire.ended:
+            if self._channel.ended:
                 raise GuardError("the guard is gone")
             self._wait(until)
         if question.answer["answer"] != "done":
@@ -280,7 +280,7 @@ class GuardLink:
     def _received(self) -> list[Message]:
         """Return what has come but answers, and reports on gate and configuration, of which the last ones count."""
         others: list[Message] = []
-        for message in self._wire.receive():
+        for message in self._channel.receive():
             if "answer" in message:
                 self._take_answer(message)
             elif message.get("op") == "gate":
@@ -293,7 +293,7 @@ class GuardLink:
 
     def _take_answer(self, message: Message) -> None:
         if not self._questions:
-            raise WireError("the guard answers what was not asked")
+            raise ChannelError("the guard answers what was not asked")
         question = self._questions.popleft()
         question.answer = message
         if question.done is not None:
@@ -301,12 +301,12 @@ class GuardLink:
 
     def _wait(self, until: float) -> None:
         poll = select.poll()
-        poll.register(self._wire.fileno(), select.POLLIN | (select.POLLOUT if self._wire.waiting else 0))
+        poll.register(self._channel.fileno(), select.POLLIN | (select.POLLOUT if self._channel.waiting else 0))
         left = until - time.monotonic()
         if left <= 0:
             raise GuardError(f"the guard did not answer within {ANSWER_TIMEOUT:g}s")
         poll.poll(left * 1000)
-        self._wire.flush()
+        self._channel.flush()
 
 
 def _arming(name: str, ready: Sequence[bytes], lease_duration: float, *, gate: bool) -> Message:
@@ -316,7 +316,7 @@ def _arming(name: str, ready: Sequence[bytes], lease_duration: float, *, gate: b
 def _report(message: Message) -> GateReport:
     troubles, before, on = message["troubles"], message["before"], message.get("on", ())
     if not isinstance(troubles, Mapping) or not isinstance(before, Sequence) or not isinstance(on, Sequence):
-        raise WireError("the guard's report on the gate is malformed")
+        raise ChannelError("the guard's report on the gate is malformed")
     return GateReport(
         {str(name): str(why) for name, why in troubles.items()},
         tuple(map(str, before)),
@@ -329,11 +329,11 @@ def _report(message: Message) -> GateReport:
 
 def _whole(value: object) -> int:
     if not isinstance(value, int):
-        raise WireError(f"{value!r} is no whole number")
+        raise ChannelError(f"{value!r} is no whole number")
     return value
 
 
 def _number(value: object) -> float:
     if not isinstance(value, int | float):
-        raise WireError(f"{value!r} is no number")
+        raise ChannelError(f"{value!r} is no number")
     return float(value)

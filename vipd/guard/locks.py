@@ -16,16 +16,16 @@ class LockedError(Exception):
 
 
 class Locks:
-    """The locks of this guard. `say` gets a sentence about who tries to keep vipd from an address."""
+    """The locks of this guard. `log` gets a sentence about a process that tries to keep vipd from an address."""
 
-    def __init__(self, say: Callable[[str], None] = lambda _: None) -> None:
-        self._say = say
+    def __init__(self, log: Callable[[str], None] = lambda _: None) -> None:
+        self._log = log
         self._held: dict[str, NamespaceLock] = {}
         self._asked: set[str] = set()
         # While it is open, other users' vipds know that this one is no squatter.
         self._presence = presence()
 
-    def begin_life(self) -> None:
+    def expect_daemon(self) -> None:
         """Expect a new daemon to ask for its locks; what was held for the one before stays until `settle`."""
         self._asked = set()
 
@@ -42,7 +42,7 @@ class Locks:
             raise
         for name, lock in taken.items():
             if lock.squatter is not None:
-                self._say(_squatted(name, lock.squatter))
+                self._log(_squatted(name, lock.squatter))
         self._held |= taken
         self._asked |= set(names)
         return [self._held[name].fileno() for name in names]
@@ -98,4 +98,4 @@ def _managed(holder: Holder) -> str:
 
 
 def _squatted(name: str, holder: Holder) -> str:
-    return f"{holder} has the socket @vipd/{name}, with which vipd locks {name}, and is no vipd: it is not heeded; end that process"
+    return f"{holder} has the socket @vipd/{name}, with which vipd locks {name}, and is no vipd: it is ignored; end that process"

@@ -40,7 +40,7 @@ class Log:
         self._lost = 0 if written else self._lost + 1
 
     def changed(self, key: str, text: str, level: str = WARNING) -> None:
-        """Write one line unless it is what was last said about this; an empty text says that all is well again."""
+        """Write one line unless it equals the last one of this key; an empty text: all is well again."""
         if text and text != self._last.get(key):
             self(text, level)
         self._last[key] = text
@@ -106,7 +106,7 @@ def gave_up(view: View) -> str:
 
 
 def quits_for(moment: float, view: View) -> str:
-    """Return why the guard ends though nobody told it to; empty: that was said before, or somebody did."""
+    """Return why the guard ends unasked; empty: it was asked to, or the reason is logged already."""
     if view.killed_at and moment >= view.killed_at + UNREAPED_PATIENCE:
         return f"giving up: the daemon was killed {moment - view.killed_at:.0f} s ago and has not ended: it is asleep in the kernel"
     if any(slot.deadline and moment >= slot.deadline for slot in view.slots):

@@ -1,4 +1,4 @@
-"""What the standard library lacks for a parent that must not err: children, signals, a timer, and the one poll for all of them.
+"""What the standard library lacks for the guard: children, signals, a timer, and the one poll for all of them.
 
 Linux only; constants are those of linux/prctl.h, linux/timerfd.h and linux/time.h.
 """
@@ -25,10 +25,10 @@ _ADOPTION_LOOK = 0.0002
 STDERR = 2
 _PIPE = 4096
 
-TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Signals by which operators and systemd speak to vipd."""
-HANDLED = (*TOLD, signal.SIGCHLD)
-"""Signals that the guard takes note of."""
+OPERATOR_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that operators and systemd send to vipd."""
+HANDLED = (*OPERATOR_SIGNALS, signal.SIGCHLD)
+"""Signals that the guard handles."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -75,10 +75,10 @@ def wait_for_adoption(former: int) -> None:
 # ---------------------------------------------------------------- children
 
 
-def fork(child: Callable[[], int | None], keep: Collection[int], *, deaf: bool = False) -> int:
+def fork(child: Callable[[], int | None], keep: Collection[int], *, block_signals: bool = False) -> int:
     """Fork a process that runs `child` and exits with what it returns; return its process id. Raises OSError.
 
-    The child has the signal dispositions of a fresh process, and no descriptors but `keep` and the standard ones. `deaf`:
+    The child has the signal dispositions of a fresh process, and no descriptors but `keep` and the standard ones. `block_signals`:
     TERM, INT and HUP stay blocked, for one that ends with its connection. Signals are blocked across the fork: one that
     comes between fork and the new dispositions would be taken by the guard's handlers in the child, and be lost.
     """
@@ -86,13 +86,13 @@ def fork(child: Callable[[], int | None], keep: Collection[int], *, deaf: bool =
     try:
         pid = os.fork()
         if pid == 0:
-            _run_child(child, keep, deaf=deaf)
+            _run_child(child, keep, block_signals=block_signals)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid
 
 
-def _run_child(child: Callable[[], int | None], keep: Collection[int], *, deaf: bool) -> None:
+def _run_child(child: Callable[[], int | None], keep: Collection[int], *, block_signals: bool) -> None:
     """Never returns: the frames above belong to the parent, and their objects must not be finalised here."""
     code = 1
     try:
@@ -101,7 +101,7 @@ def _run_child(child: Callable[[], int | None], keep: Collection[int], *, deaf: 
         for number in HANDLED:
             signal.signal(number, signal.SIG_DFL)
         close_all_but(keep)
-        signal.pthread_sigmask(signal.SIG_SETMASK, TOLD if deaf else ())
+        signal.pthread_sigmask(signal.SIG_SETMASK, OPERATOR_SIGNALS if block_signals else ())
         code = child() or 0
     except SystemExit as ending:
         code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
@@ -133,7 +133,7 @@ def close_all_but(keep: Collection[int]) -> None:
 
 
 def reaped() -> Iterator[tuple[int, int]]:
-    """Reap every child that has ended, strangers included, and yield process id and exit status (negative: a signal)."""
+    """Reap every child that has ended, adopted ones included, and yield process id and exit status (negative: a signal)."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -144,7 +144,7 @@ def reaped() -> Iterator[tuple[int, int]]:
         yield pid, os.waitstatus_to_exitcode(status)
 
 
-def children(pid: int) -> set[int]:
+def child_pids(pid: int) -> set[int]:
     """Return the children of all threads of a process; none where the kernel does not tell (CONFIG_PROC_CHILDREN)."""
     found: set[int] = set()
     with contextlib.suppress(OSError):
@@ -157,10 +157,10 @@ def children(pid: int) -> set[int]:
 def descendants(pid: int) -> set[int]:
     """Return the children of a process, their children and so on."""
     found: set[int] = set()
-    todo = children(pid)
+    todo = child_pids(pid)
     while todo:
         found |= todo
-        todo = {grandchild for child in todo for grandchild in children(child)} - found
+        todo = {grandchild for child in todo for grandchild in child_pids(child)} - found
     return found
 
 
@@ -181,8 +181,8 @@ def kill(pid: int) -> None:
 class BootTimer:
     """A timer on CLOCK_BOOTTIME to wait for in a poll.
 
-    The timeout of poll itself stands still while the machine is suspended: 2 s that were left before a night's sleep are
-    2 s after it, and the VIP long somebody else's. This timer fires on waking.
+    The timeout of poll itself stands still while the machine is suspended: 1. 2 s are left and the machine is
+    suspended, 2. another node takes the VIP, 3. on waking 2 s are left again: two owners. This timer fires on waking.
     """
 
     def __init__(self) -> None:
@@ -223,7 +223,7 @@ class Waiter:
     def listen(self) -> None:
         """Take signals from now on."""
         for number in HANDLED:
-            signal.signal(number, _noted)
+            signal.signal(number, _ignore)
         signal.set_wakeup_fd(self._signals_written, warn_on_full_buffer=False)
 
     def wait(self, until: float, sources: Iterable[tuple[int, int]]) -> list[int]:
@@ -255,5 +255,5 @@ class Waiter:
             os.close(number)
 
 
-def _noted(_number: int, _frame: object) -> None:
-    """Let the wakeup descriptor tell of the signal; without a handler the kernel would act by itself."""
+def _ignore(_number: int, _frame: object) -> None:
+    """Do nothing: the wakeup descriptor carries the signal, and without a handler the kernel would act by itself."""

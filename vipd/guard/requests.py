@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from announce.kernel.addresses import ReadyMessages
-from vipd.guard.channel import Message, Wire, WireError
+from vipd.guard.channel import Channel, ChannelError, Message
 from vipd.guard.link import Armed
 from vipd.guard.locks import LockedError, Locks
 from vipd.guard.slots import SlotError, Slots
@@ -14,32 +14,32 @@ from vipd.guard.slots import SlotError, Slots
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """Serves one daemon after the other. `ready` and `status` are told on; `tell_gate` sends the daemon news of the gate."""
+    """Serves one daemon after the other. `ready` and `status` are passed on; `send_gate_report` sends the daemon news of the gate."""
 
     slots: Slots
     locks: Locks
     ready: Callable[[], None]
     status: Callable[[str], None]
-    tell_gate: Callable[[], None]
+    send_gate_report: Callable[[], None]
 
-    def serve(self, wire: Wire) -> None:
-        """Handle and answer all that has come; raises WireError if that cannot be done."""
-        for message in wire.receive():
+    def serve(self, channel: Channel) -> None:
+        """Handle and answer all that has come; raises ChannelError if that cannot be done."""
+        for message in channel.receive():
             try:
-                self._one(wire, message)
+                self._handle(channel, message)
             except (KeyError, TypeError, ValueError) as error:
-                raise WireError(f"malformed request {message.get('op')!r}: {error}") from error
+                raise ChannelError(f"malformed request {message.get('op')!r}: {error}") from error
             except OSError as error:
-                raise WireError(f"request {message.get('op')!r} failed: {error}") from error
+                raise ChannelError(f"request {message.get('op')!r} failed: {error}") from error
 
-    def _one(self, wire: Wire, message: Message) -> None:
+    def _handle(self, channel: Channel, message: Message) -> None:
         match message["op"]:
             case "arm":
-                self._answer(wire, lambda: self._arm(message))
+                self._answer(channel, lambda: self._arm(message))
             case "disarm":
-                self._answer(wire, lambda: self._disarm(message))
+                self._answer(channel, lambda: self._disarm(message))
             case "lock":
-                self._lock(wire, _names(message))
+                self._lock(channel, _names(message))
             case "unlock":
                 self.locks.unlock(_names(message))
             case "ready":
@@ -49,13 +49,13 @@ class Requests:
             case "status":
                 self.status(str(message["text"]))
             case other:
-                raise WireError(f"unknown request {other!r}")
+                raise ChannelError(f"unknown request {other!r}")
 
-    def _answer(self, wire: Wire, act: Callable[[], Message]) -> None:
+    def _answer(self, channel: Channel, act: Callable[[], Message]) -> None:
         try:
-            wire.send({"answer": "done", **act()})
+            channel.send({"answer": "done", **act()})
         except SlotError as error:
-            wire.send({"answer": str(error)})
+            channel.send({"answer": str(error)})
 
     def _arm(self, message: Message) -> Message:
         texts, lease_duration, gate = message["ready"], message["lease"], bool(message["gate"])
@@ -63,21 +63,21 @@ class Requests:
             raise TypeError("ready is no list, or lease no number")
         ready = [ReadyMessages.from_bytes(bytes.fromhex(str(text))) for text in texts]
         armed: Armed = self.slots.arm(str(message["name"]), ready, float(lease_duration), gate=gate)
-        self.tell_gate()  # before the answer: whoever armed looks at it next
+        self.send_gate_report()  # before the answer, after which the daemon reads it
         return {"slot": armed.slot, "deadline": armed.deadline}
 
     def _disarm(self, message: Message) -> Message:
         self.slots.disarm(str(message["name"]))
         return {}
 
-    def _lock(self, wire: Wire, names: list[str]) -> None:
+    def _lock(self, channel: Channel, names: list[str]) -> None:
         try:
             descriptors = self.locks.lock(names)
         except LockedError as error:
-            wire.send({"answer": "done", "held": False, "by": str(error)})
+            channel.send({"answer": "done", "held": False, "by": str(error)})
         else:
             shown = self.locks.shown()
-            wire.send({"answer": "done", "held": True, "shown": len(shown)}, descriptors + shown)
+            channel.send({"answer": "done", "held": True, "shown": len(shown)}, descriptors + shown)
 
 
 def _names(message: Message) -> list[str]:

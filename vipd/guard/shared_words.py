@@ -1,4 +1,4 @@
-"""The words that daemon, guard and (one day) the kernel's gate share: a heartbeat and one deadline for each election.
+"""The words that daemon, guard and the kernel's gate share: a heartbeat and one deadline for each election.
 
 Each word is 8 bytes, aligned, CLOCK_BOOTTIME in ns in the machine's byte order; 0 is closed. Word 0 is the heartbeat, a
 slot's number is its word's. Each word stands alone: nothing follows from the order of two stores.

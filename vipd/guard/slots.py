@@ -1,4 +1,4 @@
-"""The guard's book: which election has which word, which netlink messages go with it, and what was done for it."""
+"""All elections that the guard knows: their words, the netlink messages of their addresses, and what was done for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vipd.guard.shared_words import Words
 
 
 class SlotError(Exception):
-    """A request that the book cannot grant."""
+    """A request that cannot be granted."""
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Entry:
 
 
 class Slots:
-    """All elections that the guard was told of. An election keeps its slot over restarts of the daemon.
+    """All elections that a daemon armed. An election keeps its slot over restarts of the daemon.
 
     `foreign` names the addresses that the last removals found beside vipd's own, and removed; the caller empties it.
     """

@@ -1,4 +1,4 @@
-"""What systemd is told (sd_notify(3)); nothing where systemd did not ask to be told."""
+"""Notifications to systemd (sd_notify(3)); none where systemd did not ask for them."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class Notifier:
         return bool(self._waiting)
 
     def ready(self, *, again: bool = True) -> None:
-        """Tell that the daemon is up, for the first time or after a reload; not `again`: it has not been up yet."""
+        """Notify that the daemon is up, for the first time or after a reload; not `again`: it has not been up yet."""
         if again:
             self._send(b"READY=1")
 
     def reloading(self) -> None:
-        """Tell that a new configuration is being tried, and when: systemd matches that time with its own request."""
+        """Notify that a new configuration is being tried, and when: systemd matches that time with its own request."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}".encode())
 
     def stopping(self) -> None:
-        """Tell that the service is about to end."""
+        """Notify that the service is about to end."""
         self._send(b"STOPPING=1")
 
     def status(self, text: str) -> None:
@@ -49,10 +49,10 @@ class Notifier:
         self._send(f"STATUS={' '.join(text.split())}".encode())
 
     def watchdog(self) -> None:
-        """Tell that all is well."""
+        """Notify that all is well."""
         self._send(_WATCHDOG)
         if self._waiting and self._waiting[-1] == _WATCHDOG:
-            self._waiting.pop()  # sent later, it would speak of a health that is long past
+            self._waiting.pop()  # sent later, it would vouch for a time that is past
 
     def flush(self) -> None:
         """Send what waits, as far as the manager takes it."""
@@ -62,7 +62,7 @@ class Notifier:
             except BlockingIOError:
                 return
             except OSError:
-                self._waiting.clear()  # there is no manager (any more), and nobody to tell
+                self._waiting.clear()  # there is no manager (any more)
                 return
             self._waiting.popleft()
 

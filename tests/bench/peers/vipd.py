@@ -114,7 +114,7 @@ class Vipd(Peer):
             return False
         seen = [document["instances"][0] for document in documents]
         fit = {one["name"] for one in seen[0]["candidates"] if one["live"] and one["eligible"]}
-        warm = all(node.child("vipd-warm") for node in self._nodes)
+        warm = all(node.child("vipd-template") for node in self._nodes)
         return warm and all(one["state"] in {"Active", "Backup"} for one in seen) and fit >= {node.name for node in self._nodes}
 
     def beat_of(self, node: Node) -> float | None:

@@ -15,7 +15,7 @@ from vipd.config import values as config
 from vipd.config.coverage import lifetimes
 from vipd.config.values import Config, FileBackend, Gate, Instance
 from vipd.daemon.gate_report import Fence
-from vipd.guard.link import Birth, GateReport, GuardLink
+from vipd.guard.link import GateReport, GuardLink, StartInfo
 from vipd.guard.shared_words import Words
 from vipd.observe.metrics import Metrics
 
@@ -31,7 +31,7 @@ class Daemon:
         instances = tuple(Instance(name, "eth0", (address,), group=group) for name in ("one", "two"))
         self._sockets = socket.socketpair()
         self._counter = os.eventfd(0)
-        self.link = GuardLink(self._sockets[0], Words(4), self._counter, Birth(no_gate=no_gate))
+        self.link = GuardLink(self._sockets[0], Words(4), self._counter, StartInfo(no_gate=no_gate))
         self.metrics = Metrics()
         self.fence = Fence(Config("n1", FileBackend(), Timing(), instances, fence=config.Fence(gate)), self.link, self.metrics)
 

@@ -13,7 +13,7 @@ from election.timing import PROFILES
 from vipd.clock import now
 from vipd.daemon.heartbeat import MOVES, Pulse
 from vipd.daemon.peers import Peers
-from vipd.guard.link import Birth, GuardLink
+from vipd.guard.link import GuardLink, StartInfo
 from vipd.guard.shared_words import Words
 from vipd.observe.metrics import Metrics
 
@@ -26,7 +26,7 @@ def test_moves_are_life_but_not_for_ever(tmp_path: Path) -> None:
         mine, others = socket.socketpair()
         counter = os.eventfd(0, os.EFD_NONBLOCK)
         store = FileStore(tmp_path / "store")
-        link = GuardLink(others, words, counter, Birth(0, {}))
+        link = GuardLink(others, words, counter, StartInfo(0, {}))
         peers = Peers(Identity("a", "a1"), store, timing, frozenset(), lambda _text: None)
         pulse = Pulse(link, {}, peers, Metrics(), timing.lease_duration)
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from announce.kernel.addresses import RouteSocket
-from vipd.guard.channel import Wire, WireError
+from vipd.guard.channel import Channel, ChannelError
 from vipd.guard.gate import GateKeeper
-from vipd.guard.link import Birth, GuardLink
+from vipd.guard.link import GuardLink, StartInfo
 from vipd.guard.locks import Locks
 from vipd.guard.log import Log
 from vipd.guard.requests import Requests
@@ -42,31 +42,31 @@ class HalfGuard:
         os.close(self.counter)
 
     @contextlib.contextmanager
-    def daemon(self) -> Iterator[tuple[GuardLink, Wire]]:
+    def daemon(self) -> Iterator[tuple[GuardLink, Channel]]:
         """Give a new daemon's end of a connection that is being served, and the guard's."""
         mine, others = socket.socketpair()
-        wire, link = Wire(mine), GuardLink(others, self.words, self.counter, Birth(2, {"ingress": 1}))
+        channel, link = Channel(mine), GuardLink(others, self.words, self.counter, StartInfo(2, {"ingress": 1}))
         requests = Requests(self.slots, self.locks, lambda: self.heard.append("ready"), self.heard.append, lambda: None)
-        thread = threading.Thread(target=self._serve, args=(wire, requests))
+        thread = threading.Thread(target=self._serve, args=(channel, requests))
         thread.start()
         try:
-            yield link, wire
+            yield link, channel
         finally:
-            link._wire.close()
+            link._channel.close()
             thread.join()
             # A daemon's own hold on its addresses ends with its process; here the process goes on.
             for descriptor in link._locks.values():
                 os.close(descriptor)
-            wire.close()
+            channel.close()
 
-    def _serve(self, wire: Wire, requests: Requests) -> None:
+    def _serve(self, channel: Channel, requests: Requests) -> None:
         poll = select.poll()
-        poll.register(wire.fileno(), select.POLLIN)
-        while not wire.ended:
+        poll.register(channel.fileno(), select.POLLIN)
+        while not channel.ended:
             poll.poll()
             try:
-                requests.serve(wire)
-            except WireError as error:
+                requests.serve(channel)
+            except ChannelError as error:
                 self.trouble.append(str(error))
-                wire._socket.shutdown(socket.SHUT_RDWR)
-            wire.flush()
+                channel._socket.shutdown(socket.SHUT_RDWR)
+            channel.flush()

@@ -9,30 +9,30 @@ from collections.abc import Iterator
 
 import pytest
 
-from vipd.guard.channel import LARGEST_MESSAGE, Message, Wire, WireError
+from vipd.guard.channel import LARGEST_MESSAGE, Channel, ChannelError, Message
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[Wire, Wire]]:
+def ends() -> Iterator[tuple[Channel, Channel]]:
     """Give both ends of a connection."""
     one, two = socket.socketpair()
-    wires = Wire(one), Wire(two)
+    wires = Channel(one), Channel(two)
     yield wires
-    for wire in wires:
-        wire.close()
+    for channel in wires:
+        channel.close()
 
 
 @pytest.fixture
-def raw() -> Iterator[tuple[socket.socket, Wire]]:
-    """Give a bare socket and the wire at its other end."""
+def raw() -> Iterator[tuple[socket.socket, Channel]]:
+    """Give a bare socket and the channel at its other end."""
     one, two = socket.socketpair()
-    wire = Wire(two)
-    yield one, wire
+    channel = Channel(two)
+    yield one, channel
     one.close()
-    wire.close()
+    channel.close()
 
 
-def test_messages_arrive_in_order(ends: tuple[Wire, Wire]) -> None:
+def test_messages_arrive_in_order(ends: tuple[Channel, Channel]) -> None:
     """Several in one go are several messages."""
     one, two = ends
     messages: list[Message] = [{"op": "a", "x": [1, 2.5, "ü"]}, {}, {"op": "b"}]
@@ -43,18 +43,18 @@ def test_messages_arrive_in_order(ends: tuple[Wire, Wire]) -> None:
     assert not two.ended
 
 
-def test_a_message_may_come_byte_by_byte(raw: tuple[socket.socket, Wire]) -> None:
+def test_a_message_may_come_byte_by_byte(raw: tuple[socket.socket, Channel]) -> None:
     """What is not whole yet is kept."""
-    sender, wire = raw
+    sender, channel = raw
     data = struct.pack("=I", 8) + b'{"a": 1}'
     for byte in data[:-1]:
         sender.send(bytes([byte]))
-        assert wire.receive() == []
+        assert channel.receive() == []
     sender.send(data[-1:])
-    assert wire.receive() == [{"a": 1}]
+    assert channel.receive() == [{"a": 1}]
 
 
-def test_what_does_not_fit_is_sent_later(ends: tuple[Wire, Wire]) -> None:
+def test_what_does_not_fit_is_sent_later(ends: tuple[Channel, Channel]) -> None:
     """A configuration of a megabyte does not make the guard wait for the daemon."""
     one, two = ends
     one.send({"blob": "x" * 1_000_000})
@@ -69,7 +69,7 @@ def test_what_does_not_fit_is_sent_later(ends: tuple[Wire, Wire]) -> None:
     assert not one.waiting
 
 
-def test_descriptors_come_along(ends: tuple[Wire, Wire]) -> None:
+def test_descriptors_come_along(ends: tuple[Channel, Channel]) -> None:
     """The receiver has its own copy, and a hook that it starts does not."""
     one, two = ends
     reading, writing = os.pipe()
@@ -84,7 +84,7 @@ def test_descriptors_come_along(ends: tuple[Wire, Wire]) -> None:
     os.close(reading)
 
 
-def test_descriptors_of_a_message_that_waits_are_kept_open(ends: tuple[Wire, Wire]) -> None:
+def test_descriptors_of_a_message_that_waits_are_kept_open(ends: tuple[Channel, Channel]) -> None:
     """The sender may close them at once even if the socket is full."""
     one, two = ends
     one.send({"blob": "x" * 1_000_000})
@@ -101,13 +101,13 @@ def test_descriptors_of_a_message_that_waits_are_kept_open(ends: tuple[Wire, Wir
     os.close(reading)
 
 
-def test_descriptors_that_did_not_come_are_missed(ends: tuple[Wire, Wire]) -> None:
+def test_descriptors_that_did_not_come_are_missed(ends: tuple[Channel, Channel]) -> None:
     """A message that announces more than it brings is a broken one."""
-    with pytest.raises(WireError, match="1 descriptors"):
+    with pytest.raises(ChannelError, match="1 descriptors"):
         ends[1].take_descriptors(1)
 
 
-def test_the_end_is_seen_after_the_last_message(ends: tuple[Wire, Wire]) -> None:
+def test_the_end_is_seen_after_the_last_message(ends: tuple[Channel, Channel]) -> None:
     """What was said before the end counts."""
     one, two = ends
     one.send({"op": "last words"})
@@ -116,7 +116,7 @@ def test_the_end_is_seen_after_the_last_message(ends: tuple[Wire, Wire]) -> None
     assert two.ended
 
 
-def test_telling_somebody_who_is_gone_is_no_error(ends: tuple[Wire, Wire]) -> None:
+def test_telling_somebody_who_is_gone_is_no_error(ends: tuple[Channel, Channel]) -> None:
     """The end is found out, and nothing is kept for nobody."""
     one, two = ends
     one.close()
@@ -134,9 +134,9 @@ def test_telling_somebody_who_is_gone_is_no_error(ends: tuple[Wire, Wire]) -> No
         struct.pack("=I", LARGEST_MESSAGE + 1),
     ],
 )
-def test_anything_else_is_refused(raw: tuple[socket.socket, Wire], data: bytes) -> None:
+def test_anything_else_is_refused(raw: tuple[socket.socket, Channel], data: bytes) -> None:
     """Not JSON, not an object, not text, or a length that cannot be one."""
-    sender, wire = raw
+    sender, channel = raw
     sender.send(data)
-    with pytest.raises(WireError):
-        wire.receive()
+    with pytest.raises(ChannelError):
+        channel.receive()

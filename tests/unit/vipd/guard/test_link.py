@@ -15,8 +15,8 @@ import pytest
 from announce.kernel.messages import ready_messages
 from tests.unit.vipd.guard.half_guard import HalfGuard
 from vipd.clock import now
-from vipd.guard.channel import Wire, WireError
-from vipd.guard.link import Birth, GateReport, GuardError, GuardLink
+from vipd.guard.channel import Channel, ChannelError
+from vipd.guard.link import GateReport, GuardError, GuardLink, StartInfo
 from vipd.guard.locks import LockedError, Locks
 from vipd.guard.shared_words import Words
 
@@ -155,15 +155,15 @@ def test_a_late_answer_is_not_taken_for_the_next_one() -> None:
     """
     mine, others = socket.socketpair()
     counter = os.eventfd(0, os.EFD_NONBLOCK)
-    with contextlib.closing(Wire(mine)) as wire:
-        link = GuardLink(others, Words(4), counter, Birth())
+    with contextlib.closing(Channel(mine)) as channel:
+        link = GuardLink(others, Words(4), counter, StartInfo())
         with pytest.raises(GuardError, match="did not answer"):
             link.arm("one", READY, LEASE)
-        wire.send({"answer": "done", "slot": 1, "deadline": 0.0})
-        wire.send({"answer": "done", "slot": 2, "deadline": 7.0})
+        channel.send({"answer": "done", "slot": 1, "deadline": 0.0})
+        channel.send({"answer": "done", "slot": 2, "deadline": 7.0})
         armed = link.arm("two", READY, LEASE)
         assert (armed.slot, armed.deadline) == (2, 7.0)
-    link._wire.close()
+    link._channel.close()
     os.close(counter)
 
 
@@ -171,12 +171,12 @@ def test_an_answer_to_nothing_is_an_error() -> None:
     """It would be taken for that of the next question."""
     mine, others = socket.socketpair()
     counter = os.eventfd(0, os.EFD_NONBLOCK)
-    with contextlib.closing(Wire(mine)) as wire:
-        link = GuardLink(others, Words(4), counter, Birth())
-        wire.send({"answer": "done"})
-        with pytest.raises(WireError, match="not asked"):
+    with contextlib.closing(Channel(mine)) as channel:
+        link = GuardLink(others, Words(4), counter, StartInfo())
+        channel.send({"answer": "done"})
+        with pytest.raises(ChannelError, match="not asked"):
             link.receive()
-    link._wire.close()
+    link._channel.close()
     os.close(counter)
 
 
@@ -237,10 +237,10 @@ def test_a_lowered_deadline_wakes_the_guard(guard: HalfGuard) -> None:
 
 def test_an_opened_word_wakes_the_guard_only_if_an_earlier_lifes_gate_stands(guard: HalfGuard) -> None:
     """Its programs do not know this word: they have to give way before anything is announced."""
-    with guard.daemon() as (link, wire):
+    with guard.daemon() as (link, channel):
         word = link.word(link.arm("one", READY, LEASE))
         for inherited in (False, True):
-            wire.send({"op": "gate", **asdict(GateReport(inherited=inherited))})
+            channel.send({"op": "gate", **asdict(GateReport(inherited=inherited))})
             link.arm("one", READY, LEASE)
             word.set(10.0)
             assert woken(guard) is inherited
@@ -249,11 +249,11 @@ def test_an_opened_word_wakes_the_guard_only_if_an_earlier_lifes_gate_stands(gua
 
 def test_a_report_on_the_gate_is_known_with_the_answer_before_which_it_came(guard: HalfGuard) -> None:
     """Whoever arms asks next whether the gate is in force; the last report counts, and none is taken for a configuration."""
-    with guard.daemon() as (link, wire):
+    with guard.daemon() as (link, channel):
         assert link.gate == GateReport()
         report = GateReport({"one": "a0: no room"}, ("a0: somebody is first",), 2, inherited=True)
         for sent in (GateReport(put_back=1), report):
-            wire.send({"op": "gate", **asdict(sent)})
+            channel.send({"op": "gate", **asdict(sent)})
         link.arm("one", READY, LEASE)
         assert link.gate == report
         assert link.receive() == []
@@ -261,8 +261,8 @@ def test_a_report_on_the_gate_is_known_with_the_answer_before_which_it_came(guar
 
 def test_a_new_configuration_is_heard_even_in_the_middle_of_a_question(guard: HalfGuard) -> None:
     """What is not an answer waits for `receive`."""
-    with guard.daemon() as (link, wire):
-        wire.send({"op": "reload", "blob": b"\x80new".hex()})
+    with guard.daemon() as (link, channel):
+        channel.send({"op": "reload", "blob": b"\x80new".hex()})
         link.arm("one", READY, LEASE)
         assert link.receive() == [b"\x80new"]
         assert link.receive() == []
@@ -270,8 +270,8 @@ def test_a_new_configuration_is_heard_even_in_the_middle_of_a_question(guard: Ha
 
 def test_the_guards_end_is_seen(guard: HalfGuard) -> None:
     """By a question, and by listening."""
-    with guard.daemon() as (link, wire):
-        wire._socket.shutdown(socket.SHUT_RDWR)
+    with guard.daemon() as (link, channel):
+        channel._socket.shutdown(socket.SHUT_RDWR)
         with pytest.raises(GuardError, match="the guard is gone"):
             link.arm("one", READY, LEASE)
         assert link.receive() == []
@@ -281,7 +281,7 @@ def test_the_guards_end_is_seen(guard: HalfGuard) -> None:
 def test_a_daemon_knows_of_its_former_lives(guard: HalfGuard) -> None:
     """For its metrics."""
     with guard.daemon() as (link, _):
-        assert (link.birth.crashes, link.birth.fenced) == (2, {"ingress": 1})
+        assert (link.start_info.crashes, link.start_info.fenced) == (2, {"ingress": 1})
         link.beat(4.5)
         assert guard.words.alive_at() == 4.5
         link.status("all is well")
@@ -305,7 +305,7 @@ def test_a_daemon_knows_of_its_former_lives(guard: HalfGuard) -> None:
 def test_nonsense_ends_the_connection(guard: HalfGuard, message: dict[str, object]) -> None:
     """And nothing is believed of it."""
     with guard.daemon() as (link, _):
-        link._wire.send(message)
+        link._channel.send(message)
         with pytest.raises(GuardError, match="the guard is gone"):
             link.disarm("one")
     assert len(guard.trouble) == 1

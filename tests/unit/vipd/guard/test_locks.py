@@ -44,7 +44,7 @@ def test_the_next_daemon_of_the_same_guard_gets_them_again(locks: tuple[Locks, L
     """A crash does not give the address away."""
     first, _ = locks
     descriptors = first.lock([ONE, TWO])
-    first.begin_life()
+    first.expect_daemon()
     assert first.lock([ONE, TWO]) == descriptors
 
 
@@ -64,7 +64,7 @@ def test_what_the_new_configuration_does_not_have_is_let_go(locks: tuple[Locks, 
     """Another daemon of this host may manage it now."""
     first, second = locks
     first.lock([ONE, TWO])
-    first.begin_life()
+    first.expect_daemon()
     first.lock([TWO, THREE])
     first.settle()
     second.lock([ONE])

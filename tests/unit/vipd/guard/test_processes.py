@@ -38,7 +38,7 @@ def test_a_child_exits_with_what_it_returns_or_raises() -> None:
 
 SIGNALS = """
 import os, signal
-from vipd.guard.processes import fork, TOLD
+from vipd.guard.processes import fork, OPERATOR_SIGNALS
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
     signal.signal(number, lambda *_: None)
 reading, writing = os.pipe()
@@ -46,10 +46,10 @@ os.set_blocking(writing, False)
 signal.set_wakeup_fd(writing)
 def child():
     wakeup = signal.set_wakeup_fd(-1)
-    default = all(signal.getsignal(number) is signal.SIG_DFL for number in TOLD)
+    default = all(signal.getsignal(number) is signal.SIG_DFL for number in OPERATOR_SIGNALS)
     print(wakeup, default, sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())) == sorted(blocked), flush=True)
-for deaf, blocked in ((False, ()), (True, TOLD)):
-    os.waitpid(fork(child, keep=(), deaf=deaf), 0)
+for block_signals, blocked in ((False, ()), (True, OPERATOR_SIGNALS)):
+    os.waitpid(fork(child, keep=(), block_signals=block_signals), 0)
 print(signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set())
 """
 
@@ -115,7 +115,7 @@ print(os.read(reading, 10).decode(), os.waitstatus_to_exitcode(os.wait()[1]))
 
 
 def test_a_grandchild_becomes_the_subreapers_child() -> None:
-    """So the guard can reap the daemon that the warm process forked."""
+    """So the guard can reap the daemon that the template forked."""
     assert output(ADOPTED) == ["adopted 3"]
 
 
@@ -163,13 +163,13 @@ def test_a_child_whose_parent_is_dead_already_ends() -> None:
 
 REAPED = """
 import os, time
-from vipd.guard.processes import children, descendants, fork, reaped
+from vipd.guard.processes import child_pids, descendants, fork, reaped
 pids = [fork(lambda: 5, keep=()) for _ in range(3)]
-assert children(os.getpid()) == set(pids)
+assert child_pids(os.getpid()) == set(pids)
 found = {}
 while len(found) < 3:
     found.update(reaped())
-print(found == dict.fromkeys(pids, 5), children(os.getpid()), descendants(os.getpid()))
+print(found == dict.fromkeys(pids, 5), child_pids(os.getpid()), descendants(os.getpid()))
 """
 
 
