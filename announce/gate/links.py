@@ -14,24 +14,30 @@ own containers, which may be clients of an address that kube-proxy has put on ea
 kernel would answer are named in `vipd status`. An interface counts whether it is up or not: it may be set up at any time. IPv6
 neighbour discovery is answered by the kernel only on the interface that has the address.
 
-Layouts are those of linux/rtnetlink.h, linux/if_link.h and linux/if_arp.h. The guard uses this file: standard library only.
+Numbers are those of linux/if_arp.h. The guard uses this file: standard library only.
 """
 
 from __future__ import annotations
 
 import socket
-import struct
 import sys
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from announce.kernel.netlink import attributes
+from announce.kernel.link_message import (
+    IFF_LOOPBACK,
+    IFF_NOARP,
+    IFLA_IFNAME,
+    IFLA_INFO_KIND,
+    IFLA_INFO_SLAVE_KIND,
+    IFLA_MASTER,
+    RTM_DELLINK,
+    RTM_NEWLINK,
+    read_link,
+)
 
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 ETHERNET, INFINIBAND = 1, 32
 """ARPHRD_: the kinds of frames that the kernel speaks ARP in. The gate knows those of Ethernet."""
-IFF_LOOPBACK = 0x8
-IFF_NOARP = 0x80
 CONTAINER_KINDS = frozenset({"veth", "tun", "netkit", "macvtap", "ipvtap"})
 """What containers and virtual machines hang on (a tap is of kind `tun`)."""
 BRIDGE = "bridge"
@@ -39,13 +45,6 @@ LAYER_3_MASTERS = frozenset({"", "vrf"})
 """An interface under one of these still answers for itself."""
 SHORTEST_LINK_NET = 31
 """From this prefix length on an IPv4 network has no room for anybody but the two ends of a line."""
-
-_IFINFO = struct.Struct("=BxHiII")
-_IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_EXT_MASK = 3, 10, 18, 29
-_INFO_KIND, _INFO_SLAVE_KIND = 1, 4
-_SKIP_STATISTICS = struct.pack("=HHI", 8, _IFLA_EXT_MASK, 1 << 3)
-LINKS_REQUEST = _IFINFO.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + _SKIP_STATISTICS
-"""The body of an RTM_GETLINK that asks for all links."""
 
 Network = tuple[bytes, int]
 """An IPv4 address, packed, and a prefix length: the network that it is in."""
@@ -100,34 +99,24 @@ def parsed(kind: int, payload: bytes) -> Changed | None:
 
     A bridge speaks of its ports in messages of its own family: the end of a port is not the end of an interface.
     """
-    if kind not in {RTM_NEWLINK, RTM_DELLINK} or len(payload) < _IFINFO.size:
-        return None
-    family, type_, ifindex, flags, _ = _IFINFO.unpack_from(payload)
-    if family != socket.AF_UNSPEC:
+    found = read_link(payload) if kind in {RTM_NEWLINK, RTM_DELLINK} else None
+    if found is None or found.family != socket.AF_UNSPEC:
         return None
     if kind == RTM_DELLINK:
-        return Changed(ifindex, None)
-    values = {number: payload[start:end] for number, start, end in attributes(payload, _IFINFO.size)}
-    info = values.get(_IFLA_LINKINFO, b"")
-    kinds = {number: info[start:end] for number, start, end in attributes(info, 0)}
-    master = values.get(_IFLA_MASTER)
+        return Changed(found.ifindex, None)
     link = Link(
-        ifindex,
-        _text(values.get(_IFLA_IFNAME)),
-        type_,
-        flags,
-        int.from_bytes(master, sys.byteorder) if master else 0,
-        _text(kinds.get(_INFO_KIND)),
-        _text(kinds.get(_INFO_SLAVE_KIND)),
+        found.ifindex,
+        found.text(IFLA_IFNAME),
+        found.kind,
+        found.flags,
+        int.from_bytes(found.values.get(IFLA_MASTER, b""), sys.byteorder),
+        found.info(IFLA_INFO_KIND),
+        found.info(IFLA_INFO_SLAVE_KIND),
     )
-    return Changed(ifindex, link)
+    return Changed(found.ifindex, link)
 
 
 def _overlap(one: bytes, one_length: int, other: bytes, other_length: int) -> bool:
     """Whether the networks of these packed addresses have an address in common: then the smaller lies in the larger."""
     dropped = 32 - min(one_length, other_length)
     return int.from_bytes(one, "big") >> dropped == int.from_bytes(other, "big") >> dropped
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").rstrip(b"\0").decode(errors="replace")

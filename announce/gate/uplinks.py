@@ -14,8 +14,6 @@ from collections.abc import Collection, Mapping
 from announce.gate.links import (
     BRIDGE,
     CONTAINER_KINDS,
-    LINKS_REQUEST,
-    RTM_GETLINK,
     Link,
     Network,
     hole,
@@ -26,6 +24,7 @@ from announce.gate.links import (
 from announce.gate.support import probe_interface
 from announce.gate.traffic_control import TrafficControl, interface_of_address, messages
 from announce.kernel.filters import address_filter, attach
+from announce.kernel.link_message import QUESTION, RTM_GETLINK
 from announce.kernel.netlink import ATTRIBUTES_AT, IFA_PROTO, LARGEST_DATAGRAM, RTM_DELADDR, RTM_NEWADDR
 
 RTMGRP_LINK, RTMGRP_IPV4_IFADDR = 0x1, 0x10
@@ -98,7 +97,7 @@ class Uplinks:
         return set() if before is not None else {seen.ifindex}
 
     def _read_all(self) -> None:
-        found = [parsed(kind, payload) for kind, payload in self._control.dumped(RTM_GETLINK, LINKS_REQUEST)]
+        found = [parsed(kind, payload) for kind, payload in self._control.dumped(RTM_GETLINK, QUESTION)]
         self._links = {seen.ifindex: seen.link for seen in found if seen is not None and seen.link is not None}
         self._networks = {}
         for address in self._control.addresses():

@@ -4,7 +4,7 @@ An interface has a number that stays its own for as long as it exists, a name th
 alternative names (`ip link property add dev eth0 altname uplink0`; udev gives them to most hosts). The kernel takes each
 of them, and reports the first only. So nothing compares names but `Links`, and all else goes by the number.
 
-Layouts and numbers are those of linux/if_link.h, linux/if.h and linux/if_arp.h. Standard library only.
+Numbers are those of linux/if_arp.h. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,21 +18,26 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from announce.kernel.netlink import (
-    NLM_F_REQUEST,
-    NLMSG_ERROR,
-    REQUEST_TIMEOUT,
-    RouteSocket,
-    attributes,
+from announce.kernel.link_message import (
+    IFF_LOWER_UP,
+    IFF_NOARP,
+    IFF_POINTOPOINT,
+    IFF_RUNNING,
+    IFF_UP,
+    IFLA_ADDRESS,
+    IFLA_ALT_IFNAME,
+    IFLA_IFNAME,
+    IFLA_INFO_SLAVE_KIND,
+    IFLA_OPERSTATE,
+    QUESTION,
+    RTM_GETLINK,
+    RTM_NEWLINK,
+    LinkMessage,
+    read_link,
 )
+from announce.kernel.netlink import NLM_F_REQUEST, NLMSG_ERROR, REQUEST_TIMEOUT, RouteSocket
 from announce.kernel.netlink import _messages as netlink_messages
 
-RTM_NEWLINK, RTM_GETLINK = 16, 18
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_OPERSTATE, IFLA_LINKINFO, IFLA_EXT_MASK = 1, 3, 16, 18, 29
-IFLA_INFO_SLAVE_KIND = 4
-IFLA_PROP_LIST, IFLA_ALT_IFNAME = 52, 53
-SKIP_STATISTICS = 8
-IFF_UP, IFF_POINTOPOINT, IFF_RUNNING, IFF_NOARP, IFF_LOWER_UP = 0x1, 0x10, 0x40, 0x80, 0x10000
 SIOCGIFFLAGS = 0x8913
 ETHERNET, LOOPBACK = 1, 772
 """ARPHRD_ETHER and ARPHRD_LOOPBACK: what the frames of an interface begin with."""
@@ -44,7 +49,6 @@ WORKING = frozenset({0, 6})
 """IF_OPER_UNKNOWN and IF_OPER_UP (RFC 2863): a link passes traffic. Drivers that know of no states say unknown."""
 
 _HEADER = struct.Struct("=IHHII")
-_LINK = struct.Struct("=BxHiII")
 _ATTRIBUTE = struct.Struct("=HH")
 _REQUEST = struct.Struct("16s24x")
 
@@ -182,8 +186,8 @@ class _LinkSocket(RouteSocket):
         while True:
             datagram = self._receive(deadline - time.monotonic())
             for kind, _, answered, payload in netlink_messages(datagram or b""):
-                if answered == number and kind == RTM_NEWLINK:
-                    return parsed(payload)
+                if answered == number and kind == RTM_NEWLINK and (link := read_link(payload)):
+                    return interface_of(link)
                 if answered == number and kind == NLMSG_ERROR:
                     failure = -struct.unpack_from("=i", payload)[0]
                     raise OSError(failure, os.strerror(failure), name)
@@ -192,35 +196,27 @@ class _LinkSocket(RouteSocket):
 def _question(name: str, number: int) -> bytes:
     text = name.encode() + b"\0"
     kind = IFLA_IFNAME if len(text) <= LONGEST_NAME + 1 else IFLA_ALT_IFNAME
-    body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    for attribute, value in ((IFLA_EXT_MASK, struct.pack("=I", SKIP_STATISTICS)), (kind, text)):
-        length = _ATTRIBUTE.size + len(value)
-        body += _ATTRIBUTE.pack(length, attribute) + value + bytes(-length % 4)
+    length = _ATTRIBUTE.size + len(text)
+    body = QUESTION + _ATTRIBUTE.pack(length, kind) + text + bytes(-length % 4)
     return _HEADER.pack(_HEADER.size + len(body), RTM_GETLINK, NLM_F_REQUEST, number, 0) + body
 
 
-def parsed(payload: bytes) -> Interface:
-    """Return the interface in the payload of an RTM_NEWLINK message."""
-    _, kind, ifindex, flags, _ = _LINK.unpack_from(payload)
-    values = {number: payload[start:end] for number, start, end in attributes(payload, _LINK.size)}
-    properties, info = values.get(IFLA_PROP_LIST, b""), values.get(IFLA_LINKINFO, b"")
+def interface_of(link: LinkMessage) -> Interface:
+    """Return the interface that an RTM_NEWLINK message is about."""
+    working = (link.values.get(IFLA_OPERSTATE) or b"\0")[0] in WORKING
     return Interface(
-        ifindex=ifindex,
-        name=_text(values.get(IFLA_IFNAME, b"")),
-        mac=values.get(IFLA_ADDRESS, b"").hex(":"),
-        up=bool(flags & IFF_UP),
-        carrier=bool(flags & IFF_LOWER_UP) and (values.get(IFLA_OPERSTATE) or b"\0")[0] in WORKING,
-        altnames=frozenset(_text(properties[start:end]) for number, start, end in attributes(properties, 0) if number == IFLA_ALT_IFNAME),
-        kind=kind,
-        arp=has_arp(flags),
-        port_of="".join(_text(info[start:end]) for number, start, end in attributes(info, 0) if number == IFLA_INFO_SLAVE_KIND),
+        ifindex=link.ifindex,
+        name=link.text(IFLA_IFNAME),
+        mac=link.values.get(IFLA_ADDRESS, b"").hex(":"),
+        up=bool(link.flags & IFF_UP),
+        carrier=bool(link.flags & IFF_LOWER_UP) and working,
+        altnames=link.altnames,
+        kind=link.kind,
+        arp=has_arp(link.flags),
+        port_of=link.info(IFLA_INFO_SLAVE_KIND),
     )
 
 
 def has_arp(flags: int) -> bool:
     """Return whether neighbours are looked for on an interface with these flags."""
     return not flags & (IFF_NOARP | IFF_POINTOPOINT)
-
-
-def _text(value: bytes) -> str:
-    return value.rstrip(b"\0").decode(errors="replace")

@@ -17,7 +17,8 @@ from typing import Any
 from pyroute2 import AsyncIPRoute
 
 from announce.kernel.filters import address_filter, attach
-from announce.kernel.interface import IFF_LOWER_UP, IFF_UP, Interface, has_arp
+from announce.kernel.interface import Interface, has_arp
+from announce.kernel.link_message import IFF_LOWER_UP, IFF_UP
 from announce.kernel.netlink import ATTRIBUTES_AT, IFA_PROTO, RTM_NEWADDR
 from announce.kernel.ownership import VIPD_PROTO
 

@@ -9,17 +9,14 @@ import pytest
 
 from announce.gate.links import (
     ETHERNET,
-    IFF_LOOPBACK,
-    IFF_NOARP,
     INFINIBAND,
-    RTM_DELLINK,
-    RTM_NEWLINK,
     Changed,
     Link,
     leads_to_lan,
     parsed,
     speaks_arp,
 )
+from announce.kernel.link_message import IFF_LOOPBACK, IFF_NOARP, RTM_DELLINK, RTM_NEWLINK
 
 CARD = Link(2, "eth0", ETHERNET, 0x1003, 0, "", "")
 VETH = CARD._replace(kind="veth")
