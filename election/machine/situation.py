@@ -198,14 +198,18 @@ class Situation:
 
     def retries_at(self, now: float) -> float:
         """Return when a node whose kernel refused an address begins to try again (inf: it does not, or has begun)."""
-        return NEVER if self.fitness.retrying else self._may_retry_from(now)
+        return NEVER if self.fitness.retrying or self._is_attempting else self._may_retry_from(now)
 
     def look_whether_to_retry(self, now: float) -> None:
         """Begin to try again, or end it since somebody else has the VIP."""
-        undecided = self.desk.request is not None or self.desk.unread
-        attempt = self.taking is not None and (self.taking.confirmed or undecided)
-        if not attempt and self.state is not State.ACTIVE and not self.is_mine:
+        if not self._is_attempting and self.state is not State.ACTIVE and not self.is_mine:
             self.fitness.retrying = self._may_retry_from(now) <= now
+
+    @property
+    def _is_attempting(self) -> bool:
+        """Whether a take of this node's is not decided yet: what comes of it is an event."""
+        undecided = self.desk.request is not None or self.desk.unread
+        return self.taking is not None and (self.taking.confirmed or undecided)
 
     def _may_retry_from(self, now: float) -> float:
         """Return from when on nobody else takes the VIP: all nodes may be refused, and the cause may end without a sign of it."""

@@ -570,6 +570,22 @@ def test_a_try_that_another_node_was_ahead_of_is_over() -> None:
     assert (node.machine.state, said.eligible, said.asks) == (State.FAULT, False, False)
 
 
+def test_nothing_spins_while_a_read_is_awaited_after_a_try_that_came_to_nothing() -> None:
+    """The next try is due by the clock, but has to wait for the answer."""
+    node = refused_node()
+    node.take(RecordSeen(Found(replace(FREE, epoch=6, counter=20, session="b1", release=Release("b1", 6)), "r9")), 120.0)
+    while not isinstance(node.ask(), Write):
+        node.answer()
+    node.content = Found(replace(HELD_BY_B, epoch=7, counter=21), "r10")
+    node.take(WriteDone(node.ask().request, Conflict()))
+    node.answer()
+    node.take(RecordSeen(Found(replace(FREE, epoch=7, counter=22, session="b1", release=Release("b1", 7)), "r11")), 140.0)
+    [read] = node.take(RecordSeen(node.content), 140.0 + VACANT - 0.1)
+    assert isinstance(read, Read)
+    node.take(Tick(), 140.0 + VACANT)
+    assert node.machine.next_wake(node.now) > node.now
+
+
 def test_a_bind_that_succeeds_ends_the_refusal() -> None:
     """From then on it is as fit as ever."""
     node = refused_node()
