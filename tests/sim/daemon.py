@@ -10,7 +10,7 @@ from election.candidates import Candidates
 from election.events import CandidatesSeen, Event, FitnessChanged, NamesakeSeen, RecordSeen, Started, StopAsked, Tick
 from election.fencing import EXIT_RELOAD
 from election.machine.machine import Machine
-from election.model import Candidacy, Candidate, CandidateRecord, Content, Identity, State
+from election.model import Applied, Candidacy, Candidate, CandidateRecord, Content, Identity, State
 from tests.sim.clock import SLACK
 from tests.sim.executor import Executor
 from tests.sim.process import Process, Turn
@@ -56,7 +56,9 @@ class Daemon(Process):
         self._published: dict[str, Candidacy] | None = None
         self._publish_at = 0.0
         self._refresh = max(s.timing.candidate_refresh for s in host.settings.values())
+        self._patience = max(s.timing.request_timeout for s in host.settings.values())
         self._counter = 0
+        self._answer_due = 0.0
         self._seen: dict[str, tuple[Candidate, ...]] = {}
         self._namesake = False
         self._wake_at = float("inf")
@@ -207,6 +209,10 @@ class Daemon(Process):
     # ------------------------------------------------------------------ candidates
 
     def _publish(self, now: float) -> None:
+        if now < self._answer_due:
+            # One write at a time: a second one might reach the store first.
+            self._publish_at = self._answer_due
+            return
         self._publish_at = now + self._refresh
         if not self.candidates.may_publish(now) or self.stopping_since is not None:
             return
@@ -214,15 +220,21 @@ class Daemon(Process):
         self._counter += 1
         record = CandidateRecord(self.me.name, self.me.session, self._counter, dict(self.own), refresh_interval=round(self._refresh * 1000))
         store = self.world.store
-        store.submit(self.host, lambda: store.write_candidate(record), self._candidate_written)
+        self._answer_due = self._publish_at = now + self._patience
+        store.submit(self.host, lambda: store.write_candidate(record), lambda answer: self._candidate_written(record, answer))
         self._look_at_candidates()
 
-    def _candidate_written(self, answer: Answer) -> None:
-        if type(answer).__name__ == "Applied":
+    def _candidate_written(self, record: CandidateRecord, answer: Answer) -> None:
+        if record.counter != self._counter or self.now >= self._answer_due:
+            return
+        self._publish_at = self._answer_due - self._patience + self._refresh
+        self._answer_due = 0.0
+        if isinstance(answer, Applied):
             self.candidates.published()
         else:
             self._published = None
-            self._publish_at = self.now + 0.5
+            self._answer_due = self._publish_at = self.now + 0.5
+        self.poke()
 
     def _look_at_candidates(self) -> None:
         now = self.now

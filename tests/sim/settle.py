@@ -40,6 +40,7 @@ def heal(world: World) -> None:
             host.fit[election] = event = FitnessChanged(fit=True, priority=host.priority)
             if host.daemon is not None:
                 host.daemon.deliver(election, event)
+            if host.daemon is not None:
                 # Refusals were momentary; a node that met one waits for a sign that they are over.
                 host.daemon.deliver(election, InterfaceChanged())
         if host.drained:
