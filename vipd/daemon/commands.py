@@ -51,22 +51,22 @@ class Commands:
     def _member(self, arguments: dict[str, object]) -> Member:
         """Return the election of this name, or of the instance of this name."""
         name = str(arguments.get("instance") or "")
-        known = {part.name: member for member in self.members.values() for part in member.parts} | self.members
+        known = {instance.name: member for member in self.members.values() for instance in member.instances} | self.members
         if name not in known:
             raise Refused(f"there is no instance {name!r} here; there is {', '.join(known)}")
         return known[name]
 
     def _holder_only(self, member: Member) -> None:
         """Nodes do not talk to each other: only the holder can hand over."""
-        if member.instance.machine.state is State.ACTIVE:
+        if member.state is State.ACTIVE:
             return
-        record = member.instance.machine.snapshot(now()).record
+        record = member.snapshot().record
         where = f"run it on {record.holder}, which holds it" if record and record.holder else "nobody holds it"
         raise Refused(f"this node does not hold {member.name}: {where}")
 
     async def _handover(self, member: Member, to: str) -> dict[str, object]:
         self._holder_only(member)
-        me = member.instance.machine.me.name
+        me = self.view.me.name
         others = [c for c in self.candidates(member.name) if c.name != me]
         fit = [c.name for c in others if c.live and c.eligible]
         if to == me:
@@ -76,46 +76,46 @@ class Commands:
         if not fit or (to and to not in fit):
             raise Refused(f"{to} is not fit to take {member.name}" if to else f"no other node is fit to take {member.name}")
         started = now()
-        member.instance.post(events.HandoverAsked(to, pin=True))
-        if not await self._until(lambda: member.instance.machine.state is not State.ACTIVE):
+        member.order(events.HandoverAsked(to, pin=True))
+        if not await self._until(lambda: member.state is not State.ACTIVE):
             raise TimeoutError
         await self._until(lambda: self._taken_from(member, me))
-        record = member.instance.machine.snapshot(now()).record
+        record = member.snapshot().record
         holder = record.holder if record else ""
         took = round((now() - started) * 1000)
         return {"holder": holder, "milliseconds": took, "message": f"{member.name} is on {holder} now ({took} ms), and pinned there"}
 
     @staticmethod
     def _taken_from(member: Member, me: str) -> bool:
-        record = member.instance.machine.snapshot(now()).record
+        record = member.snapshot().record
         return record is not None and record.holder not in {"", me}
 
     async def _unpin(self, member: Member) -> dict[str, object]:
         self._holder_only(member)
-        member.instance.post(events.UnpinAsked())
+        member.order(events.UnpinAsked())
         return {"message": f"{member.name} is not pinned any more: the priorities decide"}
 
     async def _drain(self, *, force: bool) -> dict[str, object]:
-        held = [m for m in self.members.values() if m.instance.machine.state is State.ACTIVE]
+        held = [m for m in self.members.values() if m.state is State.ACTIVE]
         alone = [m.name for m in held if not self._others_fit(m)]
         if alone and not force:
             raise Refused(f"no other node is fit to take {', '.join(alone)}; --force drains all the same and takes the address down")
         await self._keep_drained(drained=True)
         for member in self.members.values():
-            member.instance.post(events.DrainChanged(drained=True))
-        done = await self._until(lambda: all(m.instance.machine.is_clear for m in self.members.values()))
+            member.order(events.DrainChanged(drained=True))
+        done = await self._until(lambda: all(m.is_clear for m in self.members.values()))
         where = "" if done else "; an address is still on its way"
         return {"message": f"this node is drained and stays so until `vipd resume`{where}"}
 
     def _others_fit(self, member: Member) -> bool:
-        me = member.instance.machine.me.name
+        me = self.view.me.name
         return any(c.live and c.eligible and c.name != me for c in self.candidates(member.name))
 
     async def _resume(self) -> dict[str, object]:
         await self._keep_drained(drained=False)
         for member in self.members.values():
-            member.instance.post(events.DrainChanged(drained=False))
-        return {"message": "this node takes part in the elections again"}
+            member.order(events.DrainChanged(drained=False))
+        return {"message": "this node takes instance in the elections again"}
 
     async def _keep_drained(self, *, drained: bool) -> None:
         """Write or remove the flag, on a thread. What is refused has no effect later either, also if the disk was only slow."""

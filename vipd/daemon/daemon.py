@@ -16,7 +16,7 @@ import signal
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from announce.kernel.addresses import ReadyMessages, RouteSocket, remove
 from announce.kernel.interface import Links
@@ -27,7 +27,6 @@ from announce.kernel.watch import AddressGone, AddressSeen, KernelEvent, LinkGon
 from election import model
 from election.events import Remembered
 from election.fencing import EXIT_CONFIG, EXIT_REFUSED
-from election.machine.machine import Machine
 from election.stores.contract import Store
 from health.kinds.workers import Workers
 from vipd.clock import now
@@ -35,12 +34,12 @@ from vipd.config.values import Config
 from vipd.control.server import ControlServer
 from vipd.daemon.commands import Commands
 from vipd.daemon.ending import EXIT_STOPPED, Ending
-from vipd.daemon.gate_report import Fence
-from vipd.daemon.heartbeat import SHORTEST_BEAT, Pulse
-from vipd.daemon.member import Member, Surroundings
+from vipd.daemon.gate_report import GateStatus
+from vipd.daemon.heartbeat import SHORTEST_BEAT, Heartbeat
+from vipd.daemon.member import Deps, Member
 from vipd.daemon.peers import Peers
 from vipd.daemon.saver import Saver
-from vipd.daemon.servers import Service
+from vipd.daemon.servers import Servers
 from vipd.daemon.stores import open_store
 from vipd.daemon.tasks import EXIT_CRASHED, Tasks
 from vipd.daemon.view import View
@@ -48,11 +47,11 @@ from vipd.guard.link import GuardError, GuardLink, Word
 from vipd.observe.headline import Headline
 from vipd.observe.log import configure
 from vipd.observe.metrics import Metrics
-from vipd.observe.observe import Observe, Wires
+from vipd.observe.observe import Observe
 from vipd.state_dir import Election, InUseError, Memory
 
-FORMER_SELF_TIMEOUT = 5.0
-"""Seconds to wait for a former daemon, whose guard was killed, to hand over and let go of its locks."""
+PREVIOUS_DAEMON_TIMEOUT = 5.0
+"""Seconds to wait for the previous daemon, whose guard was killed, to hand over and let go of its locks."""
 ORPHAN_PAUSE = 0.1
 """Seconds between the guard's death and the daemon's handover; a `pkill -9` of all takes a few milliseconds."""
 
@@ -73,7 +72,7 @@ def main(configuration: Config, link: GuardLink) -> int:
     """Run the daemon until it is told to stop; return its exit code. Called in the process that the guard watches."""
     configure(configuration.log)
     try:
-        return asyncio.run(Daemon(configuration, link).run())
+        return asyncio.run(run(configuration, link))
     except RefusedError as error:
         log.error("%s", error)  # noqa: TRY400 -- a sentence, no traceback
         return EXIT_REFUSED
@@ -85,45 +84,90 @@ def main(configuration: Config, link: GuardLink) -> int:
         return EXIT_CRASHED
 
 
-class Daemon:
-    """Everything that lives as long as the process."""
+async def run(configuration: Config, link: GuardLink) -> int:
+    """Run the daemon and return its exit code; raises what `Daemon.start` raises."""
+    daemon = await Daemon.start(configuration, link)
+    return await daemon.run()
 
-    def __init__(self, configuration: Config, link: GuardLink) -> None:
+
+def _open_memory(configuration: Config, me: model.Identity) -> Memory:
+    memory = Memory.open(Path(configuration.state_dir), me.session)
+    if memory.trouble:
+        log.warning("%s", memory.trouble)
+    return memory
+
+
+def _lock_addresses(configuration: Config, link: GuardLink) -> None:
+    names = [str(address.ip) for instance in configuration.instances for address in instance.addresses]
+    if refusal := link.lock(names):
+        raise InUseError(refusal)
+
+
+async def _patiently(link: GuardLink, attempt: Callable[[], T]) -> T:
+    """Try again for a while: a previous daemon whose guard was killed hands over and is gone in a moment."""
+    give_up_at = now() + PREVIOUS_DAEMON_TIMEOUT
+    while True:
+        try:
+            return attempt()
+        except InUseError as error:
+            if now() >= give_up_at:
+                raise RefusedError(str(error)) from error
+            link.beat(now())
+            await asyncio.sleep(SHORTEST_BEAT)
+
+
+class Daemon:
+    """Everything that lives as long as the process. Made on the event loop, when its memory and the locks of its addresses are its own."""
+
+    def __init__(
+        self, configuration: Config, link: GuardLink, me: model.Identity, memory: Memory, gate: GateStatus, metrics: Metrics
+    ) -> None:
         self.config = configuration
         self.link = link
-        self.me = model.Identity(configuration.node, secrets.token_hex(8))
+        self.me = me
+        self.memory = memory
+        self.metrics = metrics
         self.members: dict[str, Member] = {}
-        self.machines: dict[str, Machine] = {}
-        self.metrics = Metrics()
         self.links = Links()
+        self.kernel = RouteSocket()
+        self.store: Store = open_store(configuration)
+        timing = configuration.timing
+        self.peers = Peers(me, self.store, timing, frozenset(memory.former), log.warning, metrics.store_watch_lost)
+        self.observe = Observe(metrics, configuration.elections, timing)
+        self._saver = Saver(memory, self._on_epoch_kept)
+        self._heartbeat = Heartbeat(link, self.members, self.peers, metrics, timing.lease_duration)
         self._ending = Ending(configuration, link, self.members, lambda: self.observe.store.serves)
-        self._guard = os.getppid()
-        self._service = Service()
-        self._headline = Headline(self.machines, link.status)
-        self._fence = Fence(configuration, link, self.metrics)
-        self._looks_soon = False
+        self._headline = Headline(self.members, link.status)
+        self._servers = Servers()
         self._workers = Workers()
+        self._gate = gate
+        self._tasks = Tasks()
+        self._loop = asyncio.get_running_loop()
+        self._guard = os.getppid()
+        self._looks_soon = False
         self._listens = False
 
-    async def run(self) -> int:
-        """Start everything in the order of urgency, wait for the end, and take it all down."""
-        self._loop = asyncio.get_running_loop()
-        self._tasks = Tasks()
-        if refusal := self._fence.refusal():
+    @classmethod
+    async def start(cls, configuration: Config, link: GuardLink) -> Self:
+        """Make a daemon as soon as no other one has its memory or its addresses.
+
+        Raises RefusedError if another one keeps them, and ImpossibleError if the host lacks what the configuration asks for.
+        """
+        metrics = Metrics()
+        gate = GateStatus(configuration, link, metrics)
+        if refusal := gate.refusal():
             raise ImpossibleError(refusal)
-        self.memory = await self._patiently(self._open_memory)
-        await self._patiently(self._lock_addresses)
-        self.kernel = RouteSocket()
-        self.store: Store = open_store(self.config)
-        former = frozenset(self.memory.former)
-        self.peers = Peers(self.me, self.store, self.config.timing, former, log.warning, self.metrics.store_watch_lost)
-        self._saver = Saver(self.memory, self._kept)
-        self.observe = Observe(Wires(self.metrics, self.memory, self._saver.want, self._stepped, self._saver.hurry))
-        self._pulse = Pulse(self.link, self.members, self.peers, self.metrics, self.config.timing.lease_duration)
-        self._count_former_lives()
+        me = model.Identity(configuration.node, secrets.token_hex(8))
+        memory = await _patiently(link, lambda: _open_memory(configuration, me))
+        await _patiently(link, lambda: _lock_addresses(configuration, link))
+        return cls(configuration, link, me, memory, gate, metrics)
+
+    async def run(self) -> int:
+        """Start everything in the order of urgency, wait for the end, and take it all down; return the exit code."""
+        self._count_crashes()
         self._show_config()
         self._saver.want()
-        self._make_members(former)
+        self._make_members()
         self._listen()
         self._remove_orphans()
         self._collect_garbage()
@@ -133,90 +177,66 @@ class Daemon:
 
     # ------------------------------------------------------------------ start
 
-    def _open_memory(self) -> Memory:
-        memory = Memory.open(Path(self.config.state_dir), self.me.session)
-        if memory.trouble:
-            log.warning("%s", memory.trouble)
-        return memory
-
-    def _lock_addresses(self) -> None:
-        names = [str(address.ip) for instance in self.config.instances for address in instance.addresses]
-        refusal = self.link.lock(names)
-        if refusal:
-            raise InUseError(refusal)
-
-    async def _patiently(self, attempt: Callable[[], T]) -> T:
-        """Try again for a while: a former daemon whose guard was killed hands over and is gone in a moment."""
-        give_up_at = now() + FORMER_SELF_TIMEOUT
-        while True:
-            try:
-                return attempt()
-            except InUseError as error:
-                if now() >= give_up_at:
-                    raise RefusedError(str(error)) from error
-                self.link.beat(now())
-                await asyncio.sleep(SHORTEST_BEAT)
-
-    def _count_former_lives(self) -> None:
+    def _count_crashes(self) -> None:
         self.metrics.crashed(self.link.start_info.crashes)
         for name, count in self.link.start_info.fenced.items():
             for instance in self.config.elections.get(name, ()):
                 for _ in range(count):
                     self.metrics.fenced(instance.name, "guard")
 
-    def _stepped(self, name: str) -> None:
-        """Follow a machine's step: listen for rivals while Active, publish what is new."""
-        member = self.members.get(name)
-        if member is not None:
-            member.follow_state()
-            self.peers.stepped()
-            self._pulse.moved(name)
-            self._ending.moved()
-            self._headline.update()
-
-    def _make_members(self, former: frozenset[str]) -> None:
-        around = Surroundings(
-            self.me,
-            self.store,
-            self.config.timing,
-            self.kernel,
-            self.observe,
-            self._arm_part,
-            self._fence.unmet,
+    def _make_members(self) -> None:
+        deps = Deps(
+            me=self.me,
+            store=self.store,
+            timing=self.config.timing,
+            kernel=self.kernel,
+            observer=self.observe,
+            arm=self._arm_later,
+            remember=self._saver.remember,
+            keep_verdicts=self._saver.keep_verdicts,
+            stepped=self._on_step,
+            unmet=self._gate.unmet,
             knows_claims=lambda: self.peers.knows_claims,
             workers=self._workers,
             links=self.links,
         )
         checks = 0
-        elections = self.config.elections
-        for name, instances in elections.items():
+        for name, instances in self.config.elections.items():
             word = self._arm(name, [])
-            self.members[name] = Member(instances, around, word, self.memory.elections.get(name, Election()), checks)
+            self.members[name] = Member(instances, deps, word, self.memory.elections.get(name, Election()), checks)
             checks += sum(len(instance.checks) for instance in instances)
-        self.peers.serve({name: member.instance for name, member in self.members.items()}, self._judge)
-        self.machines.update({name: member.instance.machine for name, member in self.members.items()})
-        self.observe.serve(self.machines, elections)
-        drained = self.memory.drained
+        self.peers.serve(self.members, self._judge)
+        former, drained = frozenset(self.memory.former), self.memory.drained
         for member in self.members.values():
             member.start(former, self.memory.verdicts, drained=drained)
 
-    def _kept(self, name: str, epoch: int) -> None:
-        member = self.members.get(name)
-        if member is not None:
-            member.instance.post(Remembered(epoch))
+    def _on_step(self, name: str) -> None:
+        """Follow a machine's step: show it, listen for rivals while Active, publish what is new."""
+        member = self.members[name]
+        self.observe.show(name, member.snapshot())
+        member.follow_state()
+        self.peers.stepped()
+        self._heartbeat.moved(name)
+        self._ending.moved()
+        self._headline.update()
+
+    def _on_epoch_kept(self, name: str, epoch: int) -> None:
+        # The memory also holds elections that this configuration does not have.
+        if name in self.members:
+            self.members[name].order(Remembered(epoch))
 
     def _judge(self) -> None:
         for member in self.members.values():
             member.judge()
 
-    def _arm_part(self, name: str, ready: Sequence[ReadyMessages], done: Callable[[str], None]) -> None:
+    def _arm_later(self, name: str, ready: Sequence[ReadyMessages], done: Callable[[str], None]) -> None:
         """Have the guard arm an election's addresses: at start wait for it, later not even the guard holds up the loop."""
         if not self._listens:
             self._arm(name, ready)
             done("")
             return
         messages = [one.to_bytes() for one in ready]
-        self.link.ask_to_arm(name, messages, self.config.timing.lease_duration, done, gate=self._fence.wanted)
+        self.link.ask_to_arm(name, messages, self.config.timing.lease_duration, done, gate=self._gate.wanted)
         self._flush_link()
 
     def _flush_link(self) -> None:
@@ -237,14 +257,14 @@ class Daemon:
             # asked for while this daemon starts, a report on the gate.
             self._looks_soon = True
             self._loop.call_soon(self._on_guard)
-        return self.link.word(self.link.arm(name, messages, self.config.timing.lease_duration, gate=self._fence.wanted))
+        return self.link.word(self.link.arm(name, messages, self.config.timing.lease_duration, gate=self._gate.wanted))
 
     def _listen(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_terminate)
         self._loop.add_reader(self.link.fileno(), self._on_guard)
         self._listens = True
-        self._pulse.start()
+        self._heartbeat.start()
         for work in (Watch(self._on_kernel).run(), self.peers.watch(), self.peers.publish(), self._saver.run(), self._serve()):
             self._tasks.spawn(work)
 
@@ -256,20 +276,20 @@ class Daemon:
             self.peers,
             self.observe,
             now(),
-            self._fence.document,
+            self._gate.document,
             lambda: self.link.config,
             self.link.start_info.code,
         )
         commands = Commands(view, self.members, self.memory, self._candidates)
         control = ControlServer(self.config.control_socket, commands.handle)
-        await self._service.start(self.config, control, self.metrics, view, self._pulse.trouble)
+        await self._servers.start(self.config, control, self.metrics, view, self._heartbeat.trouble)
         self.link.ready()
 
     def _candidates(self, election: str) -> tuple[model.Candidate, ...]:
         return self.peers.candidates.of(now(), election, {})
 
     def _remove_orphans(self) -> None:
-        """Remove what an earlier life bound and this configuration does not know, unless another vipd manages it."""
+        """Remove what a previous daemon bound and this configuration does not know, unless another vipd manages it."""
         known = [ready for member in self.members.values() for ready in member.executor.ready]
         bound = self.kernel.addresses()
         for address in leftovers(bound, known):
@@ -312,7 +332,7 @@ class Daemon:
 
     def _on_gate(self) -> None:
         """Take in the guard's last report on the gate, which may have come with the answer to an arming."""
-        renewed = self._fence.take_in()
+        renewed = self._gate.take_in()
         for member in self.members.values():
             member.on_gate(renewed=renewed)
 
@@ -342,7 +362,7 @@ class Daemon:
         """Stop: because of an order, or because the guard is gone, which the kernel tells by the same signal.
 
         If somebody kills all of vipd, the guard often dies first. A handover begun in that moment would end half done,
-        with the address left to its lifetime on this node and taken on the next one: so wait until the blow has fallen.
+        with the address left to its lifetime on this node and taken on the next one: so wait ORPHAN_PAUSE first.
         """
         if os.getppid() == self._guard:
             self._ending.stop()
@@ -356,7 +376,7 @@ class Daemon:
         await self._workers.close()
         if code == EXIT_STOPPED:
             await self.peers.withdraw()
-        await self._service.close()
+        await self._servers.close()
         await self.store.close()
         await asyncio.to_thread(self.memory.save)
         self.memory.close()

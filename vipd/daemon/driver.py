@@ -1,4 +1,4 @@
-"""One election on this node: feeds its machine, does what the machine says, in order, and reports back.
+"""Drives the machine of one election: feeds it, does what the machine says, in order, and reports back.
 
     event --> queue --> Machine.step(now, event) --> actions --> store (a task), kernel and frames (at once)
                 ^                                                  |
@@ -50,7 +50,7 @@ Plain = SetDeadline | Refresh | Unbind | Probe | Remember | Transition | Notice 
 
 
 class Observer(Protocol):
-    """Who is told what happens: log, metrics, history, memory."""
+    """Who is told what happens: log and metrics. Nothing that it does changes what vipd does."""
 
     def transition(self, election: str, change: Transition) -> None:
         """Note that a state changed."""
@@ -67,9 +67,6 @@ class Observer(Protocol):
     def store_request(self, op: str, answer: object, seconds: float) -> None:
         """Note that a store request was answered, or given up."""
 
-    def remember(self, election: str, what: Remember) -> None:
-        """Keep something for the next life."""
-
     def took_over(self, election: str, seconds: float) -> None:
         """Note that the VIP was bound and announced, so long after the chance was seen."""
 
@@ -79,31 +76,34 @@ class Observer(Protocol):
     def fenced(self, election: str) -> None:
         """Note that the daemon unbound because the right ended."""
 
-    def stepped(self, election: str) -> None:
-        """Note that the machine moved: what it says of itself may have changed."""
-
 
 @dataclass(frozen=True, slots=True)
-class Ports:
-    """What an election is connected to. `announcers`: one for each of its instances. `probe` returns a MAC address or nothing."""
+class Deps:
+    """What a driver is given.
+
+    `announcers`: one for each of the election's instances. `probe` waits so many seconds at most and returns a MAC address or
+    nothing. `remember` keeps something for the next daemon; `stepped` is called after each step, with the election's name.
+    """
 
     store: Store
     executor: Executor
     announcers: Sequence[Announcer]
     probe: Callable[[float], Awaitable[str]]
     observer: Observer
+    remember: Callable[[str, Remember], None]
+    stepped: Callable[[str], None]
 
 
-class Instance:
+class Driver:
     """Drives one machine. All methods are called on the event loop's thread.
 
     `acquired_at` is when it last tried to take the record, by the wall clock; `wake_at` when it moves by itself.
     """
 
-    def __init__(self, name: str, machine: Machine, ports: Ports) -> None:
+    def __init__(self, name: str, machine: Machine, deps: Deps) -> None:
         self.name = name
         self.machine = machine
-        self.ports = ports
+        self.deps = deps
         self._queue: deque[Event] = deque()
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
@@ -128,10 +128,10 @@ class Instance:
         finally:
             self._busy = False
         self._set_timer()
-        self.ports.observer.stepped(self.name)
+        self.deps.stepped(self.name)
 
     def tick(self) -> None:
-        """Let time pass if the machine's hour has come; called by its timer and by the heartbeat.
+        """Post a Tick if wake_at has passed; called by its timer and by the heartbeat.
 
         Timers stand still while the host is suspended, CLOCK_BOOTTIME does not.
         """
@@ -164,55 +164,55 @@ class Instance:
             match action:
                 case Bind():
                     announced = self._bind(action)
-                case Announce(epoch) if announced:
-                    self._announce(epoch)
-                case Announce():
-                    pass
+                case Announce(epoch):
+                    # Not if the bind before it failed, or if the kernel does not serve the address yet.
+                    if announced:
+                        self._announce(epoch)
                 case Read() | Write():
                     self._request(action)
                 case _:
                     self._do(action)
 
     def _do(self, action: Plain) -> None:
-        ports = self.ports
+        deps = self.deps
         match action:
             case SetDeadline(deadline):
-                ports.executor.word.set(deadline)
+                deps.executor.word.set(deadline)
             case Refresh():
-                self._complain(ports.executor.refresh(action))
+                self._complain(deps.executor.refresh(action))
             case Unbind(why=reason):
                 self._unbind(reason)
             case Probe(timeout):
                 self._spawn(self._probe(timeout))
             case Remember():
-                ports.observer.remember(self.name, action)
+                deps.remember(self.name, action)
             case Transition():
-                ports.observer.transition(self.name, action)
+                deps.observer.transition(self.name, action)
             case Notice(text, warning):
-                ports.observer.notice(self.name, text, warning=warning)
+                deps.observer.notice(self.name, text, warning=warning)
             case Waits():
-                ports.observer.waits(self.name, action)
+                deps.observer.waits(self.name, action)
             case ForeignEdit():
-                ports.observer.foreign_edit(self.name, action)
+                deps.observer.foreign_edit(self.name, action)
             case _:
                 assert_never(action)
 
     def _complain(self, why: str) -> None:
         if why:
-            self.ports.observer.notice(self.name, why, warning=True)
+            self.deps.observer.notice(self.name, why, warning=True)
 
     def _stop_announcing(self) -> None:
-        for announcer in self.ports.announcers:
+        for announcer in self.deps.announcers:
             announcer.stop()
 
     def _unbind(self, reason: model.Reason) -> None:
         self._await_no_service()
         self._stop_announcing()
-        executor = self.ports.executor
+        executor = self.deps.executor
         done = executor.unbind_leftovers() if reason is model.Reason.STARTUP else executor.unbind()
         self._queue.append(done)
         if reason is model.Reason.LEASE_EXPIRED:
-            self.ports.observer.fenced(self.name)
+            self.deps.observer.fenced(self.name)
         if not done.ok:
             self._complain(done.why)
 
@@ -220,14 +220,14 @@ class Instance:
         """Bind, and return whether to announce at once: not before each address serves."""
         self._epoch, self._repairs = action.epoch, action.repair
         self._await_no_service()
-        done = self.ports.executor.bind(action)
-        if done.ok and not self.ports.executor.serves():
+        done = self.deps.executor.bind(action)
+        if done.ok and not self.deps.executor.serves():
             self._await_service(action, now())
             return False
         # Handled before anything that came in meanwhile: what follows depends on it.
         self._queue.appendleft(done)
         if action.repair and done.ok:
-            self.ports.observer.repaired(self.name)
+            self.deps.observer.repaired(self.name)
         return done.ok
 
     def _await_service(self, action: Bind, since: float) -> None:
@@ -241,10 +241,10 @@ class Instance:
         3. The kernel finishes the address 5 ms later: what was sent meanwhile is lost.
         """
         self._service_timer = None
-        executor = self.ports.executor
+        executor = self.deps.executor
         if executor.serves():
             if action.repair:
-                self.ports.observer.repaired(self.name)
+                self.deps.observer.repaired(self.name)
             self._announce(action.epoch)
             self.post(BindDone(action.epoch, ok=True))
         elif now() - since >= SERVICE_PATIENCE:
@@ -259,15 +259,15 @@ class Instance:
             self._service_timer = None
 
     def _announce(self, epoch: int) -> None:
-        word, machine = self.ports.executor.word, self.machine
+        word, machine = self.deps.executor.word, self.machine
 
         def owner() -> bool:
             return machine.state is State.ACTIVE and self._epoch == epoch and now() < word.deadline
 
-        for announcer in self.ports.announcers:
+        for announcer in self.deps.announcers:
             announcer.start(owner, lambda: machine.is_handing_over, repair=self._repairs)
         if self._chance_at:
-            self.ports.observer.took_over(self.name, now() - self._chance_at)
+            self.deps.observer.took_over(self.name, now() - self._chance_at)
             self._chance_at = 0.0
 
     # ------------------------------------------------------------------ store and wire
@@ -280,14 +280,14 @@ class Instance:
 
     async def _read(self, action: Read) -> None:
         sent_at = now()
-        answer = await self.ports.store.read(self.name, action.timeout)
-        self.ports.observer.store_request("read", answer, now() - sent_at)
+        answer = await self.deps.store.read(self.name, action.timeout)
+        self.deps.observer.store_request("read", answer, now() - sent_at)
         self.post(ReadDone(action.request, answer))
 
     async def _write(self, action: Write) -> None:
         sent_at = now()
-        answer = await self.ports.store.write(self.name, self._stamped(action.record), action.expected, action.timeout)
-        self.ports.observer.store_request(str(action.kind), answer, now() - sent_at)
+        answer = await self.deps.store.write(self.name, self._stamped(action.record), action.expected, action.timeout)
+        self.deps.observer.store_request(str(action.kind), answer, now() - sent_at)
         self.post(WriteDone(action.request, answer))
 
     def _stamped(self, record: model.Record) -> model.Record:
@@ -297,7 +297,7 @@ class Instance:
         return replace(record, renew_time=wall(), acquire_time=record.acquire_time or self.acquired_at)
 
     async def _probe(self, timeout: float) -> None:
-        self.post(ProbeDone(await self.ports.probe(timeout)))
+        self.post(ProbeDone(await self.deps.probe(timeout)))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

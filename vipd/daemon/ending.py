@@ -66,7 +66,7 @@ class Ending:
         self._exit_code = code
         for name in set(names) & set(self._members):
             self._leaving.add(name)
-            self._members[name].instance.post(order)
+            self._members[name].order(order)
         self._moved.set()
 
     async def wait(self, last_word: Callable[[], Awaitable[None]]) -> int:
@@ -102,13 +102,12 @@ class Ending:
     def _let_go(self) -> None:
         """Unbind what leaves: nobody can be named as successor through this store, and the next daemon may have a better one."""
         for member in (self._members[name] for name in self._leaving):
-            machine = member.instance.machine
-            if machine.state is State.ACTIVE:
-                priority = machine.snapshot(now()).priority or 1
-                member.instance.post(events.FitnessChanged(fit=False, priority=priority, reason=Reason.SHUTDOWN))
+            if member.state is State.ACTIVE:
+                priority = member.snapshot().priority or 1
+                member.order(events.FitnessChanged(fit=False, priority=priority, reason=Reason.SHUTDOWN))
 
     def _are_clear(self) -> bool:
-        return all(self._members[name].instance.machine.is_clear for name in self._leaving)
+        return all(self._members[name].is_clear for name in self._leaving)
 
     async def _next_move(self, at_most: float | None = None) -> None:
         self._moved.clear()
@@ -117,11 +116,11 @@ class Ending:
                 await self._moved.wait()
 
     def _have_left(self) -> bool:
-        return all(self._members[name].instance.machine.stopped for name in self._leaving)
+        return all(self._members[name].has_stopped for name in self._leaving)
 
     def _disarm(self) -> None:
         for name in self._leaving:
-            if self._members[name].instance.machine.is_clear:
+            if self._members[name].is_clear:
                 # A guard that is gone needs not be told.
                 with contextlib.suppress(GuardError):
                     self._link.disarm(name)

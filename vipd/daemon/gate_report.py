@@ -14,7 +14,7 @@ from vipd.observe.metrics import Metrics
 log = logging.getLogger("vipd")
 
 
-class Fence:
+class GateStatus:
     """One for the daemon. `wanted`: the configuration asks for the gate."""
 
     def __init__(self, config: Config, link: GuardLink, metrics: Metrics) -> None:

@@ -22,7 +22,7 @@ LONGEST_SILENCE_OF_CANDIDATES = 1.0
 """Seconds after which the machines hear of the candidates again, changed or not."""
 
 
-class Pulse:
+class Heartbeat:
     """Beats from `start` on for as long as the event loop runs."""
 
     def __init__(self, link: GuardLink, members: Mapping[str, Member], peers: Peers, metrics: Metrics, lease_duration: float) -> None:
@@ -56,7 +56,7 @@ class Pulse:
         moment = now()
         self._moves.clear()
         for member in self._members.values():
-            member.instance.tick()
+            member.driver.tick()
         if self._members and moment >= self._candidates_change_at:
             self._peers.tell()
             for member in self._members.values():

@@ -1,6 +1,6 @@
-"""One configured instance where it lives: its interface, its frames, its rivals and its checks.
+"""One configured instance, running: its interface, its frames, its rivals and its checks.
 
-It is a part of an election, of the only one or one of several. What it sees it tells the election, which decides.
+An election has one or several of them. What an instance sees it reports to its election, which decides.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from vipd.clock import now
 from vipd.config import values as config
 
 
-class PartObserver(Protocol):
+class InstanceObserver(Protocol):
     """What an instance reports beyond what its election decides."""
 
     def notice(self, name: str, text: str, *, warning: bool) -> None:
@@ -44,29 +44,30 @@ class PartObserver(Protocol):
     def check_result(self, instance: str, check: Check, result: Result, seconds: float) -> None:
         """Note the result of a check."""
 
-    def verdict(self, instance: str, verdict: Verdict, remembered: Mapping[str, bool]) -> None:
-        """Note that the checks' common verdict changed."""
+    def verdict(self, instance: str, verdict: Verdict, checks: Mapping[str, bool], *, changed: bool) -> None:
+        """Note the checks' common verdict and each one's, by name; `changed`: not what was last kept on disk."""
 
 
-class Whole(Protocol):
-    """The election that a part belongs to."""
+class Election(Protocol):
+    """The election that an instance belongs to."""
 
     def judge(self) -> None:
-        """Look again at how fit this node is: a part's checks or frames have changed."""
+        """Look again at how fit this node is: an instance's checks or frames have changed."""
 
-    def rival_seen(self, part: Part, rival: RivalSeen) -> None:
-        """Take in that somebody else speaks as an address of this part."""
+    def rival_seen(self, instance: Instance, rival: RivalSeen) -> None:
+        """Take in that somebody else speaks as an address of this instance."""
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
-    """What the parts of a daemon share."""
+class Deps:
+    """What the instances of a daemon share. `keep_verdicts` keeps the checks' results for the next daemon: True if they are new."""
 
-    observer: PartObserver
+    observer: InstanceObserver
     forge: Forge
     taps: Taps
     workers: Workers
     links: Links
+    keep_verdicts: Callable[[str, Mapping[str, bool]], bool]
     paces: dict[int, Pace] = field(default_factory=dict)
     """By the number of the interface, which may have several names: what leaves by it passes the same switch port."""
 
@@ -87,7 +88,7 @@ class Seen(NamedTuple):
         return self.link is not None and self.link.usable and self.armed
 
 
-class Part:
+class Instance:
     """Everything on this node that one instance has for itself.
 
     `named`: the names of its interface and of those that its checks are about. `ready` is None until the interface has been
@@ -97,7 +98,7 @@ class Part:
     its gate.
     """
 
-    def __init__(self, settings: config.Instance, means: Means, whole: Whole, position: int) -> None:
+    def __init__(self, settings: config.Instance, deps: Deps, election: Election, position: int) -> None:
         self.settings = settings
         self.name = settings.name
         self.interface = settings.interface
@@ -107,22 +108,23 @@ class Part:
         self.lapsed = True
         self._why_not_armed = ""
         self.verdict = Verdict(None)
-        self._observer = means.observer
-        self._whole = whole
-        self._links = means.links
+        self._observer = deps.observer
+        self._election = election
+        self._keep_verdicts = deps.keep_verdicts
+        self._links = deps.links
         kinds = (check.kind for check in settings.checks)
         self.named = frozenset({self.interface, *(kind.interface for kind in kinds if isinstance(kind, InterfaceCheck))})
         self._seen: dict[str, Seen] = {}
         self._sender = Sender(self._where)
         self._asker = Sender(self._where, past_gate=True)
-        self._rivals = means.taps.on(settings.interface, self._where)
+        self._rivals = deps.taps.on(settings.interface, self._where)
         self._unsubscribe: Callable[[], None] | None = None
         self._disputes = {ip: Dispute(ip) for ip in self.ips}
         self._more_to_say: dict[str, asyncio.TimerHandle] = {}
-        self._means = means
+        self._deps = deps
         self.announcer = Announcer(self._sender.send, self._schedule, self._announced, self._pace, settings.announce.pace)
-        self._link = Link(settings.addresses, means.forge, self._on_frames, self._on_trouble)
-        self.checks = Runner(settings.checks, self.on_verdict, now, on_result=self._on_result, position=position, workers=means.workers)
+        self._link = Link(settings.addresses, deps.forge, self._on_frames, self._on_trouble)
+        self.checks = Runner(settings.checks, self.on_verdict, now, on_result=self._on_result, position=position, workers=deps.workers)
 
     async def close(self) -> None:
         """End checks, timers and sockets; what is bound stays as it is."""
@@ -220,7 +222,7 @@ class Part:
         self.announcer.frames = tuple(frame for turn in in_turn for frame in turn if frame is not None)
         self.announcer.addresses = len(self._link.frames)
         self.announcer.again()
-        self._whole.judge()
+        self._election.judge()
 
     def _on_trouble(self, text: str) -> None:
         self._observer.notice(self.name, text, warning=True)
@@ -230,7 +232,7 @@ class Part:
         return delays(announce.burst, announce.interval, announce.refresh)
 
     def _pace(self) -> Pace:
-        return self._means.pace(self._where())
+        return self._deps.pace(self._where())
 
     def _announced(self, frames: Sequence[bytes], sent: int) -> None:
         self._observer.announced(self.name, frames, sent)
@@ -243,13 +245,13 @@ class Part:
         return self.settings.on_conflict is config.OnConflict.WAIT
 
     async def probe(self, timeout: float) -> str:
-        """Ask on the wire who has an address of this part; return a MAC, or nothing after `timeout` seconds of silence."""
+        """Ask on the wire who has an address of this instance; return a MAC, or nothing after `timeout` seconds of silence."""
         return await probe(self._asker, self._rivals, self._link.frames, timeout)
 
     def watch_rivals(self, *, wanted: bool) -> None:
         """Listen for rivals, or cease to. Idempotent."""
         if wanted and self._unsubscribe is None:
-            self._unsubscribe = self._rivals.subscribe(self.ips, lambda rival: self._whole.rival_seen(self, rival))
+            self._unsubscribe = self._rivals.subscribe(self.ips, lambda rival: self._election.rival_seen(self, rival))
         elif not wanted and self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
@@ -287,8 +289,9 @@ class Part:
         """Take in what the checks say, all together."""
         self.verdict = verdict
         if verdict.fit is not None:
-            self._observer.verdict(self.name, verdict, self.checks.remembered())
-        self._whole.judge()
+            checks = self.checks.remembered()
+            self._observer.verdict(self.name, verdict, checks, changed=self._keep_verdicts(self.name, checks))
+        self._election.judge()
 
 
 def _state(name: str, view: Seen) -> LinkState:

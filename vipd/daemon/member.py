@@ -1,6 +1,6 @@
 """One election on this node: one machine and one deadline for its instance, or for all the instances of its group.
 
-What concerns one interface alone is in `vipd.daemon.instance`; here is what the parts have in common.
+What concerns one interface alone is in `vipd.daemon.instance`; here is what the instances have in common.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from announce.kernel.interface import Links
 from announce.kernel.obstacles import obstacle
 from announce.kernel.ownership import written
 from announce.rivals.rivals import RivalSeen, Taps
-from election import events
-from election.machine.machine import Machine
-from election.model import Identity, Reason, State
+from election import actions, events
+from election.machine.machine import Machine, Snapshot
+from election.model import Candidacy, Identity, Reason, State
 from election.stores.contract import Store
 from election.timing import Settings, Timing, lifetime_to_set
 from health.effective import effective_priority, together
 from health.kinds.workers import Workers
 from vipd.clock import now
 from vipd.config import values as config
-from vipd.daemon.driver import Instance, Observer, Ports
+from vipd.daemon.driver import Deps as DriverDeps
+from vipd.daemon.driver import Driver, Observer
 from vipd.daemon.executor import Executor, Word
-from vipd.daemon.instance import Means, Part, PartObserver
+from vipd.daemon.instance import Deps as InstanceDeps
+from vipd.daemon.instance import Instance, InstanceObserver
 from vipd.state_dir import Election
 
 ARM_AGAIN = 1.0
@@ -38,18 +40,19 @@ SILENCE = 2.0
 """Seconds of the guard's silence after which the operator is informed; it answers within some milliseconds as a rule."""
 
 
-class MemberObserver(Observer, PartObserver, Protocol):
+class MemberObserver(Observer, InstanceObserver, Protocol):
     """What elections and instances report."""
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all members of a daemon share.
+class Deps:
+    """What all members of a daemon are given.
 
     `arm` has the guard take note of an election's addresses, and calls back with "" when that stands, or with why it does
     not. `links`: the interfaces as last seen.
     `unmet` tells why an election may not take place here for want of the kernel's gate; `knows_claims` whether this daemon has seen
-    which elections of the store hold which addresses.
+    which elections of the store hold which addresses. `remember` and `keep_verdicts` keep something for the next daemon; `stepped` is
+    called after each step of a machine, with its election's name.
     """
 
     me: Identity
@@ -58,6 +61,9 @@ class Surroundings:
     kernel: RouteSocket
     observer: MemberObserver
     arm: Callable[[str, Sequence[ReadyMessages], Callable[[str], None]], None]
+    remember: Callable[[str, actions.Remember], None]
+    keep_verdicts: Callable[[str, Mapping[str, bool]], bool]
+    stepped: Callable[[str], None]
     unmet: Callable[[str], str] = lambda _election: ""
     knows_claims: Callable[[], bool] = lambda: True
     smithy: Smithy = field(default_factory=Smithy)
@@ -70,13 +76,13 @@ class Surroundings:
 class Member:
     """Connects an election's machine with its instances. `word` is its shared deadline.
 
-    `instances` are all that take part in it: they agree in all that the machine needs, as the configuration's relations see to.
+    `configured` are all that take part in it: they agree in all that the machine needs, as the configuration's relations see to.
     """
 
-    def __init__(self, instances: Sequence[config.Instance], around: Surroundings, word: Word, known: Election, position: int = 0) -> None:
-        self.settings = instances[0]
+    def __init__(self, configured: Sequence[config.Instance], deps: Deps, word: Word, known: Election, position: int = 0) -> None:
+        self.settings = configured[0]
         self.name = self.settings.election
-        self._around = around
+        self._deps = deps
         self._seeded = False
         self.obstacle = ""
         self._judged: tuple[bool, int, Reason] | None = None
@@ -85,19 +91,104 @@ class Member:
         self._arming = 0
         self._arm_timer: asyncio.TimerHandle | None = None
         self._arm_trouble = ""
-        starts = [position + sum(len(former.checks) for former in instances[:index]) for index in range(len(instances))]
-        means = Means(around.observer, around.smithy.forge, around.taps, around.workers, around.links, around.paces)
-        self.parts = tuple(Part(one, means, self, start) for one, start in zip(instances, starts, strict=True))
-        self._ips = frozenset(ip for part in self.parts for ip in part.ips)
-        self.executor = Executor(word, around.kernel, parts=len(self.parts), on_removed=self._warn)
-        machine = Machine(self._machine_settings(), around.me, known.epoch, known.lease_duration / 1000, known.chosen)
-        announcers = tuple(part.announcer for part in self.parts)
-        self.instance = Instance(self.name, machine, Ports(around.store, self.executor, announcers, self._probe, around.observer))
+        starts = [position + sum(len(other.checks) for other in configured[:index]) for index in range(len(configured))]
+        shared = InstanceDeps(
+            observer=deps.observer,
+            forge=deps.smithy.forge,
+            taps=deps.taps,
+            workers=deps.workers,
+            links=deps.links,
+            keep_verdicts=deps.keep_verdicts,
+            paces=deps.paces,
+        )
+        self.instances = tuple(Instance(one, shared, self, start) for one, start in zip(configured, starts, strict=True))
+        self._ips = frozenset(ip for instance in self.instances for ip in instance.ips)
+        self.executor = Executor(word, deps.kernel, parts=len(self.instances), on_removed=self.notice)
+        machine = Machine(self._machine_settings(), deps.me, known.epoch, known.lease_duration / 1000, known.chosen)
+        announcers = tuple(instance.announcer for instance in self.instances)
+        self.driver = Driver(
+            self.name,
+            machine,
+            DriverDeps(
+                store=deps.store,
+                executor=self.executor,
+                announcers=announcers,
+                probe=self._probe,
+                observer=deps.observer,
+                remember=deps.remember,
+                stepped=deps.stepped,
+            ),
+        )
 
     def _machine_settings(self) -> Settings:
-        addresses = tuple(str(address) for part in self.parts for address in part.settings.addresses)
-        probing = any(part.waits for part in self.parts)
-        return Settings(self.name, addresses, self._around.timing, self.settings.preempt, self.settings.preempt_delay, probing)
+        addresses = tuple(str(address) for instance in self.instances for address in instance.settings.addresses)
+        probing = any(instance.waits for instance in self.instances)
+        return Settings(
+            self.name,
+            addresses,
+            timing=self._deps.timing,
+            preempt=self.settings.preempt,
+            preempt_delay=self.settings.preempt_delay,
+            probe=probing,
+        )
+
+    # ------------------------------------------------------------------ what others see of it, and ask of it
+
+    @property
+    def state(self) -> State:
+        """Its state (RFC 9568 section 6.3, and Fault)."""
+        return self.driver.machine.state
+
+    @property
+    def reason(self) -> Reason:
+        """Why it is in that state."""
+        return self.driver.machine.situation.reason
+
+    @property
+    def holder(self) -> str:
+        """The node in the record as last seen; empty: nobody."""
+        record = self.driver.machine.situation.seen.record
+        return record.holder if record else ""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether no address of it is bound here, or on its way."""
+        return self.driver.machine.is_clear
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether it has done all that an order to stop asked of it."""
+        return self.driver.machine.stopped
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its addresses with prefix length, as they stand in the record."""
+        return self.driver.machine.settings.addresses
+
+    @property
+    def acquired_at(self) -> str:
+        """When this daemon last tried to take the record, by the wall clock (RFC 3339); empty: never."""
+        return self.driver.acquired_at
+
+    def snapshot(self) -> Snapshot:
+        """Return what is known of the election at this moment."""
+        return self.driver.machine.snapshot(now())
+
+    def candidacy(self) -> Candidacy:
+        """Return what this node says of itself to the others."""
+        return self.driver.machine.candidacy(now())
+
+    def order(self, event: events.Event) -> None:
+        """Have the machine take an event in: what an operator, another node or the end of the daemon asks."""
+        self.driver.post(event)
+
+    def store_request(self, op: str, answer: object, seconds: float) -> None:
+        """Count a request that was made for all elections of this node."""
+        self._deps.observer.store_request(op, answer, seconds)
+
+    def notice(self, text: str) -> None:
+        """Log a warning about this election, and keep it for `vipd status`."""
+        self._deps.observer.notice(self.name, text, warning=True)
 
     # ------------------------------------------------------------------ life
 
@@ -105,24 +196,24 @@ class Member:
         """Begin: the first thing the machine does is to read its record. `verdicts` are those of an earlier life, by instance."""
         self.look()
         self.executor.adopt(self.executor.ready)
-        for part in self.parts:
-            part.checks.seed(verdicts.get(part.name, {}))
+        for instance in self.instances:
+            instance.checks.seed(verdicts.get(instance.name, {}))
         self.executor.take_stock()
         self._look_for_others()
         self.obstacle = self._obstacles()
         inherited = self.executor.word.deadline
         leftover = self._has_leftover(former)
         # Only who still has the addresses bound may go on before their frames are ready; a takeover must not wait for them.
-        self._seeded = all(verdicts.get(part.name) for part in self.parts) and (inherited > 0 or leftover)
+        self._seeded = all(verdicts.get(instance.name) for instance in self.instances) and (inherited > 0 or leftover)
         if drained:
-            self.instance.post(events.DrainChanged(drained=True))
+            self.driver.post(events.DrainChanged(drained=True))
         if self._seeded:
             # The last verdict holds until the first result: a restart takes its own lease back without waiting for checks.
-            for part in self.parts:
-                part.on_verdict(part.checks.verdict)
-        self.instance.post(events.Started(former, inherited, leftover=leftover))
-        for part in self.parts:
-            part.checks.start()
+            for instance in self.instances:
+                instance.on_verdict(instance.checks.verdict)
+        self.driver.post(events.Started(former, inherited, leftover=leftover))
+        for instance in self.instances:
+            instance.checks.start()
 
     def _has_leftover(self, former: frozenset[str]) -> bool:
         """Whether addresses of an earlier life are bound that the kernel will remove by itself; others have to go at once."""
@@ -131,13 +222,13 @@ class Member:
 
     def look(self) -> None:
         """Ask the kernel for the interfaces, and take in what it says."""
-        for part in self.parts:
-            part.look()
+        for instance in self.instances:
+            instance.look()
         self._follow_links()
 
     def prepare(self) -> None:
         """Make the messages for the interfaces as they are now, and have the guard arm them before anything is bound."""
-        changed = [part.prepare() for part in self.parts]
+        changed = [instance.prepare() for instance in self.instances]
         if any(changed):
             self._arm()
 
@@ -148,9 +239,9 @@ class Member:
         """
         self._arming += 1
         number = self._arming
-        ready = tuple(part.ready for part in self.parts if part.ready is not None)
+        ready = tuple(instance.ready for instance in self.instances if instance.ready is not None)
         self._set_arm_timer(SILENCE, lambda: self._not_armed(f"the guard has not answered for {SILENCE:g}s"))
-        self._around.arm(self.name, ready, lambda trouble: self._on_armed(number, ready, trouble))
+        self._deps.arm(self.name, ready, lambda trouble: self._on_armed(number, ready, trouble))
 
     def _on_armed(self, number: int, ready: tuple[ReadyMessages, ...], trouble: str) -> None:
         if number != self._arming:
@@ -164,17 +255,17 @@ class Member:
         self.executor.ready = ready
         # An interface that came with the host's own address: news of that may have come before this answer.
         self._expect_others()
-        for part in self.parts:
-            part.on_armed()
+        for instance in self.instances:
+            instance.on_armed()
         self._follow_parts()
 
     def _not_armed(self, why: str) -> None:
         text = f"the addresses cannot be bound here: {why}"
         if text != self._arm_trouble:
             self._arm_trouble = text
-            self._around.observer.notice(self.name, text, warning=True)
-        for part in self.parts:
-            part.not_armed(text)
+            self.notice(text)
+        for instance in self.instances:
+            instance.not_armed(text)
 
     def _set_arm_timer(self, seconds: float, then: Callable[[], None]) -> None:
         self._stop_arm_timer()
@@ -187,15 +278,15 @@ class Member:
 
     async def close(self) -> None:
         """End checks, timers and sockets; what is bound stays as it is."""
-        self.instance.cancel()
+        self.driver.cancel()
         self._stop_arm_timer()
-        await asyncio.gather(*(part.close() for part in self.parts))
+        await asyncio.gather(*(instance.close() for instance in self.instances))
 
     # ------------------------------------------------------------------ the interfaces
 
     def on_links(self, names: frozenset[str]) -> None:
         """Take in that what these names mean, or how it is, may have changed."""
-        if any(not part.named.isdisjoint(names) for part in self.parts):
+        if any(not instance.named.isdisjoint(names) for instance in self.instances):
             self._follow_links()
             self.on_interface_changed()
 
@@ -211,16 +302,16 @@ class Member:
             self.judge()
 
     def _obstacles(self) -> str:
-        found = (obstacle(part.interface, part.settings.addresses) for part in self.parts)
+        found = (obstacle(instance.interface, instance.settings.addresses) for instance in self.instances)
         return "; ".join(dict.fromkeys(filter(None, found)))
 
     def on_interface_changed(self) -> None:
         """Take in that something about an interface changed: what the kernel refused it may now grant."""
-        if self.instance.machine.was_refused:
-            self.instance.post(events.InterfaceChanged())
+        if self.driver.machine.was_refused:
+            self.driver.post(events.InterfaceChanged())
 
     def _follow_parts(self) -> None:
-        changed = [part.follow() for part in self.parts]
+        changed = [instance.follow() for instance in self.instances]
         if any(changed):
             # What is bound may be where the name has led until now.
             self._expect_losses()
@@ -248,21 +339,21 @@ class Member:
             self._on_other_address(ifindex, ip)
 
     def _expect_losses(self) -> None:
-        if self.instance.machine.state is State.ACTIVE and not self._loss_noted:
+        if self.state is State.ACTIVE and not self._loss_noted:
             # One look for all: somebody who flushes an interface removes two hundred at once.
             self._loss_noted = True
             asyncio.get_running_loop().call_soon(self._look_for_losses)
 
     def _look_for_losses(self) -> None:
         self._loss_noted = False
-        if not all(part.is_usable() for part in self.parts):
+        if not all(instance.is_usable() for instance in self.instances):
             # The kernel takes addresses away with the link, and tells that first: a repair would fail, or count as somebody's deed.
             self.look()
             return
-        active = self.instance.machine.state is State.ACTIVE
-        right_left = lifetime_to_set(now(), self.executor.word.deadline, self._around.timing.lease_duration) >= 1
+        active = self.state is State.ACTIVE
+        right_left = lifetime_to_set(now(), self.executor.word.deadline, self._deps.timing.lease_duration) >= 1
         if active and right_left and (self.executor.has_strays or self._ips - self.executor.bound().keys()):
-            self.instance.post(events.AddressLost())
+            self.driver.post(events.AddressLost())
 
     def on_address_seen(self, ifindex: int, ip: str) -> None:
         """Look at who has the VIP here: somebody bound it."""
@@ -285,10 +376,10 @@ class Member:
     def _look_again(self) -> None:
         self._look_noted = False
         self._look_for_others()
-        if self.instance.machine.is_clear and (self.executor.bound() or self.executor.foreign()):
+        if self.is_clear and (self.executor.bound() or self.executor.foreign()):
             done = self.executor.unbind()
             if not done.ok:
-                self._warn(done.why)
+                self.notice(done.why)
         self.judge()
 
     def _look_for_others(self) -> None:
@@ -302,17 +393,14 @@ class Member:
                 f"and this node stays out of {self.name}; take the address off the host, or out of vipd's configuration"
             )
         if self._in_use and self._in_use != said:
-            self._warn(self._in_use)
-
-    def _warn(self, text: str) -> None:
-        self._around.observer.notice(self.name, text, warning=True)
+            self.notice(self._in_use)
 
     # ------------------------------------------------------------------ the gate
 
     @property
     def gate_problem(self) -> str:
         """Why this node may not take part for want of the kernel's gate, or nothing."""
-        return self._around.unmet(self.name)
+        return self._deps.unmet(self.name)
 
     @property
     def address_problem(self) -> str:
@@ -322,28 +410,28 @@ class Member:
     def on_gate(self, *, renewed: bool) -> None:
         """Take in what the guard says of the gate. `renewed`: until now an earlier life's programs may have stopped announcements."""
         if renewed:
-            for part in self.parts:
-                part.announcer.again()
+            for instance in self.instances:
+                instance.announcer.again()
         self.judge()
 
     # ------------------------------------------------------------------ rivals
 
     async def _probe(self, timeout: float) -> str:
-        answers = await asyncio.gather(*(part.probe(timeout) for part in self.parts if part.waits))
+        answers = await asyncio.gather(*(instance.probe(timeout) for instance in self.instances if instance.waits))
         return next(filter(None, answers), "")
 
     def follow_state(self) -> None:
         """Listen for rivals while Active, and only then; called after each step of the machine."""
-        wanted = self.instance.machine.state is State.ACTIVE
-        for part in self.parts:
-            part.watch_rivals(wanted=wanted)
+        wanted = self.state is State.ACTIVE
+        for instance in self.instances:
+            instance.watch_rivals(wanted=wanted)
 
-    def rival_seen(self, part: Part, rival: RivalSeen) -> None:
+    def rival_seen(self, instance: Instance, rival: RivalSeen) -> None:
         """Announce against somebody else who speaks as the VIP, unless it is being handed over."""
-        if self.instance.machine.is_handing_over:
-            self.instance.post(events.RivalSeen())
+        if self.driver.machine.is_handing_over:
+            self.driver.post(events.RivalSeen())
         else:
-            part.announce_against(rival)
+            instance.announce_against(rival)
 
     # ------------------------------------------------------------------ fitness
 
@@ -352,8 +440,8 @@ class Member:
 
         Nor go ahead of what other elections claim: a daemon that has just started would bind what one of them has long been serving.
         """
-        verdict = together([part.verdict for part in self.parts])
-        ready = self._around.knows_claims() and all(part.has_frames for part in self.parts)
+        verdict = together([instance.verdict for instance in self.instances])
+        ready = self._deps.knows_claims() and all(instance.has_frames for instance in self.instances)
         if verdict.fit is None or not (verdict.fit is False or self._seeded or ready):
             return
         reason = Reason.LINK_DOWN if config.LINK_CHECK in verdict.failing else Reason.CHECK_FAILED
@@ -367,4 +455,4 @@ class Member:
         judged = (fit, effective_priority(self.settings.priority, verdict), reason)
         if judged != self._judged:
             self._judged = judged
-            self.instance.post(events.FitnessChanged(*judged))
+            self.driver.post(events.FitnessChanged(*judged))

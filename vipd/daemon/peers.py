@@ -15,7 +15,7 @@ from election.outage import Outage
 from election.stores.contract import CandidateChanged, ElectionChanged, Store, WatchEvent, WatchLost, WatchStands
 from election.timing import Timing
 from vipd.clock import now
-from vipd.daemon.driver import Instance
+from vipd.daemon.member import Member
 from vipd.version import VERSION
 
 WATCH_RETRY = 0.5
@@ -57,7 +57,7 @@ class Peers:
         self._store = store
         self._timing = timing
         self._said = said
-        self._instances: Mapping[str, Instance] = {}
+        self._members: Mapping[str, Member] = {}
         self._shown: dict[str, Shown] = {}
         self._claims = Claims()
         self._at: dict[str, list[str]] = {}
@@ -73,12 +73,12 @@ class Peers:
         self._listed = False
         self.watching = False
 
-    def serve(self, instances: Mapping[str, Instance], claims_known: Callable[[], object]) -> None:
-        """Tell these instances from now on. `claims_known` is called once: when what other elections claim was seen, or cannot be."""
-        self._instances = instances
+    def serve(self, members: Mapping[str, Member], claims_known: Callable[[], object]) -> None:
+        """Tell these members from now on. `claims_known` is called once: when what other elections claim was seen, or cannot be."""
+        self._members = members
         self._claims_known = claims_known
-        for name, instance in instances.items():
-            for address in hosts(instance.machine.settings.addresses):
+        for name, member in members.items():
+            for address in hosts(member.addresses):
                 self._at.setdefault(address, []).append(name)
 
     # ------------------------------------------------------------------ what others say
@@ -94,9 +94,9 @@ class Peers:
         match event:
             case ElectionChanged(election, content):
                 claimed = self._claims.see(now(), event)
-                instance = self._instances.get(election)
-                if instance is not None:
-                    instance.post(events.RecordSeen(content))
+                member = self._members.get(election)
+                if member is not None:
+                    member.order(events.RecordSeen(content))
                 # At once, before a machine that has just seen a free record takes it; and only those that it concerns: with 250
                 # elections that change hands together each would look at 250.
                 self._tell_claims({name for address in claimed for name in self._at.get(address, ())})
@@ -130,47 +130,44 @@ class Peers:
 
     def tell(self) -> None:
         """Give every machine what it does not know yet of the other nodes; also called as time passes."""
-        self._tell_candidates(self._instances)
-        self._tell_claims(self._instances)
+        self._tell_candidates(self._members)
+        self._tell_claims(self._members)
 
     def _active(self) -> list[str]:
-        return [name for name, instance in self._instances.items() if instance.machine.state is model.State.ACTIVE]
+        return [name for name, member in self._members.items() if member.state is model.State.ACTIVE]
 
     def _tell_candidates(self, names: Iterable[str]) -> None:
         moment = now()
         namesake = self.candidates.namesake(moment)
         for name in names:
-            instance = self._instances[name]
+            member = self._members[name]
             shown = self._shown.get(name, Shown())
-            own = {name: instance.machine.candidacy(moment)}
+            own = {name: member.candidacy()}
             # Before all were read once, this node would look like the only one, and take an expired lease ahead of its rank.
             candidates = self.candidates.of(moment, name, own) if self._listed else None
             self._shown[name] = Shown(candidates, namesake, shown.claimed_by)
             if namesake != shown.namesake:
                 if namesake:
-                    _notice(instance, namesake_sentence(self._me.name))
-                instance.post(events.NamesakeSeen(namesake))
+                    member.notice(namesake_sentence(self._me.name))
+                member.order(events.NamesakeSeen(namesake))
             if candidates is not None and candidates != shown.candidates:
-                instance.post(events.CandidatesSeen(candidates))
+                member.order(events.CandidatesSeen(candidates))
 
     def _tell_claims(self, names: Iterable[str]) -> None:
         for name in names:
-            instance = self._instances[name]
-            machine = instance.machine
-            by = self._claims.against(now(), name, hosts(machine.settings.addresses), active=machine.state is model.State.ACTIVE)
+            member = self._members[name]
+            by = self._claims.against(now(), name, hosts(member.addresses), active=member.state is model.State.ACTIVE)
             shown = self._shown.get(name, Shown())
             if by != shown.claimed_by:
                 self._shown[name] = Shown(shown.candidates, shown.namesake, by)
                 if by:
-                    _notice(
-                        instance, f"the election {by} holds an address of {name} and was there first: {name} stays out of its own election"
-                    )
-                instance.post(events.AddressClaimed(by))
+                    member.notice(f"the election {by} holds an address of {name} and was there first: {name} stays out of its own election")
+                member.order(events.AddressClaimed(by))
 
     # ------------------------------------------------------------------ what this node says
 
-    def _own(self, moment: float) -> dict[str, model.Candidacy]:
-        return {name: instance.machine.candidacy(moment) for name, instance in self._instances.items()}
+    def _own(self) -> dict[str, model.Candidacy]:
+        return {name: member.candidacy() for name, member in self._members.items()}
 
     def stepped(self) -> None:
         """Look soon whether this node has something new to say of itself: a machine has moved.
@@ -183,10 +180,10 @@ class Peers:
 
     def _look(self) -> None:
         self._looking = False
-        if self._own(now()) != self._published:
+        if self._own() != self._published:
             self._wanted.set()
             # Who has just become Active is judged by another rule.
-            self._tell_claims(self._instances)
+            self._tell_claims(self._members)
 
     async def publish(self) -> None:
         """Write the candidate record on every change, and refresh it slowly."""
@@ -212,12 +209,12 @@ class Peers:
 
     async def _write(self) -> bool:
         self._wanted.clear()
-        own = self._own(now())
+        own = self._own()
         sent_at = now()
         answer = await self._store.write_candidate(self._record(own), self._timing.request_timeout)
-        for instance in list(self._instances.values())[:1]:
-            # One request for all instances. While this node holds nothing, it alone tells whether the store takes writes.
-            instance.ports.observer.store_request("candidate", answer, now() - sent_at)
+        for member in list(self._members.values())[:1]:
+            # One request for all members. While this node holds nothing, it alone tells whether the store takes writes.
+            member.store_request("candidate", answer, now() - sent_at)
         if not isinstance(answer, model.Applied):
             return False
         self._published = own
@@ -232,7 +229,7 @@ class Peers:
 
     async def last_word(self) -> None:
         """Say what this node gives up before its next daemon starts: a holder that is reloaded too would name it as its successor."""
-        if self.candidates.may_publish(now()) and self._own(now()) != self._published:
+        if self.candidates.may_publish(now()) and self._own() != self._published:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORD):
                     await self._write()
@@ -241,7 +238,3 @@ class Peers:
         """Remove this node's candidate record: it ends."""
         if self.candidates.may_publish(now()):
             await self._store.delete_candidate(self._me.name, self._timing.request_timeout)
-
-
-def _notice(instance: Instance, text: str) -> None:
-    instance.ports.observer.notice(instance.name, text, warning=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from election.actions import Remember
 from vipd.state_dir import Memory
 
 PAUSE = 0.2
@@ -26,6 +27,22 @@ class Saver:
         self._told: dict[str, int] = {}
         self._wanted = asyncio.Event()
         self._chosen = asyncio.Event()
+
+    def remember(self, election: str, what: Remember) -> None:
+        """Keep the highest epochs and the longest lease; a chosen epoch at once, since a bind waits for it."""
+        self._memory.remember(election, what)
+        if what.chosen > what.epoch:
+            self.hurry()
+        else:
+            self.want()
+
+    def keep_verdicts(self, instance: str, checks: Mapping[str, bool]) -> bool:
+        """Keep the results of an instance's checks, by name; return whether they are new."""
+        if dict(checks) == self._memory.verdicts.get(instance):
+            return False
+        self._memory.verdicts[instance] = dict(checks)
+        self.want()
+        return True
 
     def want(self) -> None:
         """Write everything soon."""

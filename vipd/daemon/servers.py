@@ -14,7 +14,7 @@ from vipd.web.server import Web
 log = logging.getLogger("vipd")
 
 
-class Service:
+class Servers:
     """Both servers; the election neither waits for them nor ends with them."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from election import model
 from vipd.clock import duration, now, rfc3339
 from vipd.config.values import Config
 from vipd.control import status
-from vipd.daemon.instance import Part
+from vipd.daemon.instance import Instance
 from vipd.daemon.member import Member
 from vipd.daemon.stores import kind
 from vipd.guard.link import ConfigState
@@ -62,10 +62,10 @@ class View:
         return status.Config(rfc3339(known.loaded_at), known.refused, rfc3339(known.refused_at), file)
 
     def ready(self) -> str:
-        """Return why this node is not ready to take part, or nothing: configured, store seen, checks ran."""
+        """Return why this node is not ready to take instance, or nothing: configured, store seen, checks ran."""
         if not self.observe.store.answered_at:
             return "the store has not answered yet"
-        waiting = [part.name for member in self.members.values() for part in member.parts if part.verdict.fit is None]
+        waiting = [instance.name for member in self.members.values() for instance in member.instances if instance.verdict.fit is None]
         return f"no verdict of the checks yet: {', '.join(waiting)}" if waiting else ""
 
     def _store(self, moment: float) -> status.Store:
@@ -87,26 +87,25 @@ class View:
         """Yield the instances of one election: what they have in common is looked up once."""
         common = self._common(member, moment)
         bound = member.executor.bound()
-        for part in member.parts:
+        for instance in member.instances:
             yield replace(
                 common,
-                name=part.name,
-                interface=part.interface,
-                addresses=tuple(status.Address(str(address), str(address.ip) in bound) for address in part.settings.addresses),
-                checks=self._checks(part, moment),
-                notes=self._notes(member, part),
-                group=part.settings.group,
+                name=instance.name,
+                interface=instance.interface,
+                addresses=tuple(status.Address(str(address), str(address.ip) in bound) for address in instance.settings.addresses),
+                checks=self._checks(instance, moment),
+                notes=self._notes(member, instance),
+                group=instance.settings.group,
             )
 
     def _common(self, member: Member, moment: float) -> status.Instance:
         """Return what is known of an election."""
-        machine, settings = member.instance.machine, member.settings
-        seen = machine.snapshot(moment)
+        settings, seen = member.settings, member.snapshot()
         record = seen.record
         holder = None
         if record is not None and record.holder:
             # The machine knows its own record without the wall-clock times, which are stamped on the way to the store.
-            since = record.acquire_time or (member.instance.acquired_at if record.held_by(self.me) else "")
+            since = record.acquire_time or (member.acquired_at if record.held_by(self.me) else "")
             holder = status.Holder(record.holder, record.session, since, record.priority)
         return status.Instance(
             name=member.name,
@@ -127,27 +126,28 @@ class View:
         )
 
     @staticmethod
-    def _checks(part: Part, moment: float) -> tuple[status.Check, ...]:
-        return tuple(status.Check(c.name, c.kind, c.up, max(0.0, moment - c.since), c.detail, c.seconds) for c in part.checks.statuses())
+    def _checks(instance: Instance, moment: float) -> tuple[status.Check, ...]:
+        known = instance.checks.statuses()
+        return tuple(status.Check(c.name, c.kind, c.up, max(0.0, moment - c.since), c.detail, c.seconds) for c in known)
 
     def _candidates(self, member: Member, moment: float) -> tuple[status.Candidate, ...]:
-        own = {member.name: member.instance.machine.candidacy(moment)}
+        own = {member.name: member.candidacy()}
         states = {self.me.name: own[member.name].state}
         states.update({name: said.state for name, said in self.peers.candidates.states(member.name).items()})
         known = self.peers.candidates.of(moment, member.name, own)
         return tuple(status.Candidate(c.name, c.live, c.eligible, c.priority, c.asks, states.get(c.name, "")) for c in known)
 
-    def _notes(self, member: Member, part: Part) -> tuple[str, ...]:
-        said = (*self.observe.notes(part.name), *self.observe.notes(member.name))
+    def _notes(self, member: Member, instance: Instance) -> tuple[str, ...]:
+        said = (*self.observe.notes(instance.name), *self.observe.notes(member.name))
         # An instance may be in Fault for the sake of another one of its group.
-        failing = [other for other in member.parts if other is not part and other.verdict.detail]
+        failing = [other for other in member.instances if other is not instance and other.verdict.detail]
         others = [f"{other.name}, of the same group: {other.verdict.detail}" for other in failing]
         notes = (
-            part.problem,
+            instance.problem,
             member.gate_problem,
             member.address_problem,
             member.obstacle,
-            part.verdict.detail,
+            instance.verdict.detail,
             _waits(member),
             *others,
         )
@@ -158,7 +158,7 @@ class View:
 
 def _waits(member: Member) -> str:
     """Return for what this node waits before it takes the VIP, or nothing."""
-    wait = member.instance.machine.snapshot(now()).wait
+    wait = member.snapshot().wait
     return waits_until(wait.until, wait.why) if wait is not None else ""
 
 

@@ -1,4 +1,4 @@
-"""Everything that happens on this node, told once: one line in the log, the metrics, and what the next life should know."""
+"""Everything that happens on this node, told once: one line in the log, the metrics, and the notes of `vipd status`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from election import actions, model
-from election.machine.machine import Machine
+from election.machine.machine import Snapshot
+from election.timing import Timing
 from health.model import Check, Result, Verdict
 from vipd.clock import now, wall_at
 from vipd.config import values as config
 from vipd.observe.log import fields
 from vipd.observe.metrics import Metrics
 from vipd.observe.store_health import WORDS, StoreHealth
-from vipd.state_dir import Memory
 
 NOTES_KEPT = 5
 NOTE_AGE = 300.0
@@ -60,43 +60,20 @@ class Shown:
     foreign_quiet_until: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Wires:
-    """Whom an observer passes things on to: `stepped` after each step of a machine, `save` when something is to be kept.
-
-    `hurry`: kept at once, since a bind waits for it.
-    """
-
-    metrics: Metrics
-    memory: Memory
-    save: Callable[[], None]
-    stepped: Callable[[str], None]
-    hurry: Callable[[], None]
-
-
 class Observe:
     """One for the daemon; every election and every instance reports to it, each under its name.
 
     Metrics are those of instances: what happens to an election happens to each instance of it.
     """
 
-    def __init__(self, wires: Wires) -> None:
-        self.store = StoreHealth()
-        self._wires = wires
+    def __init__(self, metrics: Metrics, elections: Mapping[str, Sequence[config.Instance]], timing: Timing) -> None:
+        self.store = StoreHealth(timing)
+        self.metrics = metrics
         self._shown: dict[str, Shown] = {}
-        self._machines: Mapping[str, Machine] = {}
-        self._elections: Mapping[str, Sequence[config.Instance]] = {}
-
-    def serve(self, machines: Mapping[str, Machine], elections: Mapping[str, Sequence[config.Instance]]) -> None:
-        """Look at these machines after each of their steps; `elections` tells whose they are."""
-        self._machines = machines
         self._elections = elections
-        for machine in machines.values():
-            # All instances of a node have the same timing: that of its configuration.
-            self.store.timing = machine.settings.timing
         for instances in elections.values():
             for instance in instances:
-                self._wires.metrics.instance(instance.name, instance.priority)
+                metrics.instance(instance.name, instance.priority)
 
     def _of(self, name: str) -> Shown:
         return self._shown.setdefault(name, Shown())
@@ -122,7 +99,7 @@ class Observe:
     def transition(self, election: str, change: actions.Transition) -> None:
         """Log and count a change of state."""
         for instance in self._instances(election):
-            self._wires.metrics.transition(instance, change.after, change.reason)
+            self.metrics.transition(instance, change.after, change.reason)
         words = f"{change.before.name.capitalize()} -> {change.after.name.capitalize()} ({change.reason})"
         level = logging.WARNING if _is_unwelcome(change) else logging.INFO
         values = {"state": change.after.name.capitalize(), "reason": str(change.reason), "epoch": change.epoch}
@@ -149,7 +126,7 @@ class Observe:
     def foreign_edit(self, election: str, edit: actions.ForeignEdit) -> None:
         """Count a change of the record by somebody else, and say so; not each of those that come one after the other."""
         for instance in self._instances(election):
-            self._wires.metrics.foreign_edit(instance)
+            self.metrics.foreign_edit(instance)
         shown = self._of(election)
         shown.foreign_edits += 1
         if now() < shown.foreign_quiet_until:
@@ -162,54 +139,39 @@ class Observe:
 
     def store_request(self, op: str, answer: object, seconds: float) -> None:
         """Count a request, and say when the store stops or starts answering."""
-        self._wires.metrics.store_request(op, type(answer).__name__.lower(), seconds)
+        self.metrics.store_request(op, type(answer).__name__.lower(), seconds)
         moment = now()
         if isinstance(answer, model.Unknown):
             if self.store.failed(moment, answer.outage, answer.why, write=op not in READS):
-                self._wires.metrics.store_outage(answer.outage)
+                self.metrics.store_outage(answer.outage)
                 text = f"the store is {WORDS[answer.outage]}: {answer.why}; {self.store.reaction()}"
                 log.warning("%s", text, extra=fields(op=op, outage=str(answer.outage)))
             return
-        self._wires.metrics.store_answered(time.time())  # noqa: TID251 -- a metric for people
+        self.metrics.store_answered(time.time())  # noqa: TID251 -- a metric for people
         over = self.store.answered(moment, applied=isinstance(answer, model.Applied))
         if over is not None:
-            self._wires.metrics.store_outage(None)
+            self.metrics.store_outage(None)
             log.info("the store serves again; it was %s for %.1fs", WORDS[over.kind], over.failed_at - over.since)
-
-    def remember(self, election: str, what: actions.Remember) -> None:
-        """Keep the highest epochs and the longest lease."""
-        self._wires.memory.remember(election, what)
-        if what.chosen > what.epoch:
-            self._wires.hurry()
-        else:
-            self._wires.save()
 
     def took_over(self, election: str, seconds: float) -> None:
         """Measure the takeover path."""
         for instance in self._instances(election):
-            self._wires.metrics.took_over(instance, seconds)
+            self.metrics.took_over(instance, seconds)
 
     def repaired(self, election: str) -> None:
         """Count and log an address that was put back: all of the election were bound again."""
         for instance in self._instances(election):
-            self._wires.metrics.repaired(instance)
+            self.metrics.repaired(instance)
         log.warning("an address was removed by somebody else and put back", extra=fields(**self._where(election)))
 
     def fenced(self, election: str) -> None:
         """Count a right that ended before it was renewed."""
         for instance in self._instances(election):
-            self._wires.metrics.fenced(instance, "daemon")
+            self.metrics.fenced(instance, "daemon")
 
-    def stepped(self, election: str) -> None:
-        """Bring the gauges up to date, and pass it on."""
-        machine = self._machines.get(election)
-        if machine is not None:
-            self._show(election, machine)
-        self._wires.stepped(election)
-
-    def _show(self, election: str, machine: Machine) -> None:
-        shown, metrics = self._of(election), self._wires.metrics
-        seen = machine.snapshot(now())
+    def show(self, election: str, seen: Snapshot) -> None:
+        """Bring the gauges of an election up to date."""
+        shown, metrics = self._of(election), self.metrics
         record = seen.record
         holder = record.holder if record else ""
         epoch = record.epoch if record else 0
@@ -233,25 +195,22 @@ class Observe:
 
     def conflict(self, instance: str) -> None:
         """Count somebody else's frame for the VIP."""
-        self._wires.metrics.conflict(instance)
+        self.metrics.conflict(instance)
 
     def announced(self, instance: str, frames: Sequence[bytes], sent: int) -> None:
         """Count the frames that left, by kind."""
         for kind, count in Counter(map(kind_of, frames[:sent])).items():
-            self._wires.metrics.announced(instance, kind, count)
+            self.metrics.announced(instance, kind, count)
 
     def check_result(self, instance: str, check: Check, result: Result, seconds: float) -> None:
         """Measure a check."""
         known = self._of(instance).checks.get(check.name)
-        self._wires.metrics.check(instance, check.name, up=known if known is not None else result.up, seconds=seconds)
+        self.metrics.check(instance, check.name, up=known if known is not None else result.up, seconds=seconds)
 
-    def verdict(self, instance: str, verdict: Verdict, remembered: Mapping[str, bool]) -> None:
-        """Log a change of the checks' verdict and keep it for the next life."""
-        for name, up in remembered.items():
-            self._of(instance).checks[name] = up
-        if dict(remembered) != self._wires.memory.verdicts.get(instance):
-            self._wires.memory.verdicts[instance] = dict(remembered)
-            self._wires.save()
+    def verdict(self, instance: str, verdict: Verdict, checks: Mapping[str, bool], *, changed: bool) -> None:
+        """Log what the checks say, if that has `changed`."""
+        self._of(instance).checks.update(checks)
+        if changed:
             text = f"checks failing: {', '.join(verdict.failing)}: {verdict.detail}" if verdict.failing else "all checks are good"
             log.log(logging.WARNING if verdict.failing else logging.INFO, "%s", text, extra=fields(instance=instance))
 

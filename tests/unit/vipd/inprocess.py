@@ -39,12 +39,12 @@ from vipd.config import values as config
 from vipd.config.values import Config, FileBackend
 from vipd.control import status
 from vipd.daemon.commands import Commands
-from vipd.daemon.member import Member, Surroundings
+from vipd.daemon.member import Deps, Member
 from vipd.daemon.peers import Peers
 from vipd.daemon.saver import Saver
 from vipd.daemon.view import View
 from vipd.observe.metrics import Metrics
-from vipd.observe.observe import Observe, Wires
+from vipd.observe.observe import Observe
 from vipd.state_dir import Election, Memory
 
 PATIENCE = 20.0
@@ -172,13 +172,13 @@ class Node:
     @property
     def state(self) -> model.State:
         """The state of its one election."""
-        return self.member.instance.machine.state
+        return self.member.driver.machine.state
 
     def judge(self, *, fit: bool, priority: int = 100) -> None:
         """Be what the checks say."""
-        for part in self.member.parts:
+        for part in self.member.instances:
             part.verdict = Verdict(fit)
-        self.member.instance.post(events.FitnessChanged(fit, priority))
+        self.member.driver.post(events.FitnessChanged(fit, priority))
 
     def metric(self, name: str, **labels: str) -> float:
         """Return one sample."""
@@ -218,36 +218,43 @@ async def node(
     memory = Memory.open(Path(settings.state_dir), me.session)
     kernel, metrics = MemoryKernel(), Metrics()
     peers = Peers(me, store, settings.timing, frozenset(memory.former), said.append, metrics.store_watch_lost)
-    saver = Saver(memory, lambda one, epoch: members[one].instance.post(events.Remembered(epoch)))
-    observe = Observe(Wires(metrics, memory, saver.want, lambda _: peers.stepped(), saver.hurry))
-    around = Surroundings(
+    saver = Saver(memory, lambda one, epoch: members[one].driver.post(events.Remembered(epoch)))
+    observe = Observe(metrics, settings.elections, settings.timing)
+
+    def stepped(one: str) -> None:
+        observe.show(one, members[one].snapshot())
+        peers.stepped()
+
+    deps = Deps(
         me,
         store,
         settings.timing,
         kernel,
         observe,
         arm,
+        remember=saver.remember,
+        keep_verdicts=saver.keep_verdicts,
+        stepped=stepped,
         smithy=Smithy(blank_frames),
         knows_claims=lambda: peers.knows_claims,
     )
-    members = {one: Member(instances, around, LocalWord(kernel.log), Election()) for one, instances in settings.elections.items()}
+    members = {one: Member(instances, deps, LocalWord(kernel.log), Election()) for one, instances in settings.elections.items()}
 
     def judge() -> None:
         for member in members.values():
             member.judge()
 
-    peers.serve({one: member.instance for one, member in members.items()}, judge)
-    observe.serve({one: member.instance.machine for one, member in members.items()}, settings.elections)
+    peers.serve(members, judge)
     fence = status.Fence(guard=False, gate=False, covers="")
     view = View(settings, me, members, peers, observe, now(), lambda: fence)
     commands = Commands(view, members, memory, lambda election: peers.candidates.of(now(), election, {}))
-    made = Node(settings, me, kernel, memory, metrics, observe, peers, members, view, commands, around.links)
+    made = Node(settings, me, kernel, memory, metrics, observe, peers, members, view, commands, deps.links)
     for member in members.values():
         member.look()
         if memory.drained:
-            member.instance.post(events.DrainChanged(drained=True))
-        member.instance.post(events.Started(frozenset(memory.former)))
-        for part in member.parts:
+            member.driver.post(events.DrainChanged(drained=True))
+        member.driver.post(events.Started(frozenset(memory.former)))
+        for part in member.instances:
             part.on_verdict(Verdict(fit=True))
     tasks = [asyncio.create_task(work) for work in (peers.watch(), peers.publish(), saver.run())]
     try:

@@ -16,7 +16,7 @@ from health.model import Check, InterfaceCheck
 from tests.unit.vipd.inprocess import INTERFACE, Node, free, instance, node, until
 from vipd.config.values import LINK_CHECK
 from vipd.daemon import member
-from vipd.daemon.instance import Part
+from vipd.daemon.instance import Instance
 
 WITH_LINK_CHECK = replace(instance(), checks=(Check(LINK_CHECK, InterfaceCheck(INTERFACE), rise=1, fall=1),))
 
@@ -39,9 +39,9 @@ class SilentGuard:
             done(self.trouble)
 
 
-def part_of(one: Node) -> Part:
+def part_of(one: Node) -> Instance:
     """Return the only instance."""
-    (part,) = one.member.parts
+    (part,) = one.member.instances
     return part
 
 

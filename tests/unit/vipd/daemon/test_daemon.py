@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,8 +15,9 @@ from election.fencing import EXIT_RELOAD
 from tests.unit.vipd.guard.half_guard import HalfGuard
 from tests.unit.vipd.inprocess import PATIENCE, configuration, instance
 from vipd.config.values import Config
-from vipd.daemon.daemon import Daemon
+from vipd.daemon.daemon import Daemon, run
 from vipd.daemon.ending import EXIT_STOPPED, RELOAD_TIMEOUT
+from vipd.guard.link import GuardLink
 
 
 def idle_configuration(folder: Path) -> Config:
@@ -28,17 +30,18 @@ class Ordered(Daemon):
     """A daemon that is given orders when it has started."""
 
     orders: Callable[[], None]
-    asked_at: float
 
     def _listen(self) -> None:
         super()._listen()
         asyncio.get_running_loop().call_soon(self.orders)
 
 
-async def life(daemon: Daemon) -> int:
-    """Run a daemon until it ends."""
+async def life(config: Config, link: GuardLink, orders: Callable[[Ordered], None]) -> tuple[int, Ordered]:
+    """Run a daemon until it ends; return its exit code, and the daemon."""
     async with asyncio.timeout(PATIENCE):
-        return await daemon.run()
+        daemon = await Ordered.start(config, link)
+        daemon.orders = functools.partial(orders, daemon)
+        return await daemon.run(), daemon
 
 
 def test_a_reload_that_comes_while_the_daemon_starts_is_not_forgotten(tmp_path: Path) -> None:
@@ -49,7 +52,7 @@ def test_a_reload_that_comes_while_the_daemon_starts_is_not_forgotten(tmp_path: 
     try:
         with guard.daemon() as (link, wire):
             wire.send({"op": "reload", "blob": pickle.dumps(config).hex()})
-            assert asyncio.run(life(Daemon(config, link))) == EXIT_RELOAD
+            assert asyncio.run(asyncio.wait_for(run(config, link), PATIENCE)) == EXIT_RELOAD
     finally:
         guard.close()
 
@@ -60,23 +63,25 @@ def test_a_reload_does_not_wait_for_a_store_that_does_not_serve(tmp_path: Path) 
     config = idle_configuration(tmp_path)
     guard = HalfGuard()
 
-    def orders() -> None:
+    asked_at = 0.0
+
+    def orders(daemon: Ordered) -> None:
+        nonlocal asked_at
         loop = asyncio.get_running_loop()
         if daemon.observe.store.trouble is None:
-            loop.call_later(0.01, orders)
+            loop.call_later(0.01, orders, daemon)
         else:
-            daemon.asked_at = loop.time()
+            asked_at = loop.time()
             daemon._ending.reload(replace(config, node="another"))
 
-    async def timed() -> float:
-        assert await life(daemon) == EXIT_RELOAD
-        return asyncio.get_running_loop().time() - daemon.asked_at
+    async def timed(link: GuardLink) -> float:
+        code, _ = await life(config, link, orders)
+        assert code == EXIT_RELOAD
+        return asyncio.get_running_loop().time() - asked_at
 
     try:
         with guard.daemon() as (link, _):
-            daemon = Ordered(config, link)
-            daemon.orders = orders
-            assert asyncio.run(timed()) < RELOAD_TIMEOUT / 2
+            assert asyncio.run(timed(link)) < RELOAD_TIMEOUT / 2
     finally:
         guard.close()
 
@@ -87,7 +92,7 @@ def test_a_stop_wins_over_a_reload_whichever_came_first(tmp_path: Path, first: s
     config = idle_configuration(tmp_path)
     guard = HalfGuard()
 
-    def orders() -> None:
+    def orders(daemon: Ordered) -> None:
         if first == "stop":
             daemon._ending.stop()
             daemon._ending.reload(config)
@@ -97,9 +102,8 @@ def test_a_stop_wins_over_a_reload_whichever_came_first(tmp_path: Path, first: s
 
     try:
         with guard.daemon() as (link, _):
-            daemon = Ordered(config, link)
-            daemon.orders = orders
-            assert asyncio.run(life(daemon)) == EXIT_STOPPED
-            assert [member.instance.machine.stopped for member in daemon.members.values()] == [True]
+            code, daemon = asyncio.run(life(config, link, orders))
+            assert code == EXIT_STOPPED
+            assert [member.has_stopped for member in daemon.members.values()] == [True]
     finally:
         guard.close()

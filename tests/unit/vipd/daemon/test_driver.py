@@ -19,7 +19,7 @@ from election.model import Identity
 from election.timing import PROFILES, Settings
 from tests.unit.vipd.inprocess import VIP, WEB, LocalWord, MemoryKernel, Node, instance, node
 from vipd.clock import now
-from vipd.daemon.driver import Instance
+from vipd.daemon.driver import Driver
 from vipd.daemon.member import Member
 from vipd.state_dir import Election
 
@@ -44,7 +44,7 @@ class OneBind(Machine):
 class Crowded(MemoryKernel):
     """A kernel whose every bind is met by news for the election."""
 
-    news: Instance | None = None
+    news: Driver | None = None
 
     def request(self, messages: list[bytes], timeout: float | None = None) -> list[int]:  # type: ignore[override]
         """Do what the messages say, after something else was reported."""
@@ -59,12 +59,12 @@ def test_the_kernels_answer_to_a_bind_is_heard_before_anything_that_came_in_mean
 
     async def scenario() -> None:
         async with node(tmp_path, "n1") as made:
-            made.member.instance.cancel()
+            made.member.driver.cancel()
             kernel = Crowded()
             made.member.executor._kernel = kernel
             made.member.executor.word.set(now() + 100.0)
             machine = OneBind()
-            election = Instance(WEB, machine, made.member.instance.ports)
+            election = Driver(WEB, machine, made.member.driver.deps)
             kernel.refuses, kernel.news = refuses, election
             election.post(TRIGGER)
             kernel.news = None
@@ -82,7 +82,7 @@ async def started_over(made: Node, lifetimes: dict[str, int]) -> tuple[Kernel, s
     kernel = made.kernel
     word = LocalWord()
     member = Member(
-        (replace(instance(), addresses=(*instance().addresses, *instance(address=OTHER).addresses)),), made.member._around, word, Election()
+        (replace(instance(), addresses=(*instance().addresses, *instance(address=OTHER).addresses)),), made.member._deps, word, Election()
     )
     member.look()
     word.set(now() + 100.0)
@@ -92,7 +92,7 @@ async def started_over(made: Node, lifetimes: dict[str, int]) -> tuple[Kernel, s
     kernel._bound = {key: one._replace(valid_lft=lifetimes[str(ip_address(one.ip))]) for key, one in kept.items()}
     member.start(frozenset({"previous"}), {}, drained=False)
     try:
-        return member.instance.machine.situation.kernel, kernel.bound
+        return member.driver.machine.situation.kernel, kernel.bound
     finally:
         await member.close()
 
@@ -108,7 +108,7 @@ def test_what_the_previous_daemon_left_stays_only_if_the_kernel_removes_all_of_i
 
     async def scenario() -> None:
         async with node(tmp_path, "n1") as made:
-            made.member.instance.cancel()
+            made.member.driver.cancel()
             state, bound = await started_over(made, lifetimes)
             assert (state is Kernel.LEFTOVER) is left
             assert bound == (set(lifetimes) if left else set())

@@ -14,7 +14,7 @@ from election.timing import Timing
 from vipd.config import values as config
 from vipd.config.coverage import lifetimes
 from vipd.config.values import Config, FileBackend, Gate, Instance
-from vipd.daemon.gate_report import Fence
+from vipd.daemon.gate_report import GateStatus
 from vipd.guard.link import GateReport, GuardLink, StartInfo
 from vipd.guard.shared_words import Words
 from vipd.observe.metrics import Metrics
@@ -33,7 +33,7 @@ class Daemon:
         self._counter = os.eventfd(0)
         self.link = GuardLink(self._sockets[0], Words(4), self._counter, StartInfo(no_gate=no_gate))
         self.metrics = Metrics()
-        self.fence = Fence(Config("n1", FileBackend(), Timing(), instances, fence=config.Fence(gate)), self.link, self.metrics)
+        self.fence = GateStatus(Config("n1", FileBackend(), Timing(), instances, fence=config.Fence(gate)), self.link, self.metrics)
 
     def reported(self, report: GateReport) -> bool:
         """Have the guard report this, and take it in."""

@@ -97,7 +97,7 @@ def test_a_group_is_as_fit_as_all_its_instances_together(tmp_path: Path) -> None
     """The weights add up; a fault of one takes all addresses away, and the others say for whose sake."""
 
     async def scene(first: Node, second: Node) -> None:
-        web, mail = first.member.parts
+        web, mail = first.member.instances
         for part in (web, mail):
             part.look()
         await until(lambda: web.has_frames and mail.has_frames, "the frames")
@@ -121,7 +121,7 @@ def test_a_rival_is_the_affair_of_one_instance(tmp_path: Path) -> None:
     """It is counted where it was seen."""
 
     async def scene(first: Node, _: Node) -> None:
-        mail = first.member.parts[1]
+        mail = first.member.instances[1]
         first.member.rival_seen(mail, RivalSeen("lo", OTHER, "02:00:00:00:00:01", Kind.ARP))
         assert [first.metric("conflicts_total", vip_instance=name) for name in (WEB, MAIL)] == [0, 1]
         assert first.state is State.ACTIVE
@@ -135,7 +135,7 @@ def test_instances_on_one_interface_share_its_pace_by_whatever_name_they_know_it
     """The switch port has one limit; an interface that was made anew is another one."""
 
     async def scene(first: Node, _: Node) -> None:
-        web, mail = first.member.parts
+        web, mail = first.member.instances
         assert web.ready is not None
         assert mail.ready is not None
         assert web._pace() is mail._pace()
@@ -191,7 +191,7 @@ def test_a_node_that_starts_sees_the_claims_before_it_takes_part(tmp_path: Path,
             await until(lambda: solo.state is State.ACTIVE, "the first election to be Active")
             group = await stack.enter_async_context(node(tmp_path, "n2", instances=GROUP, store_class=Late))
             await until(
-                lambda: group.peers.candidates.may_publish(now()) and all(p.has_frames for p in group.member.parts), "it to be ready"
+                lambda: group.peers.candidates.may_publish(now()) and all(p.has_frames for p in group.member.instances), "it to be ready"
             )
             await asyncio.sleep(2 * PROFILES["fast"].renew_interval)
             assert group.state is State.INITIALIZE

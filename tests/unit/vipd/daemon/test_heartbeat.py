@@ -11,7 +11,7 @@ from election.model import Identity
 from election.stores.file.store import FileStore
 from election.timing import PROFILES
 from vipd.clock import now
-from vipd.daemon.heartbeat import MOVES, Pulse
+from vipd.daemon.heartbeat import MOVES, Heartbeat
 from vipd.daemon.peers import Peers
 from vipd.guard.link import GuardLink, StartInfo
 from vipd.guard.shared_words import Words
@@ -28,18 +28,18 @@ def test_moves_are_life_but_not_for_ever(tmp_path: Path) -> None:
         store = FileStore(tmp_path / "store")
         link = GuardLink(others, words, counter, StartInfo(0, {}))
         peers = Peers(Identity("a", "a1"), store, timing, frozenset(), lambda _text: None)
-        pulse = Pulse(link, {}, peers, Metrics(), timing.lease_duration)
+        heartbeat = Heartbeat(link, {}, peers, Metrics(), timing.lease_duration)
 
         def lives(election: str) -> bool:
             before = words.alive_at()
             while now() <= before:
                 pass
-            pulse.moved(election)
+            heartbeat.moved(election)
             return words.alive_at() > before
 
         assert [lives("spins") for _ in range(MOVES + 2)] == [True] * MOVES + [False, False]
         assert lives("another")
-        pulse.start()
+        heartbeat.start()
         assert lives("spins")
         await store.close()
         for end in (mine, others):

@@ -30,9 +30,9 @@ def test_who_ends_for_a_reload_has_said_so_before(tmp_path: Path) -> None:
         async with node(tmp_path, "n1") as first, node(tmp_path, "n2") as second:
             await until(lambda: {first.state, second.state} == {State.ACTIVE, State.BACKUP}, "an owner")
             backup = first if first.state is State.BACKUP else second
-            await until(lambda: backup.peers._own(0.0) == backup.peers._published, "the Backup to have said all")
+            await until(lambda: backup.peers._own() == backup.peers._published, "the Backup to have said all")
             assert (await said(store, backup.me.name)).elections[WEB].eligible
-            backup.member.instance.post(events.StopAsked())
+            backup.member.driver.post(events.StopAsked())
             await backup.peers.last_word()
             assert not (await said(store, backup.me.name)).elections[WEB].eligible
         await store.close()
@@ -55,7 +55,7 @@ def test_a_lost_watch_is_shown_with_its_reason_of_now(tmp_path: Path) -> None:
     async def run() -> None:
         said: list[str] = []
         async with node(tmp_path, "n1", notices=said, store_class=Steered) as one:
-            store, metrics = Steered.said, one.observe._wires.metrics
+            store, metrics = Steered.said, one.observe.metrics
 
             def lost() -> str:
                 kinds = [kind for kind in Outage if metrics.registry.get_sample_value("vipd_store_watch_lost", {"kind": kind})]

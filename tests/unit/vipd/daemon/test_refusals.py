@@ -20,7 +20,7 @@ OBSTACLE = "IPv6 is switched off on eth9"
 
 def says_it_is_unfit(one: Node) -> bool:
     """Whether a node's own candidacy tells the others not to name it."""
-    return not one.member.instance.machine.candidacy(0.0).eligible
+    return not one.member.driver.machine.candidacy(0.0).eligible
 
 
 def test_an_obstacle_keeps_a_node_out_for_as_long_as_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,8 +54,8 @@ def test_what_changes_on_an_interface_ends_a_refusal_and_own_tries_do_not(tmp_pa
     async def run() -> None:
         async with contextlib.AsyncExitStack() as stack:
             one = await stack.enter_async_context(node(tmp_path, "n1"))
-            driver = one.member.instance
-            [own] = one.member.parts[0].ips
+            driver = one.member.driver
+            [own] = one.member.instances[0].ips
             [ready] = one.member.executor.ready
             monkeypatch.setattr(driver, "post", posted.append)
             one.member.on_address_seen(ready.ifindex, OTHER)

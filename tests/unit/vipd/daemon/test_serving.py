@@ -16,7 +16,7 @@ BOTH = (replace(instance(), addresses=(*instance().addresses, VIP6)),)
 
 def announces(one: Node) -> bool:
     """Return whether it sends announcements, or would if it had frames."""
-    return all(part.announcer._owner is not None for part in one.member.parts)
+    return all(part.announcer._owner is not None for part in one.member.instances)
 
 
 async def accepted(one: Node) -> None:
@@ -43,7 +43,7 @@ def play(folder: Path, *, finished: bool) -> None:
                 await repaired(one)
             else:
                 await until(lambda: one.state is State.FAULT, "the node to give up")
-                seen = one.member.instance.machine.snapshot(0.0)
+                seen = one.member.driver.machine.snapshot(0.0)
                 assert seen.reason is Reason.BIND_FAILED
                 assert str(VIP6.ip) in seen.detail
                 assert one.kernel.bound == set()
@@ -53,7 +53,7 @@ def play(folder: Path, *, finished: bool) -> None:
 
 def record_says_bound(one: Node) -> bool:
     """Return whether the record says that its holder serves."""
-    record = one.member.instance.machine.snapshot(0.0).record
+    record = one.member.driver.machine.snapshot(0.0).record
     return record is not None and record.bound
 
 

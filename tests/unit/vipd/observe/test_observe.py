@@ -11,12 +11,12 @@ import pytest
 
 from election.actions import ForeignEdit, Transition, Waits
 from election.model import Reason, State
+from election.timing import PROFILES
 from tests.unit.vipd.inprocess import instance
 from vipd.clock import now
 from vipd.observe import observe
 from vipd.observe.metrics import Metrics
-from vipd.observe.observe import Observe, Wires
-from vipd.state_dir import Memory
+from vipd.observe.observe import Observe
 
 WEB = "web"
 
@@ -31,9 +31,7 @@ def metrics() -> Metrics:
 def observer(tmp_path: Path, metrics: Metrics, caplog: pytest.LogCaptureFixture) -> Observe:
     """Return one for a daemon with one instance."""
     caplog.set_level(logging.DEBUG)
-    made = Observe(Wires(metrics, Memory(tmp_path), lambda: None, lambda _: None, lambda: None))
-    made.serve({}, {WEB: [instance()]})
-    return made
+    return Observe(metrics, {WEB: [instance()]}, PROFILES["default"])
 
 
 def test_foreign_changes_are_all_counted_and_said_with_restraint(
