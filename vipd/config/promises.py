@@ -6,9 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from election.timing import HANDOVER_TIMEOUT, RANK_STEP, crash_promise
+from election.timing import HANDOVER_TIMEOUT, RANK_STEP, SHORT_LEASE, crash_promise
 from health.model import Check, InterfaceCheck, Weight
-from vipd.config.coverage import STRICT_LEASE, lifetimes
 from vipd.config.values import Config, EtcdBackend, Gate, Instance, KubernetesBackend
 
 LONG_ROUND = 5.0
@@ -93,3 +92,27 @@ def _killed_at_once(lease: float, gate: Gate) -> list[str]:
             return [f"{strictly}; where there is no gate (it needs CAP_BPF and Linux 5.8) this node does not take part"]
         case Gate.AUTO:
             return [strictly, f"where there is no gate (it needs CAP_BPF and Linux 5.8) the kernel {alone}"]
+
+
+STRICT_LEASE = 8.0
+"""Seconds: from here on the kernel's lifetimes alone, in whole seconds and up to 1.2 s late, end before the next owner starts."""
+
+
+def with_gate() -> str:
+    """Return what the gate covers."""
+    return "the kernel's gate stands behind the guard: any lease is covered strictly, to the millisecond"
+
+
+def without_gate(lease_duration: float, why: str) -> str:
+    """Return what is left without the gate, and whether that is enough for this lease; `why` there is none."""
+    return f"only address lifetimes stand behind the guard, no kernel gate ({why}): {lifetimes(lease_duration)}"
+
+
+def lifetimes(lease_duration: float) -> str:
+    """Return how far address lifetimes cover a lease if daemon and guard die at once."""
+    strictly, rule = f"{STRICT_LEASE:g}s", f"{SHORT_LEASE:g}s"
+    if lease_duration >= STRICT_LEASE:
+        return f"a lease of {lease_duration:g}s is covered strictly, as is every one from {strictly} on"
+    if lease_duration >= SHORT_LEASE:
+        return f"a lease of {lease_duration:g}s is covered as a rule, one of {strictly} and longer strictly"
+    return f"a lease of {lease_duration:g}s is not covered, one of {rule} and longer is as a rule, one of {strictly} strictly"

@@ -13,13 +13,12 @@ from election.timing import crash_promise, problems
 from health.model import InterfaceCheck
 from health.problems import problems as check_problems
 from vipd.config import backend_rules as backend
-from vipd.config import build, groups
+from vipd.config import build
 from vipd.config.findings import Findings, Path
-from vipd.config.network import host_in
 from vipd.config.resolve import Addresses, Resolve
-from vipd.config.scalars import Address, shown
+from vipd.config.scalars import Address, host_in, shown
 from vipd.config.schema import LATER, BackendDraft, CheckDraft, ConfigDraft, InstanceDraft, TimingDraft
-from vipd.config.values import LINK_CHECK
+from vipd.config.values import LINK_CHECK, Instance
 
 RESOLVE_SECONDS = 1.0
 """All lookups together: a start while no name server answers must not wait for it."""
@@ -29,6 +28,10 @@ MANY_IPV6, MOST_IPV6 = 250, 500
 KINDS = ("http", "tcp", "interface")
 NOWHERE_TO_CHECK = InterfaceCheck("lo")
 """Stands in for a kind that is not fully given, so that the rest of such a check is looked at too."""
+
+COMMON_KEYS = ("priority", "preempt", "preempt_delay")
+"""Keys that belong to the election rather than to an interface."""
+INSTANCE_DEFAULTS = Instance("", "", ())
 
 Instances = list[tuple[Path, InstanceDraft]]
 
@@ -43,7 +46,7 @@ def relate(draft: ConfigDraft, findings: Findings, resolve: Resolve) -> None:
     for path, instance in instances:
         _instance(path, instance, findings)
     findings.unique([((*path, "name"), one.name) for path, one in instances], "the instance")
-    groups.relate(instances, findings)
+    _relate_groups(instances, findings)
     addresses = list(_addresses(instances))
     findings.unique([(path, one.ip) for path, one in addresses], "the address")
     _alone(addresses, findings)
@@ -184,3 +187,45 @@ def _literal(host: str) -> Addresses:
         return frozenset({ipaddress.ip_address(host)})
     except ValueError:
         return frozenset()
+
+
+def _relate_groups(instances: Instances, findings: Findings) -> None:
+    """Note what makes it impossible to elect the instances of a group as one, or to tell a group from an instance."""
+    first: dict[str, tuple[Path, InstanceDraft]] = {}
+    for path, instance in instances:
+        if instance.group is None:
+            continue
+        founder = first.setdefault(instance.group, (path, instance))
+        _agree(founder, (path, instance), findings)
+    for group, (path, _) in first.items():
+        _own_name(group, path, instances, findings)
+
+
+def _agree(founder: tuple[Path, InstanceDraft], other: tuple[Path, InstanceDraft], findings: Findings) -> None:
+    """Note where an instance differs from the first one of its group."""
+    (first, one), (path, instance) = founder, other
+    for key in COMMON_KEYS:
+        wanted, has = _value(one, key), _value(instance, key)
+        if wanted == has or findings.refused((*first, key)) or findings.refused((*path, key)):
+            continue
+        line = findings.values[first].line
+        problem = f"is {_written(has)} here, and {_written(wanted)} in the first instance of the group {one.group}, on line {line}"
+        findings.error((*path, key), problem, "the same in all instances of a group")
+
+
+def _own_name(group: str, path: Path, instances: Instances, findings: Findings) -> None:
+    """Note that an instance outside of the group has its name: two elections would have one record, or one command two meanings."""
+    for place, instance in instances:
+        if instance.name == group and instance.group != group and not findings.refused((*place, "group")):
+            line = findings.values[place].line
+            findings.error((*path, "group"), f"{group} is the name of an instance that is not in this group (line {line})", "another name")
+
+
+def _value(draft: InstanceDraft, key: str) -> object:
+    given = getattr(draft, key)
+    return getattr(INSTANCE_DEFAULTS, key) if given is None else given
+
+
+def _written(value: object) -> str:
+    """Return a value as it stands in a file."""
+    return shown(value) if isinstance(value, float) else str(value).lower()

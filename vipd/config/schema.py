@@ -2,7 +2,7 @@
 
 A draft has every key optional, also those that must be given: so what is right in a file with faults can still be looked at,
 and a missing name does not hide an address that stands there twice. What must be given, what contradicts something else and
-what is out of range for a check is found in `config_relations`; the defaults stand in `config` and `health.model`.
+what is out of range for a check is found in `rules`; the defaults stand in `values` and `health.model`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError
 
 from election.timing import LONGEST_LEASE, PROFILES
 from health.model import Fault, OnFail, OnUnknown, Weight
-from vipd.config import network
-from vipd.config import scalars as values
+from vipd.config import scalars
 from vipd.config.findings import BadValueError, Findings, Path, nearest
 from vipd.config.values import Gate, LogFormat, LogLevel, OnConflict
 from vipd.config.yaml import Tree
@@ -30,23 +29,23 @@ def failure(value: object) -> OnFail:
     if value == "fault":
         return Fault()
     if isinstance(value, dict) and set(value) == {"weight"}:
-        return Weight(values.whole(-MOST_COUNTED, MOST_COUNTED)(value["weight"]))
+        return Weight(scalars.whole(-MOST_COUNTED, MOST_COUNTED)(value["weight"]))
     raise BadValueError("neither fault nor a weight", allowed)
 
 
-Label = Annotated[str, PlainValidator(values.label)]
-Node = Annotated[str, PlainValidator(values.node)]
-Interface = Annotated[str, PlainValidator(values.interface)]
-Address = Annotated[values.Address, PlainValidator(values.address)]
-Priority = Annotated[int, PlainValidator(values.priority)]
-Flag = Annotated[bool, PlainValidator(values.flag)]
-Duration = Annotated[float, PlainValidator(values.seconds(0.0, HOUR))]
-Count = Annotated[int, PlainValidator(values.whole(0, MOST_COUNTED))]
-Plain = Annotated[str, PlainValidator(values.plain_text)]
-Text = Annotated[str, PlainValidator(values.text)]
-AbsolutePath = Annotated[str, PlainValidator(values.absolute_path)]
-SecretPath = Annotated[str, PlainValidator(values.secret_path)]
-SocketPath = Annotated[str, PlainValidator(values.socket_path)]
+Label = Annotated[str, PlainValidator(scalars.label)]
+Node = Annotated[str, PlainValidator(scalars.node)]
+Interface = Annotated[str, PlainValidator(scalars.interface)]
+Address = Annotated[scalars.Address, PlainValidator(scalars.address)]
+Priority = Annotated[int, PlainValidator(scalars.priority)]
+Flag = Annotated[bool, PlainValidator(scalars.flag)]
+Duration = Annotated[float, PlainValidator(scalars.seconds(0.0, HOUR))]
+Count = Annotated[int, PlainValidator(scalars.whole(0, MOST_COUNTED))]
+Plain = Annotated[str, PlainValidator(scalars.plain_text)]
+Text = Annotated[str, PlainValidator(scalars.text)]
+AbsolutePath = Annotated[str, PlainValidator(scalars.absolute_path)]
+SecretPath = Annotated[str, PlainValidator(scalars.secret_path)]
+SocketPath = Annotated[str, PlainValidator(scalars.socket_path)]
 
 
 class Draft(BaseModel):
@@ -64,8 +63,8 @@ class FileDraft(Draft):
 class EtcdDraft(Draft):
     """`backend.etcd`."""
 
-    endpoints: tuple[Annotated[str, PlainValidator(network.endpoint)] | None, ...] | None = None
-    prefix: Annotated[str, PlainValidator(network.prefix)] | None = None
+    endpoints: tuple[Annotated[str, PlainValidator(scalars.endpoint)] | None, ...] | None = None
+    prefix: Annotated[str, PlainValidator(scalars.prefix)] | None = None
     ca_file: AbsolutePath | None = None
     cert_file: AbsolutePath | None = None
     key_file: AbsolutePath | None = None
@@ -92,8 +91,8 @@ class BackendDraft(Draft):
 class TimingDraft(Draft):
     """`timing`: a profile, or the durations."""
 
-    profile: Annotated[str, PlainValidator(values.choice(tuple(PROFILES)))] | None = None
-    lease_duration: Annotated[float, PlainValidator(values.seconds(1.0, LONGEST_LEASE))] | None = None
+    profile: Annotated[str, PlainValidator(scalars.choice(tuple(PROFILES)))] | None = None
+    lease_duration: Annotated[float, PlainValidator(scalars.seconds(1.0, LONGEST_LEASE))] | None = None
     renew_interval: Duration | None = None
     request_timeout: Duration | None = None
 
@@ -101,20 +100,20 @@ class TimingDraft(Draft):
 class AnnounceDraft(Draft):
     """`instances[].announce`."""
 
-    burst: Annotated[int, PlainValidator(values.whole(0, 100))] | None = None
-    interval: Annotated[float, PlainValidator(values.seconds(0.1, 60.0))] | None = None
-    refresh: Annotated[float, PlainValidator(values.seconds(1.0, HOUR))] | None = None
-    pace: Annotated[int, PlainValidator(values.whole(1, 10_000))] | None = None
+    burst: Annotated[int, PlainValidator(scalars.whole(0, 100))] | None = None
+    interval: Annotated[float, PlainValidator(scalars.seconds(0.1, 60.0))] | None = None
+    refresh: Annotated[float, PlainValidator(scalars.seconds(1.0, HOUR))] | None = None
+    pace: Annotated[int, PlainValidator(scalars.whole(1, 10_000))] | None = None
 
 
 class HttpDraft(Draft):
     """`instances[].checks[].http`."""
 
-    url: Annotated[str, PlainValidator(network.url)] | None = None
+    url: Annotated[str, PlainValidator(scalars.url)] | None = None
     method: Plain | None = None
-    status: Annotated[tuple[tuple[int, int], ...], PlainValidator(network.status_ranges)] | None = None
+    status: Annotated[tuple[tuple[int, int], ...], PlainValidator(scalars.status_ranges)] | None = None
     body: Text | None = None
-    headers: Annotated[tuple[tuple[str, str], ...], PlainValidator(network.header_map)] | None = None
+    headers: Annotated[tuple[tuple[str, str], ...], PlainValidator(scalars.header_map)] | None = None
     host: Plain | None = None
     unix_socket: SocketPath | None = None
     ca_file: AbsolutePath | None = None
@@ -124,7 +123,7 @@ class HttpDraft(Draft):
 class TcpDraft(Draft):
     """`instances[].checks[].tcp`."""
 
-    host: Annotated[str, PlainValidator(network.host)] | None = None
+    host: Annotated[str, PlainValidator(scalars.host)] | None = None
     port: Count | None = None
 
 
@@ -146,7 +145,7 @@ class CheckDraft(Draft):
     rise: Count | None = None
     fall: Count | None = None
     on_fail: Annotated[OnFail, PlainValidator(failure)] | None = None
-    on_unknown: Annotated[str, PlainValidator(values.choice(tuple(OnUnknown)))] | None = None
+    on_unknown: Annotated[str, PlainValidator(scalars.choice(tuple(OnUnknown)))] | None = None
 
 
 class InstanceDraft(Draft):
@@ -160,14 +159,14 @@ class InstanceDraft(Draft):
     preempt_delay: Duration | None = None
     group: Label | None = None
     announce: AnnounceDraft | None = None
-    on_conflict: Annotated[str, PlainValidator(values.choice(tuple(OnConflict)))] | None = None
+    on_conflict: Annotated[str, PlainValidator(scalars.choice(tuple(OnConflict)))] | None = None
     checks: tuple[CheckDraft | None, ...] | None = None
 
 
 class MetricsDraft(Draft):
     """`metrics`."""
 
-    listen: Annotated[tuple[str, int] | str, PlainValidator(network.listen)] | None = None
+    listen: Annotated[tuple[str, int] | str, PlainValidator(scalars.listen)] | None = None
 
 
 class ControlDraft(Draft):
@@ -179,14 +178,14 @@ class ControlDraft(Draft):
 class LogDraft(Draft):
     """`log`."""
 
-    format: Annotated[str, PlainValidator(values.choice(tuple(LogFormat)))] | None = None
-    level: Annotated[str, PlainValidator(values.choice(tuple(LogLevel)))] | None = None
+    format: Annotated[str, PlainValidator(scalars.choice(tuple(LogFormat)))] | None = None
+    level: Annotated[str, PlainValidator(scalars.choice(tuple(LogLevel)))] | None = None
 
 
 class FenceDraft(Draft):
     """`fence`."""
 
-    gate: Annotated[str, PlainValidator(values.choice(tuple(Gate)))] | None = None
+    gate: Annotated[str, PlainValidator(scalars.choice(tuple(Gate)))] | None = None
 
 
 class ConfigDraft(Draft):

@@ -7,6 +7,7 @@ seconds (float). The defaults of all optional keys stand here and in `health.mod
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 
@@ -167,3 +168,16 @@ class Config:
         for instance in self.instances:
             found[instance.election] = (*found.get(instance.election, ()), instance)
         return found
+
+
+def changed(old: Config, new: Config) -> set[str]:
+    """Return the names of the elections whose addresses may not stay bound over a reload."""
+    if (old.node, old.backend, old.state_dir) != (new.node, new.backend, new.state_dir):
+        return set(old.elections)
+    kept = {name: _places(instances) for name, instances in new.elections.items()}
+    return {name for name, instances in old.elections.items() if kept.get(name) != _places(instances)}
+
+
+def _places(instances: Iterable[Instance]) -> frozenset[tuple[str, str]]:
+    """Return what of an election is in the kernel: pairs of interface and address."""
+    return frozenset((instance.interface, str(address)) for instance in instances for address in instance.addresses)

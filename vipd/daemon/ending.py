@@ -11,8 +11,7 @@ from election import events
 from election.fencing import EXIT_RELOAD, NEVER
 from election.model import Reason, State
 from vipd.clock import now
-from vipd.config.difference import changed
-from vipd.config.values import Config
+from vipd.config.values import Config, changed
 from vipd.daemon.member import Member
 from vipd.guard.link import GuardError, GuardLink
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from vipd.config.coverage import with_gate, without_gate
+from vipd.config.promises import with_gate, without_gate
 from vipd.config.values import Config, Gate
 from vipd.control import status
 from vipd.guard.link import GateReport, GuardLink

@@ -12,7 +12,7 @@ import pytest
 
 from election.timing import Timing
 from vipd.config import values as config
-from vipd.config.coverage import lifetimes
+from vipd.config.promises import lifetimes
 from vipd.config.values import Config, FileBackend, Gate, Instance
 from vipd.daemon.gate_report import GateStatus
 from vipd.guard.link import GateReport, GuardLink, StartInfo

@@ -6,8 +6,7 @@ from dataclasses import replace
 from ipaddress import ip_interface
 
 from election.timing import Timing
-from vipd.config.difference import changed
-from vipd.config.values import Config, FileBackend, Instance
+from vipd.config.values import Config, FileBackend, Instance, changed
 
 
 def instance(name: str, last: int, group: str = "", interface: str = "eth0") -> Instance:
