@@ -19,7 +19,7 @@ from typing import NoReturn
 from urllib.parse import urlencode, urlsplit
 
 from election.outage import Outage
-from election.stores.kubernetes.connection import Body, Head, Wire, WireError
+from election.stores.kubernetes.connection import Head, Wire, WireError
 from election.stores.kubernetes.credentials import Credentials, Login
 from election.stores.kubernetes.kubeconfig import BadAccess
 from election.stores.kubernetes.pool import Pool
@@ -113,28 +113,28 @@ class KubeHttp:
         """Send a request and return its answer; raises KubeFault, and Stale if `contact` is over."""
         with self._patiently((method, path)):
             async with self._asked(method, path, query, body=body, contact=contact) as (wire, head):
-                data = await wire.body(head)
+                data = await wire.body()
             return self._reply(head, data)
 
     @contextlib.asynccontextmanager
-    async def stream(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Body]:
+    async def stream(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Wire]:
         """Open a watch, and close it with the block; raises KubeFault, Gone and GivenUp, also for what its body raises there."""
         async with contextlib.AsyncExitStack() as stack:
             with self._patiently(("WATCH", path)):
                 wire, head = await stack.enter_async_context(self._asked("GET", path, query, watch=True))
-                reply = self._reply(head, await wire.body(head)) if head.code != OK else None
+                reply = self._reply(head, await wire.body()) if head.code != OK else None
             if reply is not None:
                 self.refuse_watch(reply.code, reply.message)
             try:
-                yield Body(wire, head)
+                yield wire
             except (OSError, EOFError):
                 if wire.given_up:
                     raise GivenUp(Outage.UNREACHABLE, f"{self._name} refuses new connections: the watch was ended") from None
                 raise
 
-    async def examine(self, body: Body) -> None:
+    async def examine(self, watch: Wire) -> None:
         """End a watch that is silent, if its server refuses new connections; see Pool."""
-        await self._pool.examine(body.wire)
+        await self._pool.examine(watch)
 
     @contextlib.asynccontextmanager
     async def bounded(self, timeout: float) -> AsyncIterator[None]:
@@ -258,7 +258,7 @@ class KubeHttp:
                     if head.code != UNAUTHORIZED:
                         yield wire, head
                         return
-                    await wire.body(head)
+                    await wire.body()
             if refused is not None:
                 raise self._refusal("does not accept the credentials, nor newer ones (401)", everything=True)
             self._credentials.refused()

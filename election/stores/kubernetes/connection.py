@@ -1,27 +1,31 @@
 """One HTTP/1.1 connection: requests with an answer each, one after the other.
 
-Written out because the lifeline of the daemon needs what libraries hide: a connection that is given up ends at once (aiohttp
-waits 30 s for the farewell of a hung TLS server), a write is never sent a second time (aiohttp repeats a PUT whose connection
-breaks), and it is known whether a connection stood all the time. RFC 9112; no compression, no proxies, no redirects.
+h11 reads and writes the bytes of HTTP. The connection is ours because the lifeline of the daemon needs
+what HTTP clients hide:
+
+- a connection that is given up ends at once (aiohttp waits 30 s for the farewell of a hung TLS server);
+- a write is never sent a second time (aiohttp repeats a PUT whose connection breaks);
+- it is known whether a connection stood all the time.
+
+No compression, no proxies, no redirects.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import h11
+
 LONGEST_HEAD = 64 * 1024
-"""Bytes of a status line with its headers, and of a line inside a chunked body."""
+"""Bytes of a status line with its headers, and of the lines between the parts of a body."""
 LARGEST_BODY = 64 * 1024 * 1024
 """Bytes of an answer; a list of a thousand Leases has about two million."""
-PORTION = 64 * 1024
-BLANK = b"\r\n"
-NO_CONTENT, OK = 204, 200
+NO_CONTENT = 204
 
 
 class WireError(Exception):
@@ -34,17 +38,18 @@ class Head:
 
     code: int
     headers: Mapping[str, str]
-    keeps: bool
-    """Whether the connection may be used again."""
 
 
 class Wire:
-    """A connection that stands. Raises WireError, OSError and EOFError (asyncio.IncompleteReadError) for what goes wrong."""
+    """A connection that stands. Raises WireError, OSError and EOFError for what goes wrong."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> None:
         self._reader = reader
         self._writer = writer
         self._host = host
+        # Its own limit would be noticed after more bytes than that; see _read_more.
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=2 * LONGEST_HEAD)
+        self._unread = False
         self._reusable = True
         self.free_since = 0.0
         """When it was used last; seconds of the event loop."""
@@ -77,123 +82,78 @@ class Wire:
     async def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Head:
         """Send a request and return the beginning of its answer. The body has to be read before the next one is sent."""
         self._reusable = False
-        lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}", *(f"{name}: {value}" for name, value in headers.items())]
-        if body is not None:
-            lines.append(f"Content-Length: {len(body)}")
-        self._writer.write("\r\n".join([*lines, "", ""]).encode("ascii") + (body or b""))
+        sized = {} if body is None else {"Content-Length": str(len(body))}
+        # Written at once: a second segment would wait for the acknowledgement of the first one.
+        self._writer.write(self._request(method, target, {"Host": self._host, **headers, **sized}, body or b""))
         await self._writer.drain()
-        head = await self._head()
-        while head.code < OK:
-            head = await self._head()
+        while not isinstance(event := await self._next_event(), h11.Response):
+            if not isinstance(event, h11.InformationalResponse):
+                raise WireError("a body without a beginning")
+        head = Head(event.status_code, {name.decode(): value.decode("latin-1") for name, value in event.headers})
+        # A body that ends with the connection has no end: nobody could tell a whole one from one that was cut short.
+        if head.code != NO_CONTENT and not {"content-length", "transfer-encoding"} & head.headers.keys():
+            raise WireError("an answer without a length")
+        self._unread = True
         return head
 
-    async def body(self, head: Head) -> bytes:
+    async def body(self) -> bytes:
         """Return the whole body."""
-        body, data = Body(self, head), bytearray()
-        while part := await body.part():
+        data = bytearray()
+        while part := await self.part():
             data += part
             if len(data) > LARGEST_BODY:
                 raise WireError(f"an answer of more than {LARGEST_BODY} bytes")
         return bytes(data)
 
-    def done(self, head: Head) -> None:
-        """Note that the body of an answer was read to its end."""
-        self._reusable = head.keeps
-
-    async def some(self, most: int) -> bytes:
-        """Return the next bytes; whoever gives up waiting loses none."""
-        data = await self._reader.read(min(most, PORTION))
-        if not data:
-            raise EOFError
-        return data
-
-    async def line(self) -> str:
-        """Return the next line; whoever gives up waiting loses nothing of it."""
-        try:
-            return (await self._reader.readuntil(BLANK)).decode("latin-1").removesuffix("\r\n")
-        except asyncio.LimitOverrunError:
-            raise WireError("a line without an end") from None
-
-    async def _head(self) -> Head:
-        try:
-            text = (await self._reader.readuntil(BLANK + BLANK)).decode("latin-1")
-        except asyncio.LimitOverrunError:
-            raise WireError("headers without an end") from None
-        status, *lines = text.removesuffix("\r\n\r\n").split("\r\n")
-        version, _, rest = status.partition(" ")
-        if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
-            raise WireError("an answer that is not HTTP/1.1")
-        pairs = [line.partition(":") for line in lines]
-        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-        keeps = version == "HTTP/1.1" and "close" not in headers.get("connection", "").lower()
-        return Head(int(rest[:3]), headers, keeps)
-
-
-class _Next(enum.Enum):
-    """What comes next in a body."""
-
-    DATA = enum.auto()
-    END_OF_CHUNK = enum.auto()
-    SIZE = enum.auto()
-    TRAILER = enum.auto()
-    NOTHING = enum.auto()
-
-
-class Body:
-    """The body of an answer, in parts as they come. Waiting for a part may be given up and begun again."""
-
-    def __init__(self, wire: Wire, head: Head) -> None:
-        self.wire = self._wire = wire
-        self._head = head
-        self._left = 0
-        self._chunked = "chunked" in head.headers.get("transfer-encoding", "").lower()
-        self._next = _Next.SIZE if self._chunked else _Next.DATA
-        if not self._chunked and head.code != NO_CONTENT:
-            # A body that ends with the connection has no end: nobody could tell a whole one from one that was cut short.
-            if "content-length" not in head.headers:
-                raise WireError("an answer without a length")
-            self._left = _number(head.headers["content-length"], 10)
-
     async def part(self) -> bytes:
-        """Return the next part; empty at the end, which is only reached if nothing is missing."""
-        while self._next is not _Next.NOTHING:
-            if self._left:
-                data = await self._wire.some(self._left)
-                self._left -= len(data)
-                return data
-            await self._advance()
+        """Return the next part of the body; empty at the end, which is only reached if nothing is missing.
+
+        Waiting for a part may be given up and begun again.
+        """
+        while self._unread:
+            match await self._next_event():
+                case h11.Data(data=data) if data:
+                    return bytes(data)
+                case h11.EndOfMessage():
+                    self._end_answer()
         return b""
 
-    async def _advance(self) -> None:
-        match self._next:
-            case _Next.DATA if not self._chunked:
-                self._end()
-            case _Next.DATA:
-                self._next = _Next.END_OF_CHUNK
-            case _Next.END_OF_CHUNK:
-                if await self._wire.line():
-                    raise WireError("a chunk that is longer than it says")
-                self._next = _Next.SIZE
-            case _Next.SIZE:
-                self._left = _number((await self._wire.line()).partition(";")[0], 16)
-                self._next = _Next.DATA if self._left else _Next.TRAILER
-            case _Next.TRAILER:
-                if not await self._wire.line():
-                    self._end()
+    def _end_answer(self) -> None:
+        self._unread = False
+        # What comes unasked would be taken for the answer to the next request.
+        ends = self._http.their_state is not h11.DONE or self._http.trailing_data[0]
+        if not ends:
+            self._http.start_next_cycle()
+            self._reusable = True
 
-    def _end(self) -> None:
-        self._next = _Next.NOTHING
-        self._wire.done(self._head)
+    def _request(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> bytes:
+        try:
+            request = h11.Request(method=method, target=target, headers=list(headers.items()))
+        except (h11.LocalProtocolError, UnicodeEncodeError):
+            # The error would quote the token.
+            raise WireError("the request has characters that HTTP does not allow") from None
+        events = (request, h11.Data(data=body), h11.EndOfMessage())
+        return b"".join(self._http.send(event) or b"" for event in events)
 
+    async def _next_event(self) -> h11.Event:
+        """Return what comes next in an answer; whoever gives up waiting loses none of it."""
+        while True:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                raise WireError(f"not HTTP/1.1: {error}") from None
+            if isinstance(event, h11.Event):
+                return event
+            await self._read_more()
 
-def _number(text: str, base: int) -> int:
-    try:
-        number = int(text.strip(), base)
-    except ValueError:
-        number = -1
-    if number < 0:
-        raise WireError(f"a length of {text[:20]!r}")
-    return number
+    async def _read_more(self) -> None:
+        room = LONGEST_HEAD - len(self._http.trailing_data[0])
+        if room <= 0:
+            raise WireError("a line or headers without an end")
+        data = await self._reader.read(room)
+        if not data:
+            raise EOFError
+        self._http.receive_data(data)
 
 
 async def reach(host: str, port: int) -> socket.socket:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from election.outage import Outage
 from election.stores.kubernetes.client import KubeHttp
-from election.stores.kubernetes.connection import Body
+from election.stores.kubernetes.connection import Wire
 from election.stores.kubernetes.lease import SELECTOR, Lease, is_labelled, metadata, text_of
 
 WATCH_SECONDS = 300
@@ -145,15 +145,15 @@ class LeaseWatch:
         }
         async with contextlib.AsyncExitStack() as stack:
             async with self._http.bounded(self._timeout):
-                body = await stack.enter_async_context(self._http.stream(self._path, query))
+                wire = await stack.enter_async_context(self._http.stream(self._path, query))
             self._echoes.begin()
             yield []
             rest = b""
-            while data := await self._next(body):
+            while data := await self._next(wire):
                 *lines, rest = (rest + data).split(NEWLINE)
                 yield [seen for line in lines if line and (seen := self._read(line)) is not None]
 
-    async def _next(self, body: Body) -> bytes:
+    async def _next(self, wire: Wire) -> bytes:
         """Return what comes next, empty at the end; raises KubeFault if nothing comes, though it should."""
         loop = asyncio.get_running_loop()
         while True:
@@ -161,14 +161,14 @@ class LeaseWatch:
             overdue = loop.time() - self._echoes.oldest() > self._timeout
             try:
                 async with asyncio.timeout(self._timeout / 2) as patience:
-                    return await body.part()
+                    return await wire.part()
             except TimeoutError:
                 if not patience.expired():
                     # The kernel has given the connection up (ETIMEDOUT), and says so to every further read.
                     raise ConnectionResetError from None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._timeout / 2):
-                    await self._http.examine(body)
+                    await self._http.examine(wire)
             if overdue and loop.time() - self._echoes.oldest() > self._timeout:
                 raise self._http.fault(Outage.SLOW, f"does not report this node's own writes within {self._timeout:.3g} s")
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from election.stores.kubernetes.connection import LONGEST_HEAD, Body, Wire, WireError, connect, reach
+from election.stores.kubernetes.connection import LARGEST_BODY, LONGEST_HEAD, Wire, WireError, connect, reach
 
 PATIENCE = 5.0
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -55,10 +55,11 @@ async def answer(*pieces: bytes) -> tuple[int, bytes, bool]:
     """Return the code and body of what comes in these pieces, and whether the connection can be used again."""
     async with connected(saying(*pieces)) as wire:
         head = await wire.ask("GET", "/", {}, None)
-        body = await wire.body(head)
+        body = await wire.body()
         return head.code, body, wire._reusable
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 WHOLE = {
     "length": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
     "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\nTrailer: t\r\n\r\n",
@@ -99,6 +100,12 @@ def test_an_answer_that_is_cut_short_is_none(kind: str) -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * LONGEST_HEAD,
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * LONGEST_HEAD + b"\r\nContent-Length: 0\r\n\r\n",
+        CHUNKED + b"1;" + b"x" * LONGEST_HEAD + b"\r\na\r\n0\r\n\r\n",
+        CHUNKED + b"0\r\n" + b"X: y\r\n" * LONGEST_HEAD + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
     ],
 )
 def test_what_is_no_http_is_refused(data: bytes) -> None:
@@ -117,6 +124,44 @@ def test_what_is_no_http_is_refused(data: bytes) -> None:
 def test_a_connection_that_ends_is_not_used_again(data: bytes) -> None:
     """The server says so."""
     assert asyncio.run(answer(data)) == (200, b"ok", False)
+
+
+def test_headers_up_to_the_limit_are_read() -> None:
+    """In one piece or in two, it is the number of bytes that counts."""
+    begin, end = b"HTTP/1.1 200 OK\r\nX: ", b"\r\nContent-Length: 2\r\n\r\n"
+    head = begin + b"y" * (LONGEST_HEAD - len(begin) - len(end)) + end
+    assert asyncio.run(answer(head + b"ok")) == (200, b"ok", True)
+    assert asyncio.run(answer(head[:1000], head[1000:] + b"ok")) == (200, b"ok", True)
+
+
+@pytest.mark.parametrize(
+    "head", [CHUNKED, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (LARGEST_BODY + 1)], ids=["chunked", "length"]
+)
+def test_an_answer_larger_than_any_may_be_is_refused(head: bytes) -> None:
+    """However it is announced, before the memory is full of it."""
+    piece = b"x" * (1024 * 1024)
+    chunk = b"%x\r\n%s\r\n" % (len(piece), piece) if head is CHUNKED else piece
+    with pytest.raises(WireError, match=str(LARGEST_BODY)):
+        asyncio.run(answer(head, *[chunk] * (LARGEST_BODY // len(piece) + 1)))
+
+
+def test_what_comes_unasked_makes_the_connection_useless() -> None:
+    """It would be taken for the next answer."""
+    assert asyncio.run(answer(WHOLE["length"] + WHOLE["length"])) == (200, b"hello", False)
+
+
+def test_what_cannot_be_sent_is_not_sent_and_not_quoted() -> None:
+    """A token goes into no log, whatever is in it."""
+
+    async def scenario() -> None:
+        for token in ("secret\r\nX: y", "secret ", "secr\u00e9t"):
+            async with connected(saying(WHOLE["length"])) as wire:
+                with pytest.raises(WireError) as caught:
+                    await wire.ask("GET", "/", {"Authorization": f"Bearer {token}"}, None)
+                assert "sec" not in str(caught.value)
+                assert not wire.reusable
+
+    asyncio.run(scenario())
 
 
 def test_a_body_that_was_not_read_makes_the_connection_useless() -> None:
@@ -142,10 +187,10 @@ def test_several_requests_go_over_one_connection() -> None:
 
     async def scenario() -> None:
         async with connected(script) as wire:
-            head = await wire.ask("PUT", "/a?b=c", {"X": "y"}, b"abc")
-            assert await wire.body(head) == b"hello"
-            head = await wire.ask("GET", "/", {}, None)
-            assert await wire.body(head) == b"hello"
+            await wire.ask("PUT", "/a?b=c", {"X": "y"}, b"abc")
+            assert await wire.body() == b"hello"
+            await wire.ask("GET", "/", {}, None)
+            assert await wire.body() == b"hello"
 
     asyncio.run(scenario())
     request = got[0].split(b"\r\n")
@@ -173,14 +218,14 @@ def test_waiting_for_a_part_can_be_given_up_and_begun_again() -> None:
             while not waiting.done():
                 go.set()
                 await asyncio.sleep(0)
-            body, found = Body(wire, await waiting), b""
+            found = b""
             while not wire._reusable:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.005):
-                        found += await body.part()
+                        found += await wire.part()
                 go.set()
             assert found == b"hello"
-            assert await body.part() == b""
+            assert await wire.part() == b""
 
     asyncio.run(scenario())
 
@@ -190,8 +235,8 @@ def test_a_connection_that_the_server_closed_does_not_stand() -> None:
 
     async def scenario() -> None:
         async with connected(saying(WHOLE["length"])) as wire:
-            head = await wire.ask("GET", "/", {}, None)
-            await wire.body(head)
+            await wire.ask("GET", "/", {}, None)
+            await wire.body()
             while wire.reusable:  # noqa: ASYNC110 - the end of a connection is no event of this class
                 await asyncio.sleep(0.001)
             assert not wire.stands

@@ -48,7 +48,8 @@ class Server:
 async def ask(pool: Pool, login: Login) -> bytes:
     """Ask once and read the whole answer."""
     async with pool.wire(login) as wire:
-        return await wire.body(await wire.ask("GET", "/", {}, None))
+        await wire.ask("GET", "/", {}, None)
+        return await wire.body()
 
 
 def run(scenario: Callable[[Server, Pool], Awaitable[None]]) -> None:

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from election.stores.kubernetes.client import KubeHttp
-from election.stores.kubernetes.connection import Body
+from election.stores.kubernetes.connection import Wire
 from election.stores.kubernetes.credentials import Credentials
 from election.stores.kubernetes.watch import Echoes, LeaseWatch
 
@@ -28,7 +28,7 @@ def test_a_connection_that_the_kernel_gives_up_is_an_end_and_no_silence() -> Non
     async def scenario() -> None:
         http = KubeHttp(Credentials(lambda: pytest.fail("not needed")), 1.0)
         watch = LeaseWatch(http, "/leases", 1.0, Echoes())
-        reading = asyncio.ensure_future(watch._next(cast("Body", Dead())))
+        reading = asyncio.ensure_future(watch._next(cast("Wire", Dead())))
         for _ in range(10):
             await asyncio.sleep(0)
         assert reading.done()
