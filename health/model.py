@@ -6,6 +6,7 @@ Everything here is a frozen value that can be pickled. Durations are seconds (fl
 from __future__ import annotations
 
 import enum
+import ipaddress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -143,3 +144,12 @@ class CheckStatus:
     detail: str
     seconds: float
     consecutive: int
+
+
+def is_address(host: str) -> bool:
+    """Return whether a host is given as an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -8,16 +8,22 @@ about the ingress, and must not take the VIP from all nodes at once. Only an exp
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from health.model import Result
-from health.resolve import NoAnswerError, NoSuchNameError, is_address, lookup, read_settings
+from health.errors import NoAnswerError, NoSuchNameError
+from health.model import Result, is_address
+
+if TYPE_CHECKING:
+    from health.resolve import Resolver, Settings
 
 SHORTEST_MEMORY = 1.0
 """Seconds: whatever the TTL says, a check every 200 ms does not ask every time."""
 LONGEST_MEMORY = 60.0
+"""Seconds, whatever the TTL says: a name that has moved is noticed within this time."""
 LOCALHOST = ("127.0.0.1", "::1")
 """RFC 6761 section 6.3: these names are answered without asking anybody."""
 
@@ -34,11 +40,11 @@ Signature = tuple[int, int, int, int] | None
 
 
 class Names:
-    """Finds the addresses of host names; one for all checks of a runner. `clock` returns seconds."""
+    """Finds the addresses of host names; one for all checks of a process. `clock` returns seconds."""
 
     def __init__(
         self,
-        clock: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
         hosts: Path = Path("/etc/hosts"),
         resolv_conf: Path = Path("/etc/resolv.conf"),
         port: int = 53,
@@ -51,6 +57,9 @@ class Names:
         self._running: dict[str, asyncio.Task[tuple[str, ...]]] = {}
         self._local: dict[str, tuple[str, ...]] = {}
         self._hosts_seen: Signature = None
+        self._resolver: Resolver | None = None
+        self._settings: Settings | None = None
+        self._renew_at = 0.0
 
     async def addresses(self, name: str) -> tuple[str, ...] | Result:
         """Return the addresses of a name, or the result of a check that has none: bad if the name does not exist, else unknown."""
@@ -76,6 +85,9 @@ class Names:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        resolver, self._resolver = self._resolver, None
+        if resolver is not None:
+            await resolver.close()
 
     async def _local_addresses(self, name: str) -> tuple[str, ...]:
         """Return what the hosts file says of a name; it is read when it has changed, on a thread: some have a hundred thousand lines."""
@@ -103,9 +115,8 @@ class Names:
             task.exception()  # nobody may be waiting for it any more; unread, asyncio would log it as lost
 
     async def _ask(self, name: str) -> tuple[str, ...]:
-        settings = read_settings(_text(self._resolv_conf), self._port)
         try:
-            found = await lookup(name, settings)
+            found = await self._current_resolver().lookup(name)
         except NoSuchNameError:
             self._kept.pop(name, None)
             raise
@@ -119,13 +130,33 @@ class Names:
         self._kept[name] = Kept(found.addresses, self._clock() + memory)
         return found.addresses
 
+    def _current_resolver(self) -> Resolver:
+        """Return the resolver for resolv.conf as it is now. One that was replaced ends with its last question.
+
+        It is replaced from time to time, because it remembers answers for as long as their TTL is.
+        """
+        # Only a node whose checks name hosts pays for c-ares.
+        from health.resolve import Resolver, read_settings  # noqa: PLC0415
+
+        settings, now = read_settings(_text(self._resolv_conf), self._port), self._clock()
+        if self._resolver is None or settings != self._settings or now >= self._renew_at:
+            self._settings, self._renew_at = settings, now + LONGEST_MEMORY
+            self._resolver = Resolver(settings)
+        return self._resolver
+
+
+def is_localhost(name: str) -> bool:
+    """Return whether a name is that of this host, whatever a name server says."""
+    plain = name.rstrip(".").lower()
+    return plain == "localhost" or plain.endswith(".localhost")
+
 
 def _local(name: str, hosts: str) -> tuple[str, ...]:
     """Return the addresses that need no DNS, IPv4 first: those of a hosts(5) file, or of localhost."""
     wanted = name.rstrip(".").lower()
     lines = (line.partition("#")[0].split() for line in hosts.splitlines())
     found = [words[0] for words in lines if words and wanted in (word.lower() for word in words[1:]) and is_address(words[0])]
-    if not found and (wanted == "localhost" or wanted.endswith(".localhost")):
+    if not found and is_localhost(name):
         return LOCALHOST
     return tuple(sorted(found, key=lambda address: ":" in address))
 

@@ -14,7 +14,6 @@ from health.kinds.registry import open_probe
 from health.kinds.workers import Workers
 from health.loop import CheckLoop
 from health.model import Check, CheckStatus, LinkState, Result, Verdict
-from health.names import Names
 
 OnChange = Callable[[Verdict], None]
 OnResult = Callable[[Check, Result, float], None]
@@ -52,16 +51,14 @@ class Runner:
         *,
         on_result: OnResult = ignore,
         position: int = 0,
-        names: Names | None = None,
         workers: Workers | None = None,
     ) -> None:
         self._on_change = on_change
         self._on_result = on_result
         self._position = position
-        self._names = names or Names(clock)
         self._workers = workers or Workers()
         self._owns_workers = workers is None
-        self._loops = [CheckLoop(check, open_probe(check, self._names, self._workers), clock, self._reported) for check in checks]
+        self._loops = [CheckLoop(check, open_probe(check, self._workers), clock, self._reported) for check in checks]
         self._tasks: list[asyncio.Task[NoReturn]] = []
         self._verdict = self._judge()
 
@@ -95,7 +92,6 @@ class Runner:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         await asyncio.gather(*(loop.close() for loop in self._loops), return_exceptions=True)
-        await self._names.close()
         if self._owns_workers:
             await self._workers.close()
 

@@ -21,7 +21,6 @@ from health.kinds.probe import failure
 from health.kinds.search import SearchError
 from health.kinds.workers import Workers
 from health.model import HttpCheck, Result
-from health.names import Names
 
 LONGEST_BODY = 65536
 """Bytes of the body that are read and searched: an answer without an end is not waited for."""
@@ -35,9 +34,9 @@ NO_LIMITS = aiohttp.ClientTimeout(total=None, connect=None, sock_read=None, sock
 class HttpProbe:
     """Asks each address of the URL's host in turn, IPv4 first, until one can be connected to; what that one answers counts."""
 
-    def __init__(self, check: HttpCheck, names: Names, workers: Workers) -> None:
+    def __init__(self, check: HttpCheck, workers: Workers) -> None:
         self._check = check
-        self._names = names
+        self._names = workers.names
         self._workers = workers
         self._url = URL(check.url, encoded=True)
         self._host = check.host or _authority(self._url)
@@ -114,14 +113,19 @@ class HttpProbe:
     def _open(self) -> ClientSession:
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(self._connected)
-        path = self._check.unix_socket
         return ClientSession(
-            connector=aiohttp.UnixConnector(path, force_close=True) if path else aiohttp.TCPConnector(force_close=True),
+            connector=self._connector(),
             timeout=NO_LIMITS,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trace_configs=[trace],
         )
+
+    def _connector(self) -> aiohttp.BaseConnector:
+        if self._check.unix_socket:
+            return aiohttp.UnixConnector(self._check.unix_socket, force_close=True)
+        # There is nothing to resolve, and the resolver that aiohttp makes otherwise has a thread.
+        return aiohttp.TCPConnector(force_close=True, resolver=aiohttp.ThreadedResolver())
 
     async def _connected(self, _session: ClientSession, _context: SimpleNamespace, _params: TraceConnectionCreateEndParams) -> None:
         self.stage = "response"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from health.kinds.workers import Workers
 from health.model import Check, HttpCheck, InterfaceCheck, Result, TcpCheck, Verdict
 from health.names import Names
 from health.runner import Runner
@@ -180,12 +181,14 @@ def first_result(nameless: Callable[[], Names]) -> FirstResult:
         listener = Listener()
         check = Check("one", kind, interval=60.0, timeout=timeout)
         clock = asyncio.get_running_loop().time
-        runner = Runner([check], listener.on_change, clock, on_result=listener.on_result, names=names or nameless())
+        workers = Workers(names or nameless())
+        runner = Runner([check], listener.on_change, clock, on_result=listener.on_result, workers=workers)
         runner.start()
         try:
             await listener.until(lambda: bool(listener.results))
         finally:
             await runner.stop()
+            await workers.close()
         return listener.results[0][1]
 
     return ask

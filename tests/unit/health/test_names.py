@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import struct
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,11 +12,13 @@ from typing import cast
 
 import pytest
 
-from health import dns
+from health.errors import NoAnswerError
 from health.model import Result
 from health.names import LONGEST_MEMORY, Names
-from health.resolve import RESEND, NoAnswerError, Settings, candidates, lookup, read_settings
+from health.resolve import PATIENCE, RESEND, Found, Resolver, Settings, candidates, read_settings
 
+TYPE_A, TYPE_CNAME, TYPE_AAAA = 1, 5, 28
+NOERROR, SERVFAIL, NXDOMAIN, REFUSED = 0, 2, 3, 5
 Zone = dict[str, list[str]]
 
 
@@ -23,11 +27,14 @@ class Server(asyncio.DatagramProtocol):
 
     def __init__(self, zone: Zone) -> None:
         self.zone = zone
-        self.code = dns.NOERROR
+        self.code = NOERROR
         self.ttl = 5
         self.mute: set[int] = set()
         """Question types that are never answered."""
         self.asked: list[str] = []
+        self.alias = ""
+        """What every name is another name for."""
+        self.forge: Callable[[bytes], bytes] = bytes
         self.port = 0
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -47,23 +54,32 @@ class Server(asyncio.DatagramProtocol):
         self.asked.append(name)
         if rtype in self.mute:
             return
-        records = [self._record(address) for address in self.zone.get(name, []) if (":" in address) == (rtype == dns.TYPE_AAAA)]
-        code = self.code or (dns.NOERROR if name in self.zone else dns.NXDOMAIN)
+        records = [self._record(address) for address in self.zone.get(name, []) if (":" in address) == (rtype == TYPE_AAAA)]
+        code = self.code or (NOERROR if name in self.zone else NXDOMAIN)
+        if self.alias and records:
+            target = encoded(self.alias)
+            records.insert(0, b"\xc0\x0c" + struct.pack("!HHIH", TYPE_CNAME, 1, 2 * self.ttl, len(target)) + target)
         head = data[:2] + struct.pack("!HHHHH", 0x8180 | code, 1, 0 if code else len(records), 0, 0)
         assert self._transport is not None
-        self._transport.sendto(head + data[12 : offset + 5] + (b"" if code else b"".join(records)), addr)
+        self._transport.sendto(self.forge(head + data[12 : offset + 5] + (b"" if code else b"".join(records))), addr)
 
     def _record(self, address: str) -> bytes:
         packed = ipaddress.ip_address(address).packed
-        rtype = dns.TYPE_A if len(packed) == 4 else dns.TYPE_AAAA
-        return b"\xc0\x0c" + struct.pack("!HHIH", rtype, 1, self.ttl, len(packed)) + packed
+        rtype = TYPE_A if len(packed) == 4 else TYPE_AAAA
+        owner = encoded(self.alias) if self.alias else b"\xc0\x0c"
+        return owner + struct.pack("!HHIH", rtype, 1, self.ttl, len(packed)) + packed
+
+
+def encoded(name: str) -> bytes:
+    """Return a name as it stands in a packet."""
+    return b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
 
 
 @asynccontextmanager
-async def name_server(zone: Zone) -> AsyncIterator[Server]:
-    """Serve a zone on a free UDP port of loopback."""
+async def name_server(zone: Zone, address: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Server]:
+    """Serve a zone on a UDP port of loopback, a free one unless it is given."""
     server = Server(zone)
-    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: server, local_addr=("127.0.0.1", 0))
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: server, local_addr=(address, port))
     try:
         yield server
     finally:
@@ -122,18 +138,42 @@ def test_a_name_is_asked_for_once_and_remembered(make_names: MakeNames, clock: C
 
     async def scenario() -> None:
         async with name_server({"web.example": ["::5", "192.0.2.5"]}) as server:
+            server.ttl = 0  # SHORTEST_MEMORY counts
             names = make_names(server.port)
             for _ in range(5):
                 assert await names.addresses("web.example") == ("192.0.2.5", "::5")
             assert server.asked == ["web.example"] * 2  # A and AAAA
             server.zone["web.example"] = ["192.0.2.6"]
-            clock.now = 4.9
+            clock.now = 0.9
             assert await names.addresses("web.example") == ("192.0.2.5", "::5")
             assert len(server.asked) == 2
-            clock.now = 5.0
+            clock.now = 1.0
             assert await names.addresses("web.example") == ("192.0.2.5", "::5")  # never waits for what it can do without
             await asyncio.gather(*names._running.values())
             assert await names.addresses("web.example") == ("192.0.2.6",)
+            await names.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("ttl", "memory"), [(0, 1.0), (5, 5.0), (3600, LONGEST_MEMORY)])
+def test_an_answer_is_kept_as_long_as_it_says_within_bounds(make_names: MakeNames, clock: Clock, ttl: int, memory: float) -> None:
+    """A minute at most, also for the library, which remembers answers itself: the name may have moved."""
+
+    async def scenario() -> None:
+        async with name_server({"web.example": ["192.0.2.5"]}) as server:
+            server.ttl = ttl
+            names = make_names(server.port)
+            await names.addresses("web.example")
+            server.zone["web.example"] = ["192.0.2.6"]
+            clock.now = memory - 0.1
+            await names.addresses("web.example")
+            assert not names._running
+            clock.now = memory
+            await names.addresses("web.example")
+            await asyncio.gather(*names._running.values())
+            expected = "192.0.2.5" if ttl == 5 else "192.0.2.6"  # the library's clock is a real one
+            assert await names.addresses("web.example") == (expected,)
             await names.close()
 
     asyncio.run(scenario())
@@ -146,7 +186,7 @@ def test_a_dead_name_server_changes_nothing_that_is_known(make_names: MakeNames,
         async with name_server({"web.example": ["192.0.2.5"]}) as server:
             names = make_names(server.port)
             await names.addresses("web.example")
-            server.code = 2  # SERVFAIL
+            server.code = SERVFAIL
             for _ in range(3):
                 clock.now += LONGEST_MEMORY
                 assert await names.addresses("web.example") == ("192.0.2.5",)
@@ -181,7 +221,7 @@ def test_a_name_that_is_gone_is_forgotten(make_names: MakeNames, clock: Clock) -
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("name", ["nowhere.example", "a..b", "x" * 70])
+@pytest.mark.parametrize("name", ["nowhere.example", "a..b", "x" * 70, ".".join(["a" * 60] * 5), "b\u00fccher.example", "\u00fc" * 70])
 def test_a_name_that_does_not_exist_is_bad(make_names: MakeNames, name: str) -> None:
     """Also one that cannot even be asked for."""
 
@@ -205,14 +245,25 @@ def test_without_any_answer_it_is_unknown(make_names: MakeNames) -> None:
         assert isinstance(result, Result)
         assert result.up is None
         async with name_server({}) as server:
-            server.code = 5  # REFUSED
-            result = await make_names(server.port).addresses("web.example")
+            server.code = REFUSED
+            other = make_names(server.port)
+            result = await other.addresses("web.example")
             assert isinstance(result, Result)
             assert result.up is None
-            assert len(server.asked) == 2  # and is not asked again
+            await other.close()
         await names.close()
 
     asyncio.run(scenario())
+
+
+@asynccontextmanager
+async def resolver(settings: Settings, patience: float = PATIENCE) -> AsyncIterator[Resolver]:
+    """Return a resolver that is closed in the end."""
+    made = Resolver(settings, patience)
+    try:
+        yield made
+    finally:
+        await made.close()
 
 
 @pytest.mark.parametrize("patience", [0.05, 0.4])
@@ -220,14 +271,11 @@ def test_silence_ends_with_patience(patience: float) -> None:
     """Whether or not the question was sent again."""
 
     async def scenario() -> None:
-        async with name_server({}) as server:
-            server.mute = {dns.TYPE_A, dns.TYPE_AAAA}
-            settings = Settings(port=server.port, patience=patience)
+        async with name_server({}) as server, resolver(Settings(port=server.port), patience) as asked:
+            server.mute = {TYPE_A, TYPE_AAAA}
             with pytest.raises(NoAnswerError, match=r"no answer .* 127\.0\.0\.1"):
-                await lookup("web.example", settings)
+                await asked.lookup("web.example")
             assert len(server.asked) == (2 if patience < RESEND else 4)
-            with pytest.raises(NoAnswerError):
-                await lookup("web.example", Settings(servers=()))
 
     asyncio.run(scenario())
 
@@ -238,19 +286,26 @@ def test_a_server_without_a_route_is_passed_over() -> None:
     async def scenario() -> None:
         async with name_server({"web.example": ["192.0.2.5"]}) as server:
             settings = Settings(("255.255.255.255", "127.0.0.1"), port=server.port)
-            assert (await lookup("web.example", settings)).addresses == ("192.0.2.5",)
+            async with resolver(settings) as asked:
+                assert (await asked.lookup("web.example")).addresses == ("192.0.2.5",)
 
     asyncio.run(scenario())
 
 
-def test_a_dead_first_server_does_not_cost_the_check_its_timeout(make_names: MakeNames) -> None:
-    """All are asked at once; 127.0.0.2 has no server."""
+@pytest.mark.parametrize("mute", [False, True])
+def test_a_dead_first_server_costs_one_resend_at_most(mute: bool) -> None:
+    """Its port is closed, or it is silent: the second one is asked, and asked first from then on."""
 
     async def scenario() -> None:
-        async with name_server({"web.example": ["192.0.2.5"]}) as server:
-            names = make_names(server.port, resolv_conf="nameserver 127.0.0.2\nnameserver 127.0.0.1\n")
-            assert await names.addresses("web.example") == ("192.0.2.5",)
-            await names.close()
+        zone = {f"web{number}.example": ["192.0.2.5"] for number in range(5)}
+        async with name_server(zone) as server, name_server(zone, "127.0.0.2", server.port if mute else 0) as dead:
+            dead.mute = {TYPE_A, TYPE_AAAA}
+            async with resolver(Settings(("127.0.0.2", "127.0.0.1"), port=server.port)) as asked:
+                for name in zone:
+                    async with asyncio.timeout(PATIENCE):
+                        assert (await asked.lookup(name)).addresses == ("192.0.2.5",)
+            assert server.asked == [name for name in zone for _ in range(2)]
+            assert dead.asked == (["web0.example"] * 2 if mute else [])
 
     asyncio.run(scenario())
 
@@ -260,11 +315,74 @@ def test_a_server_that_never_answers_for_ipv6_is_not_waited_for(make_names: Make
 
     async def scenario() -> None:
         async with name_server({"web.example": ["192.0.2.5", "::5"]}) as server:
-            server.mute = {dns.TYPE_AAAA}
-            assert await make_names(server.port).addresses("web.example") == ("192.0.2.5",)
-            server.mute = {dns.TYPE_A}
-            assert await make_names(server.port).addresses("web.example") == ("::5",)
-            assert len(server.asked) == 4  # none of them a second time
+            for mute, answer in ((TYPE_AAAA, "192.0.2.5"), (TYPE_A, "::5")):
+                names = make_names(server.port)
+                server.mute = {mute}
+                async with asyncio.timeout(PATIENCE):  # as long as a wait for the other answer would last
+                    assert await names.addresses("web.example") == (answer,)
+                await names.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("code", [SERVFAIL, REFUSED])
+def test_a_server_with_trouble_of_its_own_is_passed_over(code: int) -> None:
+    """The next one may know."""
+
+    async def scenario() -> None:
+        zone = {"web.example": ["192.0.2.5"]}
+        async with name_server(zone) as server, name_server(zone, "127.0.0.2", server.port) as troubled:
+            troubled.code = code
+            async with resolver(Settings(("127.0.0.2", "127.0.0.1"), port=server.port)) as asked:
+                assert (await asked.lookup("web.example")).addresses == ("192.0.2.5",)
+            assert troubled.asked
+
+    asyncio.run(scenario())
+
+
+def test_an_alias_leads_to_addresses() -> None:
+    """They bear another name than the one that was asked for, and their TTL counts."""
+
+    async def scenario() -> None:
+        async with name_server({"web.example": ["192.0.2.5"]}) as server, resolver(Settings(port=server.port)) as asked:
+            server.alias = "lb.example"
+            assert await asked.lookup("web.example") == Found(("192.0.2.5",), server.ttl)
+
+    asyncio.run(scenario())
+
+
+WITHOUT_DESCRIPTORS = """
+import asyncio, os, resource, sys
+import health.resolve  # the daemon is forked from a process that has it
+from health.names import Names
+async def scenario():
+    names = Names(port=1)
+    await names.addresses("localhost")  # loads what threads need
+    limit = max(int(name) for name in os.listdir("/proc/self/fd")) + int(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    print((await names.addresses("web.example")).up)
+    await names.close()
+asyncio.run(scenario())
+"""
+
+
+@pytest.mark.parametrize("spare", range(4))
+def test_a_process_without_descriptors_cannot_tell(spare: int) -> None:
+    """Whatever it is that cannot be opened: that says nothing about the name."""
+    argv = [sys.executable, "-c", WITHOUT_DESCRIPTORS, str(spare)]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60, cwd=Path(__file__).parents[3])
+    assert ended.stdout == "None\n"
+
+
+def test_what_answers_another_question_is_none() -> None:
+    """A late or forged packet must not become an address."""
+
+    async def scenario() -> None:
+        async with name_server({"web.example": ["192.0.2.5"]}) as server, resolver(Settings(port=server.port), 0.1) as asked:
+            for forge in (lambda data: bytes([data[0] ^ 1]) + data[1:], lambda data: data.replace(b"web", b"wob"), lambda data: data[:20]):
+                server.forge = forge
+                with pytest.raises(NoAnswerError):
+                    await asked.lookup("web.example")
 
     asyncio.run(scenario())
 
@@ -281,7 +399,7 @@ def test_a_lookup_outlives_the_check_that_asked(make_names: MakeNames) -> None:
 
     async def scenario() -> None:
         async with name_server({"web.example": ["192.0.2.5"]}) as server:
-            server.mute = {dns.TYPE_A, dns.TYPE_AAAA}
+            server.mute = {TYPE_A, TYPE_AAAA}
             names = make_names(server.port)
             asking = asyncio.create_task(names.addresses("web.example"))
             await under_way(names)
@@ -301,7 +419,7 @@ def test_close_ends_what_is_running(make_names: MakeNames) -> None:
 
     async def scenario() -> None:
         async with name_server({}) as server:
-            server.mute = {dns.TYPE_A, dns.TYPE_AAAA}
+            server.mute = {TYPE_A, TYPE_AAAA}
             names = make_names(server.port)
             asking = asyncio.create_task(names.addresses("web.example"))
             await under_way(names)

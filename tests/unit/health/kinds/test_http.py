@@ -291,7 +291,7 @@ def test_each_try_has_a_connection_of_its_own(serve: Serve, nameless: Callable[[
 
     async def scenario() -> None:
         async with serve(handle) as port:
-            probe = HttpProbe(HttpCheck(f"http://127.0.0.1:{port}/"), nameless(), Workers())
+            probe = HttpProbe(HttpCheck(f"http://127.0.0.1:{port}/"), Workers(nameless()))
             for _ in range(20):
                 assert (await probe.run()).up
             await asyncio.sleep(0.05)
@@ -315,7 +315,7 @@ def test_cancelled_tries_leave_nothing_open(
 
     async def scenario() -> None:
         async with serve(hang) as port:
-            probe = HttpProbe(HttpCheck(f"http://127.0.0.1:{port}/"), nameless(), Workers())
+            probe = HttpProbe(HttpCheck(f"http://127.0.0.1:{port}/"), Workers(nameless()))
 
             async def asked(times: int) -> int:
                 for _ in range(times):
@@ -398,11 +398,13 @@ def test_a_host_header_without_its_port_is_the_name_to_verify(host: str, name: s
     assert _without_port(host) == name
 
 
-def test_only_who_checks_http_pays_for_aiohttp() -> None:
+def test_only_who_needs_a_library_pays_for_it() -> None:
     """Importing the package and its runner does not import it; `preload` does."""
     program = (
         "import sys, health.runner, health.kinds.registry as p; from health.model import *\n"
-        "p.preload([Check('a', TcpCheck('a', 1))]); assert 'aiohttp' not in sys.modules\n"
+        "p.preload([Check('a', TcpCheck(host, 1)) for host in ('127.0.0.1', '::1', 'localhost')])\n"
+        "p.preload([Check('a', InterfaceCheck('eth0'))]); assert 'aiodns' not in sys.modules\n"
+        "p.preload([Check('a', TcpCheck('a', 1))]); assert 'aiodns' in sys.modules; assert 'aiohttp' not in sys.modules\n"
         "p.preload([Check('a', HttpCheck('http://a/'))]); assert 'aiohttp' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)

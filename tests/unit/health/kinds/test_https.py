@@ -111,7 +111,7 @@ def test_a_rotated_ca_is_read_again(
 
     async def scenario() -> None:
         async with serve(answer(OK), tls=before) as port:
-            probe = HttpProbe(HttpCheck(f"https://127.0.0.1:{port}/", ca_file=str(file)), nameless(), Workers())
+            probe = HttpProbe(HttpCheck(f"https://127.0.0.1:{port}/", ca_file=str(file)), Workers(nameless()))
             assert (await probe.run()).up
         file.write_bytes(new.file.read_bytes())
         async with serve(answer(OK), port=port, tls=after):
