@@ -8,10 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn
 
-from health.effective import Standing
 from health.kinds.probe import Probe
 from health.model import Check, CheckStatus, Result
-from health.rise_fall import RiseFall
+from health.verdict import RiseFall, Standing
 
 HASTE = 0.01
 """Seconds between two tries after proof (Result.refused): a closed port is judged `fall` times within a few ms, and yet a single

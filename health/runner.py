@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NoReturn, ParamSpec
 
-from health.effective import judge
 from health.kinds.interface import InterfaceProbe
 from health.kinds.registry import open_probe
 from health.kinds.workers import Workers
 from health.loop import CheckLoop
 from health.model import Check, CheckStatus, LinkState, Result, Verdict
+from health.verdict import judge
 
 OnChange = Callable[[Verdict], None]
 OnResult = Callable[[Check, Result, float], None]

@@ -18,7 +18,7 @@ PURE = (
     "election/fencing.py",
     "announce/frames/build.py",
     "announce/frames/burst.py",
-    "health/rise_fall.py",
+    "health/verdict.py",
 )
 """Modules whose every decision follows from their arguments; further ones are those that
 election/machine/machine.py imports."""

@@ -23,8 +23,8 @@ from election.machine.machine import Machine, Snapshot
 from election.model import Candidacy, Identity, Reason, State
 from election.stores.contract import Store
 from election.timing import Settings, Timing, lifetime_to_set
-from health.effective import effective_priority, together
 from health.kinds.workers import Workers
+from health.verdict import effective_priority, together
 from vipd.clock import now
 from vipd.config import values as config
 from vipd.daemon.driver import Deps as DriverDeps
