@@ -110,7 +110,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "announce.gate": ("announce.kernel",),
     "health": ("health",),
     "health.kinds": ("health.model", "health.names"),
-    "health.loop": ("health", "health.kinds"),
     "health.runner": ("health", "health.kinds"),
     "vipd": ("vipd",),
     "vipd.__main__": ("vipd.cli",),

@@ -7,8 +7,8 @@ import selectors
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from health.loop import HASTE, CheckLoop
 from health.model import Check, Result, TcpCheck
+from health.runner import HASTE, CheckLoop
 
 UP = Result(up=True, detail="ok")
 BAD = Result(up=False, detail="status 503")
