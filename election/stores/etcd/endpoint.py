@@ -18,12 +18,9 @@ from urllib.parse import urlsplit
 
 from election.outage import Outage
 from election.stores.etcd.access import NO_ACCESS, BadAccess, EtcdAccess
-from election.stores.etcd.channel import Line, Lines, TooOldError
-from election.stores.etcd.faults import REFUSALS, UNKNOWN_SERVICE, WRONG_PASSWORD, EtcdFault, EtcdRefusal, meaning
-from election.stores.etcd.gather import Gatherer
-from election.stores.etcd.login import Login, LoginSilentError, PasswordRefusedError
-from election.stores.etcd.requests import (
+from election.stores.etcd.batch import (
     MOST_TOGETHER,
+    Gatherer,
     Item,
     Swap,
     first_item,
@@ -34,6 +31,9 @@ from election.stores.etcd.requests import (
     swap_request,
     together,
 )
+from election.stores.etcd.channel import Line, Lines, TooOldError
+from election.stores.etcd.faults import REFUSALS, UNKNOWN_SERVICE, WRONG_PASSWORD, EtcdFault, EtcdRefusal, meaning
+from election.stores.etcd.login import Login, LoginSilentError, PasswordRefusedError
 from election.stores.etcd.rpc import EOF, prefix_range_end, rpc
 
 PROGRESS_INTERVAL = 1.0

@@ -38,10 +38,10 @@ from election.outage import Outage
 from election.stores.contract import CandidateChanged, ElectionChanged, WatchEvent, WatchLost, WatchStands
 from election.stores.encoding import BadRecord, decode_candidate, decode_record, encode_candidate, encode_record
 from election.stores.etcd.access import NO_ACCESS, EtcdAccess, Signature, signature
+from election.stores.etcd.batch import Item
 from election.stores.etcd.endpoint import Change, Endpoint, Watch
 from election.stores.etcd.faults import EtcdFault
 from election.stores.etcd.login import Login
-from election.stores.etcd.requests import Item
 from election.stores.refusals import Key, Refusals
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from election.outage import Outage
+from election.stores.etcd.batch import Gatherer
 from election.stores.etcd.faults import EtcdFault, EtcdRefusal
-from election.stores.etcd.gather import Gatherer
 
 
 class Server:
