@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from election.stores.kubernetes.credentials import LOOK_AGAIN, Credentials, tls_context
-from election.stores.kubernetes.exec_plugin import Issued, issue, read
+from election.stores.kubernetes.credentials import LOOK_AGAIN, Credentials, Issued, issue, read, tls_context
 from election.stores.kubernetes.kubeconfig import Access, BadAccess, ExecPlugin
 from tests.kube.certificates import Authority
 
