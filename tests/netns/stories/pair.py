@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tests.netns.stories.node import VIP, VIP6, WEB, VipdNode, instance, wait_for
 from tests.netns.stories.world import World
+from vipd.demo.lab import INTERFACE
 
 EXTRA = "192.0.2.101"
 """An address that the pair's network watches too, for instances that a story adds."""
@@ -63,6 +64,10 @@ class Pair:
         return True
 
     def _bring_back(self, node: VipdNode) -> None:
+        # The kernel takes the IPv6 addresses off an interface that is set down: a VIP that is added to a host without any other
+        # would be the host's own.
+        own = f"{node.host.address6}/64"
+        self.world.lab.run(node.host, "ip", "-6", "addr", "replace", own, "dev", INTERFACE, "nodad")
         before = node.config_file.read_text() if node.config_file.exists() else ""
         node.configure(STANDARD)
         if not node.runs:
