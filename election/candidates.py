@@ -49,17 +49,17 @@ def _candidate(record: CandidateRecord, said: Candidacy) -> Candidate:
 
 
 class Candidates:
-    """The candidate records of all nodes as this node sees them. `former` are sessions of this node that are proven gone."""
+    """The candidate records of all nodes as this node sees them. `former` are sessions of this node that are known to have ended."""
 
     def __init__(self, me: Identity, former: frozenset[str] = frozenset()) -> None:
         self._me = me
         self._former = former
         self._seen: dict[str, Sighting] = {}
         self._established = False
-        self._stranger: Sighting | None = None
-        self._stranger_lives = False
+        self._namesake: Sighting | None = None
+        self._namesake_writes = False
 
-    def see(self, now: float, name: str, record: CandidateRecord | None) -> bool:
+    def observe_record(self, now: float, name: str, record: CandidateRecord | None) -> bool:
         """Take in one record, or that it is gone. Return whether it says anything new: most are a live node's refreshes."""
         if name == self._me.name:
             self._see_own(now, record)
@@ -78,20 +78,20 @@ class Candidates:
         for name in set(self._seen) - set(listed):
             self._seen.pop(name)
         for name, record in listed.items():
-            self.see(now, name, record)
+            self.observe_record(now, name, record)
 
     def _see_own(self, now: float, record: CandidateRecord | None) -> None:
         """Tell a namesake by this: its session changes the record under this node's name while this node watches."""
         if record is None or record.session == self._me.session or record.session in self._former:
             return
-        before = self._stranger
+        before = self._namesake
         if before is None or before.record.session != record.session:
-            self._stranger_lives = False
+            self._namesake_writes = False
         elif before.record.counter == record.counter:
             return
         else:
-            self._stranger_lives = True
-        self._stranger = sighting(record, now)
+            self._namesake_writes = True
+        self._namesake = sighting(record, now)
 
     def published(self) -> None:
         """Note that this node's own record stands in the store."""
@@ -99,7 +99,7 @@ class Candidates:
 
     def may_publish(self, now: float) -> bool:
         """Whether this node may write its own record: not over that of another daemon of its name that may be alive."""
-        if self._stranger is None or now >= self._stranger.dies_at():
+        if self._namesake is None or now >= self._namesake.dies_at():
             return True
         return self._established and not self.namesake(now)
 
@@ -107,11 +107,11 @@ class Candidates:
         """Whether another live daemon uses this node's name and this one has to give way.
 
         The later start gives way: the one that found the other's record already there. If both started in one moment and
-        found the name free, the smaller session does; judged anew each time, so that never both do for long.
+        found the name free, the smaller session does; decided anew each time, so that never both do for long.
         """
-        if self._stranger is None or not self._stranger_lives or now >= self._stranger.dies_at():
+        if self._namesake is None or not self._namesake_writes or now >= self._namesake.dies_at():
             return False
-        return not self._established or self._me.session < self._stranger.record.session
+        return not self._established or self._me.session < self._namesake.record.session
 
     def of(self, now: float, election: str, own: Mapping[str, Candidacy]) -> tuple[Candidate, ...]:
         """Return the candidates of one election by name; `own` is what this node says of itself."""
@@ -133,5 +133,5 @@ class Candidates:
 
     def changes_at(self, now: float) -> float:
         """Return when a node's liveness changes by itself (inf: never)."""
-        sightings = [*self._seen.values(), *([self._stranger] if self._stranger else [])]
+        sightings = [*self._seen.values(), *([self._namesake] if self._namesake else [])]
         return min((s.dies_at() for s in sightings if s.dies_at() > now), default=float("inf"))

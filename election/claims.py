@@ -29,7 +29,7 @@ class Claims:
         self._claims: dict[str, Claim] = {}
         self._elections: dict[str, set[str]] = {}
 
-    def see(self, now: float, event: ElectionChanged) -> frozenset[str]:
+    def observe_election(self, now: float, event: ElectionChanged) -> frozenset[str]:
         """Take in what a watch showed; return the addresses whose claim may be another one now; a renewal changes none."""
         before = self._claims.pop(event.election, None)
         claim = Claim(event.content.record, now) if isinstance(event.content, Found) else None

@@ -9,10 +9,10 @@ from election.model import Candidate, Content, ReadAnswer, Reason, WriteAnswer
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """First event of a machine's life.
+    """The first event of a machine.
 
-    `former_sessions` are this node's own, of this boot, proven gone by the lock. `inherited` is the deadline that a
-    former daemon of the same guard left in the shared word (0.0: none). `leftover`: addresses of an earlier life are
+    `former_sessions` are this node's own, of this boot, known by the lock to have ended. `inherited` is the deadline that a
+    former daemon of the same guard left in the shared word (0.0: none). `leftover`: addresses of an earlier daemon are
     bound with a kernel lifetime, but nobody can tell their deadline.
     """
 
@@ -150,7 +150,7 @@ class StopAsked:
     """The daemon is to end: hand over or release, then `Machine.stopped` becomes true.
 
     `patience` is for how many seconds it goes on without a successor if there are other nodes, because one may become fit. `pause`
-    is for how many seconds it names nobody: where all nodes are told the same at once, what is known of the others is old.
+    is for how many seconds it names nobody: where all nodes are stopped at once, what is known of the others is out of date.
     """
 
     patience: float = 0.0

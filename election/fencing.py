@@ -1,14 +1,14 @@
-"""What the guard decides: whom to kill, what to remove, what to refresh, when to start the daemon again. Pure.
+"""What the guard decides: when to kill the daemon, what to remove, what to refresh, when to start the daemon again. Pure.
 
     decide(now, view) -> actions in order            next_wake(now, view) -> when to ask again at the latest
 
 A slot is one election's word (its deadline) with the addresses that go with it. Somebody answers for every open slot:
-the daemon for those that it armed in its present life, the guard for all others. From this follows
+the daemon for those that the present process armed, the guard for all others. From this follows
 
 - *fence*: a daemon that misses the deadline of a slot it armed is killed and reaped, and only then is the slot removed.
   A daemon that is merely paused between its check and its netlink call would bind again after a removal. One that has
   not armed a slot cannot bind it, so a slow start is no reason to kill: the guard removes what has run out beside it.
-- *care*: what the guard answers for keeps its addresses, and gets its lifetimes refreshed, for as long as the right lasts.
+- *keep*: what the guard answers for keeps its addresses, and gets its lifetimes refreshed, for as long as the right lasts.
 
 Times are seconds on CLOCK_BOOTTIME. 0.0 means closed for a deadline and never for any other moment. The executor reads
 the words anew before each call, compares the deadline again around each refresh, and reports nothing but what it saw.
@@ -43,8 +43,11 @@ START_PATIENCE = 4.0
 """From the start of a daemon to its first beat: 0.1 s as a rule, seconds on a host that boots. Three fit into CRASH_WINDOW."""
 STOP_PATIENCE = 5.0
 REAP_PATIENCE = 0.030
-"""After SIGKILL a process in uninterruptible sleep stays, but never returns from the kernel. Its addresses cannot wait for
-its disk: they are removed now, and once more when it is reaped, for the one call that may have been under way."""
+"""Seconds after SIGKILL at which the addresses of a daemon that is not reaped yet are removed all the same.
+
+1. The daemon waits for its disk in the kernel, so SIGKILL does not end it. 2. The removal would wait for the reaping, and the
+address would stay. A killed process runs no code of its own again, so the removal need not wait; it is repeated after the
+reaping, for the one call that may have been under way."""
 UNREAPED_PATIENCE = 5.0
 REMOVE_RETRY = 0.020
 REMOVE_RETRY_BESIDE = 0.250
@@ -56,7 +59,7 @@ EXPIRY_RESERVE = 1.0
 
 
 class Life(enum.Enum):
-    """What the daemon is doing. STARTING lasts until its first beat, STOPPING begins when it was told to end."""
+    """What the daemon is doing. STARTING lasts until its first beat, STOPPING begins with the SIGTERM to it."""
 
     NONE = "none"
     STARTING = "starting"
@@ -170,7 +173,7 @@ def patience(view: View) -> float:
     return max(SHORTEST_PATIENCE, shortest / PATIENCE_FRACTION)
 
 
-def fresh(now: float, view: View) -> bool:
+def feeds_watchdog(now: float, view: View) -> bool:
     """Whether the daemon is known to make progress, or none is wanted for now; systemd's watchdog is fed only then."""
     waiting = view.life is Life.NONE and now < _expired_at(view)
     return waiting or (view.life is Life.RUNNING and not view.killed_at and now < view.alive_at + patience(view))
@@ -180,11 +183,11 @@ def decide(now: float, view: View) -> list[GuardAction]:
     """Return what is to be done now, in order. Ask again, with a new view, until nothing is."""
     code = _quit_code(now, view)
     if code is not None:
-        return _leave(now, view, code)
+        return _remove_and_quit(now, view, code)
     actions: list[GuardAction] = []
     if view.life is not Life.NONE and not view.killed_at:
         actions += [Kill(why) for at, why in offences(view) if now >= at][:1]
-    actions += _care(now, view)
+    actions += _removals_and_refreshes(now, view)
     if view.life is Life.NONE and view.can_start and not any(_overdue(now, slot) for slot in view.slots):
         actions.append(Start())
     return actions
@@ -197,7 +200,7 @@ def next_wake(now: float, view: View) -> float:
     moments = [view.ended_at + REMOVE_PATIENCE, _expired_at(view)] if view.life is Life.NONE else _wakes_beside_daemon(now, view)
     leaving = _quit_code(now, view) is not None
     for slot in view.slots:
-        if slot.deadline and _is_guards(now, view, slot):
+        if slot.deadline and _guard_answers_for(now, view, slot):
             moments += [slot.deadline, slot.deadline + REMOVE_PATIENCE, _refresh_at(now, slot)]
             moments += [_remove_again_at(view, slot)] if leaving or _overdue(now, slot) else []
     return min((moment for moment in moments if moment > now), default=NEVER)
@@ -215,8 +218,8 @@ def offences(view: View) -> list[tuple[float, Why]]:
         case Life.STARTING:
             found.append((max(view.started_at, view.late_at) + START_PATIENCE, Why.START_TIMEOUT))
         case Life.RUNNING:
-            # After a suspend, or when the whole host was starved, the guard may run before the daemon does. Who did not
-            # run himself cannot judge who is stuck; the deadlines above hold all the same.
+            # After a suspend, or when the whole host was starved, the guard may run before the daemon does. If the guard
+            # itself was not scheduled, a missing heartbeat proves nothing; the deadlines above hold all the same.
             found.append((max(view.alive_at, view.late_at) + patience(view), Why.STUCK))
     return found
 
@@ -234,13 +237,13 @@ def _wakes_beside_daemon(now: float, view: View) -> list[float]:
 # ---------------------------------------------------------------- addresses
 
 
-def _is_guards(now: float, view: View, slot: Slot) -> bool:
+def _guard_answers_for(now: float, view: View, slot: Slot) -> bool:
     """Whether the guard answers for this slot: nobody else can bind it any more, or not yet."""
-    return view.life is Life.NONE or not slot.armed or _beyond_return(now, view)
+    return view.life is Life.NONE or not slot.armed or _cannot_act_again(now, view)
 
 
-def _beyond_return(now: float, view: View) -> bool:
-    """Whether the daemon is as good as dead: killed, and not reaped only because it sleeps in the kernel."""
+def _cannot_act_again(now: float, view: View) -> bool:
+    """Whether the daemon was killed and is not reaped only because it sleeps in the kernel."""
     return view.killed_at > 0 and now >= view.killed_at + REAP_PATIENCE
 
 
@@ -248,17 +251,17 @@ def _overdue(now: float, slot: Slot) -> bool:
     return slot.deadline != 0 and now >= slot.deadline
 
 
-def _care(now: float, view: View) -> list[GuardAction]:
+def _removals_and_refreshes(now: float, view: View) -> list[GuardAction]:
     """Return the removals and refreshes of the slots that the guard answers for, removals first."""
-    mine = [slot for slot in view.slots if slot.deadline and _is_guards(now, view, slot)]
+    slots = [slot for slot in view.slots if slot.deadline and _guard_answers_for(now, view, slot)]
     removals: list[GuardAction] = [
         Remove(slot.number, Why.DEADLINE, close=view.life is Life.NONE or not slot.armed)
-        for slot in mine
+        for slot in slots
         if _overdue(now, slot) and now >= _remove_again_at(view, slot)
     ]
     refreshes: list[GuardAction] = [
         Refresh(slot.number, lifetime_seconds(slot.deadline, now, slot.lease_duration))
-        for slot in mine
+        for slot in slots
         if not _overdue(now, slot) and now >= _refresh_at(now, slot)
     ]
     return removals + refreshes
@@ -302,7 +305,7 @@ def _quit_code(now: float, view: View) -> int | None:
     return None
 
 
-def _leave(now: float, view: View, code: int) -> list[GuardAction]:
+def _remove_and_quit(now: float, view: View, code: int) -> list[GuardAction]:
     """Return the removals of all that is open, and the end once nothing is or time is up."""
     still_open = [slot for slot in view.slots if slot.deadline]
     if not still_open and now < _expired_at(view):

@@ -96,7 +96,7 @@ class Record:
 
     @property
     def released(self) -> bool:
-        """Whether the last holder itself let go: an emptied holder alone is a stranger's edit."""
+        """Whether the last holder itself let go: an emptied holder alone is a foreign edit."""
         return not self.holder and self.release == Release(self.session, self.epoch)
 
     def held_by(self, identity: Identity) -> bool:

@@ -12,14 +12,16 @@ DRIFT = 0.01
 """Clock rates of two nodes are assumed to differ by less than this fraction."""
 SMALLEST_LEASE = 1.0
 LONGEST_LEASE = 300.0
-"""A record that promises more is a stranger's edit, not a lease: it is treated as unreadable."""
+"""A record that promises more is a foreign edit, not a lease: it is treated as unreadable."""
 RANK_STEP = 0.050
 """Delay between two candidates of neighbouring rank: a take needs about 5 ms over a local store, 50 ms over a slow one."""
 HANDOVER_TIMEOUT = 0.500
 """How long a naming counts, for the holder from its send, for the successor from its first sight of it."""
 SUCCESSOR_HOLDOFF = 0.510
-"""Who took as successor neither names another nor releases before this long after its take was sent: until then the
-former holder may still be bound, and a third owner would be one too many."""
+"""A node that took as successor neither names another nor releases before this long after its take was sent.
+
+1. A names B. 2. B takes and binds; A has not seen that yet and is still bound. 3. B names C, which takes and binds: three nodes
+would own the VIP, where a planned move allows two."""
 STRIKE_AFTER = 0.200
 """A successor that has not taken the lease this long after it was named is struck out."""
 UNBIND_AFTER_TAKEN = 0.040
@@ -139,7 +141,7 @@ def next_refresh(now: float, deadline: float, refreshed_at: float, lease_duratio
 
 
 def lifetime_to_set(now: float, deadline: float, lease_duration: float, *, shrink: bool = False) -> int:
-    """Return the lifetime in whole seconds to bind or refresh with, asked right before the call; 0: keep your hands off.
+    """Return the lifetime in whole seconds to bind or refresh with, asked right before the call; 0: do not call the kernel.
 
     A replace re-creates an address that has expired: a late refresh would bring the VIP back.
     """
@@ -152,7 +154,7 @@ def wakes_guard(before: float, deadline: float, *, former_gate: bool) -> bool:
     """Whether the guard must be woken when its word changes from `before` to `deadline`: it sleeps until the one that it read.
 
     A closed word needs no waking: there is nothing to be late for. Nor does one that opens, unless programs of an earlier
-    life stand in the gate (`former_gate`), which do not know this word.
+    guard stand in the gate (`former_gate`), which do not know this word.
     """
     return 0 < deadline < before or (deadline > 0 and before == 0 and former_gate)
 

@@ -50,26 +50,26 @@ class Fitness:
         self._changed_since_refusal = False
         self.retrying = False
 
-    def judge(self, fit: bool, priority: int, why: Reason) -> None:
+    def set_verdict(self, fit: bool, priority: int, why: Reason) -> None:
         """Take the verdict of checks and link."""
         self.fit, self.priority, self._why_unfit = fit, priority, why
 
-    def saw_namesake(self, until: float) -> None:
+    def note_namesake(self, until: float) -> None:
         """Stay out until then: another daemon of this name holds the record."""
         self._namesake_until = until
 
-    def refused(self, now: float) -> None:
+    def note_refusal(self, now: float) -> None:
         """Stay out until something changes: the kernel refused an address, and would refuse it again."""
         patience = min(LONGEST_REFUSAL_PATIENCE, REFUSAL_PATIENCE * 2.0 ** min(self._refusals, 10))
         self._refusals += 1
         self._refused_at, self._patient_after_refusal_until = now, now + patience
         self._changed_since_refusal = self.retrying = False
 
-    def bound(self) -> None:
+    def note_bound(self) -> None:
         """Note that the kernel has bound all addresses."""
         self._refusals, self.retrying = 0, False
 
-    def interface_changed(self) -> None:
+    def note_interface_change(self) -> None:
         """Note that what made the kernel refuse an address may be over."""
         self._changed_since_refusal = True
 
@@ -120,7 +120,7 @@ class Fitness:
         return State.BACKUP, Reason.STARTUP if state is State.INITIALIZE else Reason.RECOVERED
 
     def changes_at(self, now: float) -> list[float]:
-        """Return when this judgement changes by itself."""
+        """Return when the fault ends by itself."""
         lapses = self._patient_after_refusal_until if self._changed_since_refusal else 0.0
         return [t for t in (self._namesake_until, lapses) if t > now]
 
@@ -149,7 +149,7 @@ class Struck:
 
 
 def _said(candidate: Candidate) -> Said:
-    """Return what a node says of itself; its counter only tells that it lives."""
+    """Return what a node says of itself, without its counter: that changes with every refresh."""
     return (candidate.session, candidate.eligible, candidate.priority, candidate.asks, candidate.live)
 
 
@@ -162,7 +162,7 @@ class Field:
         self._fit: list[Candidate] = []
         self._struck: dict[str, Struck] = {}
 
-    def see(self, candidates: tuple[Candidate, ...]) -> None:
+    def set_candidates(self, candidates: tuple[Candidate, ...]) -> None:
         """Take in a new report of all candidates."""
         self._known = candidates
         self._fit = sorted((c for c in candidates if c.live and c.eligible and c.name != self._me), key=order)
@@ -179,7 +179,7 @@ class Field:
         mine = (-priority, self._me)
         return sum(order(c) < mine and c.name != holder and c.session != (releaser or None) for c in self._fit)
 
-    def is_stranger(self, name: str) -> bool:
+    def is_unknown_name(self, name: str) -> bool:
         """Whether the candidates are known, and none of them, live or not, has this name."""
         return self._known is not None and name != self._me and all(candidate.name != name for candidate in self._known)
 
@@ -196,15 +196,15 @@ class Field:
         """Return the best node that asks for the VIP and has a higher priority than this."""
         return next((c for c in self._fit if c.asks and c.priority > priority and not self._is_struck(now, c)), None)
 
-    def strike(self, now: float, candidate: Candidate) -> None:
+    def strike_out(self, now: float, candidate: Candidate) -> None:
         """Don't name this node again until it says something else of itself, or for a while that doubles each time."""
         before = self._struck.get(candidate.name)
         times = before.times + 1 if before is not None and before.said == _said(candidate) else 1
         patience = min(LONGEST_STRIKE_PATIENCE, STRIKE_PATIENCE * 2.0 ** min(times - 1, 10))
         self._struck[candidate.name] = Struck(_said(candidate), now + patience, times)
 
-    def forget_struck(self) -> None:
-        """Start with a clean sheet: a new tenure."""
+    def clear_strikes(self) -> None:
+        """Forget who was struck out: a new tenure begins."""
         self._struck.clear()
 
     def _is_struck(self, now: float, candidate: Candidate) -> bool:
@@ -306,12 +306,12 @@ class Probing:
         """When the next question may be put (inf: one is under way)."""
         return float("inf") if self._asking else self._asked_at + PROBE_AGAIN
 
-    def ask(self, now: float) -> Probe:
+    def send_probe(self, now: float) -> Probe:
         """Put the question."""
         self._asking, self._asked_at = True, now
         return Probe(PROBE_TIMEOUT)
 
-    def answered(self, now: float, mac: str) -> bool:
+    def note_answer(self, now: float, mac: str) -> bool:
         """Take the answer: somebody's MAC address, or silence. Return whether the record has to be read to judge it."""
         self._asking = False
         self._free_until = 0.0 if mac else now + PROBE_VALID
@@ -321,7 +321,7 @@ class Probing:
             self._suspect = (mac, now)
         return self._suspect is not None
 
-    def judge(self, sent_at: float, record: Record | None) -> None:
+    def compare_with_record(self, sent_at: float, record: Record | None) -> None:
         """Look at a record that was read, by a request sent at `sent_at`."""
         if not _never_held(record):
             self._rival, self._suspect = "", None

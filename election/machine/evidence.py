@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from election.actions import ForeignEdit
 from election.candidates import namesake
 from election.machine.handover import Handover, Phase
-from election.machine.ownership import Hold
+from election.machine.ownership import Ownership
 from election.machine.situation import Kernel, Request, Situation
 from election.model import (
     Absent,
@@ -76,37 +76,116 @@ def _shown(value: object) -> str:
     return (text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}...") or "empty"
 
 
-# ---------------------------------------------------------------- what a record means
+# ---------------------------------------------------------------- what an answer proves, and what a record means
+
+LONGEST_PAUSE = 0.4
+"""Most seconds that a node which holds nothing waits after a request that failed at once: so late may it learn of a release."""
 
 
-class Digest:
-    """Draws the conclusions from each content of the record."""
+class Evidence:
+    """Handles what comes from the store, and draws the conclusions from what is certain."""
 
-    def __init__(self, situation: Situation, hold: Hold) -> None:
+    def __init__(self, situation: Situation, ownership: Ownership) -> None:
         self._s = situation
-        self._hold = hold
+        self._ownership = ownership
         self._foreign: str | None = None
 
-    def take_in(self, now: float, content: Content) -> None:
-        """Take in content that the store is known to have had."""
+    def on_watch(self, now: float, content: Content) -> None:
+        """Believe a watch that shows something newer; anything else may be merely late, or a restored store: read."""
+        seen = self._s.seen
+        if seen.is_news(content):
+            seen.news_at = now
+            self._interpret_content(now, content)
+            if self._s.is_named(now) and not self._s.pending.unread:
+                # What a read that was sent before will answer is known now, and a successor has no time to wait for it.
+                self._s.pending.forget_read()
+        elif not seen.is_known(content) and not self._is_echo(content):
+            self._s.pending.unread = True
+
+    def on_read(self, now: float, number: int, answer: ReadAnswer) -> None:
+        """Take the answer to a read."""
+        s = self._s
+        request = s.pending.match_answer(number)
+        if request is None:
+            return
+        if isinstance(answer, Unknown):
+            self._on_unknown(now, request)
+            return
+        s.pending.note_contact()
+        # A watch may have shown a later content while this answer travelled: then it proves nothing about age.
+        overtaken = s.seen.news_at >= request.sent_at and not s.seen.is_known(answer)
+        if overtaken and not s.seen.is_news(answer):
+            return
+        s.pending.unread, s.pending.read_at = False, now
+        self._interpret_content(now, answer)
+        s.probing.compare_with_record(request.sent_at, s.seen.record)
+
+    def on_write(self, now: float, number: int, answer: WriteAnswer) -> None:
+        """Take the answer to a write."""
+        s = self._s
+        request = s.pending.match_answer(number)
+        if request is None or request.write is None:
+            return
+        match answer:
+            case Unknown():
+                self._on_unknown(now, request)
+            case Conflict():
+                s.pending.note_contact()
+                s.pending.unread = True
+                if s.handover is not None and s.handover.phase is Phase.NAMING:
+                    # A foreign edit came between: nobody was named, so nobody is struck out. Try again.
+                    s.handover = None
+            case Applied(revision):
+                s.pending.note_contact()
+                written = Found(request.write.record, revision)
+                # A write that news of the watch caused has replaced just that: nothing that was seen came after it.
+                expected = request.write.expected
+                if s.seen.news_at < request.sent_at or (expected is not None and s.seen.revision == expected):
+                    self._interpret_content(now, written)
+                elif not s.seen.is_known(written):
+                    # A watch was faster, with what came after this write: only a read shows what stands.
+                    s.pending.unread = True
+
+    def give_up_request(self, now: float) -> None:
+        """Take a request that has run out of time for one whose outcome is unknown."""
+        request = self._s.pending.request
+        if request is not None and now >= request.gives_up_at:
+            self._on_unknown(now, request)
+
+    def _on_unknown(self, now: float, request: Request) -> None:
+        s = self._s
+        timing = s.settings.timing
+        pause = timing.retry_interval if s.state is State.ACTIVE else min(LONGEST_PAUSE, timing.renew_interval / 2)
+        if s.handover is not None:
+            pause = min(pause, HANDOVER_REREAD)
+        s.pending.note_unknown(now, request, pause)
+
+    def _is_echo(self, content: Content) -> bool:
+        s = self._s
+        return isinstance(content, Found) and content.record.held_by(s.me) and s.right.used(content.record.counter)
+
+    # ------------------------------------------------------------------ what a record means
+
+    def _interpret_content(self, now: float, content: Content) -> None:
+        """Draw the conclusions from content that the store is known to have had."""
         s = self._s
         before = s.seen.record
         if s.state is State.ACTIVE and s.handover is None:
-            self._look_for_foreign_edit(content)
-        changed = s.seen.see(now, content)
+            self._report_foreign_edit(content)
+        changed = s.seen.observe_content(now, content)
         s.remember()
         record = s.seen.record
         if s.handover is not None and (record is None or (not record.holder and record.session != s.me.session)):
             # The successor may have taken the lease before somebody deleted the record: who has named another cannot put
             # its own record back, as a holder does that has its full right.
-            self._hold.leave(now, Reason.LOST)
+            self._ownership.leave(now, Reason.LOST)
         if record is None:
             if s.kernel is Kernel.LEFTOVER:
-                self._hold.unbind(Reason.STARTUP)
+                self._ownership.unbind(Reason.STARTUP)
             return
         s.preemption.note_epoch(now, record.epoch)
-        self._look_for_namesake(now, record, before, changed)
-        self._compare_addresses(record)
+        self._check_namesake(now, record, before, changed)
+        self._report_other_addresses(record)
         if record.held_by(s.me):
             known_until = s.right.deadline
             if s.right.confirm(record.counter):
@@ -115,28 +194,28 @@ class Digest:
             if record.holder:
                 self._on_other_holder(now, record)
         elif not s.is_mine and (s.kernel is Kernel.LEFTOVER or (s.kernel is Kernel.INHERITED and record.holder)):
-            self._hold.leave(now, Reason.LOST)
+            self._ownership.leave(now, Reason.LOST)
 
     # ------------------------------------------------------------------ held by this session
 
     def _on_confirmed(self, now: float, record: Record, known_until: float) -> None:
-        """Act on a write of this session that is now known to be applied; `known_until` is the deadline told so far."""
+        """Act on a write of this session that is now known to be applied; `known_until` is the deadline last set."""
         s = self._s
         s.mine = record
         s.unpin = s.unpin and bool(record.pin)
         s.renewed_at = s.sent_at
         if s.state is State.ACTIVE:
             if s.handover is None or not self._still_handing_over(now, s.handover, record):
-                self._hold.renewed(now)
+                self._ownership.extend_deadline(now)
             elif s.right.deadline > known_until:
-                # Named with less than handover_timeout left, which the naming itself made longer: a guard that is not told
-                # kills a daemon that would leave in time.
-                self._hold.shrink()
+                # Named with less than handover_timeout left, which the naming itself made longer. Without a new
+                # word the guard kills a daemon that would leave in time.
+                self._ownership.shrink_lifetimes()
         elif s.taking is not None and s.taking.epoch == record.epoch:
-            self._hold.acquired(now, s.taking)
+            self._ownership.become_active(now, s.taking)
 
     def _still_handing_over(self, now: float, handover: Handover, record: Record) -> bool:
-        """Look what a confirmed write means for the handover; False: it has failed, and the full deadline is back."""
+        """Apply a confirmed write to the handover; False: it has failed, and the full deadline is back."""
         if record.successor == handover.identity:
             if handover.phase is Phase.NAMING:
                 handover.phase = Phase.NAMED
@@ -147,7 +226,7 @@ class Digest:
 
     def _strike_out(self, now: float, handover: Handover) -> None:
         s = self._s
-        s.field.strike(now, handover.successor)
+        s.field.strike_out(now, handover.successor)
         s.handover = s.wish = None
         name, election = handover.successor.name, s.settings.election
         s.warn(f"{name} did not take {election} within {STRIKE_AFTER:g}s and was struck out")
@@ -161,14 +240,14 @@ class Digest:
             reason = Reason.NAMESAKE if record.holder == s.me.name else Reason.LOST
             if reason is Reason.NAMESAKE:
                 s.warn(namesake(s.me.name))
-            self._hold.leave(now, reason, f"to {record.holder}")
+            self._ownership.leave(now, reason, f"to {record.holder}")
             return
         if handover.phase is not Phase.TAKEN:
             handover.phase, handover.taken_at = Phase.TAKEN, now
         if record.bound:
-            handover.saw_it_serve(now)
+            handover.note_serving(now)
 
-    def _look_for_namesake(self, now: float, record: Record, before: Record | None, changed: bool) -> None:
+    def _check_namesake(self, now: float, record: Record, before: Record | None, changed: bool) -> None:
         """Stay out for a while if a session changes the record under this node's name: another daemon of that name."""
         s = self._s
         strange = record.holder == s.me.name and record.session != s.me.session and record.session not in s.former
@@ -176,10 +255,10 @@ class Digest:
         if strange and watched and changed and s.state is not State.ACTIVE:
             if s.fitness.fault(now) is not Reason.NAMESAKE:
                 s.warn(namesake(s.me.name))
-            s.fitness.saw_namesake(now + record.lease_duration / 1000)
+            s.fitness.note_namesake(now + record.lease_duration / 1000)
 
-    def _look_for_foreign_edit(self, content: Content) -> None:
-        """Say once of each content that somebody else changed the record, which its holder writes again without a word else."""
+    def _report_foreign_edit(self, content: Content) -> None:
+        """Say once of each content that somebody else changed the record, which its holder then writes again."""
         s = self._s
         seen = content.revision if not isinstance(content, Absent) else ""
         late = isinstance(content, Found) and content.record.held_by(s.me) and s.right.is_awaited(content.record.counter)
@@ -192,7 +271,7 @@ class Digest:
         else:
             self._foreign = None
 
-    def _compare_addresses(self, record: Record) -> None:
+    def _report_other_addresses(self, record: Record) -> None:
         """Say that nodes disagree on an election's addresses, and go on: a roll-out does that for minutes."""
         s = self._s
         if record.holder not in {"", s.me.name} and _ips(record.addresses) != _ips(s.settings.addresses):
@@ -203,91 +282,3 @@ class Digest:
 def _ips(addresses: tuple[str, ...]) -> set[str]:
     """Return the addresses without their prefix lengths, which some versions write as the file has them."""
     return {address.partition("/")[0] for address in addresses}
-
-
-# ---------------------------------------------------------------- what an answer proves
-
-LONGEST_PAUSE = 0.4
-"""Most seconds that a node which holds nothing waits after a request that failed at once: so late may it learn of a release."""
-
-
-class Answers:
-    """Judges what comes from the store, and passes on what is certain."""
-
-    def __init__(self, situation: Situation, digest: Digest) -> None:
-        self._s = situation
-        self._digest = digest
-
-    def on_watch(self, now: float, content: Content) -> None:
-        """Believe a watch that shows something newer; anything else may be merely late, or a restored store: read."""
-        seen = self._s.seen
-        if seen.is_news(content):
-            seen.news_at = now
-            self._digest.take_in(now, content)
-            if self._s.is_named(now) and not self._s.desk.unread:
-                # What a read tells that was sent before is known now, and a successor has no time to wait for it.
-                self._s.desk.forget_read()
-        elif not seen.is_known(content) and not self._is_echo(content):
-            self._s.desk.unread = True
-
-    def on_read(self, now: float, number: int, answer: ReadAnswer) -> None:
-        """Take the answer to a read."""
-        s = self._s
-        request = s.desk.answered(number)
-        if request is None:
-            return
-        if isinstance(answer, Unknown):
-            self._on_unknown(now, request)
-            return
-        s.desk.in_contact()
-        # A watch may have shown a later content while this answer travelled: then it proves nothing about age.
-        overtaken = s.seen.news_at >= request.sent_at and not s.seen.is_known(answer)
-        if overtaken and not s.seen.is_news(answer):
-            return
-        s.desk.unread, s.desk.read_at = False, now
-        self._digest.take_in(now, answer)
-        s.probing.judge(request.sent_at, s.seen.record)
-
-    def on_write(self, now: float, number: int, answer: WriteAnswer) -> None:
-        """Take the answer to a write."""
-        s = self._s
-        request = s.desk.answered(number)
-        if request is None or request.write is None:
-            return
-        match answer:
-            case Unknown():
-                self._on_unknown(now, request)
-            case Conflict():
-                s.desk.in_contact()
-                s.desk.unread = True
-                if s.handover is not None and s.handover.phase is Phase.NAMING:
-                    # A stranger's edit came between: nobody was named, so nobody is to blame. Try again.
-                    s.handover = None
-            case Applied(revision):
-                s.desk.in_contact()
-                written = Found(request.write.record, revision)
-                # A write that news of the watch caused has replaced just that: nothing that was seen came after it.
-                expected = request.write.expected
-                if s.seen.news_at < request.sent_at or (expected is not None and s.seen.revision == expected):
-                    self._digest.take_in(now, written)
-                elif not s.seen.is_known(written):
-                    # A watch was faster, with what came after this write: only a read tells.
-                    s.desk.unread = True
-
-    def give_up(self, now: float) -> None:
-        """Take a request that has run out of time for one whose outcome is unknown."""
-        request = self._s.desk.request
-        if request is not None and now >= request.gives_up_at:
-            self._on_unknown(now, request)
-
-    def _on_unknown(self, now: float, request: Request) -> None:
-        s = self._s
-        timing = s.settings.timing
-        pause = timing.retry_interval if s.state is State.ACTIVE else min(LONGEST_PAUSE, timing.renew_interval / 2)
-        if s.handover is not None:
-            pause = min(pause, HANDOVER_REREAD)
-        s.desk.unknown(now, request, pause)
-
-    def _is_echo(self, content: Content) -> bool:
-        s = self._s
-        return isinstance(content, Found) and content.record.held_by(s.me) and s.right.used(content.record.counter)

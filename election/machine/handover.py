@@ -47,7 +47,7 @@ class Handover:
         """When a successor that has not answered is struck out."""
         return self.sent_at + STRIKE_AFTER
 
-    def saw_it_serve(self, now: float) -> None:
+    def note_serving(self, now: float) -> None:
         """Note that the successor has bound: its mark was read, or its first frame seen."""
         self.served_at = min(self.served_at, now)
 

@@ -80,7 +80,7 @@ class Right:
         return True
 
     def inherit(self, deadline: float) -> None:
-        """Take over the deadline of a former daemon of this node that is proven gone."""
+        """Take over the deadline of a former daemon of this node that is known to have ended."""
         self.deadline = deadline
 
     def forfeit(self) -> None:
@@ -118,11 +118,11 @@ class Promises:
         """The longest lease_duration (s) by which somebody may hold the VIP, as far as this node knows; at least its own."""
         return max([self._own, *(promise.lease for promise in self._known)])
 
-    def see_live(self, sessions: Iterable[str]) -> None:
+    def set_live_sessions(self, sessions: Iterable[str]) -> None:
         """Note which sessions live, by their candidate records: advice that only keeps a promise for longer."""
         self._live = frozenset(sessions)
 
-    def look(self, now: float) -> None:
+    def count_time(self, now: float) -> None:
         """Let the time since the last look pass; a gap longer than a node's look at the record counts as one such look."""
         passed = 0.0 if self._looked_at is None else min(now - self._looked_at, self._own)
         self._looked_at = now
@@ -131,7 +131,7 @@ class Promises:
                 promise.left -= passed
         self._known = [promise for promise in self._known if promise.left > 0]
 
-    def see(self, session: str, lease: float) -> None:
+    def add_promise(self, session: str, lease: float) -> None:
         """Note that this session has written a record with this lease_duration (s)."""
         for promise in self._known:
             if session and promise.session == session and promise.lease > lease:
@@ -221,7 +221,7 @@ class Observation:
             return content == self.content
         return content.revision == self.content.revision
 
-    def see(self, now: float, content: Content) -> bool:
+    def observe_content(self, now: float, content: Content) -> bool:
         """Take in content that the store is known to have had; return whether it changed by the election's measure.
 
         Foreign edits (an annotation, a label) give the record a new revision, but neither renew nor age a lease.
@@ -231,7 +231,7 @@ class Observation:
         key = self._key_of(content)
         changed = key != self._key
         self._key = key
-        self.promises.look(now)
+        self.promises.count_time(now)
         if isinstance(content, Found):
             self._compare(now, content.record, changed)
         else:
@@ -316,4 +316,4 @@ class Observation:
         same_tenure = record.epoch <= self._tenure
         self._held_until = max(self._held_until, now + lease) if same_tenure else now + lease
         self._tenure = max(self._tenure, record.epoch)
-        self.promises.see(record.session, lease)
+        self.promises.add_promise(record.session, lease)

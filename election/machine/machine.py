@@ -22,11 +22,11 @@ from dataclasses import dataclass
 
 from election import events
 from election.actions import Action, Waits
-from election.machine.evidence import Answers, Digest
+from election.machine.evidence import Evidence
 from election.machine.handover import Wish
-from election.machine.ownership import Hold
+from election.machine.ownership import Ownership
 from election.machine.requests import Requests
-from election.machine.schedule import Errand, Wait, next_due, waiting
+from election.machine.schedule import Task, Wait, next_due, waiting
 from election.machine.situation import Kernel, Situation
 from election.model import Candidacy, Identity, Reason, Record, State
 from election.timing import Settings
@@ -55,7 +55,7 @@ class Snapshot:
 
 def is_stopped(s: Situation) -> bool:
     """Whether a stop that was asked for is complete: nothing bound, nothing held, no request under way."""
-    settled = s.kernel is Kernel.CLEAR and s.desk.request is None and not s.desk.unread
+    settled = s.kernel is Kernel.CLEAR and s.pending.request is None and not s.pending.unread
     return s.fitness.stopping and settled and not s.is_mine
 
 
@@ -72,7 +72,7 @@ def snapshot(s: Situation, now: float) -> Snapshot:
         changed_at=s.seen.changed_at,
         asks=s.preemption.asks(now),
         stopped=is_stopped(s),
-        in_touch=s.desk.in_touch,
+        in_touch=s.pending.in_touch,
         handing_over_to=s.handover.successor.name if s.handover else "",
         wait=waiting(s, now),
     )
@@ -103,28 +103,34 @@ class Machine:
 
     def __init__(self, settings: Settings, me: Identity, epoch: int = 0, longest: float = 0.0, chosen: int = 0) -> None:
         self.situation = Situation(settings, me, epoch, longest, chosen)
-        self._hold = Hold(self.situation)
-        self._answers = Answers(self.situation, Digest(self.situation, self._hold))
+        self._ownership = Ownership(self.situation)
+        self._evidence = Evidence(self.situation, self._ownership)
         self._requests = Requests(self.situation)
-        self._said_wait = ""
+        self._reported_wait = ""
 
     def step(self, now: float, event: events.Event) -> list[Action]:
-        """Take one event in and return the actions it causes; their order is part of the contract.
+        """Handle one event and return the actions it causes; their order is part of the contract.
 
         The deadline comes first: after a pause of the process, queued events arrive before the timer does.
         """
         self.situation.out = []
-        self._hold.fence(now)
-        self._answers.give_up(now)
-        self._take_in(now, event)
+        self._ownership.leave_at_deadline(now)
+        self._evidence.give_up_request(now)
+        self._handle(now, event)
         self._advance(now)
-        self._say_wait(now)
+        self._report_wait(now)
         return self.situation.out
 
     def next_wake(self, now: float) -> float:
         """Return when `step` must be called with a Tick at the latest (inf: only events matter)."""
         s = self.situation
-        times = [s.unbind_again_at, self._hold.fenced_at(), self._hold.refresh_at(now), *s.fitness.changes_at(now), s.retries_at(now)]
+        times = [
+            s.unbind_again_at,
+            self._ownership.unbind_begins_at(),
+            self._ownership.lifetimes_refresh_at(now),
+            *s.fitness.changes_at(now),
+            s.retries_at(now),
+        ]
         if s.taking is not None and s.taking.confirmed:
             times.append(s.taking.remember_by)
         asks_at = s.preemption.asks_at(now)
@@ -132,10 +138,10 @@ class Machine:
             times.append(asks_at)
         if s.handover is not None:
             times.append(s.handover.unbind_at())
-        if s.desk.request is not None:
-            times.append(s.desk.request.gives_up_at)
+        if s.pending.request is not None:
+            times.append(s.pending.request.gives_up_at)
         else:
-            times.append(max(s.desk.not_before, next_due(s, now).at))
+            times.append(max(s.pending.not_before, next_due(s, now).at))
         return min(times)
 
     # ------------------------------------------------------------------ what others may know
@@ -147,7 +153,7 @@ class Machine:
 
     @property
     def me(self) -> Identity:
-        """Who speaks for this node."""
+        """This node's name and session."""
         return self.situation.me
 
     @property
@@ -190,28 +196,28 @@ class Machine:
 
     # ------------------------------------------------------------------ events
 
-    def _take_in(self, now: float, event: events.Event) -> None:
+    def _handle(self, now: float, event: events.Event) -> None:
         s = self.situation
         match event:
             case events.Tick():
                 pass
             case events.RecordSeen(content):
-                self._answers.on_watch(now, content)
+                self._evidence.on_watch(now, content)
             case events.ReadDone(number, answer):
-                self._answers.on_read(now, number, answer)
+                self._evidence.on_read(now, number, answer)
             case events.WriteDone(number, answer):
-                self._answers.on_write(now, number, answer)
+                self._evidence.on_write(now, number, answer)
             case events.BindDone() | events.UnbindDone() | events.AddressLost() | events.RivalSeen():
-                self._hold.on_kernel(now, event)
+                self._ownership.on_kernel(now, event)
             case events.CandidatesSeen(candidates):
-                s.field.see(candidates)
-                s.seen.promises.see_live(candidate.session for candidate in candidates if candidate.live)
+                s.field.set_candidates(candidates)
+                s.seen.promises.set_live_sessions(candidate.session for candidate in candidates if candidate.live)
             case events.FitnessChanged(fit, priority, reason):
-                s.fitness.judge(fit, priority, reason)
+                s.fitness.set_verdict(fit, priority, reason)
             case events.ProbeDone(mac):
                 self._on_probe(now, mac)
             case events.Started():
-                self._hold.start(now, event)
+                self._ownership.on_started(now, event)
             case _:
                 self._on_order(now, event)
 
@@ -219,7 +225,7 @@ class Machine:
         s = self.situation
         match order:
             case events.InterfaceChanged() | events.Remembered():
-                self._hold.on_node(order)
+                self._ownership.on_node(order)
             case events.NamesakeSeen(present):
                 s.fitness.foreign_namesake = present
             case events.AddressClaimed(by):
@@ -235,15 +241,15 @@ class Machine:
                 s.fitness.patient_until, s.fitness.pauses_until = now + patience, now + pause
 
     def _on_probe(self, now: float, mac: str) -> None:
-        if self.situation.probing.answered(now, mac):
-            self.situation.desk.unread = True
+        if self.situation.probing.note_answer(now, mac):
+            self.situation.pending.unread = True
 
-    def _say_wait(self, now: float) -> None:
-        """Say what this node waits for whenever that is something else."""
+    def _report_wait(self, now: float) -> None:
+        """Report what this node waits for whenever that changes."""
         wait = waiting(self.situation, now)
         why = wait.why if wait is not None else ""
-        if why != self._said_wait:
-            self._said_wait = why
+        if why != self._reported_wait:
+            self._reported_wait = why
             if wait is not None:
                 self.situation.out.append(Waits(wait.until, wait.why, wait.warning))
 
@@ -251,23 +257,23 @@ class Machine:
 
     def _advance(self, now: float) -> None:
         s = self.situation
-        s.look_whether_to_retry(now)
-        self._hold.look(now)
-        self._drop_vain_wish(now)
-        self._hold.unbind_again(now)
+        s.update_retrying(now)
+        self._ownership.reconcile(now)
+        self._drop_impossible_wish(now)
+        self._ownership.unbind_again(now)
         rival = s.seen.record if s.state is State.BACKUP and not s.is_mine else None
-        s.preemption.update(now, rival, s.eligible(now), s.fitness.priority, s.desk.in_touch)
-        if s.desk.request is not None or now < s.desk.not_before:
+        s.preemption.update(now, rival, s.eligible(now), s.fitness.priority, s.pending.in_touch)
+        if s.pending.request is not None or now < s.pending.not_before:
             return
         due = next_due(s, now)
         if now < due.at:
             return
-        if due.errand is Errand.RETIRE:
-            self._hold.retire(now)
+        if due.task is Task.RETIRE:
+            self._ownership.leave_without_successor(now)
         else:
             self._requests.run(now, due)
 
-    def _drop_vain_wish(self, now: float) -> None:
+    def _drop_impossible_wish(self, now: float) -> None:
         s = self.situation
         if s.wish is not None and s.handover is None and s.field.best(now, s.wish.to) is None:
             s.warn_once(f"{s.wish.to or 'no other node'} is not fit to take {s.settings.election}")

@@ -21,7 +21,7 @@ Doubled after every ten: what was refused so often is refused for long."""
 LONGEST_UNBIND_RETRY = 1.0
 
 
-class Hold:
+class Ownership:
     """What this node does with its addresses."""
 
     def __init__(self, situation: Situation) -> None:
@@ -29,8 +29,8 @@ class Hold:
 
     # ------------------------------------------------------------------ coming
 
-    def start(self, now: float, event: Started) -> None:
-        """Begin with what a former life left on the interface."""
+    def on_started(self, now: float, event: Started) -> None:
+        """Begin with what a former daemon left on the interface."""
         s = self._s
         s.since = now
         s.former = event.former_sessions
@@ -43,13 +43,13 @@ class Hold:
             # Whoever names a successor has lowered its deadline to this.
             s.may_have_named = event.inherited <= now + HANDOVER_TIMEOUT
             # From here on this daemon answers for the addresses, the guard does not refresh them any more.
-            self.refresh(now)
+            self.refresh_lifetimes(now)
         elif event.leftover:
             s.kernel = Kernel.LEFTOVER
         else:
             self.unbind(Reason.STARTUP)
 
-    def acquired(self, now: float, taking: Taking) -> None:
+    def become_active(self, now: float, taking: Taking) -> None:
         """Become Active, if the take was confirmed while there is still time and reason to.
 
         1. A node takes at epoch 5 and binds. 2. All of vipd there is killed before the disk has the 5, and the record is deleted.
@@ -67,40 +67,40 @@ class Hold:
         s.refreshed_at = now
         s.handover = s.wish = None
         s.unpin = False
-        s.field.forget_struck()
+        s.field.clear_strikes()
         s.out.append(SetDeadline(s.right.deadline))
         s.out.append(Bind(taking.epoch, s.right.deadline, s.lease))
         s.out.append(Announce(taking.epoch))
-        self.transition(now, State.ACTIVE, taking.reason)
+        self.change_state(now, State.ACTIVE, taking.reason)
 
     def _acquire_late(self, now: float, taking: Taking) -> None:
         """Become Active once the epoch is remembered, unless the record that gives the right was changed meanwhile."""
         if self._s.is_intact:
-            self.acquired(now, taking)
+            self.become_active(now, taking)
         else:
             self._s.taking = None
 
     # ------------------------------------------------------------------ staying
 
-    def renewed(self, now: float) -> None:
+    def extend_deadline(self, now: float) -> None:
         """Stay for as long as the renewal just confirmed allows."""
         self._s.out.append(SetDeadline(self._s.right.deadline))
-        self.refresh(now)
+        self.refresh_lifetimes(now)
 
-    def shrink(self) -> None:
+    def shrink_lifetimes(self) -> None:
         """Tell guard and gate a handover's deadline, and give the addresses the shortest lifetime there is."""
         s = self._s
         s.out.append(SetDeadline(s.right.deadline))
         s.out.append(Refresh(s.right.deadline, s.lease, shrink=True))
 
-    def refresh(self, now: float) -> None:
+    def refresh_lifetimes(self, now: float) -> None:
         """Give the addresses their kernel lifetimes again, as long as one whole second fits into the right."""
         s = self._s
         s.refreshed_at = now
         if lifetime_seconds(s.right.deadline, now, s.lease) >= 1:
             s.out.append(Refresh(s.right.deadline, s.lease))
 
-    def refresh_at(self, now: float) -> float:
+    def lifetimes_refresh_at(self, now: float) -> float:
         """Return when to refresh though no renewal succeeds; one that does refreshes too. In a handover lifetimes stay short."""
         s = self._s
         if s.kernel not in UNDER_DEADLINE or s.handover is not None:
@@ -108,16 +108,16 @@ class Hold:
         return next_refresh(now, s.right.deadline, s.refreshed_at, s.lease)
 
     def on_kernel(self, now: float, event: KernelEvent) -> None:
-        """Take in what kernel and wire report of the addresses."""
+        """Handle what kernel and wire report of the addresses."""
         s = self._s
         match event:
             case BindDone(epoch, ok=False, why=why) if s.kernel is Kernel.BOUND and epoch in s.own_epochs:
                 if why:
-                    s.fitness.refused(now)
+                    s.fitness.note_refusal(now)
                 self.leave(now, Reason.BIND_FAILED if why else Reason.LEASE_EXPIRED, why)
             case BindDone(epoch, ok=True) if s.kernel is Kernel.BOUND and epoch in s.own_epochs:
                 s.serving = True
-                s.fitness.bound()
+                s.fitness.note_bound()
             case UnbindDone(ok=True) if s.kernel is Kernel.LEAVING:
                 s.kernel = Kernel.CLEAR
                 s.fitness.unbind_fails = 0
@@ -130,35 +130,35 @@ class Hold:
                 s.out.append(Bind(s.mine.epoch, s.right.deadline, s.lease, repair=True))
                 s.out.append(Announce(s.mine.epoch))
             case RivalSeen() if s.handover is not None:
-                s.handover.saw_it_serve(now)
+                s.handover.note_serving(now)
                 if s.handover.phase is not Phase.TAKEN:
-                    # Perhaps the successor's first frame, which came before its record did: look, now.
-                    s.desk.unread = True
+                    # Perhaps the successor's first frame, which came before its record did: read now.
+                    s.pending.unread = True
             case _:
                 pass
 
     def on_node(self, event: NodeEvent) -> None:
-        """Take in what the disk has kept, and that the kernel may grant what it refused."""
+        """Handle that the disk has kept an epoch, and that the kernel may grant what it refused."""
         s = self._s
         match event:
             case Remembered(chosen):
                 s.remembered = max(s.remembered, chosen)
             case InterfaceChanged():
-                s.fitness.interface_changed()
+                s.fitness.note_interface_change()
 
     # ------------------------------------------------------------------ leaving
 
-    def fence(self, now: float) -> None:
+    def leave_at_deadline(self, now: float) -> None:
         """Leave in time for the addresses to be gone by the deadline."""
-        if now >= self.fenced_at():
+        if now >= self.unbind_begins_at():
             self.leave(now, Reason.LEASE_EXPIRED)
 
-    def fenced_at(self) -> float:
+    def unbind_begins_at(self) -> float:
         """Return when the unbind has to begin, whatever else goes on."""
         s = self._s
         return s.right.deadline - s.lead if s.kernel in UNDER_DEADLINE else NEVER
 
-    def look(self, now: float) -> None:
+    def reconcile(self, now: float) -> None:
         """Leave if there is a reason to, rest in the right state if not Active, refresh if it is time."""
         s = self._s
         if s.taking is not None and s.taking.confirmed:
@@ -170,11 +170,11 @@ class Hold:
         if s.state is not State.ACTIVE:
             state, reason = s.resting_state(now)
             if state is not s.state:
-                self.transition(now, state, reason)
-        if now >= self.refresh_at(now):
-            self.refresh(now)
+                self.change_state(now, state, reason)
+        if now >= self.lifetimes_refresh_at(now):
+            self.refresh_lifetimes(now)
 
-    def retire(self, now: float) -> None:
+    def leave_without_successor(self, now: float) -> None:
         """Leave without a successor: an operator wants it, and there is no other fit node."""
         self.leave(now, Reason.SHUTDOWN if self._s.fitness.stopping else Reason.DRAINED)
 
@@ -184,7 +184,7 @@ class Hold:
         self.unbind(reason)
         s.handover = s.wish = None
         if s.state is State.ACTIVE:
-            self.transition(now, s.resting_state(now)[0], reason, detail)
+            self.change_state(now, s.resting_state(now)[0], reason, detail)
 
     def unbind(self, reason: Reason) -> None:
         """Give up the right, then the addresses."""
@@ -202,7 +202,7 @@ class Hold:
             s.unbind_again_at = NEVER
             s.out.append(Unbind(s.reason))
 
-    def transition(self, now: float, after: State, reason: Reason, detail: str = "") -> None:
+    def change_state(self, now: float, after: State, reason: Reason, detail: str = "") -> None:
         """Change the state, and say why."""
         s = self._s
         epoch = s.seen.record.epoch if s.seen.record else 0

@@ -11,7 +11,7 @@ from dataclasses import replace
 from election.actions import Refresh, SetDeadline, WriteKind
 from election.machine.handover import Handover, Phase
 from election.machine.lease import FOLLOWED_COUNT
-from election.machine.schedule import Due, Errand
+from election.machine.schedule import Due, Task
 from election.machine.situation import Situation, Taking
 from election.model import FORMAT_VERSION, Candidate, Identity, Reason, Record, Release
 from election.timing import HANDOVER_TIMEOUT, REMEMBER_IN_HANDOVER, REMEMBER_PATIENCE, SUCCESSOR_HOLDOFF, right_ends
@@ -45,7 +45,7 @@ def taken(base: Record, me: Identity, epoch: int, counter: int, lease_duration: 
 
 
 def renewed(base: Record, mine: Record, counter: int, priority: int, bound: bool, pin: str) -> Record:
-    """Return the holder's record renewed on top of what is in the store, a stranger's unknown fields kept."""
+    """Return the holder's record renewed on top of what is in the store, unknown fields kept."""
     return replace(
         mine,
         counter=counter,
@@ -86,37 +86,37 @@ def released(base: Record, counter: int) -> Record:
 
 
 class Requests:
-    """Builds and sends each request; the desk sees to it that one at a time is under way."""
+    """Builds and sends each request; one at a time is under way."""
 
     def __init__(self, situation: Situation) -> None:
         self._s = situation
 
     def run(self, now: float, due: Due) -> None:
         """Run an errand: all but RETIRE, which asks nobody."""
-        match due.errand:
-            case Errand.READ:
+        match due.task:
+            case Task.READ:
                 self._read(now)
-            case Errand.REREAD:
+            case Task.REREAD:
                 self._reread(now)
-            case Errand.CREATE:
+            case Task.CREATE:
                 self._create(now)
-            case Errand.TAKE:
+            case Task.TAKE:
                 self._take(now)
-            case Errand.RENEW:
+            case Task.RENEW:
                 self._renew(now, WriteKind.RENEW)
-            case Errand.STRIKE:
+            case Task.STRIKE:
                 self._strike(now)
-            case Errand.RELEASE:
+            case Task.RELEASE:
                 self._release(now)
-            case Errand.NAME:
+            case Task.NAME:
                 self._name(now, due.handover)
-            case Errand.PROBE:
-                self._s.out.append(self._s.probing.ask(now))
+            case Task.PROBE:
+                self._s.out.append(self._s.probing.send_probe(now))
 
     # ------------------------------------------------------------------ reads
 
     def _read(self, now: float) -> None:
-        self._s.out.append(self._s.desk.read(now, self._timeout()))
+        self._s.out.append(self._s.pending.send_read(now, self._timeout()))
 
     def _reread(self, now: float) -> None:
         if self._s.handover is not None:
@@ -221,7 +221,7 @@ class Requests:
     def _send(self, now: float, kind: WriteKind, record: Record) -> None:
         s = self._s
         s.written = record
-        s.out.append(s.desk.write(now, self._timeout(), kind, record, s.seen.revision))
+        s.out.append(s.pending.send_write(now, self._timeout(), kind, record, s.seen.revision))
 
     def _timeout(self) -> float:
         """In a handover a lost answer must be noticed while the lowered deadline leaves time for a second try."""
@@ -229,4 +229,4 @@ class Requests:
         return min(timeout, HANDOVER_TIMEOUT / 4) if self._s.handover is not None else timeout
 
     def _new_uid(self) -> str:
-        return f"{self._s.me.session}-{self._s.desk.next_number}"
+        return f"{self._s.me.session}-{self._s.pending.next_number}"

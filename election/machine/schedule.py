@@ -20,7 +20,7 @@ BIND_ANSWER = 0.050
 """Seconds for which a renewal waits for the kernel's answer to the bind, so that it can mark the record bound."""
 
 
-class Errand(enum.Enum):
+class Task(enum.Enum):
     """Something that needs the store, or the wire."""
 
     READ = "read"
@@ -40,21 +40,21 @@ class Due:
     """An errand and when it is to be run (inf: not as things are); `handover` belongs to NAME."""
 
     at: float
-    errand: Errand
+    task: Task
     handover: Handover | None = None
 
 
 def next_due(s: Situation, now: float) -> Due:
     """Return what is to be asked or written next if no request is under way."""
-    if s.desk.unread:
-        return Due(now, Errand.READ)
+    if s.pending.unread:
+        return Due(now, Task.READ)
     if s.state is State.ACTIVE:
         return _while_active(s, now) if s.handover is None else _in_handover(s.handover)
     if s.kernel is Kernel.LEAVING or (s.taking is not None and s.taking.confirmed):
-        return Due(NEVER, Errand.READ)
+        return Due(NEVER, Task.READ)
     if s.is_mine and s.kernel is Kernel.CLEAR and (s.fitness.stopping or s.resting_state(now)[0] is State.FAULT):
-        return Due(s.holdoff_until, Errand.RELEASE)
-    return _earlier(_take(s, now), Due(_reread_at(s), Errand.READ))
+        return Due(s.holdoff_until, Task.RELEASE)
+    return _earlier(_take(s, now), Due(_reread_at(s), Task.READ))
 
 
 def _earlier(one: Due, other: Due) -> Due:
@@ -65,14 +65,14 @@ def _earlier(one: Due, other: Due) -> Due:
 
 
 def _while_active(s: Situation, now: float) -> Due:
-    renewal = Due(_renew_at(s), Errand.RENEW)
+    renewal = Due(_renew_at(s), Task.RENEW)
     if s.leaving_for_good and s.field.best(now) is None:
-        retirement = Due(now if s.field.is_alone else max(now, s.fitness.patient_until), Errand.RETIRE)
+        retirement = Due(now if s.field.is_alone else max(now, s.fitness.patient_until), Task.RETIRE)
         return retirement if retirement.at <= now else _earlier(retirement, renewal)
     chosen = _choose_successor(s, now)
     if chosen is None or _is_amiss(s):
         return renewal
-    naming = Due(max(s.holdoff_until, s.fitness.pauses_until), Errand.NAME, chosen)
+    naming = Due(max(s.holdoff_until, s.fitness.pauses_until), Task.NAME, chosen)
     # Both due: the naming first, a holder that is to go need not renew.
     return naming if max(now, naming.at) <= max(now, renewal.at) else renewal
 
@@ -117,9 +117,9 @@ def _choose_successor(s: Situation, now: float) -> Handover | None:
 def _in_handover(handover: Handover) -> Due:
     if handover.phase in {Phase.NAMING, Phase.STRIKING}:
         # The naming was not applied, or not answered: only a confirmed write without a name gives the full deadline back.
-        return Due(0.0, Errand.STRIKE)
-    reread = Due(handover.reread_at(), Errand.REREAD)
-    return reread if handover.phase is Phase.TAKEN else _earlier(reread, Due(handover.strike_at(), Errand.STRIKE))
+        return Due(0.0, Task.STRIKE)
+    reread = Due(handover.reread_at(), Task.REREAD)
+    return reread if handover.phase is Phase.TAKEN else _earlier(reread, Due(handover.strike_at(), Task.STRIKE))
 
 
 # ---------------------------------------------------------------- not Active
@@ -129,20 +129,20 @@ def _take(s: Situation, now: float) -> Due:
     """Return when this node may take the record, or must do something before it may."""
     seen, record = s.seen, s.seen.record
     if not s.eligible(now) or seen.content is None:
-        return Due(NEVER, Errand.TAKE)
+        return Due(NEVER, Task.TAKE)
     if s.is_mine:
-        return Due(0.0, Errand.TAKE)
+        return Due(0.0, Task.TAKE)
     if s.kernel is Kernel.INHERITED:
-        return Due(0.0 if _may_put_back(s, record) else NEVER, Errand.TAKE)
+        return Due(0.0 if _may_put_back(s, record) else NEVER, Task.TAKE)
     if isinstance(seen.content, Absent):
-        return Due(0.0, Errand.CREATE)
+        return Due(0.0, Task.CREATE)
     if s.is_named(now):
-        return Due(0.0, Errand.TAKE)
+        return Due(0.0, Task.TAKE)
     priority = s.fitness.priority
     free_at = seen.free_at() + take_delay(s.field.rank(record, priority), priority, s.settings.timing)
     if free_at <= now and s.probing.needed(now, record):
-        return Due(s.probing.ask_at(), Errand.PROBE)
-    return Due(free_at, Errand.TAKE)
+        return Due(s.probing.ask_at(), Task.PROBE)
+    return Due(free_at, Task.TAKE)
 
 
 def _may_put_back(s: Situation, record: Record | None) -> bool:
@@ -157,7 +157,7 @@ def _may_put_back(s: Situation, record: Record | None) -> bool:
 
 def _reread_at(s: Situation) -> float:
     """Return when to read again though no watch says so: a watch may be silently dead."""
-    return max(s.desk.read_at, s.seen.news_at) + s.lease / 2
+    return max(s.pending.read_at, s.seen.news_at) + s.lease / 2
 
 
 # ---------------------------------------------------------------- what is waited for
@@ -202,7 +202,7 @@ def _why(s: Situation, record: Record | None) -> tuple[str, bool]:
         return f"the holder was removed from the record of {name}, but not by itself: it may still hold by it", True
     if record.holder == s.me.name:
         return f"another daemon of the name {record.holder}, not known to have ended, holds {name}", False
-    if s.field.is_stranger(record.holder):
+    if s.field.is_unknown_name(record.holder):
         return f"the record of {name} says that {record.holder} holds it, and no node of that name is known here", True
     return "", False
 

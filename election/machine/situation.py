@@ -1,7 +1,7 @@
 """All that one election's machine knows and has under way, and the questions that several of its rules ask.
 
-The rules stand elsewhere, each in a module of its own: what the store's answers prove (answers), what a record means
-(digest), what happens to the addresses (hold), which request is next (due) and what it says (requests).
+The rules stand elsewhere: what the store's answers prove and a record means (evidence), what happens to the addresses
+(ownership), which request is next (schedule) and what it says (requests).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from election.machine.lease import Observation, Right
 from election.model import Absent, Identity, Reason, Record, Revision, State
 from election.timing import HANDOVER_TIMEOUT, Settings, unbind_lead
 
-# ---------------------------------------------------------------- the one store request
+# ---------------------------------------------------------------- the pending request
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Request:
         return self.sent_at + self.timeout
 
 
-class Desk:
-    """Lets one request out at a time. `unread`: something happened that only a read can judge."""
+class PendingRequest:
+    """Lets one request out at a time. `unread`: something happened that only a read can clear up."""
 
     def __init__(self) -> None:
         self.request: Request | None = None
@@ -51,21 +51,21 @@ class Desk:
         """The number that the next request will have."""
         return self._count + 1
 
-    def read(self, now: float, timeout: float) -> Read:
+    def send_read(self, now: float, timeout: float) -> Read:
         """Send a read."""
         self._count += 1
         self.request = Request(self._count, now, timeout, None)
         return Read(self._count, timeout)
 
-    def write(self, now: float, timeout: float, kind: WriteKind, record: Record, expected: Revision | None) -> Write:
+    def send_write(self, now: float, timeout: float, kind: WriteKind, record: Record, expected: Revision | None) -> Write:
         """Send a write."""
         self._count += 1
         write = Write(self._count, kind, record, expected, timeout)
         self.request = Request(self._count, now, timeout, write)
         return write
 
-    def answered(self, number: int) -> Request | None:
-        """Take the request with this number off the desk; None: it was given up, its answer means nothing any more."""
+    def match_answer(self, number: int) -> Request | None:
+        """Return the request with this number, no longer under way; None: it was given up, its answer means nothing any more."""
         request = self.request
         if request is None or request.number != number:
             return None
@@ -73,17 +73,17 @@ class Desk:
         return request
 
     def forget_read(self) -> None:
-        """Take a read off the desk whose answer means nothing any more; a write stays."""
+        """Drop a read under way, whose answer means nothing any more; a write stays."""
         if self.request is not None and self.request.write is None:
             self.request = None
 
-    def unknown(self, now: float, request: Request, pause: float) -> None:
-        """Note that nobody can tell the outcome: read before judging, and not at once again if the store refuses quickly."""
+    def note_unknown(self, now: float, request: Request, pause: float) -> None:
+        """Note that nobody can tell the outcome: read before going on, and not at once again if the store refuses quickly."""
         self.request = None
         self.in_touch, self.unread = False, True
         self.not_before = max(now, request.sent_at + pause)
 
-    def in_contact(self) -> None:
+    def note_contact(self) -> None:
         """Note that the store answered."""
         self.in_touch = True
 
@@ -96,10 +96,10 @@ VACANT = 0.5
 
 
 class Kernel(enum.Enum):
-    """Where this node's addresses stand, as far as the machine has been told."""
+    """Where this node's addresses stand, as far as the machine knows."""
 
     CLEAR = "clear"
-    LEFTOVER = "leftover"  # an earlier life's, of unknown deadline: only their kernel lifetime stands behind them
+    LEFTOVER = "leftover"  # an earlier daemon's, of unknown deadline: only their kernel lifetime ends them
     INHERITED = "inherited"  # a former daemon's of the same guard, under the deadline it left
     BOUND = "bound"
     LEAVING = "leaving"
@@ -141,9 +141,9 @@ class Situation:
         self.field = Field(me.name)
         self.preemption = Preemption(settings.preempt, settings.preempt_delay)
         self.probing = Probing(settings.probe)
-        self.desk = Desk()
+        self.pending = PendingRequest()
 
-        # What former lives of this node left: their sessions, and whether the last one may have named a successor.
+        # What former daemons of this node left: their sessions, and whether the last one may have named a successor.
         self.former: frozenset[str] = frozenset()
         self.may_have_named = False
 
@@ -155,7 +155,7 @@ class Situation:
         self.remembered = self.seen.floor
         self.sent_at = self.renewed_at = 0.0
         self.holdoff_until = 0.0
-        self._said_to_remember = self.seen.remembered
+        self._last_remembered = self.seen.remembered
 
         # The addresses. `serving`: the kernel has confirmed the bind of this tenure.
         self.kernel = Kernel.CLEAR
@@ -181,8 +181,8 @@ class Situation:
     def remember(self) -> None:
         """Have the state directory keep what a later daemon of this node must know, if that has changed."""
         known = self.seen.remembered
-        if known != self._said_to_remember:
-            self._said_to_remember = known
+        if known != self._last_remembered:
+            self._last_remembered = known
             epoch, longest, chosen = known
             self.out.append(Remember(epoch, round(longest * 1000), chosen))
 
@@ -200,7 +200,7 @@ class Situation:
         """Return when a node whose kernel refused an address begins to try again (inf: it does not, or has begun)."""
         return NEVER if self.fitness.retrying or self._is_attempting else self._may_retry_from(now)
 
-    def look_whether_to_retry(self, now: float) -> None:
+    def update_retrying(self, now: float) -> None:
         """Begin to try again, or end it since somebody else has the VIP."""
         if not self._is_attempting and self.state is not State.ACTIVE and not self.is_mine:
             self.fitness.retrying = self._may_retry_from(now) <= now
@@ -208,7 +208,7 @@ class Situation:
     @property
     def _is_attempting(self) -> bool:
         """Whether a take of this node's is not decided yet: what comes of it is an event."""
-        undecided = self.desk.request is not None or self.desk.unread
+        undecided = self.pending.request is not None or self.pending.unread
         return self.taking is not None and (self.taking.confirmed or undecided)
 
     def _may_retry_from(self, now: float) -> float:
@@ -226,7 +226,7 @@ class Situation:
 
     @property
     def is_mine(self) -> bool:
-        """Whether the record is held by this session, or by a former one of this node that is proven gone."""
+        """Whether the record is held by this session, or by a former one of this node that is known to have ended."""
         record = self.seen.record
         if record is None or record.holder != self.me.name:
             return False

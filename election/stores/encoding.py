@@ -251,7 +251,7 @@ def _text(value: object, key: str) -> str:
 
 def _encode(fields: dict[str, object], extra: Mapping[str, object]) -> bytes:
     data = _dump({**fields, **{key: value for key, value in extra.items() if key not in fields}})
-    # A stranger filled the record with unknown keys almost to the limit and a write makes it one byte longer: nobody
+    # Somebody else filled the record with unknown keys almost to the limit and a write makes it one byte longer: nobody
     # could read it again. The lease weighs more than keys that nobody here knows.
     return data if len(data) <= LARGEST else _dump(fields)
 

@@ -245,7 +245,7 @@ def _observed(tale: Tale, machine: Machine, event: Event, now: float) -> Iterato
 
 
 def _sessions(machine: Machine, record: Record) -> frozenset[str]:
-    """Return the sessions that the record's names tell already: all but a stranger's under this node's name."""
+    """Return the sessions that the record's names tell already: all but a namesake's."""
     strange = record.holder == machine.me.name and record.session != machine.me.session
     return frozenset(_session(record) | (set() if strange else {record.session}))
 

@@ -97,7 +97,7 @@ def store(play: Play, given: Words) -> None:
 
 def rival(play: Play, given: Words) -> None:
     """rival on|off: a host that is no part of the group answers for the address."""
-    on_wire = play.stage.strangers_on_wire
+    on_wire = play.stage.rivals_on_wire
     (on_wire.add if given.words[0] == "on" else on_wire.discard)(ELECTION)
 
 

@@ -1,4 +1,4 @@
-"""The commands about health, operators and strangers at the record, and those that look."""
+"""The commands about health, operators and foreign writers, and those that look."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _set_drain(play: Play, host: Host, *, drained: bool) -> None:
     play.tell(host, DrainChanged(drained))
 
 
-# ---------------------------------------------------------------- strangers at the record
+# ---------------------------------------------------------------- foreign writers at the record
 
 
 def annotate(play: Play, given: Words) -> None:

@@ -96,7 +96,7 @@ class Daemon(Process):
 
     def candidate_seen(self, name: str, record: CandidateRecord | None) -> None:
         """Take a report of the watch on candidate records."""
-        self.candidates.see(self.now, name, record)
+        self.candidates.observe_record(self.now, name, record)
         self._look_at_candidates()
 
     def all_candidates_seen(self, records: Iterable[CandidateRecord]) -> None:

@@ -29,11 +29,11 @@ DEFECTS = (
             Patch(
                 "machine/machine",
                 """
-            self._hold.retire(now)
+            self._ownership.leave_without_successor(now)
 """,
                 """
             self._requests._release(now)
-            self._hold.retire(now)
+            self._ownership.leave_without_successor(now)
 """,
             ),
         ),
@@ -46,11 +46,11 @@ DEFECTS = (
                 "machine/schedule",
                 """
     if s.kernel is Kernel.LEAVING or (s.taking is not None and s.taking.confirmed):
-        return Due(NEVER, Errand.READ)
+        return Due(NEVER, Task.READ)
     if s.is_mine and s.kernel is Kernel.CLEAR and (""",
                 """
     if s.taking is not None and s.taking.confirmed:
-        return Due(NEVER, Errand.READ)
+        return Due(NEVER, Task.READ)
     if s.is_mine and (""",
             ),
         ),
@@ -66,10 +66,10 @@ DEFECTS = (
 """,
                 """
         self._send(now, WriteKind.TAKE, record)
-        from election.machine.ownership import Hold
+        from election.machine.ownership import Ownership
         s.right.deadline = right_ends(now, s.lease)
         s.mine = record
-        Hold(s).acquired(now, Taking(epoch, reason))
+        Ownership(s).become_active(now, Taking(epoch, reason))
 """,
             ),
         ),
@@ -184,7 +184,7 @@ SUCCESSOR_HOLDOFF = 0.0
             Patch(
                 "fencing",
                 """
-    return view.life is Life.NONE or not slot.armed or _beyond_return(now, view)
+    return view.life is Life.NONE or not slot.armed or _cannot_act_again(now, view)
 """,
                 """
     return True
@@ -195,10 +195,10 @@ SUCCESSOR_HOLDOFF = 0.0
                 """
     if view.life is not Life.NONE and not view.killed_at:
         actions += [Kill(why) for at, why in offences(view) if now >= at][:1]
-    actions += _care(now, view)
+    actions += _removals_and_refreshes(now, view)
 """,
                 """
-    actions += _care(now, view)
+    actions += _removals_and_refreshes(now, view)
     if view.life is not Life.NONE and not view.killed_at:
         actions += [Kill(why) for at, why in offences(view) if now >= at][:1]
 """,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.sim.planting import Defect, Patch, joined
 
 READ = """
-        s.desk.unread, s.desk.read_at = False, now
-        self._digest.take_in(now, answer)
+        s.pending.unread, s.pending.read_at = False, now
+        self._interpret_content(now, answer)
 """
 LEASE_OUT = """
         return self._held_until
@@ -82,7 +82,7 @@ DEFECTS = (
 """,
                 """
             case Unknown():
-                self._digest.take_in(now, Found(request.write.record, "?"))
+                self._interpret_content(now, Found(request.write.record, "?"))
             case Conflict():
 """,
             ),
@@ -126,17 +126,17 @@ DEFECTS = (
             Patch(
                 "machine/evidence",
                 """
-        request = s.desk.answered(number)
+        request = s.pending.match_answer(number)
         if request is None or request.write is None:
             return
 """,
                 """
-        request = s.desk.answered(number)
+        request = s.pending.match_answer(number)
         if request is None and isinstance(answer, Applied) and s.mine is not None and s.state is not State.ACTIVE:
             from election.machine.situation import Taking
             from election.timing import right_ends
             s.right.deadline = right_ends(now, s.lease)
-            self._digest._hold.acquired(now, Taking(s.mine.epoch, s.reason))
+            self._ownership.become_active(now, Taking(s.mine.epoch, s.reason))
         if request is None or request.write is None:
             return
 """,
@@ -153,8 +153,8 @@ DEFECTS = (
                 "machine/evidence",
                 READ,
                 """
-        s.desk.unread, s.desk.read_at = False, now
-        self._digest.take_in(request.sent_at, answer)
+        s.pending.unread, s.pending.read_at = False, now
+        self._interpret_content(request.sent_at, answer)
 """,
             ),
         ),
@@ -239,7 +239,7 @@ DEFECTS = (
                 "machine/schedule",
                 """
     if isinstance(seen.content, Absent):
-        return Due(0.0, Errand.CREATE)
+        return Due(0.0, Task.CREATE)
 """,
                 """
 """,

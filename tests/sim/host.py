@@ -165,7 +165,7 @@ class Host:
             # A kill of everything often hits the guard first: the daemon waits until the blow has fallen.
             self.world.after(ORPHAN_PAUSE, self.daemon.ask_stop)
         elif code == 0 and guard.started_one:
-            # A guard whose daemon did not live to remove what a former life bound leaves that to its lifetimes.
+            # A guard whose daemon did not live to remove what a former daemon bound leaves that to its lifetimes.
             self.world.judge.stopped(self)
         if self.wanted:
             self.world.after(RESTART_SEC, self.start)

@@ -225,11 +225,11 @@ class Judge:
             self.failovers += 1
 
     def tampered(self, election: str) -> None:
-        """Note that a stranger changed, deleted or restored the record: what it said of epochs may be lost."""
+        """Note that a foreign writer changed, deleted or restored the record: what it said of epochs may be lost."""
         self.ledger(election).tampered = True
 
     def tampered_all(self) -> None:
-        """Note that a stranger changed all records."""
+        """Note that a foreign writer changed all records."""
         for ledger in self._ledgers.values():
             ledger.tampered = True
 

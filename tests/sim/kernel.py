@@ -123,13 +123,13 @@ class Kernel:
         return self.words
 
     def cover(self, election: str) -> None:
-        """Learn that a daemon answers for this election: an address that is bound then was left by the former life."""
+        """Learn that a daemon answers for this election: an address that is bound then was left by the former daemon."""
         if self._succession is not None and self.bound(election):
             self._succession.inherited.add(self._slots[election])
 
     @property
     def is_succeeding(self) -> bool:
-        """Whether programs of an earlier life are still attached."""
+        """Whether programs of an earlier guard are still attached."""
         return self._succession is not None
 
     def settle(self) -> None:

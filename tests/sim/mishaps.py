@@ -1,4 +1,4 @@
-"""Everything that befalls a world at a point in time: faults, operators and strangers. Each takes the world and picks a victim."""
+"""Everything that befalls a world at a point in time: faults, operators and foreign writers. Each takes the world and picks a victim."""
 
 from __future__ import annotations
 
@@ -205,11 +205,11 @@ def _restore(world: World, backup: Backup) -> None:
     world.store.restore(backup)
 
 
-# ---------------------------------------------------------------- strangers
+# ---------------------------------------------------------------- foreign writers
 
 
 def _tamper(world: World, election: str) -> None:
-    """Note that a stranger writes to the record: its holder puts it back, but where nobody holds it the wait begins anew."""
+    """Note that a foreign writer writes to the record: its holder puts it back, but where nobody holds it the wait begins anew."""
     world.judge.tampered(election)
     if not any(host.daemon is not None and host.daemon.is_active(election) for host in world.hosts):
         world.availability.permit_recovery()
@@ -283,7 +283,7 @@ def edit_record(world: World) -> None:
         {"lease_duration": rng.randrange(record.lease_duration, 12_000) if record.lease_duration < 12_000 else record.lease_duration},
     ]
     _tamper(world, election)
-    # Another holder, session or epoch is a loss; nobody can tell that it was a stranger.
+    # Another holder, session or epoch is a loss; nothing shows that a foreign writer did it.
     world.availability.permit_recovery()
     world.store.edit(election, **rng.choice(changes))
 
@@ -297,9 +297,9 @@ def remove_address(world: World) -> None:
         host.address_lost(election)
 
 
-def stranger_on_wire(world: World) -> None:
+def rival_on_wire(world: World) -> None:
     """Somebody who is no part of the group answers for the address for a while."""
-    election, on_wire = any_election(world), world.strangers_on_wire
+    election, on_wire = any_election(world), world.rivals_on_wire
     for_a_while(world, any_length(world), lambda: on_wire.add(election), lambda: on_wire.discard(election))
 
 
@@ -339,7 +339,7 @@ MISHAPS: dict[str, Mishap] = {
     for mishap in (
         stop_daemon, stop_guard, stop_both, kill_daemon, kill_guard, kill_both, power_cut, die, restart, reload,
         cut_off, cut_replies, cut_link, store_down, store_stalls, slow_requests_and_cut_off, break_watches, break_watch, restore_backup,
-        delete_record, remake_record, corrupt_record, annotate, empty_holder, edit_record, remove_address, stranger_on_wire,
+        delete_record, remake_record, corrupt_record, annotate, empty_holder, edit_record, remove_address, rival_on_wire,
         fall_ill, lose_weight, ask_handover, ask_unpin, drain, cut_in_move, kill_in_move, delete_in_move, crash_cut_off, move_after_kill,
         freeze_in_move, freeze_in_call, crash_and_delete_in_move, crash_after_take, kill_and_delete,
         rename_interface, remake_interface, move_interface, refuse_for_long,

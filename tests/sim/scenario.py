@@ -51,7 +51,7 @@ THEMES = {
     ),
     "strangers": Theme(
         {"annotate": 3, "empty_holder": 2, "edit_record": 4, "delete_record": 2, "corrupt_record": 2, "remake_record": 2, "cut_off": 2,
-         "remove_address": 2, "stranger_on_wire": 2},
+         "remove_address": 2, "rival_on_wire": 2},
     ),
     "deaths": Theme({"die": 3, "cut_off": 2, "ask_handover": 2, "break_watch": 2}),
     "restores": Theme({"restore_backup": 1.5, "kill_daemon": 1, "power_cut": 1, "cut_off": 1, "delete_record": 1}),

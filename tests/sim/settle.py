@@ -27,7 +27,7 @@ def heal(world: World) -> None:
     world.weather.clear_up()
     world.store.down_until = min(world.store.down_until, world.now)
     world.store.stalled_until = min(world.store.stalled_until, world.now)
-    world.strangers_on_wire.clear()
+    world.rivals_on_wire.clear()
     for host in world.hosts:
         host.store_cut = host.replies_cut = host.link_cut = False
         host.slowness = 0.0

@@ -110,13 +110,13 @@ class Store:
     # ------------------------------------------------------------------ what befalls it
 
     def edit(self, election: str, **changes: object) -> None:
-        """Change fields as a stranger would, with kubectl or etcdctl."""
+        """Change fields as a foreign writer does, with kubectl or etcdctl."""
         content = self.records.get(election)
         if isinstance(content, Found):
-            self._put(election, replace(content.record, **changes))  # type: ignore[arg-type] # a stranger writes what he likes
+            self._put(election, replace(content.record, **changes))  # type: ignore[arg-type] # a foreign writer writes anything
 
     def put(self, election: str, record: Record) -> None:
-        """Write a whole record as a stranger would."""
+        """Write a whole record as a foreign writer does."""
         self._put(election, record)
 
     def corrupt(self, election: str) -> None:

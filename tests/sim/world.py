@@ -39,7 +39,7 @@ class World:
         self.weather = Weather(self, climate or Climate())
         self.faults = Faults(self)
         self.store = Store(self)
-        self.strangers_on_wire: set[str] = set()
+        self.rivals_on_wire: set[str] = set()
         self.disturbed_until = 0.0
         self.over = False
         self._tell = tell
@@ -114,7 +114,7 @@ class World:
 
     def who_answers(self, asker: Host, election: str) -> str:
         """Return the MAC address of whoever answers for the election's addresses, or nothing."""
-        if election in self.strangers_on_wire:
+        if election in self.rivals_on_wire:
             return "02:00:00:00:00:99"
         for host in self.hosts:
             if host is not asker and not host.link_cut and not asker.link_cut and host.kernel.serving_until(election) > self.now:

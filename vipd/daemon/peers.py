@@ -93,7 +93,7 @@ class Peers:
     def _on_event(self, event: WatchEvent) -> None:
         match event:
             case ElectionChanged(election, content):
-                claimed = self._claims.see(now(), event)
+                claimed = self._claims.observe_election(now(), event)
                 member = self._members.get(election)
                 if member is not None:
                     member.order(events.RecordSeen(content))
@@ -101,7 +101,7 @@ class Peers:
                 # elections that change hands together each would look at 250.
                 self._tell_claims({name for address in claimed for name in self._at.get(address, ())})
             case CandidateChanged(name, record):
-                if self.candidates.see(now(), name, record):
+                if self.candidates.observe_record(now(), name, record):
                     self.tell()
                 else:
                     # Of thirty nodes ten refresh their records every second: only who may hand over has to know how new they are.

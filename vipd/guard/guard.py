@@ -18,7 +18,7 @@ from typing import assert_never
 
 from announce.kernel.addresses import RouteSocket
 from election import fencing
-from election.fencing import Kill, Quit, Refresh, Remove, Start, Why, crashes_on, decide, fresh, next_wake
+from election.fencing import Kill, Quit, Refresh, Remove, Start, Why, crashes_on, decide, feeds_watchdog, next_wake
 from vipd.clock import now, unix
 from vipd.guard.channel import ChannelError
 from vipd.guard.children import ChildEvent, Children, Outdated, Refused, Reloaded, Started, StartFailed, Unchanged, ending
@@ -124,7 +124,7 @@ class Guard:
         moments = [next_wake(moment, view), self._children.wake_at(), self._gate_at, self._dump_at()]
         if self._notifier.waiting:
             moments.append(moment + NOTIFY_AGAIN)
-        if fresh(moment, view):
+        if feeds_watchdog(moment, view):
             moments.append(self._feed_at())
         return min(moments)
 
@@ -245,7 +245,7 @@ class Guard:
         moment = now()
         if moment >= self._dump_at():
             self._stack.ask(self._daemon.pid, moment)
-        if moment >= self._feed_at() and fresh(moment, self._view()):
+        if moment >= self._feed_at() and feeds_watchdog(moment, self._view()):
             self._fed_at = moment
             self._notifier.watchdog()
 

@@ -111,7 +111,7 @@ def _end_unawaited(callers: Sequence[Caller[Q, A]], request: asyncio.Task[None],
 
 
 LARGEST_COMPARED = 256 * 1024
-"""Bytes of an old value that go into a request; etcd takes requests of 1.5 MiB, and a stranger may have filled one."""
+"""Bytes of an old value that go into a request; etcd takes requests of 1.5 MiB, and anybody may have filled one."""
 MOST_TOGETHER = 126
 """Records in one transaction. etcd takes 128 operations (its max-txn-ops) and counts them along each path: those of the outer
 transaction, and to them the larger number of a nested one's comparisons (two) and writes (measured, 3.4.23)."""

@@ -27,7 +27,7 @@ OPTIONS = {
     # gives up a connection whose bytes stay unacknowledged for this timeout. etcd forbids pings more often than every 5 s.
     "grpc.keepalive_time_ms": 6000,
     "grpc.keepalive_timeout_ms": 1000,
-    # A watch begins with a list of all records, and a stranger may have filled some.
+    # A watch begins with a list of all records, and anybody may have filled some.
     "grpc.max_receive_message_length": 64 * 1024 * 1024,
     # A name that has moved: gRPC asks again when a connection fails, but not more often than every 30 s.
     "grpc.dns_min_time_between_resolutions_ms": 500,

@@ -267,7 +267,7 @@ def _lease(name: str, base: Lease | None, ours: dict[str, str], said: Lease, com
     before = metadata(base or {})
     foreign = {key: value for key, value in notes_of(base or {}).items() if not key.startswith(OURS)}
     notes = {**foreign, **ours}
-    # A stranger filled the annotations to the limit and a write makes them one byte longer: Kubernetes would refuse every
+    # Somebody else filled the annotations to the limit and a write makes them one byte longer: Kubernetes would refuse every
     # renewal. The lease weighs more than what nobody here knows.
     if sum(len(key.encode()) + len(value.encode()) for key, value in notes.items()) > LONGEST_ANNOTATIONS:
         notes = {key: value for key, value in ours.items() if key in KNOWN or key == CANDIDATE}

@@ -35,8 +35,8 @@ def live(candidates: Candidates, now: float) -> dict[str, bool]:
 def test_a_node_is_live_for_three_refreshes_after_its_last_change() -> None:
     """By one's own clock: what the other's clock says is never asked."""
     candidates = Candidates(ME)
-    candidates.see(10.0, "n2", record(counter=1))
-    candidates.see(12.0, "n2", record(counter=2))
+    candidates.observe_record(10.0, "n2", record(counter=1))
+    candidates.observe_record(12.0, "n2", record(counter=2))
     assert live(candidates, 12.0 + DEAD_AFTER - 0.001) == {"n2": True}
     assert live(candidates, 12.0 + DEAD_AFTER) == {"n2": False}
     assert candidates.changes_at(12.0) == 12.0 + DEAD_AFTER
@@ -46,38 +46,38 @@ def test_a_node_is_live_for_three_refreshes_after_its_last_change() -> None:
 def test_a_record_that_is_seen_again_unchanged_makes_nobody_live() -> None:
     """A watch that stands again reports everything anew; a dead node's record is still there."""
     candidates = Candidates(ME)
-    candidates.see(10.0, "n2", record())
-    candidates.see(15.0, "n2", record())
+    candidates.observe_record(10.0, "n2", record())
+    candidates.observe_record(15.0, "n2", record())
     assert live(candidates, 10.0 + DEAD_AFTER) == {"n2": False}
 
 
 def test_only_what_is_new_is_worth_telling() -> None:
     """A live node's refresh is not: with thirty nodes that would be ten times a second, to every election."""
     candidates = Candidates(ME)
-    assert candidates.see(10.0, "n2", record(counter=1))
-    assert not candidates.see(12.0, "n2", record(counter=2))
-    assert not candidates.see(12.0, "n2", record(counter=2))
+    assert candidates.observe_record(10.0, "n2", record(counter=1))
+    assert not candidates.observe_record(12.0, "n2", record(counter=2))
+    assert not candidates.observe_record(12.0, "n2", record(counter=2))
     assert [candidate.counter for candidate in candidates.of(12.0, WEB, {})] == [2]
-    assert candidates.see(13.0, "n2", record(counter=3, priority=101))
-    assert candidates.see(13.0 + DEAD_AFTER, "n2", record(counter=4, priority=101))
-    assert candidates.see(20.0, "n2", record(session="s3", counter=5, priority=101))
-    assert candidates.see(21.0, "n2", None)
-    assert not candidates.see(21.0, "n2", None)
+    assert candidates.observe_record(13.0, "n2", record(counter=3, priority=101))
+    assert candidates.observe_record(13.0 + DEAD_AFTER, "n2", record(counter=4, priority=101))
+    assert candidates.observe_record(20.0, "n2", record(session="s3", counter=5, priority=101))
+    assert candidates.observe_record(21.0, "n2", None)
+    assert not candidates.observe_record(21.0, "n2", None)
 
 
 def test_a_restarted_node_is_live_whatever_its_counter_says() -> None:
     """A new session begins to count anew."""
     candidates = Candidates(ME)
-    candidates.see(10.0, "n2", record(counter=7))
-    candidates.see(20.0, "n2", record(session="s3", counter=1))
+    candidates.observe_record(10.0, "n2", record(counter=7))
+    candidates.observe_record(20.0, "n2", record(session="s3", counter=1))
     assert live(candidates, 20.0) == {"n2": True}
 
 
 def test_a_record_that_is_gone_is_a_node_that_is_gone() -> None:
     """At once, and also if a complete list does not have it."""
     candidates = Candidates(ME)
-    candidates.see(10.0, "n2", record("n2"))
-    candidates.see(10.0, "n2", None)
+    candidates.observe_record(10.0, "n2", record("n2"))
+    candidates.observe_record(10.0, "n2", None)
     assert live(candidates, 10.0) == {}
     candidates.see_all(11.0, [record("n2"), record("n3", "s3")])
     candidates.see_all(12.0, [record("n3", "s3")])
@@ -87,9 +87,9 @@ def test_a_record_that_is_gone_is_a_node_that_is_gone() -> None:
 def test_all_that_a_node_says_of_an_election_is_passed_on_sorted_by_name() -> None:
     """Its own place is filled by what it says itself, never by what the store has of it."""
     candidates = Candidates(ME)
-    candidates.see(10.0, "n3", record("n3", "s3", priority=50, epoch=9))
-    candidates.see(10.0, "n0", record("n0", "s0"))
-    candidates.see(10.0, ME.name, record(ME.name, ME.session, priority=1))
+    candidates.observe_record(10.0, "n3", record("n3", "s3", priority=50, epoch=9))
+    candidates.observe_record(10.0, "n0", record("n0", "s0"))
+    candidates.observe_record(10.0, ME.name, record(ME.name, ME.session, priority=1))
     mine = Candidacy(eligible=False, priority=200, asks=True, epoch=4)
     found = candidates.of(10.0, WEB, {WEB: mine})
     assert [c.name for c in found] == ["n0", "n1", "n3"]
@@ -103,9 +103,9 @@ def test_all_that_a_node_says_of_an_election_is_passed_on_sorted_by_name() -> No
 
 
 def namesakes(candidates: Candidates, session: str, *moments: float) -> None:
-    """Let a stranger of this node's name refresh its record at these moments."""
+    """Let another daemon of this node's name refresh its record at these moments."""
     for counter, moment in enumerate(moments, start=1):
-        candidates.see(moment, ME.name, record(ME.name, session, counter))
+        candidates.observe_record(moment, ME.name, record(ME.name, session, counter))
 
 
 @pytest.mark.parametrize("session", [SMALLER, LARGER])
@@ -121,7 +121,7 @@ def test_the_later_start_gives_way(session: str) -> None:
 
 
 def test_a_record_that_nobody_changes_is_waited_out() -> None:
-    """It is that of a former life, or of a node that died under this name."""
+    """It is that of a former daemon, or of a node that died under this name."""
     candidates = Candidates(ME)
     namesakes(candidates, LARGER, 10.0)
     assert not candidates.may_publish(10.0 + DEAD_AFTER - 0.001)
@@ -130,7 +130,7 @@ def test_a_record_that_nobody_changes_is_waited_out() -> None:
 
 
 def test_who_was_there_first_stays() -> None:
-    """A stranger that comes later and does not care for the name does not drive this node out, if its session is smaller."""
+    """Another daemon that comes later and ignores that the name is taken does not drive this node out, if its session is smaller."""
     candidates = Candidates(ME)
     candidates.published()
     namesakes(candidates, SMALLER, 10.0, 12.0, 14.0)
@@ -165,7 +165,7 @@ def test_a_name_is_free_again_once_the_namesake_is_dead() -> None:
 
 @pytest.mark.parametrize("session", ["former", ME.session])
 def test_ones_own_record_is_nobody_elses(session: str) -> None:
-    """Neither this session's nor that of a former life that is proven gone."""
+    """Neither this session's nor that of a former daemon that is known to have ended."""
     candidates = Candidates(ME, frozenset({"former"}))
     namesakes(candidates, session, 10.0, 12.0)
     assert not candidates.namesake(12.0)

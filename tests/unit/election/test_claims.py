@@ -23,7 +23,7 @@ def against(claims: Claims, now: float, election: str = "web", *, active: bool =
 def claimed(content: Content, election: str = "old", at: float = 100.0) -> Claims:
     """Return claims after one event."""
     claims = Claims()
-    claims.see(at, ElectionChanged(election, content))
+    claims.observe_election(at, ElectionChanged(election, content))
     return claims
 
 
@@ -39,7 +39,7 @@ def test_what_claims_nothing_is_no_claim() -> None:
     assert against(claimed(held(f"{VIP}/32"), "web"), 100.0) == ""
     assert against(claimed(held(f"{VIP}/32", holder="")), 100.0) == ""
     claims = claimed(held(f"{VIP}/32"))
-    claims.see(101.0, ElectionChanged("old", Absent()))
+    claims.observe_election(101.0, ElectionChanged("old", Absent()))
     assert against(claims, 101.0) == ""
 
 
@@ -48,7 +48,7 @@ def test_a_record_that_nobody_renews_claims_nothing() -> None:
     claims = claimed(held(f"{VIP}/32"))
     assert against(claims, 100.0 + 2 * LEASE - 0.001) == "old"
     assert against(claims, 100.0 + 2 * LEASE) == ""
-    claims.see(110.0, ElectionChanged("old", held(f"{VIP}/32")))
+    claims.observe_election(110.0, ElectionChanged("old", held(f"{VIP}/32")))
     assert against(claims, 110.0) == "old"
 
 
@@ -65,12 +65,12 @@ def test_who_is_active_does_not_give_way_to_one_that_has_only_taken_its_record()
     claims = claimed(held(f"{VIP}/32"), "m")
     assert against(claims, 100.0, "z", active=True) == ""
     assert against(claims, 100.0, "z") == "m"
-    assert claims.see(100.1, ElectionChanged("m", held(f"{VIP}/32", bound=True))) == {VIP}
+    assert claims.observe_election(100.1, ElectionChanged("m", held(f"{VIP}/32", bound=True))) == {VIP}
     assert against(claims, 100.1, "z", active=True) == "m"
 
 
 def test_hosts_are_addresses_without_their_prefix_lengths() -> None:
-    """What is no address is left out: the record may be of a stranger's hand."""
+    """What is no address is left out: anybody may have written the record."""
     assert hosts((f"{VIP}/32", "2001:DB8:0::1/64", "nonsense", "")) == {VIP, "2001:db8::1"}
 
 
@@ -79,7 +79,7 @@ def test_a_renewal_changes_no_claim() -> None:
     claims, other = Claims(), "192.0.2.11"
 
     def seen(content: Content, at: float) -> frozenset[str]:
-        return claims.see(at, ElectionChanged("old", content))
+        return claims.observe_election(at, ElectionChanged("old", content))
 
     assert seen(held(f"{VIP}/32"), 100.0) == {VIP}
     assert not seen(held(f"{VIP}/32"), 101.0)

@@ -167,7 +167,7 @@ def test_what_counts_as_a_crash(status: int, stop_asked: bool, reload_asked: boo
 )
 def test_the_watchdog_is_fed_for_a_daemon_in_good_health_only(view: View, expected: bool) -> None:
     """A guard that works beside a daemon that does not is no reason for systemd to be content."""
-    assert fencing.fresh(NOW, view) is expected
+    assert fencing.feeds_watchdog(NOW, view) is expected
 
 
 # ---------------------------------------------------------------- in every view

@@ -14,7 +14,7 @@ def fitness(*, fit: bool | None = True, **set_to: object) -> Fitness:
     """Return a node's fitness with these attributes."""
     made = Fitness()
     if fit is not None:
-        made.judge(fit, 100, Reason.LINK_DOWN)
+        made.set_verdict(fit, 100, Reason.LINK_DOWN)
     for name, value in set_to.items():
         setattr(made, name, value)
     return made
@@ -23,14 +23,14 @@ def fitness(*, fit: bool | None = True, **set_to: object) -> Fitness:
 def failed_bind() -> Fitness:
     """Return that of a node whose kernel has just refused an address."""
     made = fitness()
-    made.refused(NOW)
+    made.note_refusal(NOW)
     return made
 
 
 def namesake() -> Fitness:
     """Return that of a node that has just seen a namesake's lease of three seconds."""
     made = fitness()
-    made.saw_namesake(NOW + 3.0)
+    made.note_namesake(NOW + 3.0)
     return made
 
 
@@ -83,7 +83,7 @@ def test_a_refusal_lasts_until_something_changes() -> None:
     given = failed_bind()
     assert given.is_refused(NOW + 1e6)
     assert given.changes_at(NOW) == []
-    given.interface_changed()
+    given.note_interface_change()
     assert given.changes_at(NOW) == [NOW + REFUSAL_PATIENCE]
     assert given.fault(NOW + REFUSAL_PATIENCE - 0.01) is Reason.BIND_FAILED
     assert given.fault(NOW + REFUSAL_PATIENCE) is None
@@ -93,15 +93,15 @@ def test_refusals_in_a_row_make_a_node_patient() -> None:
     """Else an interface on which something changes every minute would cost an outage a minute."""
     given, now, waited = fitness(), NOW, []
     for _ in range(8):
-        given.refused(now)
-        given.interface_changed()
+        given.note_refusal(now)
+        given.note_interface_change()
         [ends] = given.changes_at(now)
         waited.append(ends - now)
         now = ends
     assert waited == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, LONGEST_REFUSAL_PATIENCE, LONGEST_REFUSAL_PATIENCE]
-    given.bound()
+    given.note_bound()
     assert not given.is_refused(now)
-    given.refused(now)
+    given.note_refusal(now)
     assert given.may_retry_at(now) == now + REFUSAL_PATIENCE
 
 
@@ -109,8 +109,8 @@ def test_after_a_sign_of_change_a_vacant_address_is_tried_for_soon() -> None:
     """The doubled patience is for addresses that a healthy node has."""
     given = fitness()
     for _ in range(5):
-        given.refused(NOW)
+        given.note_refusal(NOW)
     assert given.may_retry_at(NOW) == NOW + 16 * REFUSAL_PATIENCE
-    given.interface_changed()
+    given.note_interface_change()
     assert given.may_retry_at(NOW) == NOW + REFUSAL_PATIENCE
     assert given.changes_at(NOW) == [NOW + 16 * REFUSAL_PATIENCE]

@@ -150,10 +150,10 @@ def test_guard_and_gate_know_the_deadline_before_the_bind_and_the_wire_hears_aft
     node = Node()
     actions = node.become_active()
     assert kinds(actions) == ["Remember", "SetDeadline", "Bind", "Announce", "Transition"]
-    told, bind = actions[1], actions[2]
-    assert isinstance(told, SetDeadline)
+    set_deadline, bind = actions[1], actions[2]
+    assert isinstance(set_deadline, SetDeadline)
     assert isinstance(bind, Bind)
-    assert told.deadline == bind.deadline == right_ends(101.0, 3.0)
+    assert set_deadline.deadline == bind.deadline == right_ends(101.0, 3.0)
 
 
 def test_a_naming_lowers_deadline_and_lifetimes_before_it_is_sent() -> None:
@@ -165,7 +165,7 @@ def test_a_naming_lowers_deadline_and_lifetimes_before_it_is_sent() -> None:
 
 
 def test_a_naming_with_little_left_tells_what_it_gives_when_it_is_confirmed() -> None:
-    """Out of touch for long, then back: the naming promises more than what was left, and a guard not told would kill."""
+    """Out of touch for long, then back: the naming promises more than what was left, and a guard without the new word would kill."""
     node = active(among=(B,))
     late = deadline(node) - 0.2
     renewal = node.renew()
@@ -330,7 +330,7 @@ def test_a_lost_answer_is_read_back_and_gives_the_right_of_the_send() -> None:
 
 
 def test_a_conflict_is_judged_by_reading() -> None:
-    """A stranger's annotation is no loss: the holder renews on top of it and keeps it."""
+    """A foreign annotation is no loss: the holder renews on top of it and keeps it."""
     node = active()
     renewal = node.renew()
     assert isinstance(node.content, Found)
@@ -343,7 +343,7 @@ def test_a_conflict_is_judged_by_reading() -> None:
     assert actions[0].expected == "r9"
 
 
-def test_the_holder_outbids_a_counter_that_a_stranger_raised() -> None:
+def test_the_holder_outbids_a_counter_that_was_raised_by_hand() -> None:
     """Even if that record is gone again: who saw it takes all below it for old, and believes no naming and no release."""
     node = active()
     lost = node.renew()
@@ -774,7 +774,7 @@ def test_a_candidate_record_raises_no_epoch() -> None:
 
 
 def test_a_wish_that_nobody_can_fulfil_is_dropped_with_a_sentence() -> None:
-    """The operator is told once, and nothing happens later."""
+    """The operator gets one notice, and nothing happens later."""
     node = active()
     assert [action for action in node.take(HandoverAsked("b")) if isinstance(action, Notice)]
     assert "Name" not in kinds(node.take(CandidatesSeen((B,))))

@@ -25,7 +25,7 @@ def observation(*seen: tuple[float, Content], longest: float = 0.0) -> Observati
     """Return what a node knows that saw these contents at these times."""
     view = Observation(OWN_LEASE, 0, longest)
     for at, content in seen:
-        view.see(at, content)
+        view.observe_content(at, content)
     return view
 
 
@@ -42,7 +42,7 @@ FOREIGN_EDITS: dict[str, dict[str, object]] = {
 def test_a_foreign_edit_neither_renews_nor_ages_a_lease(edit: dict[str, object]) -> None:
     """Only holder, session, epoch, counter, successor and the record's identity count."""
     view = observation((10.0, found()))
-    assert not view.see(11.0, found(replace(HELD, **edit), "r2"))  # type: ignore[arg-type] # a table of any fields
+    assert not view.observe_content(11.0, found(replace(HELD, **edit), "r2"))  # type: ignore[arg-type] # a table of any fields
     assert view.free_at() == 12.0
 
 
@@ -67,7 +67,7 @@ FREE_AT: dict[str, tuple[list[tuple[float, Content]], float]] = {
     "the written lease counts, not the own": ([(10.0, found())], 12.0),
     "seen again": ([(10.0, found()), (11.0, found())], 12.0),
     "released: at once": ([(10.0, found(replace(HELD, holder="", release=Release("a1", 5))))], 10.0),
-    "emptied by a stranger: no release": ([(10.0, found(replace(HELD, holder="")))], 13.0),
+    "emptied by hand: no release": ([(10.0, found(replace(HELD, holder="")))], 13.0),
     "released by a former session: no release": ([(10.0, found(replace(HELD, holder="", release=Release("a0", 5))))], 13.0),
     "absent: the longest known": ([(5.0, found(replace(HELD, lease_duration=9000))), (10.0, Absent())], 19.0),
     "absent for a while: counted once": ([(10.0, Absent()), (12.0, Absent())], 13.0),
@@ -149,7 +149,7 @@ def test_an_epoch_is_above_every_one_known() -> None:
 def test_a_chosen_epoch_makes_no_record_look_older() -> None:
     """The write that it was chosen for may never have reached the store."""
     view = Observation(OWN_LEASE, 5, 0.0, 6)
-    view.see(10.0, found())
+    view.observe_content(10.0, found())
     assert not view.older
 
 
@@ -157,9 +157,9 @@ def test_an_older_record_that_goes_on_counts_in_the_end() -> None:
     """Once nobody can hold by what was seen before it: else nobody would ever be named in it, or take it in time, again."""
     view = observation((10.0, found(replace(HELD, epoch=LARGEST_COUNT))))
     for number in range(1, 7):
-        view.see(10.5 + number / 2, found(replace(HELD, counter=20 + number), f"r{number}"))
+        view.observe_content(10.5 + number / 2, found(replace(HELD, counter=20 + number), f"r{number}"))
         assert view.older
-    view.see(14.0, found(replace(HELD, counter=30), "r7"))
+    view.observe_content(14.0, found(replace(HELD, counter=30), "r7"))
     assert not view.older
     assert view.free_at() == 16.0
     assert view.next_epoch == 6
@@ -168,8 +168,8 @@ def test_an_older_record_that_goes_on_counts_in_the_end() -> None:
 def test_an_older_record_counts_only_if_nothing_newer_is_seen_between() -> None:
     """A holder that writes again is within its right: the wait begins anew."""
     view = observation((10.0, found()), (11.0, found(replace(HELD, epoch=4), "r2")), (13.0, found(replace(HELD, counter=21), "r3")))
-    view.see(13.5, found(replace(HELD, epoch=4, counter=21), "r4"))
-    view.see(14.5, found(replace(HELD, epoch=4, counter=22), "r5"))
+    view.observe_content(13.5, found(replace(HELD, epoch=4, counter=21), "r4"))
+    view.observe_content(14.5, found(replace(HELD, epoch=4, counter=22), "r5"))
     assert view.older
 
 
@@ -182,7 +182,7 @@ def test_a_record_without_room_for_another_epoch_is_waited_out_like_one_that_is_
 
 
 def test_a_naming_counts_only_with_a_write_of_the_holder_s_own() -> None:
-    """A stranger who writes a successor into the record does not raise the counter."""
+    """A foreign writer that puts a successor into the record does not raise the counter."""
     named = replace(HELD, counter=21, successor=ME)
     assert observation((10.0, found()), (11.0, found(named, "r2"))).naming_of(ME)
     assert not observation((10.0, found()), (11.0, found(replace(HELD, successor=ME), "r2"))).naming_of(ME)
@@ -214,7 +214,7 @@ def test_nobody_waits_less_than_the_lease_that_was_promised(contents: list[Conte
     for now, content in enumerate(contents):
         floor = view.floor
         before = view.record
-        changed, record = view.see(float(now), content), view.record
+        changed, record = view.observe_content(float(now), content), view.record
         assert view.floor >= floor
         assert view.next_epoch > floor
         assert view.longest >= OWN_LEASE

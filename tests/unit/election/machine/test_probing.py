@@ -31,9 +31,9 @@ def test_only_what_nobody_ever_held_is_asked_for(record: Record | None, needed: 
 def test_silence_counts_for_a_while() -> None:
     """Then it has to be proved anew."""
     probing = Probing(wanted=True)
-    assert probing.ask(100.0).timeout == PROBE_TIMEOUT
+    assert probing.send_probe(100.0).timeout == PROBE_TIMEOUT
     assert probing.ask_at() == math.inf
-    probing.answered(100.2, "")
+    probing.note_answer(100.2, "")
     assert not probing.needed(100.2 + PROBE_VALID - 0.01, NEVER_HELD)
     assert probing.needed(100.2 + PROBE_VALID, NEVER_HELD)
 
@@ -41,7 +41,7 @@ def test_silence_counts_for_a_while() -> None:
 def test_an_answer_is_asked_about_again_after_a_pause() -> None:
     """keepalived may be stopped any moment; the link is not flooded meanwhile."""
     probing = Probing(wanted=True)
-    probing.ask(100.0)
-    probing.answered(100.001, "02:00:00:00:00:01")
+    probing.send_probe(100.0)
+    probing.note_answer(100.001, "02:00:00:00:00:01")
     assert probing.needed(100.001, NEVER_HELD)
     assert probing.ask_at() == 100.0 + PROBE_AGAIN

@@ -15,18 +15,18 @@ def watched(promises: Promises, begin: float, end: float) -> None:
     """Let time pass under observation: a look each second."""
     now = begin
     while now <= end:
-        promises.look(now)
+        promises.count_time(now)
         now += 1.0
 
 
 def test_a_promise_counts_for_its_own_length_after_it_was_seen_last() -> None:
     """Whoever holds by it has to renew it, and that would have been seen."""
     known = Promises(OWN, 0.0)
-    known.look(100.0)
-    known.see("a1", 10.0)
+    known.count_time(100.0)
+    known.add_promise("a1", 10.0)
     watched(known, 101.0, 109.0)
     assert known.longest == 10.0
-    known.look(110.0)
+    known.count_time(110.0)
     assert known.longest == OWN
 
 
@@ -35,35 +35,35 @@ def test_what_the_state_directory_remembers_ends_as_well() -> None:
     known = Promises(OWN, 300.0)
     watched(known, 100.0, 399.0)
     assert known.longest == 300.0
-    known.look(400.0)
+    known.count_time(400.0)
     assert known.longest == OWN
 
 
 def test_time_without_a_look_at_the_record_proves_nothing() -> None:
     """Somebody may have renewed by it, unseen."""
     known = Promises(OWN, 0.0)
-    known.look(100.0)
-    known.see("a1", 10.0)
-    known.look(1000.0)
+    known.count_time(100.0)
+    known.add_promise("a1", 10.0)
+    known.count_time(1000.0)
     assert known.longest == 10.0
     watched(known, 1001.0, 1006.0)
     assert known.longest == 10.0
-    known.look(1007.0)
+    known.count_time(1007.0)
     assert known.longest == OWN
 
 
 def test_a_node_that_lives_may_take_the_record_again_with_its_lease() -> None:
     """So what its session promised last goes on counting; what it promised before does not."""
     known = Promises(OWN, 0.0)
-    known.look(100.0)
-    known.see_live(["a1"])
-    known.see("a1", 30.0)
-    known.see("a1", 10.0)
+    known.count_time(100.0)
+    known.set_live_sessions(["a1"])
+    known.add_promise("a1", 30.0)
+    known.add_promise("a1", 10.0)
     watched(known, 101.0, 129.0)
     assert known.longest == 30.0
     watched(known, 130.0, 1000.0)
     assert known.longest == 10.0
-    known.see_live([])
+    known.set_live_sessions([])
     watched(known, 1001.0, 1011.0)
     assert known.longest == OWN
 
@@ -71,10 +71,10 @@ def test_a_node_that_lives_may_take_the_record_again_with_its_lease() -> None:
 def test_a_shorter_promise_does_not_end_a_longer_one_at_once() -> None:
     """Either of the two may be a foreign edit."""
     known = Promises(OWN, 0.0)
-    known.look(100.0)
-    known.see("a1", 10.0)
-    known.see("a1", 1.0)
-    known.look(101.0)
+    known.count_time(100.0)
+    known.add_promise("a1", 10.0)
+    known.add_promise("a1", 1.0)
+    known.count_time(101.0)
     assert known.longest == 10.0
 
 
@@ -82,9 +82,9 @@ def test_a_shorter_promise_does_not_end_a_longer_one_at_once() -> None:
 def test_a_writer_of_many_sessions_fills_no_memory(count: int) -> None:
     """And no promise is forgotten for that before its time."""
     known = Promises(OWN, 0.0)
-    known.look(100.0)
+    known.count_time(100.0)
     for number in range(count):
-        known.see(f"s{number}", 10.0 + number / 10)
+        known.add_promise(f"s{number}", 10.0 + number / 10)
     assert len(known._known) <= KEPT
     watched(known, 101.0, 109.0)
     assert known.longest == 10.0 + (count - 1) / 10
@@ -94,11 +94,11 @@ def test_a_writer_of_many_sessions_fills_no_memory(count: int) -> None:
 def test_no_promise_is_forgotten_before_its_time(writes: list[tuple[str, int, int]]) -> None:
     """Compared with a list of all that were ever made, looked at each second."""
     known, now, made = Promises(OWN, 0.0), 100.0, list[tuple[float, float]]()
-    known.look(now)
+    known.count_time(now)
     for session, lease, pause in writes:
-        known.see(session, float(lease))
+        known.add_promise(session, float(lease))
         made.append((now + lease, float(lease)))
         for _ in range(pause):
             now += 1.0
-            known.look(now)
+            known.count_time(now)
         assert known.longest >= max((lease for ends, lease in made if ends > now), default=OWN)

@@ -21,7 +21,7 @@ NOW = 100.0
 def field(*candidates: Candidate, me: str = "c") -> Field:
     """Return the field as this node sees it."""
     known = Field(me)
-    known.see(candidates)
+    known.set_candidates(candidates)
     return known
 
 
@@ -86,12 +86,12 @@ SAYS_ELSE = {"session": "b2", "priority": 90, "asks": True}
 def test_who_was_struck_out_is_not_named_until_it_says_something_else(change: tuple[str, object]) -> None:
     """It may be stuck, and every naming costs half a second of a lowered deadline. A refresh says only that it lives."""
     known = field(B, C, me="a")
-    known.strike(NOW, B)
+    known.strike_out(NOW, B)
     assert known.best(NOW) == C
-    known.see((replace(B, counter=2), C))
+    known.set_candidates((replace(B, counter=2), C))
     assert known.best(NOW) == C
     changed = replace(B, counter=3, **dict([change]))  # type: ignore[arg-type] # a table of any fields
-    known.see((changed, C))
+    known.set_candidates((changed, C))
     assert known.best(NOW, "b") == changed
 
 
@@ -99,15 +99,15 @@ def test_who_was_struck_out_again_and_again_is_left_alone_for_longer() -> None:
     """One that was only slow is named again after a while; one that never takes the lease costs less and less."""
     known, now = field(B, me="a"), NOW
     for patience in (5.0, 10.0, 20.0, 40.0, 60.0, 60.0):
-        known.strike(now, B)
+        known.strike_out(now, B)
         assert known.best(now + patience - 0.01) is None
         now += patience
         assert known.best(now) == B
 
 
 def test_a_new_tenure_begins_with_a_clean_sheet() -> None:
-    """Whoever struck out did so in a situation that is over."""
+    """The strike-outs of an earlier tenure no longer count."""
     known = field(B, me="a")
-    known.strike(NOW, B)
-    known.forget_struck()
+    known.strike_out(NOW, B)
+    known.clear_strikes()
     assert known.best(NOW) == B

@@ -79,7 +79,7 @@ def test_a_naming_changes_counter_successor_and_pin_alone(base: Record) -> None:
 
 
 @given(BASES)
-def test_a_renewal_puts_right_what_a_stranger_changed(base: Record) -> None:
+def test_a_renewal_puts_right_what_was_changed_by_hand(base: Record) -> None:
     """Holder, session and epoch are the holder's own, a successor is struck out."""
     mine = taken(Record("u"))
     record = requests.renewed(base, mine, 50, 150, bound=True, pin="")

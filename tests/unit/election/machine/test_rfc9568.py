@@ -41,7 +41,7 @@ def test_6_1_skew_time_is_used_as_long_as_ranks_are_unknown() -> None:
 def test_6_1_a_higher_priority_comes_first() -> None:
     """'Priority: higher values indicate higher priority for Active Router selection'."""
     field = Field("b")
-    field.see((candidate("a", 100), candidate("b", 150), candidate("c", 200)))
+    field.set_candidates((candidate("a", 100), candidate("b", 150), candidate("c", 200)))
     assert field.rank(None, 150) == 1
 
 
@@ -50,7 +50,7 @@ def test_6_4_3_ties_have_one_winner() -> None:
     ranks = {}
     for name in "ab":
         field = Field(name)
-        field.see((candidate("a", 100), candidate("b", 100)))
+        field.set_candidates((candidate("a", 100), candidate("b", 100)))
         ranks[name] = field.rank(None, 100)
     assert ranks == {"a": 0, "b": 1}
 
@@ -68,13 +68,13 @@ def test_6_4_1_initialize_is_left_on_startup() -> None:
     """'If a Startup event is received, then': here that is the first verdict and the first sight of the record."""
     fitness = Fitness()
     assert fitness.resting_state(10.0, State.INITIALIZE, seen=True)[0] is State.INITIALIZE
-    fitness.judge(fit=True, priority=100, why=Reason.CHECK_FAILED)
+    fitness.set_verdict(fit=True, priority=100, why=Reason.CHECK_FAILED)
     assert fitness.resting_state(10.0, State.INITIALIZE, seen=True)[0] is State.BACKUP
 
 
 def test_6_4_2_and_6_4_3_shutdown_leads_to_initialize() -> None:
     """'If a Shutdown event is received, then: Transition to the {Initialize} state', from Backup as from Active."""
     fitness = Fitness()
-    fitness.judge(fit=True, priority=100, why=Reason.CHECK_FAILED)
+    fitness.set_verdict(fit=True, priority=100, why=Reason.CHECK_FAILED)
     fitness.stopping = True
     assert {fitness.resting_state(10.0, state, seen=True)[0] for state in State} == {State.INITIALIZE}

@@ -60,7 +60,7 @@ def test_what_changes_on_an_interface_ends_a_refusal_and_own_tries_do_not(tmp_pa
             monkeypatch.setattr(driver, "post", posted.append)
             one.member.on_address_seen(ready.ifindex, OTHER)
             assert posted == []
-            driver.machine.situation.fitness.refused(0.0)
+            driver.machine.situation.fitness.note_refusal(0.0)
             one.member.on_address_seen(ready.ifindex, own)
             one.member.on_address_gone(ready.ifindex, own)
             one.member.on_address_seen(ready.ifindex + 1, OTHER)
