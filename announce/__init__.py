@@ -1,7 +1,9 @@
-"""The virtual IP on the wire: binds addresses, builds and sends frames, watches the kernel and the link.
+"""The virtual IP on the wire.
 
-It does what it is told, at once and bounded, and reports what it saw. It never decides who owns an address: each frame is
-sent only if the caller says, right then, that it still does. `netlink` and `route_socket` need nothing but the standard
-library, because the guard uses them too; pyroute2 builds the messages and reads the kernel's events, scapy builds the frames
-in a short-lived child.
+Binds addresses, builds and sends frames, watches the kernel and the link.
+
+It does what it is told, at once and bounded, and reports what it saw. It never decides who owns an
+address: each frame is sent only if the caller says, right then, that it still does. `netlink` and
+`route_socket` need nothing but the standard library, because the guard uses them too; pyroute2
+builds the messages and reads the kernel's events, scapy builds the frames in a short-lived child.
 """

@@ -1,4 +1,7 @@
-"""What an election wants done: the actions that `Machine.step` returns, each a frozen value; their order is a contract."""
+"""What an election wants done: the actions that `Machine.step` returns, each a frozen value.
+
+Their order is a contract.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Write the record if its revision is still `expected` (None: if there is none); answer with WriteDone within `timeout` seconds."""
+    """Write the record if its revision is still `expected` (None: if there is none).
+
+    Answer with WriteDone within `timeout` seconds.
+    """
 
     request: int
     kind: WriteKind
@@ -40,14 +46,19 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class SetDeadline:
-    """Write the shared word that daemon, guard and gate obey: the moment the right ends, 0.0 for closed. Never fails, never waits."""
+    """Write the shared word that daemon, guard and gate obey.
+
+    The moment the right ends, 0.0 for closed. Never fails, never waits.
+    """
 
     deadline: float
 
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """Bind all addresses at once, comparing the deadline before and after; answer with BindDone. Idempotent.
+    """Bind all addresses at once, comparing the deadline before and after.
+
+    Answer with BindDone. Idempotent.
 
     If it fails, the Announce that follows it in the same list is left out.
     """
@@ -60,9 +71,11 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """Give the bound addresses their kernel lifetimes again, comparing the deadline before and after.
+    """Give the bound addresses their kernel lifetimes again, comparing the deadline before and
+    after.
 
-    `shrink`: the deadline was lowered for a handover; the lifetime becomes the shortest there is, one second.
+    `shrink`: the deadline was lowered for a handover; the lifetime becomes the shortest there is,
+    one second.
     """
 
     deadline: float
@@ -72,28 +85,37 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True)
 class Unbind:
-    """Stop announcing, remove all addresses and read back that they are gone; answer with UnbindDone. Idempotent."""
+    """Stop announcing, remove all addresses and read back that they are gone.
+
+    Answer with UnbindDone. Idempotent.
+    """
 
     why: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Send the first frames at once, then the burst and the refreshes for as long as the deadline lies ahead."""
+    """Send the first frames at once, then the burst and the refreshes for as long as the deadline
+    lies ahead.
+    """
 
     epoch: int
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Ask by ARP or neighbour solicitation whether somebody answers for the VIP; answer with ProbeDone within `timeout` seconds."""
+    """Ask by ARP or neighbour solicitation whether somebody answers for the VIP.
+
+    Answer with ProbeDone within `timeout` seconds.
+    """
 
     timeout: float
 
 
 @dataclass(frozen=True, slots=True)
 class Remember:
-    """Keep the highest epoch seen, the longest lease_duration known (ms) and the highest epoch seen or chosen; answer with Remembered.
+    """Keep the highest epoch seen, the longest lease_duration known (ms) and the highest epoch seen
+    or chosen; answer with Remembered.
 
     Comes before a take is sent; the bind waits for the answer, but not for long.
     """
@@ -124,7 +146,10 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """This node waits before it may take the VIP; said when the reason changes. `until` as in election.machine.waiting."""
+    """This node waits before it may take the VIP; said when the reason changes.
+
+    `until` as in election.machine.waiting.
+    """
 
     until: float
     why: str
@@ -133,10 +158,27 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class ForeignEdit:
-    """Somebody else changed what this node holds in the store. `what` names it; the record is written again unless it was `lost`."""
+    """Somebody else changed what this node holds in the store.
+
+    `what` names it; the record is written again unless it was `lost`.
+    """
 
     what: str
     lost: bool = False
 
 
-Action = Read | Write | SetDeadline | Bind | Refresh | Unbind | Announce | Probe | Remember | Transition | Notice | Waits | ForeignEdit
+Action = (
+    Read
+    | Write
+    | SetDeadline
+    | Bind
+    | Refresh
+    | Unbind
+    | Announce
+    | Probe
+    | Remember
+    | Transition
+    | Notice
+    | Waits
+    | ForeignEdit
+)

@@ -1,7 +1,10 @@
-"""What is known of the other nodes through their candidate records: who is live, and whether somebody uses this node's name.
+"""What is known of the other nodes through their candidate records.
 
-Pure; `now` is in seconds of one's own CLOCK_BOOTTIME. A record is live while it changed, by one's own observation, within
-three of its own refresh intervals. All of it is advice: for speed and for people, never needed for safety.
+Who is live, and whether somebody uses this node's name.
+
+Pure; `now` is in seconds of one's own CLOCK_BOOTTIME. A record is live while it changed, by one's
+own observation, within three of its own refresh intervals. All of it is advice: for speed and for
+people, never needed for safety.
 """
 
 from __future__ import annotations
@@ -21,7 +24,10 @@ def namesake(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A node's candidate record and when it was last seen to change; with what it says of each election, as of a node that is live."""
+    """A node's candidate record and when it was last seen to change.
+
+    With what it says of each election, as of a node that is live.
+    """
 
     record: CandidateRecord
     changed_at: float
@@ -34,22 +40,42 @@ class Sighting:
     def only_refreshed(self, before: Sighting) -> bool:
         """Whether the node, which was live before, says what it said before."""
         mine, others = self.record, before.record
-        same = (mine.session, mine.refresh_interval, mine.elections) == (others.session, others.refresh_interval, others.elections)
+        same = (mine.session, mine.refresh_interval, mine.elections) == (
+            others.session,
+            others.refresh_interval,
+            others.elections,
+        )
         return same and self.changed_at < before.dies_at()
 
 
 def sighting(record: CandidateRecord, now: float) -> Sighting:
     """Return what was seen now."""
-    return Sighting(record, now, {election: _candidate(record, said) for election, said in record.elections.items()})
+    return Sighting(
+        record,
+        now,
+        {election: _candidate(record, said) for election, said in record.elections.items()},
+    )
 
 
 def _candidate(record: CandidateRecord, said: Candidacy) -> Candidate:
     eligible, priority = said.eligible, said.priority
-    return Candidate(record.name, record.session, record.counter, eligible, priority, said.asks, live=True, epoch=said.epoch)
+    return Candidate(
+        record.name,
+        record.session,
+        record.counter,
+        eligible,
+        priority,
+        said.asks,
+        live=True,
+        epoch=said.epoch,
+    )
 
 
 class Candidates:
-    """The candidate records of all nodes as this node sees them. `former` are sessions of this node that are known to have ended."""
+    """The candidate records of all nodes as this node sees them.
+
+    `former` are sessions of this node that are known to have ended.
+    """
 
     def __init__(self, me: Identity, former: frozenset[str] = frozenset()) -> None:
         self._me = me
@@ -60,14 +86,20 @@ class Candidates:
         self._namesake_writes = False
 
     def observe_record(self, now: float, name: str, record: CandidateRecord | None) -> bool:
-        """Take in one record, or that it is gone. Return whether it says anything new: most are a live node's refreshes."""
+        """Take in one record, or that it is gone.
+
+        Return whether it says anything new: most are a live node's refreshes.
+        """
         if name == self._me.name:
             self._see_own(now, record)
             return True
         before = self._seen.get(name)
         if record is None:
             return self._seen.pop(name, None) is not None
-        if before is not None and (before.record.session, before.record.counter) == (record.session, record.counter):
+        if before is not None and (before.record.session, before.record.counter) == (
+            record.session,
+            record.counter,
+        ):
             return False
         self._seen[name] = sighting(record, now)
         return before is None or not self._seen[name].only_refreshed(before)
@@ -81,7 +113,10 @@ class Candidates:
             self.observe_record(now, name, record)
 
     def _see_own(self, now: float, record: CandidateRecord | None) -> None:
-        """Tell a namesake by this: its session changes the record under this node's name while this node watches."""
+        """Tell a namesake by this.
+
+        Its session changes the record under this node's name while this node watches.
+        """
         if record is None or record.session == self._me.session or record.session in self._former:
             return
         before = self._namesake
@@ -98,7 +133,10 @@ class Candidates:
         self._established = True
 
     def may_publish(self, now: float) -> bool:
-        """Whether this node may write its own record: not over that of another daemon of its name that may be alive."""
+        """Whether this node may write its own record.
+
+        Not over that of another daemon of its name that may be alive.
+        """
         if self._namesake is None or now >= self._namesake.dies_at():
             return True
         return self._established and not self.namesake(now)
@@ -106,8 +144,9 @@ class Candidates:
     def namesake(self, now: float) -> bool:
         """Whether another live daemon uses this node's name and this one has to give way.
 
-        The later start gives way: the one that found the other's record already there. If both started in one moment and
-        found the name free, the smaller session does; decided anew each time, so that never both do for long.
+        The later start gives way: the one that found the other's record already there. If both
+        started in one moment and found the name free, the smaller session does; decided anew each
+        time, so that never both do for long.
         """
         if self._namesake is None or not self._namesake_writes or now >= self._namesake.dies_at():
             return False
@@ -123,13 +162,26 @@ class Candidates:
         mine = own.get(election)
         if mine is not None:
             found.append(
-                Candidate(self._me.name, self._me.session, 0, mine.eligible, mine.priority, mine.asks, live=True, epoch=mine.epoch)
+                Candidate(
+                    self._me.name,
+                    self._me.session,
+                    0,
+                    mine.eligible,
+                    mine.priority,
+                    mine.asks,
+                    live=True,
+                    epoch=mine.epoch,
+                )
             )
         return tuple(sorted(found, key=lambda candidate: candidate.name))
 
     def states(self, election: str) -> dict[str, Candidacy]:
         """Return what each other node says of itself in one election, for status."""
-        return {name: s.record.elections[election] for name, s in self._seen.items() if election in s.record.elections}
+        return {
+            name: s.record.elections[election]
+            for name, s in self._seen.items()
+            if election in s.record.elections
+        }
 
     def changes_at(self, now: float) -> float:
         """Return when a node's liveness changes by itself (inf: never)."""

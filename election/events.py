@@ -11,9 +11,10 @@ from election.model import Candidate, Content, ReadAnswer, Reason, WriteAnswer
 class Started:
     """The first event of a machine.
 
-    `former_sessions` are this node's own, of this boot, known by the lock to have ended. `inherited` is the deadline that a
-    former daemon of the same guard left in the shared word (0.0: none). `leftover`: addresses of an earlier daemon are
-    bound with a kernel lifetime, but nobody can tell their deadline.
+    `former_sessions` are this node's own, of this boot, known by the lock to have ended.
+    `inherited` is the deadline that a former daemon of the same guard left in the shared word (0.0:
+    none). `leftover`: addresses of an earlier daemon are bound with a kernel lifetime, but nobody
+    can tell their deadline.
     """
 
     former_sessions: frozenset[str] = frozenset()
@@ -58,7 +59,9 @@ class CandidatesSeen:
 
 @dataclass(frozen=True, slots=True)
 class FitnessChanged:
-    """Checks and link: whether this node may hold the VIP, at what effective priority (1..254), and if not, why."""
+    """Checks and link: whether this node may hold the VIP, at what effective priority (1..254), and
+    if not, why.
+    """
 
     fit: bool
     priority: int
@@ -67,14 +70,19 @@ class FitnessChanged:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """The state directory has kept that epochs up to `chosen` were chosen here, or cannot keep anything."""
+    """The state directory has kept that epochs up to `chosen` were chosen here, or cannot keep
+    anything.
+    """
 
     chosen: int
 
 
 @dataclass(frozen=True, slots=True)
 class InterfaceChanged:
-    """A link, address or setting of an interface of this election changed: what the kernel refused it may now grant."""
+    """A link, address or setting of an interface of this election changed.
+
+    What the kernel refused it may now grant.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +128,9 @@ class NamesakeSeen:
 
 @dataclass(frozen=True, slots=True)
 class AddressClaimed:
-    """Whether an earlier election of the same store claims one of this election's addresses (`by`, or empty)."""
+    """Whether an earlier election of the same store claims one of this election's addresses (`by`,
+    or empty).
+    """
 
     by: str = ""
 
@@ -149,8 +159,9 @@ class DrainChanged:
 class StopAsked:
     """The daemon is to end: hand over or release, then `Machine.stopped` becomes true.
 
-    `patience` is for how many seconds it goes on without a successor if there are other nodes, because one may become fit. `pause`
-    is for how many seconds it names nobody: where all nodes are stopped at once, what is known of the others is out of date.
+    `patience` is for how many seconds it goes on without a successor if there are other nodes,
+    because one may become fit. `pause` is for how many seconds it names nobody: where all nodes are
+    stopped at once, what is known of the others is out of date.
     """
 
     patience: float = 0.0
@@ -160,4 +171,16 @@ class StopAsked:
 KernelEvent = BindDone | UnbindDone | RivalSeen | AddressLost
 NodeEvent = InterfaceChanged | Remembered
 Order = NamesakeSeen | AddressClaimed | HandoverAsked | UnpinAsked | DrainChanged | StopAsked
-Event = Started | Tick | RecordSeen | ReadDone | WriteDone | CandidatesSeen | FitnessChanged | ProbeDone | KernelEvent | NodeEvent | Order
+Event = (
+    Started
+    | Tick
+    | RecordSeen
+    | ReadDone
+    | WriteDone
+    | CandidatesSeen
+    | FitnessChanged
+    | ProbeDone
+    | KernelEvent
+    | NodeEvent
+    | Order
+)

@@ -1,7 +1,9 @@
-"""The words of the election: states, reasons, the lease record, what a store answers, and candidates.
+"""The words of the election.
 
-Everything here is a frozen value. Times are seconds (float) on one node's CLOCK_BOOTTIME and are never compared
-between nodes; durations of a lease travel in the record as whole milliseconds.
+States, reasons, the lease record, what a store answers, and candidates.
+
+Everything here is a frozen value. Times are seconds (float) on one node's CLOCK_BOOTTIME and are
+never compared between nodes; durations of a lease travel in the record as whole milliseconds.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ Revision = str
 
 
 class State(enum.IntEnum):
-    """Router states of RFC 9568 section 6.3, and Fault: not eligible. The numbers are those of the metric `vipd_state`."""
+    """Router states of RFC 9568 section 6.3, and Fault: not eligible.
+
+    The numbers are those of the metric `vipd_state`.
+    """
 
     INITIALIZE = 0
     BACKUP = 1
@@ -54,7 +59,9 @@ class Reason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who speaks: the node's configured name and a session id that is fresh at every start of the daemon."""
+    """Who speaks: the node's configured name and a session id that is fresh at every start of the
+    daemon.
+    """
 
     name: str
     session: str
@@ -72,9 +79,9 @@ class Release:
 class Record:
     """One election's record in the store; changed by compare-and-swap only.
 
-    `epoch` rises with every acquisition and is the fencing token, `counter` with every write. `lease_duration` is in ms.
-    `acquire_time` and `renew_time` are RFC 3339 wall-clock times for people; no decision reads them. `extra` keeps the
-    fields that this version does not know.
+    `epoch` rises with every acquisition and is the fencing token, `counter` with every write.
+    `lease_duration` is in ms. `acquire_time` and `renew_time` are RFC 3339 wall-clock times for
+    people; no decision reads them. `extra` keeps the fields that this version does not know.
     """
 
     uid: str
@@ -121,7 +128,9 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Nobody can tell: timeout, connection lost, server error, throttled, not authorised. Never a loss by itself."""
+    """Nobody can tell: timeout, connection lost, server error, throttled, not authorised. Never a
+    loss by itself.
+    """
 
     why: str
     outage: Outage = Outage.UNREACHABLE
@@ -158,7 +167,10 @@ ReadAnswer = Content | Unknown
 
 @dataclass(frozen=True, slots=True)
 class Candidacy:
-    """What one node says of itself in one election. `asks`: it is better than the holder, for its preempt_delay, and wants the VIP."""
+    """What one node says of itself in one election.
+
+    `asks`: it is better than the holder, for its preempt_delay, and wants the VIP.
+    """
 
     eligible: bool
     priority: int
@@ -172,7 +184,8 @@ class Candidacy:
 class CandidateRecord:
     """A node's own record in the store: advice for speed and for people, never needed for safety.
 
-    `counter` rises with every refresh; `extra` keeps unknown fields (room for a peer address and key).
+    `counter` rises with every refresh; `extra` keeps unknown fields (room for a peer address and
+    key).
     """
 
     name: str
@@ -187,7 +200,10 @@ class CandidateRecord:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One node in one election as this node sees it: live means changed within three refresh intervals by own observation."""
+    """One node in one election as this node sees it.
+
+    Live means changed within three refresh intervals by own observation.
+    """
 
     name: str
     session: str

@@ -7,7 +7,9 @@ import errno
 
 
 class Outage(enum.StrEnum):
-    """The kinds, those first that say most of the store: with three servers, two dead ones tell less than the third one's answer.
+    """The kinds, those first that say most of the store.
+
+    With three servers, two dead ones tell less than the third one's answer.
 
     The values are labels of the metric `vipd_store_outage` and part of the status document.
     """
@@ -15,7 +17,8 @@ class Outage(enum.StrEnum):
     TOO_OLD = "too_old"
     """It lacks what vipd needs."""
     REFUSING = "refusing"
-    """It does not accept who asks, or denies a right (401, 403); or the files with certificate and password cannot be used."""
+    """It does not accept who asks, or denies a right (401, 403); or the files with certificate and
+    password cannot be used."""
     FULL = "full"
     """It can be read, but has no room for a write."""
     READ_ONLY = "read_only"

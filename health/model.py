@@ -1,6 +1,7 @@
 """The words of health checks: what is checked, what a try found, and what follows from it.
 
-Everything here is a frozen value that can be pickled. Durations are seconds (float). `problems.py` says which values make no sense.
+Everything here is a frozen value that can be pickled. Durations are seconds (float). `problems.py`
+says which values make no sense.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class HttpCheck:
-    """One HTTP/1.1 request on a new connection; good if status and body are as wanted. Redirects are answers like any other.
+    """One HTTP/1.1 request on a new connection; good if status and body are as wanted.
 
-    `status` holds inclusive ranges. `body` is a regular expression searched in the first 64 KiB, read as UTF-8; empty: the body is not
-    read at all, status line and headers decide. `host` replaces the Host header and, with https, the name sent (SNI) and verified.
-    `unix_socket` is the path of a socket to use instead of the URL's host and port. `ca_file` replaces the system's CAs.
+    Redirects are answers like any other.
+
+    `status` holds inclusive ranges. `body` is a regular expression searched in the first 64 KiB,
+    read as UTF-8; empty: the body is not read at all, status line and headers decide. `host`
+    replaces the Host header and, with https, the name sent (SNI) and verified. `unix_socket` is the
+    path of a socket to use instead of the URL's host and port. `ca_file` replaces the system's CAs.
     """
 
     label: ClassVar[str] = "http"
@@ -36,7 +40,11 @@ class HttpCheck:
 
 @dataclass(frozen=True, slots=True)
 class TcpCheck:
-    """A connection is accepted. The kernel accepts for a process that hangs, too: prefer http where there is an answer to ask for."""
+    """A connection is accepted.
+
+    The kernel accepts for a process that hangs, too: prefer http where there is an answer to ask
+    for.
+    """
 
     label: ClassVar[str] = "tcp"
     host: str
@@ -45,7 +53,10 @@ class TcpCheck:
 
 @dataclass(frozen=True, slots=True)
 class InterfaceCheck:
-    """An interface is up and has its carrier. It is told by link events (`LinkState`) and asks nobody."""
+    """An interface is up and has its carrier.
+
+    It is told by link events (`LinkState`) and asks nobody.
+    """
 
     label: ClassVar[str] = "interface"
     interface: str
@@ -61,7 +72,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """Points of priority, -253..253 without 0. As in keepalived: negative, added while the check fails; positive, while it succeeds."""
+    """Points of priority, -253..253 without 0.
+
+    As in keepalived: negative, added while the check fails; positive, while it succeeds.
+    """
 
     points: int
 
@@ -78,7 +92,11 @@ class OnUnknown(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One configured check. `rise` good results in a row make it up, `fall` bad ones down; a try lasts at most `timeout` seconds."""
+    """One configured check.
+
+    `rise` good results in a row make it up, `fall` bad ones down; a try lasts at most `timeout`
+    seconds.
+    """
 
     name: str
     kind: Kind
@@ -95,7 +113,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """An interface as the kernel reports it; None: it cannot be told at the moment. Pushed in with `Runner.link`."""
+    """An interface as the kernel reports it; None: it cannot be told at the moment.
+
+    Pushed in with `Runner.link`.
+    """
 
     interface: str
     up: bool | None
@@ -104,10 +125,12 @@ class LinkState:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One try: good, bad, or None: it could not be told (no file descriptor left, no name server answered).
+    """One try: good, bad, or None.
 
-    `refused` is proof rather than suspicion (refused, reset, link down): waiting for the interval would teach nothing,
-    so the next try follows at once.
+    It could not be told (no file descriptor left, no name server answered).
+
+    `refused` is proof rather than suspicion (refused, reset, link down): waiting for the interval
+    would teach nothing, so the next try follows at once.
     """
 
     up: bool | None
@@ -117,10 +140,13 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """All checks of an instance in one. `fit` None: undecided, some check has not had its first say.
+    """All checks of an instance in one.
 
-    `weight` is what to add to the priority, `failing` names the checks that are down in the order of the configuration,
-    `detail` is one sentence on them, or on what is waited for; empty if all is well.
+    `fit` None: undecided, some check has not had its first say.
+
+    `weight` is what to add to the priority, `failing` names the checks that are down in the order
+    of the configuration, `detail` is one sentence on them, or on what is waited for; empty if all
+    is well.
     """
 
     fit: bool | None
@@ -133,8 +159,9 @@ class Verdict:
 class CheckStatus:
     """One check for `vipd status`.
 
-    `up` is the verdict (None: undecided), `since` the clock's time of its last change. `detail` and `seconds` belong to the last try
-    (0.0: none yet); `consecutive` is how many counted results in a row were like the last counted one.
+    `up` is the verdict (None: undecided), `since` the clock's time of its last change. `detail` and
+    `seconds` belong to the last try (0.0: none yet); `consecutive` is how many counted results in a
+    row were like the last counted one.
     """
 
     name: str

@@ -1,8 +1,9 @@
 """Host names for checks: literal addresses, localhost, /etc/hosts, then DNS, with a memory.
 
-A lookup is bounded by its own PATIENCE and runs apart from the check that asked for it: if the check times out first, the lookup goes
-on and the next try finds its answer. Once found, addresses outlive a dead DNS: a name server that does not answer says nothing
-about the ingress, and must not take the VIP from all nodes at once. Only an explicit "no such name" makes them forgotten.
+A lookup is bounded by its own PATIENCE and runs apart from the check that asked for it: if the
+check times out first, the lookup goes on and the next try finds its answer. Once found, addresses
+outlive a dead DNS: a name server that does not answer says nothing about the ingress, and must not
+take the VIP from all nodes at once. Only an explicit "no such name" makes them forgotten.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ LOCALHOST = ("127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Addresses found earlier, and when to ask again; they stay in use while that has no success."""
+    """Addresses found earlier, and when to ask again.
+
+    They stay in use while that has no success.
+    """
 
     addresses: tuple[str, ...]
     ask_again: float
@@ -40,7 +44,10 @@ Signature = tuple[int, int, int, int] | None
 
 
 class Names:
-    """Finds the addresses of host names; one for all checks of a process. `clock` returns seconds."""
+    """Finds the addresses of host names.
+
+    One for all checks of a process. `clock` returns seconds.
+    """
 
     def __init__(
         self,
@@ -62,7 +69,10 @@ class Names:
         self._renew_at = 0.0
 
     async def addresses(self, name: str) -> tuple[str, ...] | Result:
-        """Return the addresses of a name, or the result of a check that has none: bad if the name does not exist, else unknown."""
+        """Return the addresses of a name, or the result of a check that has none.
+
+        Bad if the name does not exist, else unknown.
+        """
         if is_address(name):
             return (name,)
         if local := await self._local_addresses(name):
@@ -90,13 +100,20 @@ class Names:
             await resolver.close()
 
     async def _local_addresses(self, name: str) -> tuple[str, ...]:
-        """Return what the hosts file says of a name; it is read when it has changed, on a thread: some have a hundred thousand lines."""
+        """Return what the hosts file says of a name; it is read when it has changed, on a thread.
+
+        Some have a hundred thousand lines.
+        """
         seen = _signature(self._hosts)
         if seen != self._hosts_seen:
             self._hosts_seen, self._local = seen, {}
         if name in self._local:
             return self._local[name]
-        found = await asyncio.to_thread(lambda: _local(name, _text(self._hosts))) if seen else _local(name, "")
+        found = (
+            await asyncio.to_thread(lambda: _local(name, _text(self._hosts)))
+            if seen
+            else _local(name, "")
+        )
         if seen == self._hosts_seen:
             self._local[name] = found
         return found
@@ -112,7 +129,8 @@ class Names:
     def _ended(self, name: str, task: asyncio.Task[tuple[str, ...]]) -> None:
         del self._running[name]
         if not task.cancelled():
-            task.exception()  # nobody may be waiting for it any more; unread, asyncio would log it as lost
+            # nobody may be waiting for it any more; unread, asyncio would log it as lost
+            task.exception()
 
     async def _ask(self, name: str) -> tuple[str, ...]:
         try:
@@ -131,7 +149,9 @@ class Names:
         return found.addresses
 
     def _current_resolver(self) -> Resolver:
-        """Return the resolver for resolv.conf as it is now. One that was replaced ends with its last question.
+        """Return the resolver for resolv.conf as it is now.
+
+        One that was replaced ends with its last question.
 
         It is replaced from time to time, because it remembers answers for as long as their TTL is.
         """
@@ -152,10 +172,17 @@ def is_localhost(name: str) -> bool:
 
 
 def _local(name: str, hosts: str) -> tuple[str, ...]:
-    """Return the addresses that need no DNS, IPv4 first: those of a hosts(5) file, or of localhost."""
+    """Return the addresses that need no DNS, IPv4 first.
+
+    Those of a hosts(5) file, or of localhost.
+    """
     wanted = name.rstrip(".").lower()
     lines = (line.partition("#")[0].split() for line in hosts.splitlines())
-    found = [words[0] for words in lines if words and wanted in (word.lower() for word in words[1:]) and is_address(words[0])]
+    found = [
+        words[0]
+        for words in lines
+        if words and wanted in (word.lower() for word in words[1:]) and is_address(words[0])
+    ]
     if not found and is_localhost(name):
         return LOCALHOST
     return tuple(sorted(found, key=lambda address: ":" in address))

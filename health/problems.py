@@ -1,4 +1,7 @@
-"""What in a check's configuration makes no sense. Pure; nothing is opened, resolved or connected to."""
+"""What in a check's configuration makes no sense.
+
+Pure; nothing is opened, resolved or connected to.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 Problem = tuple[str, str]
-"""The key below the check that is wrong (`http.status`), and one sentence that says what is allowed."""
+"""The key below the check that is wrong (`http.status`), and one sentence that says what is
+allowed."""
 
 
 def problems(check: Check) -> list[Problem]:
@@ -33,16 +37,25 @@ def problems(check: Check) -> list[Problem]:
 
 def _general(check: Check) -> Iterator[Problem]:
     if not SHORTEST_INTERVAL <= check.interval <= LONGEST:
-        yield "interval", f"{check.interval:g}s is outside {SHORTEST_INTERVAL * 1000:g}ms..{LONGEST / 3600:g}h"
+        yield (
+            "interval",
+            f"{check.interval:g}s is outside {SHORTEST_INTERVAL * 1000:g}ms..{LONGEST / 3600:g}h",
+        )
     if not SHORTEST_TIMEOUT <= check.timeout <= LONGEST:
-        yield "timeout", f"{check.timeout:g}s is outside {SHORTEST_TIMEOUT * 1000:g}ms..{LONGEST / 3600:g}h"
+        yield (
+            "timeout",
+            f"{check.timeout:g}s is outside {SHORTEST_TIMEOUT * 1000:g}ms..{LONGEST / 3600:g}h",
+        )
     for key, count in (("rise", check.rise), ("fall", check.fall)):
         if not 1 <= count <= MOST_RESULTS:
             yield key, f"{count} is outside 1..{MOST_RESULTS}"
     if isinstance(check.on_fail, Weight):
         points = check.on_fail.points
         if points == 0 or abs(points) > HEAVIEST:
-            yield "on_fail.weight", f"{points} is not a weight: -{HEAVIEST}..{HEAVIEST}, and 0 would change nothing"
+            yield (
+                "on_fail.weight",
+                f"{points} is not a weight: -{HEAVIEST}..{HEAVIEST}, and 0 would change nothing",
+            )
 
 
 def _kind(kind: Kind) -> Iterator[Problem]:
@@ -57,7 +70,12 @@ def _kind(kind: Kind) -> Iterator[Problem]:
             if not 1 <= port <= 65535:  # noqa: PLR2004 - the range of a port is its own name
                 yield "tcp.port", f"{port} is outside 1..65535"
         case InterfaceCheck(interface):
-            bad = not interface or len(interface) > LONGEST_INTERFACE or re.search(r"[\s/:]", interface) or interface in {".", ".."}
+            bad = (
+                not interface
+                or len(interface) > LONGEST_INTERFACE
+                or re.search(r"[\s/:]", interface)
+                or interface in {".", ".."}
+            )
             if bad:
                 yield "interface.interface", f"{interface!r} is not the name of an interface"
 
@@ -79,9 +97,18 @@ def _url(kind: HttpCheck) -> Iterator[Problem]:
         return
     if kind.unix_socket:
         if parts.scheme == "https":
-            yield "http.unix_socket", "carries plain http only: use an http:// URL, or a host and port for https"
-        if not kind.unix_socket.startswith("/") or len(kind.unix_socket.encode()) > LONGEST_SOCKET_PATH:
-            yield "http.unix_socket", f"must be an absolute path of at most {LONGEST_SOCKET_PATH} bytes"
+            yield (
+                "http.unix_socket",
+                "carries plain http only: use an http:// URL, or a host and port for https",
+            )
+        if (
+            not kind.unix_socket.startswith("/")
+            or len(kind.unix_socket.encode()) > LONGEST_SOCKET_PATH
+        ):
+            yield (
+                "http.unix_socket",
+                f"must be an absolute path of at most {LONGEST_SOCKET_PATH} bytes",
+            )
     if kind.ca_file and parts.scheme != "https":
         yield "http.ca_file", "has no meaning for an http:// URL"
     if kind.ca_file and not kind.verify:

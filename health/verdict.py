@@ -1,18 +1,24 @@
-"""From results to a verdict: one check by rise and fall, all checks of an instance together, and the priority that follows. Pure.
+"""From results to a verdict.
 
-A check that is up goes down after `fall` bad results in a row, one that is down comes up after `rise` good ones. What starts otherwise:
+One check by rise and fall, all checks of an instance together, and the priority that follows. Pure.
 
-- *Undecided.* Without a result a check is neither up nor down. One good result is enough to be up, as in keepalived and HAProxy (a node
-  that just started must not wait `rise` intervals while nobody holds the VIP). `fall` bad ones are needed to be down: the single
-  refused connection of an ingress that starts together with vipd must not read as a fault.
-- *Remembered.* A daemon that was restarted goes on with the verdict of its former self until the first result. That one, if good, makes
-  it up at once, as after any start; if bad, it is the first of `fall`, so that a crash of the daemon does not make it hastier.
-- *Unknown.* With `fail` it counts as bad. With `keep` it changes nothing, neither verdict nor count; but an undecided check has nothing
-  to keep: there it counts as bad, so that each check is decided after `fall` results at the latest and no node waits for ever.
+A check that is up goes down after `fall` bad results in a row, one that is down comes up after
+`rise` good ones. What starts otherwise:
 
-Weights are keepalived's: a negative one is added while its check fails, a positive one while its check succeeds. The sum is clamped
-to 1..254: 0 and 255 mean something else in VRRP, and a node that is merely worse must stay electable (out of the election is what
-`Fault` is for).
+- *Undecided.* Without a result a check is neither up nor down. One good result is enough to be up,
+  as in keepalived and HAProxy (a node that just started must not wait `rise` intervals while nobody
+  holds the VIP). `fall` bad ones are needed to be down: the single refused connection of an ingress
+  that starts together with vipd must not read as a fault.
+- *Remembered.* A daemon that was restarted goes on with the verdict of its former self until the
+  first result. That one, if good, makes it up at once, as after any start; if bad, it is the first
+  of `fall`, so that a crash of the daemon does not make it hastier.
+- *Unknown.* With `fail` it counts as bad. With `keep` it changes nothing, neither verdict nor
+  count; but an undecided check has nothing to keep: there it counts as bad, so that each check is
+  decided after `fall` results at the latest and no node waits for ever.
+
+Weights are keepalived's: a negative one is added while its check fails, a positive one while its
+check succeeds. The sum is clamped to 1..254: 0 and 255 mean something else in VRRP, and a node that
+is merely worse must stay electable (out of the election is what `Fault` is for).
 """
 
 from __future__ import annotations
@@ -25,7 +31,10 @@ from health.model import Check, Fault, OnUnknown, Verdict, Weight
 
 @dataclass(frozen=True, slots=True)
 class RiseFall:
-    """A verdict (`up`, None: undecided) and the row of equal results behind it. `fresh`: no result of this life has counted yet."""
+    """A verdict (`up`, None: undecided) and the row of equal results behind it.
+
+    `fresh`: no result of this life has counted yet.
+    """
 
     rise: int
     fall: int
@@ -46,7 +55,13 @@ class RiseFall:
         if good is None:
             return self
         consecutive = self.consecutive + 1 if good is self.last else 1
-        return replace(self, up=self._verdict(good=good, consecutive=consecutive), fresh=False, last=good, consecutive=consecutive)
+        return replace(
+            self,
+            up=self._verdict(good=good, consecutive=consecutive),
+            fresh=False,
+            last=good,
+            consecutive=consecutive,
+        )
 
     def remember(self, *, up: bool) -> RiseFall:
         """Return the start of a new life that goes on with a former one's verdict."""
@@ -78,7 +93,10 @@ class Standing:
 
 
 def judge(standings: Sequence[Standing]) -> Verdict:
-    """Return the verdict: a failing Fault check decides it; else one undecided check leaves it undecided; no checks: fit."""
+    """Return the verdict: a failing Fault check decides it.
+
+    Else one undecided check leaves it undecided; no checks: fit.
+    """
     failing = [one for one in standings if one.up is False]
     undecided = [one for one in standings if one.up is None]
     weight = sum(_points(one) for one in standings)
@@ -92,14 +110,19 @@ def judge(standings: Sequence[Standing]) -> Verdict:
 
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the verdict on several instances that are elected as one: what one of them lacks, they all lack."""
+    """Return the verdict on several instances that are elected as one.
+
+    What one of them lacks, they all lack.
+    """
     if len(verdicts) == 1:
         return verdicts[0]
     fits = [one.fit for one in verdicts]
     fit = False if False in fits else None if None in fits else True
     failing = tuple(name for one in verdicts for name in one.failing)
     detail = "; ".join(one.detail for one in verdicts if one.detail)
-    return Verdict(fit=fit, weight=sum(one.weight for one in verdicts), failing=failing, detail=detail)
+    return Verdict(
+        fit=fit, weight=sum(one.weight for one in verdicts), failing=failing, detail=detail
+    )
 
 
 def effective_priority(base: int, verdict: Verdict) -> int:
@@ -108,7 +131,10 @@ def effective_priority(base: int, verdict: Verdict) -> int:
 
 
 def _points(one: Standing) -> int:
-    """Return what one check adds now; an undecided one counts as failing, since nothing good is known of it."""
+    """Return what one check adds now.
+
+    An undecided one counts as failing, since nothing good is known of it.
+    """
     match one.check.on_fail:
         case Weight(points) if (points > 0) == (one.up is True):
             return points

@@ -13,7 +13,8 @@ from hypothesis import settings
 
 NAMESPACES = Path("/run/netns")
 STRICT = bool(os.environ.get("VIPD_TEST_STRICT"))
-"""Set by the Makefile, where nobody else makes namespaces meanwhile: a namespace left behind is then an error, else a remark."""
+"""Set by the Makefile, where nobody else makes namespaces meanwhile: a namespace left behind is
+then an error, else a remark."""
 
 # Two shared cores: a slow example says nothing about the code.
 settings.register_profile("vipd", deadline=None)
@@ -34,13 +35,18 @@ def missing_right() -> str:
 
 
 def namespaces() -> frozenset[str]:
-    """Return the named network namespaces of this host, without those of container networks, which come and go."""
+    """Return the named network namespaces of this host, without those of container networks, which
+    come and go.
+    """
     names = (path.name for path in NAMESPACES.iterdir()) if NAMESPACES.is_dir() else ()
     return frozenset(name for name in names if not name.startswith("cni-"))
 
 
 class Watchman:
-    """Sees what a session skipped and left behind. Runs in the process that prints the result, not in xdist's workers."""
+    """Sees what a session skipped and left behind.
+
+    Runs in the process that prints the result, not in xdist's workers.
+    """
 
     def __init__(self) -> None:
         self.before = namespaces()
@@ -60,9 +66,16 @@ class Watchman:
 
     def complaints(self) -> list[str]:
         """Return what makes this session a failure though every test that ran passed."""
-        found = [f"skipped, though root can run it: {name}" for name in self.skipped] if not missing_right() else []
+        found = (
+            [f"skipped, though root can run it: {name}" for name in self.skipped]
+            if not missing_right()
+            else []
+        )
         if STRICT:
-            found += [f"network namespace left behind: {name}" for name in sorted(namespaces() - self.before)]
+            found += [
+                f"network namespace left behind: {name}"
+                for name in sorted(namespaces() - self.before)
+            ]
         return found
 
     @pytest.hookimpl(trylast=True)

@@ -1,4 +1,7 @@
-"""A real etcd for tests and benchmarks: one process that can be stopped, frozen, restarted and put into a namespace."""
+"""A real etcd for tests and benchmarks.
+
+One process that can be stopped, frozen, restarted and put into a namespace.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ def free_port() -> int:
 
 @dataclass(frozen=True, slots=True)
 class ServerTls:
-    """The files of a server that speaks TLS, with clients and other members. `client_certificates`: clients need one of the CA."""
+    """The files of a server that speaks TLS, with clients and other members.
+
+    `client_certificates`: clients need one of the CA.
+    """
 
     authority: Path
     certificate: Path
@@ -41,17 +47,29 @@ class ServerTls:
 
     def flags(self) -> dict[str, str]:
         """Return the command line. etcd reads certificate and key anew for each connection."""
-        own = {"cert-file": self.certificate, "key-file": self.key, "trusted-ca-file": self.authority}
-        wanted = {"client-cert-auth": str(self.client_certificates).lower(), "peer-client-cert-auth": "true"}
-        return {key: str(path) for name, path in own.items() for key in (name, f"peer-{name}")} | wanted
+        own = {
+            "cert-file": self.certificate,
+            "key-file": self.key,
+            "trusted-ca-file": self.authority,
+        }
+        wanted = {
+            "client-cert-auth": str(self.client_certificates).lower(),
+            "peer-client-cert-auth": "true",
+        }
+        return {
+            key: str(path) for name, path in own.items() for key in (name, f"peer-{name}")
+        } | wanted
 
 
 class EtcdServer:
-    """One etcd with its data below `directory`, on `host`. It dies with the process that started it.
+    """One etcd with its data below `directory`, on `host`.
 
-    `port` and `peer_port`: 0 for any free one, which inside a network namespace is 2379 and 2380. `netns`: the name of a
-    network namespace that exists and whose addresses include `host`. `cluster`: etcd's --initial-cluster, if this is not
-    the only member. `flags`: further ones, without the dashes.
+    It dies with the process that started it.
+
+    `port` and `peer_port`: 0 for any free one, which inside a network namespace is 2379 and 2380.
+    `netns`: the name of a network namespace that exists and whose addresses include `host`.
+    `cluster`: etcd's --initial-cluster, if this is not the only member. `flags`: further ones,
+    without the dashes.
     """
 
     def __init__(  # noqa: PLR0913 - the command line of a server
@@ -105,11 +123,19 @@ class EtcdServer:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
     def start(self) -> None:
-        """Start it and wait until it serves; a member of a larger cluster serves once there is a quorum."""
+        """Start it and wait until it serves.
+
+        A member of a larger cluster serves once there is a quorum.
+        """
         self.launch()
         self.wait_ready()
 
@@ -119,7 +145,9 @@ class EtcdServer:
         self.log.unlink(missing_ok=True)
         inside = ["ip", "netns", "exec", self.netns] if self.netns else []
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen([*inside, "setpriv", "--pdeathsig", "KILL", *self._argv()], stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                [*inside, "setpriv", "--pdeathsig", "KILL", *self._argv()], stdout=log, stderr=log
+            )
 
     def wait_ready(self) -> None:
         """Wait until it serves clients."""
@@ -129,7 +157,9 @@ class EtcdServer:
                 raise RuntimeError(f"etcd ended: {self.log.read_text()[-2000:]}")
             if time.monotonic() > deadline:
                 self.kill()
-                raise TimeoutError(f"etcd is not ready after {START_TIMEOUT:g} s: {self.log.read_text()[-2000:]}")
+                raise TimeoutError(
+                    f"etcd is not ready after {START_TIMEOUT:g} s: {self.log.read_text()[-2000:]}"
+                )
             time.sleep(POLL)
 
     def stop(self) -> None:
@@ -157,7 +187,10 @@ class EtcdServer:
         self.start()
 
     def freeze(self) -> None:
-        """Stop it in its tracks: connections stay open and nobody answers. Returns when the last thread stands still."""
+        """Stop it in its tracks: connections stay open and nobody answers.
+
+        Returns when the last thread stands still.
+        """
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
             os.waitpid(self._process.pid, os.WUNTRACED)
@@ -168,9 +201,14 @@ class EtcdServer:
             self._process.send_signal(signal.SIGCONT)
 
     def handled(self, method: str) -> int:
-        """Return how many requests of this kind (Txn, Range, Put …) a server without TLS has answered, whoever sent them."""
+        """Return how many requests of this kind (Txn, Range, Put …) a server without TLS has
+        answered, whoever sent them.
+        """
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=STOP_TIMEOUT) as answer:  # noqa: S310 - our own server
-            lines = re.findall(rf'grpc_server_handled_total\{{.*grpc_method="{method}".*\}} (\d+)', answer.read().decode())
+            lines = re.findall(
+                rf'grpc_server_handled_total\{{.*grpc_method="{method}".*\}} (\d+)',
+                answer.read().decode(),
+            )
         return sum(map(int, lines))
 
     def copy_data(self, to: Path) -> None:
@@ -192,7 +230,8 @@ class EtcdServer:
             "initial-advertise-peer-urls": self.peer_url,
             "initial-cluster": self.cluster,
             "logger": "zap",
-            # A tenth of the usual times: leases of one second are then possible, and a restart takes less long.
+            # A tenth of the usual times: leases of one second are then possible, and a restart
+            # takes less long.
             "heartbeat-interval": "20",
             "election-timeout": "200",
             **(self.tls.flags() if self.tls else {}),
@@ -206,7 +245,10 @@ def cluster(directory: Path, size: int = 3, tls: ServerTls | None = None) -> lis
     ports = [free_port() for _ in range(size)]
     scheme = "https" if tls else "http"
     members = ",".join(f"n{i}={scheme}://127.0.0.1:{port}" for i, port in enumerate(ports))
-    return [EtcdServer(directory, name=f"n{i}", peer_port=port, cluster=members, tls=tls) for i, port in enumerate(ports)]
+    return [
+        EtcdServer(directory, name=f"n{i}", peer_port=port, cluster=members, tls=tls)
+        for i, port in enumerate(ports)
+    ]
 
 
 def start_all(members: list[EtcdServer]) -> None:

@@ -1,9 +1,12 @@
-"""Finds out what holds up an event loop: every callback is timed, and the time that the machine was busy elsewhere taken off.
+"""Finds out what holds up an event loop.
 
-A callback is charged with what passed on the clock, less what its thread waited for a processor: computing, sleeping,
-reading from a disk and waiting for the interpreter's lock count, other programs on a crowded machine do not. While the
-thread slept, it is not charged either with what another thread or a child of this process waited for a processor: that
-one may have held the interpreter's lock, or be a child that has not begun its program yet, for which a thread waits with
+Every callback is timed, and the time that the machine was busy elsewhere taken off.
+
+A callback is charged with what passed on the clock, less what its thread waited for a processor:
+computing, sleeping, reading from a disk and waiting for the interpreter's lock count, other
+programs on a crowded machine do not. While the thread slept, it is not charged either with what
+another thread or a child of this process waited for a processor: that one may have held the
+interpreter's lock, or be a child that has not begun its program yet, for which a thread waits with
 this lock. Nor with what the host of a virtual machine took meanwhile.
 """
 
@@ -31,7 +34,8 @@ _TICK = 1 / os.sysconf("SC_CLK_TCK")
 class Moment:
     """A moment of a callback; all in seconds.
 
-    `cpu`: of its thread, `own`; `others_cpu`: of all other threads; `waited`: for a processor, by thread or child.
+    `cpu`: of its thread, `own`; `others_cpu`: of all other threads; `waited`: for a processor, by
+    thread or child.
     """
 
     own: int
@@ -42,7 +46,9 @@ class Moment:
 
 
 def _waited(schedstat: Path) -> float:
-    """Return the seconds that a task has waited for a processor (Documentation/scheduler/sched-stats.rst)."""
+    """Return the seconds that a task has waited for a processor
+    (Documentation/scheduler/sched-stats.rst).
+    """
     with contextlib.suppress(OSError):
         return int(schedstat.read_text().split()[1]) / 1e9
     return 0.0
@@ -66,7 +72,8 @@ def charged(begin: Moment, end: Moment) -> float:
     own = delays.pop(end.own, 0.0)
     cpu = end.cpu - begin.cpu
     slept = max(0.0, end.clock - begin.clock - cpu - own)
-    # What others computed meanwhile is charged in any case: their waiting may have been beside the thread's own.
+    # What others computed meanwhile is charged in any case: their waiting may have been beside the
+    # thread's own.
     computed = min(slept, end.others_cpu - begin.others_cpu)
     return cpu + max(computed, slept - sum(delays.values()))
 
@@ -80,10 +87,14 @@ def watched_loops(limit: float = LIMIT) -> Iterator[list[str]]:
     def run(handle: asyncio.Handle) -> None:
         begin = _look()
         original(handle)
-        if time.perf_counter() - begin.clock > limit and (blocked := charged(begin, _look())) > limit:
+        if (
+            time.perf_counter() - begin.clock > limit
+            and (blocked := charged(begin, _look())) > limit
+        ):
             found.append(f"{blocked * 1000:.0f} ms: {handle!r}")
 
-    # A collection goes through all that pytest holds; the daemon freezes what is there after its start.
+    # A collection goes through all that pytest holds; the daemon freezes what is there after its
+    # start.
     gc.collect()
     gc.disable()
     asyncio.Handle._run = run  # type: ignore[assignment,method-assign]

@@ -66,7 +66,10 @@ class Way:
         return passing
 
     async def stop(self, connection: Connection) -> bool:
-        """Do to bytes that may not pass what is to be done; return whether they may pass after all."""
+        """Do to bytes that may not pass what is to be done.
+
+        Return whether they may pass after all.
+        """
         match self._how:
             case Fault.HOLD:
                 await self._mended.wait()
@@ -79,7 +82,10 @@ class Way:
 
 
 class Connection:
-    """One connection of a client, and the one to the server behind it. Both are closed when its task ends."""
+    """One connection of a client, and the one to the server behind it.
+
+    Both are closed when its task ends.
+    """
 
     def __init__(self, client: socket.socket, server: tuple[str, int], up: Way, down: Way) -> None:
         self._client = client
@@ -104,7 +110,10 @@ class Connection:
         except OSError:
             return
         async with asyncio.TaskGroup() as both:
-            for source, target, way in ((self._client, self._server, up), (self._server, self._client, down)):
+            for source, target, way in (
+                (self._client, self._server, up),
+                (self._server, self._client, down),
+            ):
                 chunks: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
                 both.create_task(self._receive(source, way, chunks))
                 both.create_task(self._send(target, way, chunks))
@@ -113,7 +122,9 @@ class Connection:
         self._client.close()
         self._server.close()
 
-    async def _receive(self, source: socket.socket, way: Way, chunks: asyncio.Queue[tuple[float, bytes]]) -> None:
+    async def _receive(
+        self, source: socket.socket, way: Way, chunks: asyncio.Queue[tuple[float, bytes]]
+    ) -> None:
         data = b"?"
         while data:
             try:
@@ -122,12 +133,15 @@ class Connection:
                 data = b""
             chunks.put_nowait((self._loop.time() + way.delay, data))
 
-    async def _send(self, target: socket.socket, way: Way, chunks: asyncio.Queue[tuple[float, bytes]]) -> None:
+    async def _send(
+        self, target: socket.socket, way: Way, chunks: asyncio.Queue[tuple[float, bytes]]
+    ) -> None:
         while True:
             due, data = await chunks.get()
             await asyncio.sleep(max(0.0, due - self._loop.time()))
             if not data:
-                # An end that overtakes what is held would tell the other side what a network that hangs does not tell.
+                # An end that overtakes what is held would tell the other side what a network that
+                # hangs does not tell.
                 if way.admit(1) or await way.stop(self):
                     self.end(Fault.CUT)
                 return
@@ -141,12 +155,16 @@ class Connection:
 
 
 class WireProxy:
-    """Listens on `host` and carries to the server at `server_host`:`server_port`. `up` leads to the server, `down` back.
+    """Listens on `host` and carries to the server at `server_host`:`server_port`.
+
+    `up` leads to the server, `down` back.
 
     `refusing`: new connections are closed at once. `accepted` counts them all.
     """
 
-    def __init__(self, server_host: str, server_port: int, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self, server_host: str, server_port: int, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self.host = host
         self.port = port
         self.up = Way()
@@ -172,12 +190,19 @@ class WireProxy:
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """End everything."""
         asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
         self.end_all(Fault.CUT)
-        await asyncio.gather(*(connection.task for connection in self._connections), return_exceptions=True)
+        await asyncio.gather(
+            *(connection.task for connection in self._connections), return_exceptions=True
+        )
 
     def fail(self, how: Fault) -> None:
         """Let nothing pass in either direction."""
@@ -224,7 +249,9 @@ async def serve(listen: str, server: str) -> None:
     host, _, port = listen.rpartition(":")
     server_host, _, server_port = server.rpartition(":")
     orders = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(orders), sys.stdin
+    )
     async with WireProxy(server_host, int(server_port), host, int(port)) as proxy:
         print("ready", flush=True)
         while order := await orders.readline():

@@ -9,7 +9,10 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 def now() -> float:
-    """Return CLOCK_BOOTTIME in seconds: it goes on while the machine is suspended, so a node that wakes up fences."""
+    """Return CLOCK_BOOTTIME in seconds.
+
+    It goes on while the machine is suspended, so a node that wakes up fences.
+    """
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -19,18 +22,26 @@ def unix() -> float:
 
 
 def wall_at(moment: float) -> str:
-    """Return the local time of day of a moment of `now`, a whole second that is not before it; for people."""
+    """Return the local time of day of a moment of `now`, a whole second that is not before it; for
+    people.
+    """
     at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=moment - now() + 0.999)  # noqa: TID251
     return at.astimezone().strftime("%H:%M:%S")
 
 
 def wall() -> str:
-    """Return the wall clock as an RFC 3339 time with microseconds (a MicroTime of Kubernetes); for people, never for decisions."""
+    """Return the wall clock as an RFC 3339 time with microseconds (a MicroTime of Kubernetes).
+
+    For people, never for decisions.
+    """
     return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")  # noqa: TID251
 
 
 def rfc3339(seconds: float) -> str:
-    """Return a Unix time as an RFC 3339 time in UTC, whole seconds; empty for 0.0, which means never."""
+    """Return a Unix time as an RFC 3339 time in UTC, whole seconds.
+
+    Empty for 0.0, which means never.
+    """
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) if seconds else ""
 
 

@@ -1,14 +1,20 @@
-"""What a daemon remembers for its next start: sessions of this boot, highest epochs, verdicts, and whether it is drained.
+"""What a daemon remembers for its next start.
 
-One small JSON file in the state directory, replaced whole; a second file is the drain flag, which outlives reboots.
-The directory is locked: sessions found in it are proven gone only if no other daemon can still be using it. Nothing in
-it is needed for safety while a daemon runs, so a full or read-only disk costs a sentence in the log, not the VIP.
+Sessions of this boot, highest epochs, verdicts, and whether it is drained.
 
-Sessions count only where they were noted: on this boot, in this network namespace, in this very directory.
+One small JSON file in the state directory, replaced whole; a second file is the drain flag, which
+outlives reboots. The directory is locked: sessions found in it are proven gone only if no other
+daemon can still be using it. Nothing in it is needed for safety while a daemon runs, so a full or
+read-only disk costs a sentence in the log, not the VIP.
 
-    1. /var/lib/vipd is copied, or a daemon is moved to another network namespace, 2. a daemon starts there under the same node
-    name: its lock is free, 3. the daemon of the original still runs, or its addresses are still bound in the other namespace;
-    the sessions of a copy would say that it is gone, and the lease be taken from it at once.
+Sessions count only where they were noted: on this boot, in this network namespace, in this very
+directory.
+
+    1. /var/lib/vipd is copied, or a daemon is moved to another network namespace, 2. a daemon
+    starts there under the same node
+    name: its lock is free, 3. the daemon of the original still runs, or its addresses are still
+    bound in the other namespace; the sessions of a copy would say that it is gone, and the lease be
+    taken from it at once.
 """
 
 from __future__ import annotations
@@ -47,13 +53,19 @@ class InUseError(Exception):
 
 
 def boot_id() -> str:
-    """Return the kernel's id of this boot; a session of another boot is not remembered as one's own."""
+    """Return the kernel's id of this boot.
+
+    A session of another boot is not remembered as one's own.
+    """
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 @dataclass(slots=True)
 class Election:
-    """What is remembered of one election: the highest epoch seen, the longest lease_duration known (ms), the highest epoch chosen here."""
+    """What is remembered of one election.
+
+    The highest epoch seen, the longest lease_duration known (ms), the highest epoch chosen here.
+    """
 
     epoch: int = 0
     lease_duration: int = 0
@@ -62,9 +74,12 @@ class Election:
 
 @dataclass(slots=True)
 class Memory:
-    """The state directory's content. `former` are the sessions of this boot and directory, newest last.
+    """The state directory's content.
 
-    `drained`: this node was drained, by this daemon or one before. `trouble`: what is wrong with the directory, a sentence.
+    `former` are the sessions of this boot and directory, newest last.
+
+    `drained`: this node was drained, by this daemon or one before. `trouble`: what is wrong with
+    the directory, a sentence.
     """
 
     directory: Path
@@ -79,7 +94,10 @@ class Memory:
 
     @classmethod
     def open(cls, directory: Path, session: str) -> Memory:
-        """Lock the directory and read what is there; raises InUseError. Whatever else fails is said in `trouble`."""
+        """Lock the directory and read what is there; raises InUseError.
+
+        Whatever else fails is said in `trouble`.
+        """
         memory = cls(directory, session=session)
         try:
             directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
@@ -88,7 +106,8 @@ class Memory:
             memory.close()
             raise InUseError(f"state_dir {directory} is in use by another vipd") from error
         except OSError as error:
-            # Unlocked, it proves nothing about other sessions, and what is written there may be another daemon's.
+            # Unlocked, it proves nothing about other sessions, and what is written there may be
+            # another daemon's.
             memory.close()
             memory._read()
             memory.trouble = f"state_dir {directory} cannot be used ({error.strerror}{_owner(directory, error)}); {UNUSABLE}"
@@ -97,11 +116,16 @@ class Memory:
         return memory
 
     def _lock(self) -> None:
-        """Lock the directory itself, and a file in it for daemons of older versions. Raises OSError, BlockingIOError if it is locked.
+        """Lock the directory itself, and a file in it for daemons of older versions.
 
-        A file that somebody deletes would lock nothing any more. Where a directory cannot be locked (NFS), the file has to do.
+        Raises OSError, BlockingIOError if it is locked.
+
+        A file that somebody deletes would lock nothing any more. Where a directory cannot be locked
+        (NFS), the file has to do.
         """
-        self._locks.append(os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+        self._locks.append(
+            os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        )
         fcntl.flock(self._locks[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._locks.append(os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         try:
@@ -123,13 +147,23 @@ class Memory:
             return
         try:
             self._understand(json.loads(content))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             self.trouble = f"{self.directory / FILE} cannot be used ({error}); starting without it"
         self._read_chosen()
 
     def _read_chosen(self) -> None:
         # A loss of power may leave anything in it; it is never the only place for long.
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        with contextlib.suppress(
+            OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError
+        ):
             for name, epoch in json.loads(read_file(self.directory / CHOSEN, LARGEST_FILE)).items():
                 known = self.elections.setdefault(str(name), Election())
                 known.chosen = max(known.chosen, int(epoch))
@@ -137,7 +171,10 @@ class Memory:
     def _understand(self, data: dict[str, dict[str, dict[str, bool]]]) -> None:
         if self._locks and all(data.get(key) == value for key, value in self._place().items()):
             self.former = tuple(str(s) for s in data["sessions"])[-SESSIONS_KEPT:]
-            self.verdicts = {str(i): {str(c): bool(up) for c, up in v.items()} for i, v in data["verdicts"].items()}
+            self.verdicts = {
+                str(i): {str(c): bool(up) for c, up in v.items()}
+                for i, v in data["verdicts"].items()
+            }
         self.elections = {str(n): _election(e) for n, e in data["elections"].items()}
 
     def _place(self) -> dict[str, object]:
@@ -150,7 +187,10 @@ class Memory:
         }
 
     def save(self) -> None:
-        """Write everything that is new; a failure is kept in `trouble`. Blocks on the disk: never call it on the event loop."""
+        """Write everything that is new; a failure is kept in `trouble`.
+
+        Blocks on the disk: never call it on the event loop.
+        """
         if not self._locks:
             return
         try:
@@ -163,14 +203,19 @@ class Memory:
             self.trouble = f"{self.directory / FILE}: {error.strerror}; a restart may have to wait out its own lease"
 
     def save_chosen(self) -> None:
-        """Write the epochs that were chosen, so that they outlive this process; `save` makes them outlive a loss of power.
+        """Write the epochs that were chosen, so that they outlive this process.
 
-        Blocks, but does not wait for the disk as a rule: never call it on the event loop. A failure shows at the next `save`.
+        `save` makes them outlive a loss of power.
+
+        Blocks, but does not wait for the disk as a rule: never call it on the event loop. A failure
+        shows at the next `save`.
         """
         if self._locks:
             chosen = {name: known.chosen for name, known in list(self.elections.items())}
             with contextlib.suppress(OSError):
-                statefile.write(self.directory / CHOSEN, json.dumps(chosen).encode(), FILE_MODE, sync=False)
+                statefile.write(
+                    self.directory / CHOSEN, json.dumps(chosen).encode(), FILE_MODE, sync=False
+                )
 
     def _content(self) -> dict[str, object]:
         return {
@@ -178,22 +223,30 @@ class Memory:
             **self._place(),
             "sessions": [*self.former, self.session][-SESSIONS_KEPT:],
             "elections": {n: asdict(e) for n, e in list(self.elections.items())},
-            "verdicts": {instance: dict(checks) for instance, checks in list(self.verdicts.items())},
+            "verdicts": {
+                instance: dict(checks) for instance, checks in list(self.verdicts.items())
+            },
         }
 
     def remember(self, election: str, what: Remember) -> None:
-        """Note the highest epochs and the longest lease of an election; written with the next `save`."""
+        """Note the highest epochs and the longest lease of an election.
+
+        Written with the next `save`.
+        """
         self.elections[election] = Election(what.epoch, what.lease_duration, what.chosen)
 
     def set_drained(self, drained: bool) -> None:
-        """Keep the drain flag over restarts and reboots; raises OSError if it cannot be kept, and then nothing has changed.
+        """Keep the drain flag over restarts and reboots.
+
+        Raises OSError if it cannot be kept, and then nothing has changed.
 
         Blocks on the disk: never call it on the event loop.
         """
         flag = self.directory / DRAIN_FLAG
         if not self._locks:
             self.directory.stat()
-            # Another daemon's, as far as anybody knows: what is written there would be that one's drain.
+            # Another daemon's, as far as anybody knows: what is written there would be that one's
+            # drain.
             raise PermissionError(errno.EACCES, "it cannot be used")
         if drained:
             statefile.write(flag, f"{Reason.DRAINED}\n".encode(), FILE_MODE)
@@ -210,7 +263,10 @@ class Memory:
 
 
 def _owner(directory: Path, error: OSError) -> str:
-    """Say whose a directory is that this process may not use: a service and a DaemonSet run as different users."""
+    """Say whose a directory is that this process may not use.
+
+    A service and a DaemonSet run as different users.
+    """
     if error.errno not in {errno.EACCES, errno.EPERM}:
         return ""
     try:
@@ -218,7 +274,9 @@ def _owner(directory: Path, error: OSError) -> str:
     except OSError:
         return ""
     me = os.geteuid()
-    return "" if owner == me else f": it belongs to uid {owner}, and vipd runs as uid {me}; chown it"
+    return (
+        "" if owner == me else f": it belongs to uid {owner}, and vipd runs as uid {me}; chown it"
+    )
 
 
 def _election(known: dict[str, Any]) -> Election:

@@ -1,7 +1,9 @@
-"""Files whose content outlives the process: written whole, on the disk, and then put in place; or not at all.
+"""Files whose content outlives the process.
 
-A file that is written where it stands exists before its content does: a full disk leaves it empty, and who looks at the
-next start whether it exists takes what was refused for done.
+Written whole, on the disk, and then put in place; or not at all.
+
+A file that is written where it stands exists before its content does: a full disk leaves it empty,
+and who looks at the next start whether it exists takes what was refused for done.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ SUFFIX = ".new"
 
 
 def write(path: Path, data: bytes, mode: int = 0o640, *, sync: bool = True) -> None:
-    """Replace a file; after a crash or a loss of power it has the old content or the new. Raises OSError, and then nothing changed.
+    """Replace a file; after a crash or a loss of power it has the old content or the new.
 
-    Blocks on the disk. Only one writer at a time may write a file. Without `sync` it is quicker, and outlives the process and
-    whatever kills it, but not a loss of power.
+    Raises OSError, and then nothing changed.
+
+    Blocks on the disk. Only one writer at a time may write a file. Without `sync` it is quicker,
+    and outlives the process and whatever kills it, but not a loss of power.
     """
     temporary = path.with_name(path.name + SUFFIX)
     try:

@@ -1,6 +1,9 @@
-"""Announces one instance's addresses for as long as this node owns them: at once, then the burst, then the refreshes.
+"""Announces one instance's addresses for as long as this node owns them.
 
-What follows the first frames is spread: a switch that inspects ARP lets 15 to 50 frames a second pass, and drops the rest.
+At once, then the burst, then the refreshes.
+
+What follows the first frames is spread: a switch that inspects ARP lets 15 to 50 frames a second
+pass, and drops the rest.
 """
 
 from __future__ import annotations
@@ -18,13 +21,22 @@ Schedule = Callable[[], Iterator[float]]
 
 
 class Rounds:
-    """Sends the same frames in rounds. `fire` sends some of them, or returns False if there is nothing to be sent any more.
+    """Sends the same frames in rounds.
 
-    A round ends when it is due, and begins as much earlier as its frames take at their pace: of few frames none is late. One that takes
-    longer than the pause before it begins at once.
+    `fire` sends some of them, or returns False if there is nothing to be sent any more.
+
+    A round ends when it is due, and begins as much earlier as its frames take at their pace: of few
+    frames none is late. One that takes longer than the pause before it begins at once.
     """
 
-    def __init__(self, frames: Sequence[bytes], addresses: int, pace: Pace, rate: float, fire: Callable[[Sequence[bytes]], bool]) -> None:
+    def __init__(
+        self,
+        frames: Sequence[bytes],
+        addresses: int,
+        pace: Pace,
+        rate: float,
+        fire: Callable[[Sequence[bytes]], bool],
+    ) -> None:
         self._frames = frames
         self._addresses = addresses
         self._pace = pace
@@ -37,7 +49,10 @@ class Rounds:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, pauses: Iterator[float], *, at_once: bool) -> None:
-        """Begin; `pauses` are the seconds before each round. `at_once`: the first round does not heed the pace."""
+        """Begin; `pauses` are the seconds before each round.
+
+        `at_once`: the first round does not heed the pace.
+        """
         self._pauses = pauses
         self._due = asyncio.get_running_loop().time()
         if at_once:
@@ -62,7 +77,9 @@ class Rounds:
         size = helping(self._rate)
         frames = round_of(self._frames, self._addresses, self._number, self._rate)
         self._number += 1
-        self._left = deque(frames[at : at + size] for at in range(0, len(frames), size)) or deque([()])
+        self._left = deque(frames[at : at + size] for at in range(0, len(frames), size)) or deque(
+            [()]
+        )
         self._due = max(self._due + pause, loop.time())
         begin = self._due - (len(self._left) - 1) * size / self._rate
         self._timer = loop.call_at(max(begin, loop.time()), self._take_turn)
@@ -85,14 +102,22 @@ class Rounds:
 
 
 class Announcer:
-    """Sends ready-made frames. `schedule` yields the pause before each round, in seconds; `rate` is in frames a second.
+    """Sends ready-made frames.
 
-    `pace` is asked when rounds begin: what the interface of that moment has in common for all who announce on it.
-    `frames` are empty until they are forged, and begin with one for each of the `addresses`.
+    `schedule` yields the pause before each round, in seconds; `rate` is in frames a second.
+
+    `pace` is asked when rounds begin: what the interface of that moment has in common for all who
+    announce on it. `frames` are empty until they are forged, and begin with one for each of the
+    `addresses`.
     """
 
     def __init__(
-        self, send: Send, schedule: Schedule, on_sent: Callable[[Sequence[bytes], int], None], pace: Callable[[], Pace], rate: float
+        self,
+        send: Send,
+        schedule: Schedule,
+        on_sent: Callable[[Sequence[bytes], int], None],
+        pace: Callable[[], Pace],
+        rate: float,
     ) -> None:
         self.frames: tuple[bytes, ...] = ()
         self.addresses = 0
@@ -108,11 +133,13 @@ class Announcer:
         self._at_once_again = 0.0
 
     def start(self, owner: Owner, is_handing_over: Owner, *, repair: bool = False) -> None:
-        """Send the first frames now and the others on time; `owner` is asked again before every frame.
+        """Send the first frames now and the others on time.
 
-        What falls into a handover is left out: a frame after the successor's first one would bring the traffic back here, to an
-        address that is just being removed. `repair`: the network knows where the address is; if all was announced just now, the
-        first frames heed the pace too.
+        `owner` is asked again before every frame.
+
+        What falls into a handover is left out: a frame after the successor's first one would bring
+        the traffic back here, to an address that is just being removed. `repair`: the network knows
+        where the address is; if all was announced just now, the first frames heed the pace too.
         """
         self.stop()
         self._owner, self._is_handing_over = owner, is_handing_over
@@ -124,12 +151,18 @@ class Announcer:
         self._rounds.start(self._schedule(), at_once=at_once)
 
     def again(self) -> None:
-        """Start over, if this node is announcing: the link came back, or the frames became ready."""
+        """Start over, if this node is announcing.
+
+        The link came back, or the frames became ready.
+        """
         if self._owner is not None:
             self.start(self._owner, self._is_handing_over)
 
     def answer(self, address: str, frames: Sequence[bytes], pauses: Iterator[float]) -> None:
-        """Announce one address again, if this node is announcing: somebody else speaks as it. At the pace, so never in a storm."""
+        """Announce one address again, if this node is announcing: somebody else speaks as it.
+
+        At the pace, so never in a storm.
+        """
         if self._owner is None:
             return
         if address in self._answers:

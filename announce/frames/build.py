@@ -1,7 +1,9 @@
-"""The frames that say "this address is here" and those that ask "is it anywhere?"; bytes, no socket.
+"""The frames that say "this address is here" and those that ask "is it anywhere?"; bytes, no
+socket.
 
-scapy costs 20 MB and 0.3 s, so it is imported inside the functions, and they are called in a short-lived process
-(announce.frames.forge). Every field is given: what scapy has to fill, it looks up in the host's routes.
+scapy costs 20 MB and 0.3 s, so it is imported inside the functions, and they are called in a
+short-lived process (announce.frames.forge). Every field is given: what scapy has to fill, it looks
+up in the host's routes.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ ND_HOP_LIMIT = 255
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """The Ethernet frames of one address: `announce` claims it for this node, `probe` asks whether somebody has it."""
+    """The Ethernet frames of one address.
+
+    `announce` claims it for this node, `probe` asks whether somebody has it.
+    """
 
     address: str
     announce: tuple[bytes, ...]
@@ -28,7 +33,10 @@ class Frames:
 
 
 def frames_for(address: str, mac: str) -> Frames:
-    """Return the frames of one address on an interface with this MAC; raises ValueError if either is none."""
+    """Return the frames of one address on an interface with this MAC.
+
+    Raises ValueError if either is none.
+    """
     parsed = ipaddress.ip_address(address)
     if len(bytes.fromhex(mac.replace(":", ""))) != MAC_LENGTH:
         raise ValueError(f"{mac!r} is no Ethernet address")
@@ -39,41 +47,64 @@ def frames_for(address: str, mac: str) -> Frames:
 
 
 def arp_request(ip: str, mac: str) -> bytes:
-    """Return an ARP announcement in the request form (RFC 5227 section 3): sender and target address are both ours."""
+    """Return an ARP announcement in the request form (RFC 5227 section 3).
+
+    Sender and target address are both ours.
+    """
     return _arp(1, ip, mac, NOBODY, ip)
 
 
 def arp_reply(ip: str, mac: str) -> bytes:
     """Return the reply form, for the switches and hosts that heed replies only.
 
-    The target's MAC is ours (RFC 5944 section 4.6): Linux takes a reply for gratuitous, and skips its locktime, only then
-    (arp_is_garp in net/ipv4/arp.c).
+    The target's MAC is ours (RFC 5944 section 4.6): Linux takes a reply for gratuitous, and skips
+    its locktime, only then (arp_is_garp in net/ipv4/arp.c).
     """
     return _arp(2, ip, mac, mac, ip)
 
 
 def arp_probe(ip: str, mac: str) -> bytes:
-    """Return an ARP probe (RFC 5227 section 2.1.1): with the sender 0.0.0.0 it changes nobody's cache."""
+    """Return an ARP probe (RFC 5227 section 2.1.1).
+
+    With the sender 0.0.0.0 it changes nobody's cache.
+    """
     return _arp(1, "0.0.0.0", mac, NOBODY, ip)  # noqa: S104 -- an ARP field, nothing listens
 
 
 def _arp(operation: int, sender: str, mac: str, target_mac: str, target: str) -> bytes:
     from scapy.layers.l2 import ARP, Ether  # noqa: PLC0415 -- heavy
 
-    arp = ARP(hwtype=1, ptype=0x0800, hwlen=6, plen=4, op=operation, hwsrc=mac, psrc=sender, hwdst=target_mac, pdst=target)
+    arp = ARP(
+        hwtype=1,
+        ptype=0x0800,
+        hwlen=6,
+        plen=4,
+        op=operation,
+        hwsrc=mac,
+        psrc=sender,
+        hwdst=target_mac,
+        pdst=target,
+    )
     return bytes(Ether(dst=BROADCAST, src=mac, type=0x0806) / arp)
 
 
 def unsolicited_na(ip: str, mac: str) -> bytes:
-    """Return an unsolicited neighbour advertisement with the override flag, to all nodes (RFC 4861 section 7.2.6)."""
+    """Return an unsolicited neighbour advertisement with the override flag, to all nodes (RFC 4861
+    section 7.2.6).
+    """
     from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr  # noqa: PLC0415 -- heavy
 
-    advertisement = ICMPv6ND_NA(type=136, code=0, R=0, S=0, O=1, res=0, tgt=ip) / ICMPv6NDOptDstLLAddr(type=2, len=1, lladdr=mac)
+    advertisement = ICMPv6ND_NA(
+        type=136, code=0, R=0, S=0, O=1, res=0, tgt=ip
+    ) / ICMPv6NDOptDstLLAddr(type=2, len=1, lladdr=mac)
     return _nd(ALL_NODES_MAC, mac, ip, ALL_NODES, advertisement)
 
 
 def ns_probe(ip: str, mac: str) -> bytes:
-    """Return a solicitation as duplicate address detection sends it (RFC 4862 section 5.4.2): from ::, without an option."""
+    """Return a solicitation as duplicate address detection sends it (RFC 4862 section 5.4.2).
+
+    From ::, without an option.
+    """
     from scapy.layers.inet6 import ICMPv6ND_NS  # noqa: PLC0415 -- heavy
 
     low = ipaddress.IPv6Address(ip).packed[-3:]
@@ -102,13 +133,15 @@ _ICMPV6_AT = 54
 _CHECKSUM = slice(56, 58)
 _ND_OPTIONS_AT = 78
 _LINK_ADDRESSES = frozenset({1, 2})
-"""The options that carry the sender's own MAC: source and target link-layer address (RFC 4861 section 4.6.1)."""
+"""The options that carry the sender's own MAC: source and target link-layer address (RFC 4861
+section 4.6.1)."""
 
 
 def with_mac(frame: bytes, mac: bytes) -> bytes:
     """Return one of the frames of this file as it would be if it had been made with this MAC.
 
-    Anything but six bytes, which an interface that is gone has, changes nothing. About 4 us if the MAC is another one.
+    Anything but six bytes, which an interface that is gone has, changes nothing. About 4 us if the
+    MAC is another one.
     """
     old = frame[_SOURCE]
     if old == mac or len(mac) != MAC_LENGTH:
@@ -130,9 +163,13 @@ def with_mac(frame: bytes, mac: bytes) -> bytes:
 
 
 def _icmpv6_checksum(frame: bytearray) -> bytes:
-    """Return the checksum of RFC 4443 section 2.3: over a header of addresses, length and protocol, then the message."""
+    """Return the checksum of RFC 4443 section 2.3.
+
+    Over a header of addresses, length and protocol, then the message.
+    """
     message = frame[_ICMPV6_AT:]
     message[2:4] = bytes(2)
     data = frame[_IPV6_ADDRESSES] + len(message).to_bytes(4, "big") + b"\0\0\0\x3a" + message
-    # The sum of all 16-bit words with the carries added back is the remainder by 0xffff, and never 0 here.
+    # The sum of all 16-bit words with the carries added back is the remainder by 0xffff, and never
+    # 0 here.
     return (0xFFFF - (int.from_bytes(data, "big") % 0xFFFF or 0xFFFF)).to_bytes(2, "big")

@@ -1,7 +1,7 @@
 """Build frames in a short-lived child, so that the daemon does not carry scapy's 20 MB.
 
-`python -m announce.frames.forge` reads a JSON list of {"address", "mac"} from its input and prints a JSON list of {"address",
-"announce", "probe"} with frames in hexadecimal.
+`python -m announce.frames.forge` reads a JSON list of {"address", "mac"} from its input and prints
+a JSON list of {"address", "announce", "probe"} with frames in hexadecimal.
 """
 
 from __future__ import annotations
@@ -46,16 +46,27 @@ async def forge(requests: Sequence[tuple[str, str]], timeout: float = TIMEOUT) -
             child.kill()
             await child.wait()
     if child.returncode != 0:
-        raise ForgeError(complaint.decode(errors="replace").strip().rpartition("\n")[2] or f"exit code {child.returncode}")
+        raise ForgeError(
+            complaint.decode(errors="replace").strip().rpartition("\n")[2]
+            or f"exit code {child.returncode}"
+        )
     built = [_frames(item) for item in json.loads(answer)]
     return {address: frames for (address, _), frames in zip(requests, built, strict=True)}
 
 
 def _environment() -> dict[str, str]:
-    """Return the child's environment: it finds this very package, and scapy finds no configuration or cache of a user."""
+    """Return the child's environment.
+
+    It finds this very package, and scapy finds no configuration or cache of a user.
+    """
     here = str(Path(__file__).resolve().parents[2])
     search = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH", "")) if part)
-    return {**os.environ, "PYTHONPATH": search, "XDG_CONFIG_HOME": os.devnull, "XDG_CACHE_HOME": os.devnull}
+    return {
+        **os.environ,
+        "PYTHONPATH": search,
+        "XDG_CONFIG_HOME": os.devnull,
+        "XDG_CACHE_HOME": os.devnull,
+    }
 
 
 def _frames(item: Mapping[str, object]) -> Frames:
@@ -67,7 +78,10 @@ def _unhex(frames: object) -> tuple[bytes, ...]:
 
 
 def answer(question: str) -> str:
-    """Return the answer to one question, both JSON; raises ValueError, KeyError or TypeError for a malformed one."""
+    """Return the answer to one question, both JSON.
+
+    Raises ValueError, KeyError or TypeError for a malformed one.
+    """
     built = [frames_for(item["address"], item["mac"]) for item in json.loads(question)]
     return json.dumps(
         [

@@ -1,4 +1,7 @@
-"""The frames of one instance: built once by a short-lived child, and brought up to date when its interface's MAC changes."""
+"""The frames of one instance.
+
+Built once by a short-lived child, and brought up to date when its interface's MAC changes.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ FORGE_RETRY = 5.0
 
 
 class Link:
-    """Keeps an instance's frames in step with its interface. `on_frames` is called when there are some, or others."""
+    """Keeps an instance's frames in step with its interface.
+
+    `on_frames` is called when there are some, or others.
+    """
 
     def __init__(
         self,
@@ -34,7 +40,9 @@ class Link:
         self._forging: asyncio.Task[None] | None = None
 
     def see_mac(self, mac: str) -> None:
-        """Have the frames built if there are none yet; put the MAC into those that are there, at once, if it is another one.
+        """Have the frames built if there are none yet.
+
+        Put the MAC into those that are there, at once, if it is another one.
 
         What is no MAC of Ethernet, an empty one included, changes nothing.
         """
@@ -55,9 +63,13 @@ class Link:
     async def _build(self) -> None:
         while not self.frames:
             try:
-                built = await self._forge([(str(address.ip), self.mac) for address in self._addresses])
+                built = await self._forge(
+                    [(str(address.ip), self.mac) for address in self._addresses]
+                )
             except (ForgeError, OSError) as error:
-                self._on_trouble(f"frames could not be built: {error}; trying again in {FORGE_RETRY:g}s")
+                self._on_trouble(
+                    f"frames could not be built: {error}; trying again in {FORGE_RETRY:g}s"
+                )
                 await asyncio.sleep(FORGE_RETRY)
                 continue
             # The MAC may have changed while the child worked.

@@ -1,7 +1,8 @@
 """What the sockets that send and receive whole frames (AF_PACKET) have in common.
 
-A socket is bound to an interface's number, not to its name: it stays with an interface that is renamed, and is dead once the
-interface is deleted or moved to another network namespace, also if one of the same number comes back.
+A socket is bound to an interface's number, not to its name: it stays with an interface that is
+renamed, and is dead once the interface is deleted or moved to another network namespace, also if
+one of the same number comes back.
 """
 
 from __future__ import annotations
@@ -24,14 +25,19 @@ _ADDRESS = struct.Struct("=HHiHBB8s")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def open_packet_socket(ifindex: int, protocol: int, prepare: Callable[[socket.socket], None]) -> socket.socket:
-    """Return a non-blocking socket on the interface of this number; `prepare` sets its options before it hears anything.
+def open_packet_socket(
+    ifindex: int, protocol: int, prepare: Callable[[socket.socket], None]
+) -> socket.socket:
+    """Return a non-blocking socket on the interface of this number.
+
+    `prepare` sets its options before it hears anything.
 
     Raises OSError: ENODEV if there is no such interface (also for 0), EPERM without CAP_NET_RAW.
     """
     if not ifindex:  # to the kernel it would mean all of them
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-    # With protocol 0 it receives nothing until it is bound; with any other it would hear all interfaces till then.
+    # With protocol 0 it receives nothing until it is bound; with any other it would hear all
+    # interfaces till then.
     opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
     try:
         prepare(opened)
@@ -43,7 +49,9 @@ def open_packet_socket(ifindex: int, protocol: int, prepare: Callable[[socket.so
 
 
 def _bind(opened: socket.socket, ifindex: int, protocol: int) -> None:
-    """Bind by number: Python's own bind takes a name, which may mean another interface a moment later."""
+    """Bind by number: Python's own bind takes a name, which may mean another interface a moment
+    later.
+    """
     address = _ADDRESS.pack(socket.AF_PACKET, socket.htons(protocol), ifindex, 0, 0, 0, b"")
     if _LIBC.bind(opened.fileno(), address, len(address)) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -65,5 +73,8 @@ def bound_address(sock: socket.socket) -> bytes:
 
 
 def close_aside(sock: socket.socket) -> None:
-    """Close the socket in a thread: the kernel waits for a grace period, 16 ms as measured, too long for the event loop."""
+    """Close the socket in a thread.
+
+    The kernel waits for a grace period, 16 ms as measured, too long for the event loop.
+    """
     threading.Thread(target=sock.close, name="close packet socket", daemon=True).start()

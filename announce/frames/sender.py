@@ -1,4 +1,7 @@
-"""Send ready-made frames on one interface, through a socket that is kept: 1.3 us a frame instead of 16 ms (measured)."""
+"""Send ready-made frames on one interface, through a socket that is kept.
+
+1.3 us a frame instead of 16 ms (measured).
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,16 @@ _STALE = frozenset({errno.ENXIO, errno.ENODEV, errno.EBADF})
 
 
 class Sender:
-    """The frames that leave by one interface. No method raises; what went wrong is counted in `refused`, by errno.
+    """The frames that leave by one interface.
 
-    `where` tells the interface's number, before every send: its name may come to mean another one. Each frame leaves with
-    the MAC that the interface has in that moment, whatever it was made with.
+    No method raises; what went wrong is counted in `refused`, by errno.
 
-    `past_gate` sends past the traffic control of the interface, and so past the kernel gate, which drops whatever speaks
-    of a VIP that this node has no right to: right for probes, wrong for announcements, which the gate has to stop.
+    `where` tells the interface's number, before every send: its name may come to mean another one.
+    Each frame leaves with the MAC that the interface has in that moment, whatever it was made with.
+
+    `past_gate` sends past the traffic control of the interface, and so past the kernel gate, which
+    drops whatever speaks of a VIP that this node has no right to: right for probes, wrong for
+    announcements, which the gate has to stop.
     """
 
     def __init__(self, where: Where, *, past_gate: bool = False) -> None:
@@ -54,12 +60,15 @@ class Sender:
             opened.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
 
     def send(self, frames: Iterable[bytes], still_owner: Callable[[], bool]) -> int:
-        """Send the frames for as long as `still_owner` says so, asked before each one; return how many left.
+        """Send the frames for as long as `still_owner` says so, asked before each one; return how
+        many left.
 
-        A link that is down refuses them (ENETDOWN) and takes them again when it is up; an interface that was made anew is
-        found by its new number.
+        A link that is down refuses them (ENETDOWN) and takes them again when it is up; an interface
+        that was made anew is found by its new number.
         """
-        if self._socket is not None and (self._where() != self._ifindex or not is_bound(self._socket)):
+        if self._socket is not None and (
+            self._where() != self._ifindex or not is_bound(self._socket)
+        ):
             self.close()
         sent = 0
         for frame in frames:
@@ -72,8 +81,9 @@ class Sender:
         if self._socket is None:
             return False
         try:
-            # Asked before each frame: the news of a change of MAC comes later than the change, and a frame with the
-            # old one would send the network's traffic to nobody, or to a card that is somebody else's by now.
+            # Asked before each frame: the news of a change of MAC comes later than the change, and
+            # a frame with the old one would send the network's traffic to nobody, or to a card that
+            # is somebody else's by now.
             self._socket.send(with_mac(frame, bound_address(self._socket)))
         except OSError as error:
             self.refused[error.errno or 0] += 1
@@ -83,7 +93,10 @@ class Sender:
         return True
 
     def _sent_anew(self, frame: bytes) -> bool:
-        """Send on a new socket if there is none (any more); a socket that stands refused the frame for a reason."""
+        """Send on a new socket if there is none (any more).
+
+        A socket that stands refused the frame for a reason.
+        """
         return self._socket is None and self.open() and self._sent(frame)
 
     def close(self) -> None:

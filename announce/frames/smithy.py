@@ -1,7 +1,7 @@
 """Frames for all instances from one child at a time.
 
-A child takes half a second of a core, most of it an import. A hundred of them at once, one for each instance, would keep the
-daemon from running for longer than the guard waits for a sign of life.
+A child takes half a second of a core, most of it an import. A hundred of them at once, one for each
+instance, would keep the daemon from running for longer than the guard waits for a sign of life.
 """
 
 from __future__ import annotations
@@ -57,4 +57,6 @@ class Smithy:
                 failure = error
             for job in jobs:
                 if not job.answer.done():
-                    job.answer.set_result(failure or {address: built[address] for address, _ in job.requests})
+                    job.answer.set_result(
+                        failure or {address: built[address] for address, _ in job.requests}
+                    )

@@ -1,4 +1,6 @@
-"""A small assembler for the kernel's BPF machine: one statement a line, in the notation of the kernel's own disassembler.
+"""A small assembler for the kernel's BPF machine.
+
+One statement a line, in the notation of the kernel's own disassembler.
 
     ; a comment                                 to the end of the line
     again:                                      a label
@@ -12,8 +14,9 @@
     if r1 >= r2 goto again                      == != > >= < <= (unsigned), s> s>= s< s<=, &; the right side may be a number
     goto again     exit
 
-A number may be written as a name; names, maps and functions are given. Encoding: Documentation/bpf/standardization of the
-Linux kernel. Jumps lead forward or backward; whether a program may loop is for the verifier to say.
+A number may be written as a name; names, maps and functions are given. Encoding:
+Documentation/bpf/standardization of the Linux kernel. Jumps lead forward or backward; whether a
+program may loop is for the verifier to say.
 """
 
 from __future__ import annotations
@@ -25,10 +28,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 FUNCTIONS = {"map_lookup_elem": 1, "skb_load_bytes": 26, "fib_lookup": 69, "ktime_get_boot_ns": 125}
-"""Those that the gate calls, by the kernel's names less `bpf_`, with their numbers in linux/bpf.h."""
+"""Those that the gate calls, by the kernel's names less `bpf_`, with their numbers in
+linux/bpf.h."""
 
 _SIZES = {"u32": 0x00, "u16": 0x08, "u8": 0x10, "u64": 0x18}
-_OPERATIONS = {"+": 0x00, "-": 0x10, "*": 0x20, "|": 0x40, "&": 0x50, "<<": 0x60, ">>": 0x70, "^": 0xA0}
+_OPERATIONS = {
+    "+": 0x00,
+    "-": 0x10,
+    "*": 0x20,
+    "|": 0x40,
+    "&": 0x50,
+    "<<": 0x60,
+    ">>": 0x70,
+    "^": 0xA0,
+}
 _CONDITIONS = {
     "==": 0x10,
     ">": 0x20,
@@ -105,7 +118,9 @@ class _Assembly:
 
     def offset(self, terms: str) -> int:
         """Return the sum of ` + 4 - name`, nothing being 0."""
-        total = sum(self.value(sign.strip("+") + text) for sign, text in re.findall(r" ([+-]) (\w+)", terms))
+        total = sum(
+            self.value(sign.strip("+") + text) for sign, text in re.findall(r" ([+-]) (\w+)", terms)
+        )
         if not -(1 << 15) <= total < 1 << 15:
             raise AssemblyError(f"{total} does not fit into 16 bits")
         return total
@@ -120,7 +135,10 @@ class _Assembly:
 
 
 def assemble(text: str, names: Mapping[str, int], maps: Mapping[str, int]) -> bytes:
-    """Return the program's instructions, 8 bytes each; `maps` are descriptors. Raises AssemblyError."""
+    """Return the program's instructions, 8 bytes each.
+
+    `maps` are descriptors. Raises AssemblyError.
+    """
     assembly = _Assembly(names, maps)
     for number, line in enumerate(text.splitlines(), 1):
         statement = " ".join(line.partition(";")[0].split())
@@ -129,7 +147,9 @@ def assemble(text: str, names: Mapping[str, int], maps: Mapping[str, int]) -> by
                 assembly.statement(statement)
             except AssemblyError as error:
                 raise AssemblyError(f"line {number}: {error}") from None
-    return b"".join(_linked(assembly, index, item) for index, item in enumerate(assembly.instructions))
+    return b"".join(
+        _linked(assembly, index, item) for index, item in enumerate(assembly.instructions)
+    )
 
 
 def _linked(assembly: _Assembly, index: int, instruction: _Instruction) -> bytes:
@@ -162,7 +182,11 @@ def _move(assembly: _Assembly, to: str, right: str) -> None:
 
 def _calculate(assembly: _Assembly, to: str, operation: str, right: str) -> None:
     from_register, source, number = assembly.operand(right)
-    assembly.add(_Instruction(_ALU64 | _OPERATIONS[operation] | from_register, int(to), source, number=number))
+    assembly.add(
+        _Instruction(
+            _ALU64 | _OPERATIONS[operation] | from_register, int(to), source, number=number
+        )
+    )
 
 
 def _load(assembly: _Assembly, to: str, size: str, base: str, terms: str) -> None:
@@ -172,13 +196,17 @@ def _load(assembly: _Assembly, to: str, size: str, base: str, terms: str) -> Non
 def _store(assembly: _Assembly, size: str, base: str, terms: str, right: str) -> None:
     from_register, source, number = assembly.operand(right)
     code = _STORE if from_register else _STORE_NUMBER
-    assembly.add(_Instruction(code | _SIZES[size], int(base), source, assembly.offset(terms), number))
+    assembly.add(
+        _Instruction(code | _SIZES[size], int(base), source, assembly.offset(terms), number)
+    )
 
 
 def _add_atomically(assembly: _Assembly, size: str, base: str, terms: str, source: str) -> None:
     if size not in {"u32", "u64"}:
         raise AssemblyError(f"nothing adds to a {size} atomically")
-    assembly.add(_Instruction(_ATOMIC | _SIZES[size], int(base), int(source), assembly.offset(terms)))
+    assembly.add(
+        _Instruction(_ATOMIC | _SIZES[size], int(base), int(source), assembly.offset(terms))
+    )
 
 
 def _load_map(assembly: _Assembly, to: str, name: str) -> None:

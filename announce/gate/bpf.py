@@ -1,7 +1,10 @@
-"""The few calls of bpf(2) that the gate needs: maps, programs, test runs. Standard library only, since the guard makes them.
+"""The few calls of bpf(2) that the gate needs: maps, programs, test runs.
 
-There is no wrapper for this system call in the C library. Layouts and numbers are those of linux/bpf.h (union bpf_attr);
-the kernel takes a shorter attribute than its own and sees the rest as zeros. All descriptors are close-on-exec.
+Standard library only, since the guard makes them.
+
+There is no wrapper for this system call in the C library. Layouts and numbers are those of
+linux/bpf.h (union bpf_attr); the kernel takes a shorter attribute than its own and sees the rest as
+zeros. All descriptors are close-on-exec.
 """
 
 from __future__ import annotations
@@ -40,25 +43,34 @@ _NAME_LENGTH = 16
 _INSTRUCTION_LENGTH = 8
 _LOG_LENGTH = 65536
 _REMARKS = 3
-"""Last lines of the verifier's log that an error shows: the reason, between the statement before and the statistics after it."""
+"""Last lines of the verifier's log that an error shows: the reason, between the statement before
+and the statistics after it."""
 _AT_ONCE = {errno.EINTR, errno.EAGAIN}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class BpfError(OSError):
-    """The kernel refused a call; the text says which one, and for a program what the verifier said last."""
+    """The kernel refused a call.
+
+    The text says which one, and for a program what the verifier said last.
+    """
 
 
 class Run(NamedTuple):
-    """What a program said of a frame: its return value as a signed number, and ns for one run (an average of all repeats)."""
+    """What a program said of a frame.
+
+    Its return value as a signed number, and ns for one run (an average of all repeats).
+    """
 
     verdict: int
     nanoseconds: int
 
 
 class Descriptor:
-    """A map or a program of the kernel, which lives as long as somebody has a descriptor, a mapping or a filter of it."""
+    """A map or a program of the kernel, which lives as long as somebody has a descriptor, a mapping
+    or a filter of it.
+    """
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -77,7 +89,10 @@ class Descriptor:
 
 
 class Map(Descriptor):
-    """A map with keys and values of fixed size. All methods raise BpfError when the kernel refuses."""
+    """A map with keys and values of fixed size.
+
+    All methods raise BpfError when the kernel refuses.
+    """
 
     def __init__(self, number: int, key_size: int, value_size: int) -> None:
         super().__init__(number)
@@ -129,9 +144,14 @@ class Program(Descriptor):
         return int(struct.unpack("=II", info.raw)[1])
 
     def run(self, frame: bytes, repeat: int = 1) -> Run:
-        """Run the program on a frame (BPF_PROG_TEST_RUN) that nobody receives; raises BpfError for one under 14 bytes."""
+        """Run the program on a frame (BPF_PROG_TEST_RUN) that nobody receives.
+
+        Raises BpfError for one under 14 bytes.
+        """
         data = ctypes.create_string_buffer(frame, len(frame))
-        attribute = struct.pack("=IIIIQQII", self.fileno(), 0, len(frame), 0, _address(data), 0, repeat, 0)
+        attribute = struct.pack(
+            "=IIIIQQII", self.fileno(), 0, len(frame), 0, _address(data), 0, repeat, 0
+        )
         while True:
             try:
                 answer = _bpf(_PROG_TEST_RUN, attribute)
@@ -139,18 +159,30 @@ class Program(Descriptor):
                 if error.errno not in _AT_ONCE:  # a signal came in a long run
                     raise
             else:
-                return Run(struct.unpack_from("=i", answer, 4)[0], struct.unpack_from("=I", answer, 36)[0])
+                return Run(
+                    struct.unpack_from("=i", answer, 4)[0], struct.unpack_from("=I", answer, 36)[0]
+                )
 
 
-def create_map(kind: int, sizes: tuple[int, int], entries: int, *, flags: int = 0, name: str = "") -> Map:
-    """Return a new map of zeros or without entries; `sizes` are those of a key and of a value in bytes. Raises BpfError."""
+def create_map(
+    kind: int, sizes: tuple[int, int], entries: int, *, flags: int = 0, name: str = ""
+) -> Map:
+    """Return a new map of zeros or without entries.
+
+    `sizes` are those of a key and of a value in bytes. Raises BpfError.
+    """
     key_size, value_size = sizes
-    attribute = struct.pack("=IIIIIII16s", kind, key_size, value_size, entries, flags, 0, 0, _name(name))
+    attribute = struct.pack(
+        "=IIIIIII16s", kind, key_size, value_size, entries, flags, 0, 0, _name(name)
+    )
     return Map(_opened(_MAP_CREATE, attribute), key_size, value_size)
 
 
 def load(instructions: bytes, program_license: str, name: str = "") -> Program:
-    """Load a program for traffic control (BPF_PROG_TYPE_SCHED_CLS); raises BpfError with what the verifier said."""
+    """Load a program for traffic control (BPF_PROG_TYPE_SCHED_CLS).
+
+    Raises BpfError with what the verifier said.
+    """
     try:
         return _loaded(instructions, program_license, name, None)
     except BpfError as error:
@@ -164,7 +196,9 @@ def load(instructions: bytes, program_license: str, name: str = "") -> Program:
             raise BpfError(again.errno, f"{again.strerror}: {said}") from error
 
 
-def _loaded(instructions: bytes, program_license: str, name: str, log: ctypes.Array[ctypes.c_char] | None) -> Program:
+def _loaded(
+    instructions: bytes, program_license: str, name: str, log: ctypes.Array[ctypes.c_char] | None
+) -> Program:
     code = ctypes.create_string_buffer(instructions, len(instructions))
     terms = ctypes.create_string_buffer(program_license.encode())
     attribute = struct.pack(
@@ -184,7 +218,9 @@ def _loaded(instructions: bytes, program_license: str, name: str, log: ctypes.Ar
 
 
 def tcx_programs(ifindex: int) -> int:
-    """Return how many programs are asked on this interface before traffic control is (tcx, Linux 6.6); raises BpfError."""
+    """Return how many programs are asked on this interface before traffic control is (tcx, Linux
+    6.6); raises BpfError.
+    """
     return sum(_queried(ifindex, kind) for kind in (TCX_INGRESS, TCX_EGRESS))
 
 
@@ -192,7 +228,8 @@ def _queried(ifindex: int, kind: int) -> int:
     try:
         answer = _bpf(_PROG_QUERY, struct.pack("=IIIIQI36x", ifindex, kind, 0, 0, 0, 0))
     except BpfError as error:
-        if error.errno in {errno.EINVAL, errno.ENOENT, errno.ENODEV}:  # a kernel that has no tcx, an interface that has none
+        # a kernel that has no tcx, an interface that has none
+        if error.errno in {errno.EINVAL, errno.ENOENT, errno.ENODEV}:
             return 0
         raise
     return int(struct.unpack_from("=I", answer, 24)[0])
@@ -217,7 +254,11 @@ def _called(command: int, attribute: ctypes.Array[ctypes.c_char]) -> int:
     number = _SYSTEM_CALL.get(os.uname().machine)
     if number is None:
         raise BpfError(errno.ENOSYS, f"bpf(2) is not known here for {os.uname().machine}")
-    result = int(_libc.syscall(ctypes.c_long(number), ctypes.c_int(command), attribute, ctypes.c_uint(len(attribute))))
+    result = int(
+        _libc.syscall(
+            ctypes.c_long(number), ctypes.c_int(command), attribute, ctypes.c_uint(len(attribute))
+        )
+    )
     if result < 0:
         raise BpfError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result

@@ -1,17 +1,23 @@
-"""The kernel's gate: from an election's deadline on, no frame for its addresses comes in, and none in their name goes out.
+"""The kernel's gate.
+
+From an election's deadline on, no frame for its addresses comes in, and none in their name goes
+out.
 
     election --slot--> its word in the map of deadlines (gate_map) <--read by-- two programs (gate_program) on each interface,
     which know its addresses (gate_loaded) and sit first on its traffic control hook (gate_seat, traffic_control)
 
-Linux answers for an address on every interface, not only on the one that has it. So the programs are also on all others by which
-the LAN can come in (announce.gate.links has the rule), and stop there what this node would take for an address without a right.
+Linux answers for an address on every interface, not only on the one that has it. So the programs
+are also on all others by which the LAN can come in (announce.gate.links has the rule), and stop
+there what this node would take for an address without a right.
 
-It holds with every process of vipd dead or frozen. Whoever owns a `Gates` (the guard) covers an election's addresses before
-anything is bound, with its word closed; whoever maps the words (the daemon) opens it with the lease, and then binds. On the
-way out: unbind, close the word, uncover. Synchronous, some milliseconds a call; the standard library only.
+It holds with every process of vipd dead or frozen. Whoever owns a `Gates` (the guard) covers an
+election's addresses before anything is bound, with its word closed; whoever maps the words (the
+daemon) opens it with the lease, and then binds. On the way out: unbind, close the word, uncover.
+Synchronous, some milliseconds a call; the standard library only.
 
-Beyond its reach: frames that AF_PACKET sends with QDISC_BYPASS, XDP, DPDK, what a card handles by itself, this node itself and
-the containers on it, and programs that others run before it (`GateState.before`).
+Beyond its reach: frames that AF_PACKET sends with QDISC_BYPASS, XDP, DPDK, what a card handles by
+itself, this node itself and the containers on it, and programs that others run before it
+(`GateState.before`).
 """
 
 from __future__ import annotations
@@ -31,16 +37,25 @@ from announce.gate.supply import Supply
 from announce.gate.support import probe_support, why_not
 from announce.gate.traffic_control import TrafficControl
 
-__all__ = ["Deadlines", "GateState", "Gates", "TrafficControl", "probe_support", "remove_leftovers", "why_not"]
+__all__ = [
+    "Deadlines",
+    "GateState",
+    "Gates",
+    "TrafficControl",
+    "probe_support",
+    "remove_leftovers",
+    "why_not",
+]
 
 LOOK = 10.0
 """Seconds between two looks at everything, in case that a notice of a removal did not come."""
 
 MOST_OTHERS = 128
-"""Interfaces beside those of the addresses that get a gate: each takes a file descriptor and a look now and then. A host with more of
-them is a router with VLANs by the hundred."""
+"""Interfaces beside those of the addresses that get a gate: each takes a file descriptor and a look
+now and then. A host with more of them is a router with VLANs by the hundred."""
 AT_A_TIME = 16
-"""Gates that one call looks at or puts in force, about a millisecond each: the guard has deadlines to watch."""
+"""Gates that one call looks at or puts in force, about a millisecond each: the guard has deadlines
+to watch."""
 
 Places = Mapping[int, Collection[bytes]]
 """An election's packed addresses, by the number of their interface."""
@@ -50,13 +65,19 @@ class Surroundings(Protocol):
     """Knows the interfaces of the network namespace (announce.gate.uplinks)."""
 
     def others(self, carriers: Collection[int], vips: Collection[bytes]) -> Mapping[int, str]:
-        """Return number and name of the interfaces that can answer the LAN for addresses which these carriers have."""
+        """Return number and name of the interfaces that can answer the LAN for addresses which
+        these carriers have.
+        """
 
     def left_alone(self, carriers: Collection[int], vips: Collection[bytes]) -> str:
-        """Return the interfaces taken for those of containers on which the kernel would answer, for people."""
+        """Return the interfaces taken for those of containers on which the kernel would answer, for
+        people.
+        """
 
     def closed_by_sysctl(self, ifindex: int) -> bool:
-        """Whether the kernel answers ARP on an interface only for the addresses of that very interface."""
+        """Whether the kernel answers ARP on an interface only for the addresses of that very
+        interface.
+        """
 
 
 class Nowhere:
@@ -76,12 +97,19 @@ class Nowhere:
 
 
 class Gates:
-    """The gates of all interfaces: which election's addresses are where. Moments are seconds on CLOCK_BOOTTIME.
+    """The gates of all interfaces: which election's addresses are where.
+
+    Moments are seconds on CLOCK_BOOTTIME.
 
     No method raises: what is wrong with an interface's gate is in its state, and is tried again.
     """
 
-    def __init__(self, deadlines: Deadlines, control: TrafficControl, surroundings: Surroundings | None = None) -> None:
+    def __init__(
+        self,
+        deadlines: Deadlines,
+        control: TrafficControl,
+        surroundings: Surroundings | None = None,
+    ) -> None:
         self._deadlines = deadlines
         self._control = control
         self._surroundings = surroundings or Nowhere()
@@ -94,7 +122,10 @@ class Gates:
         self._common = Supply(deadlines)
 
     def prepare(self) -> str:
-        """Load and try out programs for the first interface, ahead of need; return why the gate cannot be had, if so. About 10 ms."""
+        """Load and try out programs for the first interface, ahead of need.
+
+        Return why the gate cannot be had, if so. About 10 ms.
+        """
         try:
             self._spare = Loaded(self._deadlines, 1)
             wrong = self_test(self._spare, self._deadlines)
@@ -106,10 +137,13 @@ class Gates:
         return wrong
 
     def cover(self, slot: int, places: Places, longest_right: float, now: float) -> str:
-        """Let these addresses pass only before the slot's deadline; return why that is not so, if it is not.
+        """Let these addresses pass only before the slot's deadline.
 
-        Replaces what was covered for the slot before. `longest_right`: the lease_duration, in seconds. To be called with
-        the word closed, or with what it was open for; an address on two slots goes with the last.
+        Return why that is not so, if it is not.
+
+        Replaces what was covered for the slot before. `longest_right`: the lease_duration, in
+        seconds. To be called with the word closed, or with what it was open for; an address on two
+        slots goes with the last.
         """
         former = self._places.pop(slot, {})
         if any(places.values()):
@@ -124,18 +158,25 @@ class Gates:
         return self.trouble(slot)
 
     def surround(self, now: float) -> None:
-        """Have gates on the other interfaces that can answer, as they are now; most of the work is left to `tick`."""
+        """Have gates on the other interfaces that can answer, as they are now.
+
+        Most of the work is left to `tick`.
+        """
         carriers = self._carriers()
         found = self._surroundings.others(carriers, self._slots()) if carriers else {}
         self._others = found
-        wanted = list(itertools.islice((ifindex for ifindex in found if ifindex not in carriers), MOST_OTHERS))
+        wanted = list(
+            itertools.islice((ifindex for ifindex in found if ifindex not in carriers), MOST_OTHERS)
+        )
         for ifindex in self._gates.keys() - carriers - set(wanted):
             self._gates.pop(ifindex).clear()
             self._due.pop(ifindex, None)
         common = self._common.loaded
         for ifindex in wanted:
             if ifindex not in self._gates:
-                self._gates[ifindex] = InterfaceGate(self._control, self._deadlines, ifindex, self._common)
+                self._gates[ifindex] = InterfaceGate(
+                    self._control, self._deadlines, ifindex, self._common
+                )
             if not self._gates[ifindex].follows:
                 self._gates[ifindex].follow(self._common, self._leaders_wait)
                 self._due[ifindex] = None
@@ -144,19 +185,29 @@ class Gates:
             self._due.update(dict.fromkeys(wanted))
 
     def trouble(self, slot: int) -> str:
-        """Return why the slot's addresses are not all covered, or nothing. An interface that is gone needs no gate."""
+        """Return why the slot's addresses are not all covered, or nothing.
+
+        An interface that is gone needs no gate.
+        """
         return self.troubles().get(slot, "")
 
     def troubles(self) -> dict[int, str]:
         """Return the same for each slot of which not all is covered."""
-        bad = {gate.ifindex: gate.trouble for gate in self._gates.values() if gate.trouble and not gate.gone}
+        bad = {
+            gate.ifindex: gate.trouble
+            for gate in self._gates.values()
+            if gate.trouble and not gate.gone
+        }
         holes = self._holes()
         if not bad and not holes:
             return {}
         found: dict[int, str] = {}
         for slot, places in self._places.items():
-            sentences = [f"{_name(ifindex)}: {bad[ifindex]}" for ifindex in places if ifindex in bad]
-            # Only of IPv4 does the kernel answer for an address of another interface: nobody learns that others can be had there.
+            sentences = [
+                f"{_name(ifindex)}: {bad[ifindex]}" for ifindex in places if ifindex in bad
+            ]
+            # Only of IPv4 does the kernel answer for an address of another interface: nobody learns
+            # that others can be had there.
             if any(len(ip) == 4 for ips in places.values() for ip in ips):  # noqa: PLR2004 -- the length of an IPv4 address
                 sentences += holes
             if sentences:
@@ -164,10 +215,19 @@ class Gates:
         return found
 
     def _holes(self) -> list[str]:
-        """Return which other interfaces would answer for the addresses after the deadline, sentences."""
-        bad = {gate.ifindex: gate.trouble for gate in self._following() if gate.trouble and not gate.gone}
+        """Return which other interfaces would answer for the addresses after the deadline,
+        sentences.
+        """
+        bad = {
+            gate.ifindex: gate.trouble
+            for gate in self._following()
+            if gate.trouble and not gate.gone
+        }
         ungated = self._others.keys() - self._gates.keys() if self._gates else set()
-        bad |= dict.fromkeys(sorted(ungated), f"more than {MOST_OTHERS} interfaces can answer, and this one has no gate")
+        bad |= dict.fromkeys(
+            sorted(ungated),
+            f"more than {MOST_OTHERS} interfaces can answer, and this one has no gate",
+        )
         return [
             hole(self._others[ifindex], why)
             for ifindex, why in bad.items()
@@ -179,12 +239,17 @@ class Gates:
         self.cover(slot, {}, 0.0, now)
 
     def settle(self, now: float) -> None:
-        """Take note that every election is covered, so that programs of a former life need not wait for more of them."""
+        """Take note that every election is covered, so that programs of a former life need not wait
+        for more of them.
+        """
         for gate in self._gates.values():
             gate.settle(now)
 
     def tick(self, now: float) -> float:
-        """Do what is due; return when to call again. Also to be called whenever a word was opened."""
+        """Do what is due; return when to call again.
+
+        Also to be called whenever a word was opened.
+        """
         if now >= self._look_at:
             self.look(now)
         moments = [gate.tick(now) for gate in self._leading()]
@@ -194,9 +259,11 @@ class Gates:
         return now if self._due else min([self._look_at, *moments])
 
     def look(self, now: float, ifindexes: Collection[int] | None = None) -> list[int]:
-        """Look whether all gates are in place, or those on these interfaces, and put back what is gone; return where that was.
+        """Look whether all gates are in place, or those on these interfaces, and put back what is
+        gone; return where that was.
 
-        Of all, those on interfaces without addresses of their own are looked at by and by, in `tick`.
+        Of all, those on interfaces without addresses of their own are looked at by and by, in
+        `tick`.
         """
         if ifindexes is None:
             self._look_at = now + LOOK if self._gates else NEVER
@@ -216,18 +283,29 @@ class Gates:
 
     @property
     def inherited(self) -> bool:
-        """Whether programs of a former life are still in force somewhere: then `tick` has to be called when a word is opened."""
+        """Whether programs of a former life are still in force somewhere.
+
+        Then `tick` has to be called when a word is opened.
+        """
         return any(gate.inherited for gate in self._leading())
 
     @property
     def on(self) -> tuple[int, ...]:
-        """The numbers of the interfaces on which the gate is in force, those with the addresses first."""
-        return tuple(gate.ifindex for gate in (*self._leading(), *self._following()) if not gate.trouble)
+        """The numbers of the interfaces on which the gate is in force, those with the addresses
+        first.
+        """
+        return tuple(
+            gate.ifindex for gate in (*self._leading(), *self._following()) if not gate.trouble
+        )
 
     @property
     def before(self) -> tuple[str, ...]:
         """What decides about frames before the gates are asked, sentences."""
-        return tuple(f"{_name(gate.ifindex)}: {sentence}" for gate in self._gates.values() for sentence in gate.before)
+        return tuple(
+            f"{_name(gate.ifindex)}: {sentence}"
+            for gate in self._gates.values()
+            for sentence in gate.before
+        )
 
     @property
     def squatters(self) -> tuple[str, ...]:
@@ -241,20 +319,32 @@ class Gates:
 
     @property
     def left_alone(self) -> str:
-        """The interfaces without a gate on which the kernel would answer for the addresses; they are taken for those of containers."""
-        return self._surroundings.left_alone(self._carriers(), self._slots()) if self._places else ""
+        """The interfaces without a gate on which the kernel would answer for the addresses.
+
+        They are taken for those of containers.
+        """
+        return (
+            self._surroundings.left_alone(self._carriers(), self._slots()) if self._places else ""
+        )
 
     def states(self) -> list[GateState]:
         """Return how those are that have addresses of their own."""
         return [gate.state() for gate in self._leading()]
 
     def sweep(self) -> list[int]:
-        """Remove what dead lives left on interfaces that have no gate now; return their numbers. Raises OSError."""
+        """Remove what dead lives left on interfaces that have no gate now.
+
+        Return their numbers. Raises OSError.
+        """
         return sweep(self._control, self._gates.keys())
 
     def close(self) -> list[str]:
         """Remove all gates; the addresses must be bound no more. Return what went wrong."""
-        troubles = [f"{_name(ifindex)}: {trouble}" for ifindex, gate in self._gates.items() if (trouble := gate.clear())]
+        troubles = [
+            f"{_name(ifindex)}: {trouble}"
+            for ifindex, gate in self._gates.items()
+            if (trouble := gate.clear())
+        ]
         self.let_go()
         return troubles
 
@@ -278,7 +368,12 @@ class Gates:
 
     def _slots(self) -> dict[bytes, int]:
         """Return all addresses with their slots, wherever they are."""
-        return {ip: slot for slot, places in self._places.items() for ips in places.values() for ip in ips}
+        return {
+            ip: slot
+            for slot, places in self._places.items()
+            for ips in places.values()
+            for ip in ips
+        }
 
     def _own(self, ifindex: int) -> dict[bytes, int]:
         return {ip: slot for slot, places in self._places.items() for ip in places.get(ifindex, ())}
@@ -302,7 +397,9 @@ class Gates:
             return
         gate = self._gates.get(ifindex)
         if gate is None:
-            gate = self._gates[ifindex] = InterfaceGate(self._control, self._deadlines, ifindex, self._supply())
+            gate = self._gates[ifindex] = InterfaceGate(
+                self._control, self._deadlines, ifindex, self._supply()
+            )
         elif gate.follows:
             gate.lead(self._supply())
         gate.cover(own, self._elsewhere(own), longest_right, now)
@@ -320,7 +417,9 @@ class Gates:
 
 
 def remove_leftovers() -> list[str]:
-    """Remove the gates of dead lives on all interfaces, after their addresses are gone; return the interfaces' names.
+    """Remove the gates of dead lives on all interfaces, after their addresses are gone.
+
+    Return the interfaces' names.
 
     For `vipd release`. Raises OSError.
     """

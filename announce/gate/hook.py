@@ -1,8 +1,11 @@
-"""A gate's seat on an interface: one filter for each direction, before all others, recognisable, kept by one living vipd.
+"""A gate's seat on an interface.
 
-Filters outlive their maker, so a new life has to tell what its former self left from what another vipd of this host (unit
-and DaemonSet, other addresses, same interface) has there now. A seat is therefore a number, which is in the filter's handle,
-and a lock of that number (`namespace_lock`), which lives as long as its owner: a filter whose lock is free is an orphan.
+One filter for each direction, before all others, recognisable, kept by one living vipd.
+
+Filters outlive their maker, so a new life has to tell what its former self left from what another
+vipd of this host (unit and DaemonSet, other addresses, same interface) has there now. A seat is
+therefore a number, which is in the filter's handle, and a lock of that number (`namespace_lock`),
+which lives as long as its owner: a filter whose lock is free is an orphan.
 """
 
 from __future__ import annotations
@@ -33,7 +36,10 @@ _NUMBER_BITS = 0x7FFF
 
 
 class Attached(NamedTuple):
-    """What is in a seat: the kernel's numbers of the programs (0: none), and what is asked before them."""
+    """What is in a seat.
+
+    The kernel's numbers of the programs (0: none), and what is asked before them.
+    """
 
     programs: Mapping[Direction, int]
     before: tuple[str, ...]
@@ -45,10 +51,13 @@ class Attached(NamedTuple):
 
 
 class Seat:
-    """One seat on one interface, held from now until `close`. Prefers one that a dead life left filters in.
+    """One seat on one interface, held from now until `close`.
 
-    All methods raise OSError for what the kernel refuses: ENODEV if the interface is gone, EEXIST if somebody's ingress
-    qdisc is where clsact should be. `squatters`: sentences about processes that have the names of seats and are no vipd.
+    Prefers one that a dead life left filters in.
+
+    All methods raise OSError for what the kernel refuses: ENODEV if the interface is gone, EEXIST
+    if somebody's ingress qdisc is where clsact should be. `squatters`: sentences about processes
+    that have the names of seats and are no vipd.
     """
 
     def __init__(self, control: TrafficControl, ifindex: int) -> None:
@@ -62,23 +71,38 @@ class Seat:
         before: list[str] = []
         for direction in Direction:
             filters = self._control.filters(self.ifindex, direction)
-            at = next((index for index, found in enumerate(filters) if number_of(found) == self._number), None)
+            at = next(
+                (index for index, found in enumerate(filters) if number_of(found) == self._number),
+                None,
+            )
             programs[direction] = 0 if at is None else filters[at].program
-            before += [_described(direction, found) for found in filters[: at or 0] if not number_of(found)]
-        return Attached(programs, tuple(dict.fromkeys(before)))  # u32 keeps its tables as filters, too
+            before += [
+                _described(direction, found) for found in filters[: at or 0] if not number_of(found)
+            ]
+        # u32 keeps its tables as filters, too
+        return Attached(programs, tuple(dict.fromkeys(before)))
 
     def put(self, programs: Mapping[Direction, Program]) -> None:
-        """Put the programs in force, each at once in the place of the one that is there; makes the hook if there is none."""
+        """Put the programs in force, each at once in the place of the one that is there.
+
+        Makes the hook if there is none.
+        """
         handle = _MARK | self._number
         if self._control.add_hook(self.ifindex):
             handle |= _MADE_HOOK
         elif self._control.hooks().get(self.ifindex) != CLSACT:
             # The kernel would take both programs for the way in.
-            raise OSError(errno.EEXIST, "an ingress qdisc of somebody else is where clsact should be")
+            raise OSError(
+                errno.EEXIST, "an ingress qdisc of somebody else is where clsact should be"
+            )
         for direction, program in programs.items():
             filters = self._control.filters(self.ifindex, direction)
             here = next((found for found in filters if number_of(found) == self._number), None)
-            place = Place(self.ifindex, direction, _foremost(filters), handle) if here is None else _place(self.ifindex, direction, here)
+            place = (
+                Place(self.ifindex, direction, _foremost(filters), handle)
+                if here is None
+                else _place(self.ifindex, direction, here)
+            )
             self._control.put(place, program.fileno(), NAME)
 
     def clear(self) -> None:
@@ -91,9 +115,12 @@ class Seat:
 
 
 def sweep(control: TrafficControl, keep: Collection[int] = ()) -> list[int]:
-    """Remove what dead lives left on any interface but these; return the numbers of the interfaces where something was.
+    """Remove what dead lives left on any interface but these.
 
-    To be called when the addresses that they left are gone: from then on nothing would stop such an address.
+    Return the numbers of the interfaces where something was.
+
+    To be called when the addresses that they left are gone: from then on nothing would stop such an
+    address.
     """
     swept: list[int] = []
     for ifindex in control.hooks().keys() - set(keep):
@@ -105,18 +132,26 @@ def sweep(control: TrafficControl, keep: Collection[int] = ()) -> list[int]:
 
 
 def others_before(control: TrafficControl, ifindex: int) -> tuple[str, ...]:
-    """Return which filters of others would decide about frames before a gate on this interface. Raises OSError."""
+    """Return which filters of others would decide about frames before a gate on this interface.
+    Raises OSError.
+    """
     found: list[str] = []
     for direction in Direction:
         filters = control.filters(ifindex, direction)
         first = _foremost(filters)
-        found += [_described(direction, one) for one in filters if one.priority < first and not number_of(one)]
+        found += [
+            _described(direction, one)
+            for one in filters
+            if one.priority < first and not number_of(one)
+        ]
     return tuple(dict.fromkeys(found))
 
 
 def number_of(found: Filter) -> int:
     """Return the number of the seat that a filter is in; 0 if it is no gate."""
-    return found.handle & _NUMBER_BITS if found.name == NAME and found.handle & ~0xFFFF == _MARK else 0
+    return (
+        found.handle & _NUMBER_BITS if found.name == NAME and found.handle & ~0xFFFF == _MARK else 0
+    )
 
 
 # ---------------------------------------------------------------- filters
@@ -129,7 +164,8 @@ def _clear(control: TrafficControl, ifindex: int, numbers: Collection[int]) -> N
             if number_of(found) in numbers:
                 made_hook = made_hook or bool(found.handle & _MADE_HOOK)
                 control.remove(_place(ifindex, direction, found))
-    # Between this look and the removal somebody may add a filter, and lose it; nothing in the kernel could prevent that.
+    # Between this look and the removal somebody may add a filter, and lose it; nothing in the
+    # kernel could prevent that.
     if made_hook and not any(control.filters(ifindex, direction) for direction in Direction):
         control.remove_hook(ifindex)
 
@@ -139,16 +175,22 @@ def _place(ifindex: int, direction: Direction, found: Filter) -> Place:
 
 
 def _numbers(control: TrafficControl, ifindex: int) -> list[int]:
-    found = {number_of(item) for direction in Direction for item in control.filters(ifindex, direction)}
+    found = {
+        number_of(item) for direction in Direction for item in control.filters(ifindex, direction)
+    }
     return sorted(found - {0})
 
 
 def _foremost(filters: Collection[Filter]) -> int:
-    """Return the first priority that a program for all protocols can have: one priority has one kind and one protocol.
+    """Return the first priority that a program for all protocols can have.
+
+    One priority has one kind and one protocol.
 
     Where others of that kind are, the kernel puts the last one first.
     """
-    taken = {found.priority for found in filters if (found.kind, found.protocol) != (BPF, ETH_P_ALL)}
+    taken = {
+        found.priority for found in filters if (found.kind, found.protocol) != (BPF, ETH_P_ALL)
+    }
     return next(priority for priority in itertools.count(1) if priority not in taken)
 
 
@@ -161,9 +203,11 @@ def _described(direction: Direction, found: Filter) -> str:
 
 
 def _taken(ifindex: int, left: Collection[int]) -> tuple[int, NamespaceLock, tuple[str, ...]]:
-    """Take a seat: one of those with filters in them if its owner is dead, else the first that is free.
+    """Take a seat: one of those with filters in them if its owner is dead, else the first that is
+    free.
 
-    Returns its number, its lock, and a sentence for each process met that has the name of a seat and is no vipd.
+    Returns its number, its lock, and a sentence for each process met that has the name of a seat
+    and is no vipd.
     """
     held: HeldError | None = None
     squatters: list[str] = []
@@ -179,7 +223,10 @@ def _taken(ifindex: int, left: Collection[int]) -> tuple[int, NamespaceLock, tup
                 squatters.append(_squatted(ifindex, number, lock.squatter))
             return number, lock, tuple(squatters)
     who = f"{held.holder}" if held else "nobody"
-    raise OSError(errno.EBUSY, f"{SEATS} other processes have the sockets @vipd/gate/{ifindex}/1 to {SEATS}; the last is {who}")
+    raise OSError(
+        errno.EBUSY,
+        f"{SEATS} other processes have the sockets @vipd/gate/{ifindex}/1 to {SEATS}; the last is {who}",
+    )
 
 
 def _squatted(ifindex: int, number: int, holder: Holder) -> str:
@@ -200,7 +247,13 @@ def _lock(ifindex: int, number: int) -> NamespaceLock:
 
 
 def _mark_place(ifindex: int, number: int) -> MarkPlace | None:
-    """Return where a seat is marked, if a process that is no vipd has its name: 240.0.0.0/4 has room for both numbers."""
+    """Return where a seat is marked, if a process that is no vipd has its name.
+
+    240.0.0.0/4 has room for both numbers.
+    """
     if not 1 <= number <= SEATS:
         return None
-    return MarkPlace(socket.inet_ntoa(struct.pack("!I", 0xF0 << 24 | (number - 1) << 24 | ifindex & 0xFFFFFF)), SEAT_PROTOCOL)
+    return MarkPlace(
+        socket.inet_ntoa(struct.pack("!I", 0xF0 << 24 | (number - 1) << 24 | ifindex & 0xFFFFFF)),
+        SEAT_PROTOCOL,
+    )

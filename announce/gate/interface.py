@@ -1,4 +1,7 @@
-"""One interface's gate: brings about what is wanted from whatever is there, and can be asked to as often as one likes."""
+"""One interface's gate.
+
+Brings about what is wanted from whatever is there, and can be asked to as often as one likes.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,9 @@ RETRY = 1.0
 class GateState:
     """One interface's gate, for people. `trouble`: why it is not in force, empty if it is.
 
-    `before`: what decides about frames before the gate is asked, so that it may never be. `put_back`: how often it was
-    gone. `dropped`: frames, by packed address. `inherited`: the programs of a former life are still in force.
+    `before`: what decides about frames before the gate is asked, so that it may never be.
+    `put_back`: how often it was gone. `dropped`: frames, by packed address. `inherited`: the
+    programs of a former life are still in force.
     """
 
     ifindex: int
@@ -40,13 +44,18 @@ class GateState:
 
 
 class InterfaceGate:
-    """The gate on one interface, none before the first `reconcile`. No method raises; what went wrong is in `trouble`.
+    """The gate on one interface, none before the first `reconcile`.
 
-    It leads where the interface has addresses of its own to cover, and follows elsewhere: there it knows only addresses of other
-    interfaces, has its programs in common with others, and exchanges those of a former life when the leading gates have done so.
+    No method raises; what went wrong is in `trouble`.
+
+    It leads where the interface has addresses of its own to cover, and follows elsewhere: there it
+    knows only addresses of other interfaces, has its programs in common with others, and exchanges
+    those of a former life when the leading gates have done so.
     """
 
-    def __init__(self, control: TrafficControl, deadlines: Deadlines, ifindex: int, supply: Supply) -> None:
+    def __init__(
+        self, control: TrafficControl, deadlines: Deadlines, ifindex: int, supply: Supply
+    ) -> None:
         self.ifindex = ifindex
         self.trouble = ""
         self.gone = False
@@ -65,18 +74,28 @@ class InterfaceGate:
 
     # ------------------------------------------------------------ what is wanted
 
-    def cover(self, slots: Mapping[bytes, int], elsewhere: Mapping[bytes, int], longest_right: float, now: float) -> None:
+    def cover(
+        self,
+        slots: Mapping[bytes, int],
+        elsewhere: Mapping[bytes, int],
+        longest_right: float,
+        now: float,
+    ) -> None:
         """Let these addresses, and no others, pass only before the deadlines in their slots.
 
-        `elsewhere`: addresses of other interfaces, which count here only as far as this node takes them itself.
-        `longest_right`: seconds that a former life's right may last at most, from now on.
+        `elsewhere`: addresses of other interfaces, which count here only as far as this node takes
+        them itself. `longest_right`: seconds that a former life's right may last at most, from now
+        on.
         """
         news = set(slots.values()) - set(self._wanted.values())
         self._wanted, self._elsewhere = dict(slots), elsewhere
         self.reconcile(now, longest_right, frozenset(news))
 
     def visit(self, elsewhere: Mapping[bytes, int], now: float) -> None:
-        """Know these addresses of other interfaces beside the own ones: quick, as it happens at each arming of another election."""
+        """Know these addresses of other interfaces beside the own ones.
+
+        Quick, as it happens at each arming of another election.
+        """
         if elsewhere == self._elsewhere:
             return
         self._elsewhere = elsewhere
@@ -95,12 +114,18 @@ class InterfaceGate:
         return self._leaders_wait is not None
 
     def lead(self, supply: Supply) -> None:
-        """Have addresses of its own from the next `cover` on, and programs of its own; until then all stays in force."""
+        """Have addresses of its own from the next `cover` on, and programs of its own.
+
+        Until then all stays in force.
+        """
         self._leaders_wait = None
         self._supply = supply
 
     def follow(self, supply: Supply, leaders_wait: Callable[[], bool]) -> None:
-        """Have none of its own from now on, and these programs; `leaders_wait` tells whether a former life's still count."""
+        """Have none of its own from now on, and these programs.
+
+        `leaders_wait` tells whether a former life's still count.
+        """
         if not self.follows:
             self._leaders_wait = leaders_wait
             self._wanted = {}
@@ -113,7 +138,9 @@ class InterfaceGate:
             self._succession.settled = True
             self.reconcile(now)
 
-    def reconcile(self, now: float, longest_right: float = 0.0, news: frozenset[int] = frozenset()) -> bool:
+    def reconcile(
+        self, now: float, longest_right: float = 0.0, news: frozenset[int] = frozenset()
+    ) -> bool:
         """Make it so, and look that it is; return whether it was gone and has been put back."""
         self._retry_at = NEVER
         self.gone = False
@@ -132,7 +159,9 @@ class InterfaceGate:
         return False
 
     def tick(self, now: float) -> float:
-        """Do what is due; return the moment of the next time, to be asked again before it when a slot was opened."""
+        """Do what is due; return the moment of the next time, to be asked again before it when a
+        slot was opened.
+        """
         if now >= self._due_at(now):
             self.reconcile(now)
         return self._due_at(now)
@@ -147,7 +176,14 @@ class InterfaceGate:
 
     def state(self) -> GateState:
         """Return how it is, as of the last `reconcile`."""
-        return GateState(self.ifindex, self.trouble, self.before, self.put_back, self._supply.dropped(), self.inherited)
+        return GateState(
+            self.ifindex,
+            self.trouble,
+            self.before,
+            self.put_back,
+            self._supply.dropped(),
+            self.inherited,
+        )
 
     @property
     def inherited(self) -> bool:
@@ -220,7 +256,10 @@ class InterfaceGate:
         return self._seat
 
     def _loaded_or_nothing(self, seat: Seat) -> Loaded:
-        """Return programs; if there are none and never were, the former life's go too: closed for ever, they would cut off the VIP."""
+        """Return programs; if there are none and never were, the former life's go too.
+
+        Closed for ever, they would cut off the VIP.
+        """
         had_some = self._supply.loaded is not None
         try:
             return self._supply.covering(self._wanted, self._elsewhere)
@@ -232,7 +271,11 @@ class InterfaceGate:
 
     def _bound(self, slots: frozenset[int]) -> set[int]:
         """Return those slots that have an address bound on the interface."""
-        bound = {address.ip for address in self._control.addresses(self.ifindex)} if slots else set[bytes]()
+        bound = (
+            {address.ip for address in self._control.addresses(self.ifindex)}
+            if slots
+            else set[bytes]()
+        )
         return {slot for ip, slot in self._wanted.items() if slot in slots and ip in bound}
 
     def _open(self, now: float) -> set[int]:

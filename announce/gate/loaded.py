@@ -1,4 +1,6 @@
-"""The gate's programs for one interface, loaded and tried out, with the map of the addresses that they know."""
+"""The gate's programs for one interface, loaded and tried out, with the map of the addresses that
+they know.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,20 @@ from collections.abc import Collection, Iterator, Mapping
 
 from announce.gate import bpf
 from announce.gate.maps import Deadlines
-from announce.gate.program import ENTRY_SIZE, KEY_SIZE, LICENSE, Direction, dropped, entry, key, program
+from announce.gate.program import (
+    ENTRY_SIZE,
+    KEY_SIZE,
+    LICENSE,
+    Direction,
+    dropped,
+    entry,
+    key,
+    program,
+)
 
 SMALLEST = 64
-"""Addresses that there is room for at least; before Linux 5.11 all room counts against RLIMIT_MEMLOCK."""
+"""Addresses that there is room for at least; before Linux 5.11 all room counts against
+RLIMIT_MEMLOCK."""
 
 Slots = Mapping[bytes, int]
 """Packed addresses, each with the number of its deadline."""
@@ -26,7 +38,9 @@ class Loaded:
         self.room = max(SMALLEST, 1 << (room - 1).bit_length())
         self._known: dict[bytes, tuple[int, bool]] = {}
         with contextlib.ExitStack() as undo:
-            self._addresses = bpf.create_map(bpf.MAP_HASH, (KEY_SIZE, ENTRY_SIZE), self.room, name="vipd_addresses")
+            self._addresses = bpf.create_map(
+                bpf.MAP_HASH, (KEY_SIZE, ENTRY_SIZE), self.room, name="vipd_addresses"
+            )
             undo.callback(self._addresses.close)
             self.programs: dict[Direction, bpf.Program] = {}
             for direction in Direction:
@@ -40,11 +54,18 @@ class Loaded:
         return len(self._known.keys() | set(ips)) <= self.room
 
     def cover(self, slots: Slots, elsewhere: Slots | None = None) -> None:
-        """Know these addresses and no others, from now on; raises BpfError (E2BIG) if there is no room.
+        """Know these addresses and no others, from now on.
+
+        Raises BpfError (E2BIG) if there is no room.
 
         `elsewhere`: those that belong to other interfaces.
         """
-        self._know({**{ip: (slot, True) for ip, slot in (elsewhere or {}).items()}, **{ip: (slot, False) for ip, slot in slots.items()}})
+        self._know(
+            {
+                **{ip: (slot, True) for ip, slot in (elsewhere or {}).items()},
+                **{ip: (slot, False) for ip, slot in slots.items()},
+            }
+        )
 
     def _know(self, wanted: Mapping[bytes, tuple[int, bool]]) -> None:
         for ip, known in wanted.items():
@@ -61,7 +82,9 @@ class Loaded:
         return {ip: dropped(found) for ip in self._known if (found := self._addresses.get(key(ip)))}
 
     def ids(self) -> dict[Direction, int]:
-        """Return the kernel's numbers of the programs, by which an attached filter is told from another one."""
+        """Return the kernel's numbers of the programs, by which an attached filter is told from
+        another one.
+        """
         return {direction: loaded.id for direction, loaded in self.programs.items()}
 
     @contextlib.contextmanager

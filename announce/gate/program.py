@@ -1,32 +1,39 @@
 """The gate's program: what it lets pass. Pure: text and bytes only.
 
-A VIP has a deadline, 8 bytes in ns of CLOCK_BOOTTIME in the map `deadlines`; the map `addresses` tells which one. From that
-moment on (0: always) the program drops, of the frames that pass the interface it is attached to,
+A VIP has a deadline, 8 bytes in ns of CLOCK_BOOTTIME in the map `deadlines`; the map `addresses`
+tells which one. From that moment on (0: always) the program drops, of the frames that pass the
+interface it is attached to,
 
-    arriving, what comes for the VIP                    leaving, what goes out in its name
-    IPv4 and IPv6 to it                                 IPv4 and IPv6 from it
-    an ARP frame that asks for it (target address),     an ARP frame that speaks as it (sender address)
+    arriving, what comes for the VIP                    leaving, what goes out in its name IPv4 and
+    IPv6 to it                                 IPv4 and IPv6 from it an ARP frame that asks for it
+    (target address),     an ARP frame that speaks as it (sender address)
       unless the sender says that he is it
     a neighbour solicitation for it                     a neighbour advertisement of it
 
-and hands all others on to whatever else decides on this interface (TC_ACT_UNSPEC). The other direction stays open on purpose:
-a Backup, and the containers on it, are clients of the VIP like anybody else. They send to it, hear from it, ask for its MAC,
-and have to hear the new owner's announcement, or they would go on talking to the old one.
+and hands all others on to whatever else decides on this interface (TC_ACT_UNSPEC). The other
+direction stays open on purpose: a Backup, and the containers on it, are clients of the VIP like
+anybody else. They send to it, hear from it, ask for its MAC, and have to hear the new owner's
+announcement, or they would go on talking to the old one.
 
-That is for an address of the interface that the program is attached to. Of one that belongs to another interface of the same
-network namespace (`elsewhere` in its entry) a frame is dropped only if this node would take it itself: Linux takes, and answers,
-what comes for a local address on any interface. What the node would pass on as a router is none of its own: a Backup that is the
-way to the VIP for others stays that. The kernel's routing decides (`bpf_fib_lookup`), which it is asked only about such frames.
+That is for an address of the interface that the program is attached to. Of one that belongs to
+another interface of the same network namespace (`elsewhere` in its entry) a frame is dropped only
+if this node would take it itself: Linux takes, and answers, what comes for a local address on any
+interface. What the node would pass on as a router is none of its own: a Backup that is the way to
+the VIP for others stays that. The kernel's routing decides (`bpf_fib_lookup`), which it is asked
+only about such frames.
 
-VLAN tags: a frame is judged as the kernel would take it on this interface: without a tag, or with VLAN 0 (priority tags),
-in the frame (up to two) and beside it (offloaded). One of another VLAN is handed on: it is for another interface, and the
-same address there is somebody else's. A VIP on a VLAN interface needs the gate on that one.
+VLAN tags: a frame is judged as the kernel would take it on this interface: without a tag, or with
+VLAN 0 (priority tags), in the frame (up to two) and beside it (offloaded). One of another VLAN is
+handed on: it is for another interface, and the same address there is somebody else's. A VIP on a
+VLAN interface needs the gate on that one.
 
 Handed on as well, each on purpose:
-- Neighbour solicitations and advertisements behind IPv6 extension headers (no host sends them so). Such a solicitation
-  reaches the node, and its answer, which has none, is dropped. Extension headers hide no source or destination address.
+- Neighbour solicitations and advertisements behind IPv6 extension headers (no host sends them so).
+  Such a solicitation reaches the node, and its answer, which has none, is dropped. Extension
+  headers hide no source or destination address.
 - Frames whose addresses are cut off; the kernel drops them.
-- A VIP inside a tunnel, in a routing header or source route, in LLC/SNAP, behind three tags: not looked for.
+- A VIP inside a tunnel, in a routing header or source route, in LLC/SNAP, behind three tags: not
+  looked for.
 """
 
 from __future__ import annotations
@@ -41,7 +48,8 @@ from collections.abc import Mapping
 from announce.gate.assembler import assemble
 
 LICENSE = "Dual MIT/GPL"
-"""What the kernel wants to hear for `bpf_fib_lookup`; the licence of vipd, MIT, goes together with the GPL."""
+"""What the kernel wants to hear for `bpf_fib_lookup`; the licence of vipd, MIT, goes together with
+the GPL."""
 _ENTRY = struct.Struct("=IIQ")
 KEY_SIZE = 20
 ENTRY_SIZE = _ENTRY.size
@@ -86,7 +94,8 @@ _NAMES: Mapping[str, int] = {
     "OTHER_HOST": 3,
     "AF_INET": socket.AF_INET,
     "AF_INET6": socket.AF_INET6,
-    # What bpf_fib_lookup says of an address that is the node's own, or of an interface that passes nothing on.
+    # What bpf_fib_lookup says of an address that is the node's own, or of an interface that passes
+    # nothing on.
     "NOT_FORWARDED": 4,
     "NO_FORWARDING": 5,
     # Counted from the network header.
@@ -96,7 +105,8 @@ _NAMES: Mapping[str, int] = {
     "IPV4_END": 20,
     "ARP_END": 28,
     "IPV6_END": 40,
-    # The stack, downwards from r10. The key of the map of addresses: the address, then the IP version.
+    # The stack, downwards from r10. The key of the map of addresses: the address, then the IP
+    # version.
     "address": 24,
     "version": 8,
     "slot": 4,
@@ -237,14 +247,16 @@ pass:
 """
 
 _PARTS: Mapping[str, str] = {
-    # Some drivers leave the headers in pages beside the frame's head: what is not in the head has to be loaded.
+    # Some drivers leave the headers in pages beside the frame's head: what is not in the head has
+    # to be loaded.
     "far": """
         r1 = r9
         r1 += FIRST
         r2 = u32[r6 + data_end]
         if r1 > r2 goto far_FIRST
 """,
-    # Copy a part of the frame, counted from the network header, to the stack; what is not in the frame names no VIP.
+    # Copy a part of the frame, counted from the network header, to the stack; what is not in the
+    # frame names no VIP.
     "load": """
         r1 = r6
         r2 = r7
@@ -267,7 +279,8 @@ _PARTS: Mapping[str, str] = {
 """,
     # The question to the kernel's routing, still empty.
     "no_route": "".join(f"        u64[r10 - route + {at}] = 0\n" for at in range(0, 64, 8)),
-    # Go on behind this if the address in the key is a VIP without a right, r8 being its entry; else to the first argument.
+    # Go on behind this if the address in the key is a VIP without a right, r8 being its entry; else
+    # to the first argument.
     "judge": """
         r1 = map addresses
         r2 = r10
@@ -309,7 +322,9 @@ def source(direction: Direction) -> str:
 
     def part(found: re.Match[str]) -> str:
         text = parts[found[1]].strip("\n")
-        for place, argument in zip(("FIRST", "SECOND", "THIRD"), found[2].split(", "), strict=False):
+        for place, argument in zip(
+            ("FIRST", "SECOND", "THIRD"), found[2].split(", "), strict=False
+        ):
             text = text.replace(place, argument)
         return written_out(text)
 
@@ -318,11 +333,18 @@ def source(direction: Direction) -> str:
 
 def program(direction: Direction, addresses: int, deadlines: int) -> bytes:
     """Return the program for one direction; the two numbers are the descriptors of its maps."""
-    return assemble(source(direction), {**_NAMES, **_OFFSETS[direction]}, {"addresses": addresses, "deadlines": deadlines})
+    return assemble(
+        source(direction),
+        {**_NAMES, **_OFFSETS[direction]},
+        {"addresses": addresses, "deadlines": deadlines},
+    )
 
 
 def key(ip: bytes) -> bytes:
-    """Return the key of a packed address in the map of addresses; raises ValueError for what is none."""
+    """Return the key of a packed address in the map of addresses.
+
+    Raises ValueError for what is none.
+    """
     versions = {4: _V4, 16: _V6}
     if len(ip) not in versions:
         raise ValueError(f"{len(ip)} bytes are no packed address")
@@ -330,7 +352,9 @@ def key(ip: bytes) -> bytes:
 
 
 def entry(slot: int, *, elsewhere: bool = False) -> bytes:
-    """Return a fresh entry of the map of addresses: the number of the address's deadline, and nothing dropped yet.
+    """Return a fresh entry of the map of addresses.
+
+    The number of the address's deadline, and nothing dropped yet.
 
     `elsewhere`: the address belongs to another interface.
     """

@@ -1,4 +1,7 @@
-"""The programs of one gate, or of several that know the same addresses: loaded, tried out, and exchanged when there is no room."""
+"""The programs of one gate, or of several that know the same addresses.
+
+Loaded, tried out, and exchanged when there is no room.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,12 @@ class Supply:
         self._earlier_drops = Counter[bytes]()
 
     def covering(self, slots: Slots, elsewhere: Slots) -> Loaded:
-        """Return programs that know these addresses and no others; new ones if there are none or they have no room.
+        """Return programs that know these addresses and no others.
 
-        Raises GateError if the kernel does not do with them what it should, BpfError if it refuses them.
+        New ones if there are none or they have no room.
+
+        Raises GateError if the kernel does not do with them what it should, BpfError if it refuses
+        them.
         """
         former = self.loaded
         if former is None or not former.has_room({**slots, **elsewhere}):

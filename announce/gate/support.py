@@ -30,16 +30,25 @@ _EVERYBODY = ["0", "0", "4294967295"]
 
 
 def probe_support() -> str:
-    """Try the gate out without attaching it; return why it cannot work here, or nothing. About 10 ms."""
+    """Try the gate out without attaching it.
+
+    Return why it cannot work here, or nothing. About 10 ms.
+    """
     try:
-        with contextlib.closing(Deadlines.create(2)) as deadlines, contextlib.closing(Loaded(deadlines, 1)) as loaded:
+        with (
+            contextlib.closing(Deadlines.create(2)) as deadlines,
+            contextlib.closing(Loaded(deadlines, 1)) as loaded,
+        ):
             return self_test(loaded, deadlines)
     except OSError as error:
         return why_not(error)
 
 
 def probe_interface(control: TrafficControl, ifindex: int) -> str:
-    """Return why the gate cannot be on this interface, or nothing. Changes nothing; raises OSError (ENODEV)."""
+    """Return why the gate cannot be on this interface, or nothing.
+
+    Changes nothing; raises OSError (ENODEV).
+    """
     kind = _link_type(ifindex)
     if kind == _LOOPBACK:
         return "this is the loopback interface, which the network's frames do not pass"
@@ -57,7 +66,9 @@ def before_traffic_control(ifindex: int) -> tuple[str, ...]:
 
 
 def why_not(error: OSError, release: str = "") -> str:
-    """Return what an error of bpf(2) means on this release of the kernel (by default the one that runs), as a sentence."""
+    """Return what an error of bpf(2) means on this release of the kernel (by default the one that
+    runs), as a sentence.
+    """
     release = release or os.uname().release
     if error.errno == errno.ENOSYS:
         return f"this kernel has no bpf(2) ({error.strerror})"
@@ -75,9 +86,7 @@ def _forbidden(version: tuple[int, int]) -> str:
     if _read("/proc/self/uid_map").split() != _EVERYBODY:
         return "this process is in a user namespace, where the kernel takes no such programs"
     if version < _UNCHARGED:
-        return (
-            "bpf(2) is forbidden: RLIMIT_MEMLOCK is too low (LimitMEMLOCK=infinity), or a seccomp profile or security module is in the way"
-        )
+        return "bpf(2) is forbidden: RLIMIT_MEMLOCK is too low (LimitMEMLOCK=infinity), or a seccomp profile or security module is in the way"
     return "bpf(2) is forbidden: a seccomp profile or security module is in the way"
 
 
@@ -87,7 +96,11 @@ def missing_rights(status: str) -> list[str]:
     effective = int(found[1], 16) if found else 0
     if effective >> _CAP_SYS_ADMIN & 1:
         return []  # it includes CAP_BPF
-    return [name for name, number in (("CAP_BPF", _CAP_BPF), ("CAP_NET_ADMIN", _CAP_NET_ADMIN)) if not effective >> number & 1]
+    return [
+        name
+        for name, number in (("CAP_BPF", _CAP_BPF), ("CAP_NET_ADMIN", _CAP_NET_ADMIN))
+        if not effective >> number & 1
+    ]
 
 
 def _read(path: str) -> str:

@@ -1,8 +1,11 @@
-"""Traffic control by netlink: the hook of an interface (its clsact qdisc) and the programs on it (cls_bpf filters).
+"""Traffic control by netlink.
 
-A filter outlives the process that made it. Filters are asked in the order of their priority, and of one priority in the
-order of the kernel's list; the first that decides anything but "unspecified" ends the matter. Layouts and numbers are
-those of linux/rtnetlink.h, linux/pkt_sched.h and linux/pkt_cls.h. The guard uses this file: standard library only.
+The hook of an interface (its clsact qdisc) and the programs on it (cls_bpf filters).
+
+A filter outlives the process that made it. Filters are asked in the order of their priority, and of
+one priority in the order of the kernel's list; the first that decides anything but "unspecified"
+ends the matter. Layouts and numbers are those of linux/rtnetlink.h, linux/pkt_sched.h and
+linux/pkt_cls.h. The guard uses this file: standard library only.
 """
 
 from __future__ import annotations
@@ -59,7 +62,10 @@ _ALL = socket.htons(ETH_P_ALL)
 
 
 class Place(NamedTuple):
-    """Where a filter is: interface, direction, priority (1 is asked first) and its number within the priority."""
+    """Where a filter is.
+
+    Interface, direction, priority (1 is asked first) and its number within the priority.
+    """
 
     ifindex: int
     direction: Direction
@@ -68,7 +74,10 @@ class Place(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """A filter as the kernel has it; `name` and `program` (the kernel's number) only for one of kind `bpf`."""
+    """A filter as the kernel has it.
+
+    `name` and `program` (the kernel's number) only for one of kind `bpf`.
+    """
 
     priority: int
     handle: int
@@ -79,11 +88,21 @@ class Filter(NamedTuple):
 
 
 class TrafficControl(RouteSocket):
-    """A kept netlink socket for one network namespace. Every method raises OSError for what the kernel refuses or does not answer."""
+    """A kept netlink socket for one network namespace.
+
+    Every method raises OSError for what the kernel refuses or does not answer.
+    """
 
     def add_hook(self, ifindex: int) -> bool:
-        """Give the interface a clsact qdisc, which by itself changes nothing; return whether it had none (nor an ingress qdisc)."""
-        answer = self._answer(_message(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, _hook(ifindex), _text(_TCA_KIND, CLSACT)))
+        """Give the interface a clsact qdisc, which by itself changes nothing.
+
+        Return whether it had none (nor an ingress qdisc).
+        """
+        answer = self._answer(
+            _message(
+                RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, _hook(ifindex), _text(_TCA_KIND, CLSACT)
+            )
+        )
         return _checked(answer, ok=errno.EEXIST) == 0
 
     def remove_hook(self, ifindex: int) -> None:
@@ -98,7 +117,8 @@ class TrafficControl(RouteSocket):
             _attribute(_TCA_BPF_FD, _WORD.pack(descriptor))
             + _text(_TCA_BPF_NAME, name)
             + _attribute(_TCA_BPF_FLAGS, _WORD.pack(_DIRECT_ACTION))
-            # In a card the program would read a clock that is not CLOCK_BOOTTIME, if it could be there at all.
+            # In a card the program would read a clock that is not CLOCK_BOOTTIME, if it could be
+            # there at all.
             + _attribute(_TCA_BPF_FLAGS_GEN, _WORD.pack(_SKIP_HARDWARE))
         )
         body = _text(_TCA_KIND, BPF) + _attribute(_TCA_OPTIONS, options)
@@ -112,12 +132,23 @@ class TrafficControl(RouteSocket):
 
     def hooks(self) -> dict[int, str]:
         """Return the interfaces that have an ingress or clsact qdisc, by number, and which of them."""
-        found = [payload for kind, payload in self.dumped(RTM_GETQDISC, _TC.pack(socket.AF_UNSPEC, 0, 0, 0, 0)) if kind == RTM_NEWQDISC]
-        kinds = {int(_TC.unpack_from(payload)[1]): _kind(payload) for payload in found if _TC.unpack_from(payload)[3] == _CLSACT_PARENT}
+        found = [
+            payload
+            for kind, payload in self.dumped(RTM_GETQDISC, _TC.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
+            if kind == RTM_NEWQDISC
+        ]
+        kinds = {
+            int(_TC.unpack_from(payload)[1]): _kind(payload)
+            for payload in found
+            if _TC.unpack_from(payload)[3] == _CLSACT_PARENT
+        }
         return {ifindex: kind for ifindex, kind in kinds.items() if kind in {CLSACT, INGRESS}}
 
     def filters(self, ifindex: int, direction: Direction) -> list[Filter]:
-        """Return the filters in the order in which they are asked; none if there is no interface or no hook."""
+        """Return the filters in the order in which they are asked.
+
+        None if there is no interface or no hook.
+        """
         body = _TC.pack(socket.AF_UNSPEC, ifindex, 0, _PARENTS[direction], 0)
         try:
             dumped = self.dumped(RTM_GETTFILTER, body)
@@ -125,13 +156,19 @@ class TrafficControl(RouteSocket):
             if error.errno in {errno.ENODEV, errno.EINVAL, errno.ENOENT}:
                 return []
             raise
-        return [found for kind, payload in dumped if kind == RTM_NEWTFILTER and (found := _parsed(payload))]
+        return [
+            found
+            for kind, payload in dumped
+            if kind == RTM_NEWTFILTER and (found := _parsed(payload))
+        ]
 
     def _answer(self, message: bytes) -> int:
         return self.request([message])[0]
 
     def dumped(self, kind: int, body: bytes) -> list[tuple[int, bytes]]:
-        """Return type and payload of every message of a dump, made again if the kernel calls it inconsistent."""
+        """Return type and payload of every message of a dump, made again if the kernel calls it
+        inconsistent.
+        """
         deadline = time.monotonic() + REQUEST_TIMEOUT
         try:
             while True:
@@ -143,9 +180,15 @@ class TrafficControl(RouteSocket):
             self._socket = self._opened()
             raise
 
-    def _dumped_once(self, kind: int, body: bytes, deadline: float) -> list[tuple[int, bytes]] | None:
+    def _dumped_once(
+        self, kind: int, body: bytes, deadline: float
+    ) -> list[tuple[int, bytes]] | None:
         number = self._next_sequence()
-        self._send(_HEADER.pack(_HEADER.size + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, number, 0) + body, deadline)
+        self._send(
+            _HEADER.pack(_HEADER.size + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, number, 0)
+            + body,
+            deadline,
+        )
         found: list[tuple[int, bytes]] = []
         whole = True
         while True:
@@ -156,7 +199,9 @@ class TrafficControl(RouteSocket):
                     continue
                 whole = whole and not flags & NLM_F_DUMP_INTR
                 if told in {NLMSG_DONE, NLMSG_ERROR}:
-                    _checked(-struct.unpack_from("=i", payload)[0] if len(payload) >= _WORD.size else 0)
+                    _checked(
+                        -struct.unpack_from("=i", payload)[0] if len(payload) >= _WORD.size else 0
+                    )
                     return found if whole else None
                 found.append((told, payload))
 
@@ -173,12 +218,18 @@ def messages(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 
 
 def interface_of(payload: bytes) -> int:
-    """Return the number of the interface that a message of traffic control is about; 0 if it is too short to say."""
+    """Return the number of the interface that a message of traffic control is about.
+
+    0 if it is too short to say.
+    """
     return int(_TC.unpack_from(payload)[1]) if len(payload) >= _TC.size else 0
 
 
 def interface_of_address(payload: bytes) -> int:
-    """Return the number of the interface that a message about an address is about; 0 if it is too short to say."""
+    """Return the number of the interface that a message about an address is about.
+
+    0 if it is too short to say.
+    """
     return int(_ADDRESS.unpack_from(payload)[0]) if len(payload) >= _ADDRESS.size else 0
 
 
@@ -187,7 +238,11 @@ def interface_of_address(payload: bytes) -> int:
 
 def _message(kind: int, flags: int, body: bytes, more: bytes) -> bytes:
     """Return a message; the socket gives it its number."""
-    return _HEADER.pack(_HEADER.size + len(body) + len(more), kind, NLM_F_REQUEST | flags, 0, 0) + body + more
+    return (
+        _HEADER.pack(_HEADER.size + len(body) + len(more), kind, NLM_F_REQUEST | flags, 0, 0)
+        + body
+        + more
+    )
 
 
 def _hook(ifindex: int) -> bytes:
@@ -195,7 +250,13 @@ def _hook(ifindex: int) -> bytes:
 
 
 def _filter(place: Place) -> bytes:
-    return _TC.pack(socket.AF_UNSPEC, place.ifindex, place.handle, _PARENTS[place.direction], place.priority << 16 | _ALL)
+    return _TC.pack(
+        socket.AF_UNSPEC,
+        place.ifindex,
+        place.handle,
+        _PARENTS[place.direction],
+        place.priority << 16 | _ALL,
+    )
 
 
 def _attribute(kind: int, value: bytes) -> bytes:
@@ -219,7 +280,10 @@ def _kind(payload: bytes) -> str:
 
 
 def _parsed(payload: bytes) -> Filter | None:
-    """Return the filter in a message; None for the head of a priority, and for what is asked only if a filter says so (chains)."""
+    """Return the filter in a message.
+
+    None for the head of a priority, and for what is asked only if a filter says so (chains).
+    """
     _, _, handle, _, info = _TC.unpack_from(payload)
     values = _values(payload, _TC.size)
     if not handle or any(values.get(_TCA_CHAIN, b"")):

@@ -1,4 +1,7 @@
-"""Notices when somebody changes traffic control: a gate that is removed is put back at once, not at the next look."""
+"""Notices when somebody changes traffic control.
+
+A gate that is removed is put back at once, not at the next look.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,17 @@ EVERYTHING = None
 
 
 class GateWatch:
-    """A socket that becomes readable when qdiscs or filters change, in the network namespace in which it was opened.
+    """A socket that becomes readable when qdiscs or filters change, in the network namespace in
+    which it was opened.
 
-    It speaks of one's own changes too, and of everybody's; whoever reads looks at what is there (`Gates.look`), whatever
-    the message says: the last of several may have been overtaken already.
+    It speaks of one's own changes too, and of everybody's; whoever reads looks at what is there
+    (`Gates.look`), whatever the message says: the last of several may have been overtaken already.
     """
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
+        )
         self._socket.bind((0, RTMGRP_TC))
 
     def fileno(self) -> int:
@@ -28,7 +34,10 @@ class GateWatch:
         return self._socket.fileno()
 
     def changed(self) -> frozenset[int] | None:
-        """Return the numbers of the interfaces on which something changed since the last call; EVERYTHING if some are missing."""
+        """Return the numbers of the interfaces on which something changed since the last call.
+
+        EVERYTHING if some are missing.
+        """
         found = set[int]()
         missing = False
         while True:

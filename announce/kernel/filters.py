@@ -1,7 +1,9 @@
-"""Classic BPF programs that keep from the daemon what it need not see. Pure: bytes only, and one call that attaches them.
+"""Classic BPF programs that keep from the daemon what it need not see.
 
-Instructions and extensions are those of linux/filter.h and Documentation/networking/filter.rst. A load beyond the
-packet's end makes the kernel drop the packet.
+Pure: bytes only, and one call that attaches them.
+
+Instructions and extensions are those of linux/filter.h and Documentation/networking/filter.rst. A
+load beyond the packet's end makes the kernel drop the packet.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from collections.abc import Collection, Sequence
 
 SO_ATTACH_FILTER = 26
 LONGEST_MATCH = 200
-"""Addresses of one family in a filter: jumps reach 255 instructions. With more, all ND or ARP is let through."""
+"""Addresses of one family in a filter: jumps reach 255 instructions. With more, all ND or ARP is
+let through."""
 WHOLE = 0xFFFFFFFF
 
 _INSTRUCTION = struct.Struct("=HBBI")
@@ -47,10 +50,11 @@ Instruction = tuple[int, int, int, int]
 
 
 def rival_filter(ifindex: int, ips: Collection[bytes]) -> bytes:
-    """Return a program for a tap (ETH_P_ALL) that passes only frames in which somebody speaks as one of these packed addresses.
+    """Return a program for a tap (ETH_P_ALL) that passes only frames in which somebody speaks as
+    one of these packed addresses.
 
-    Those are ARP with the address as sender, NA with it as target, NS with it as source. IPv6 is compared by its last four
-    bytes: the reader compares the rest.
+    Those are ARP with the address as sender, NA with it as target, NS with it as source. IPv6 is
+    compared by its last four bytes: the reader compares the rest.
     """
     arp = [(_LD, 0, 0, _ARP_SENDER_AT), *_match([ip for ip in ips if len(ip) == 4])]  # noqa: PLR2004 -- the length of an IPv4 address
     nd = [
@@ -67,7 +71,8 @@ def rival_filter(ifindex: int, ips: Collection[bytes]) -> bytes:
         *_match([ip[-4:] for ip in ips if len(ip) == 16]),  # noqa: PLR2004 -- the length of an IPv6 address
     ]
     head = [
-        # A tap on eth0 also gets what belongs to a VLAN or macvlan on top of it; the same address there is no rival.
+        # A tap on eth0 also gets what belongs to a VLAN or macvlan on top of it; the same address
+        # there is no rival.
         (_LD, 0, 0, _IFINDEX),
         (_JEQ, 1, 0, ifindex),
         (_RETURN, 0, 0, 0),
@@ -89,14 +94,19 @@ def _match(words: Sequence[bytes]) -> list[Instruction]:
     """Return the end of a program: pass if the accumulator is one of these four-byte words."""
     if len(words) > LONGEST_MATCH:
         return [(_RETURN, 0, 0, _FRAME_LENGTH)]
-    compare = [(_JEQ, len(words) - index, 0, int.from_bytes(word, "big")) for index, word in enumerate(words)]
+    compare = [
+        (_JEQ, len(words) - index, 0, int.from_bytes(word, "big"))
+        for index, word in enumerate(words)
+    ]
     return [*compare, (_RETURN, 0, 0, 0), (_RETURN, 0, 0, _FRAME_LENGTH)]
 
 
 def address_filter(message_type: int, attributes_at: int, attribute: int, value: int) -> bytes:
-    """Return a program for a netlink socket that drops messages of this type whose one-byte attribute has this value.
+    """Return a program for a netlink socket that drops messages of this type whose one-byte
+    attribute has this value.
 
-    A datagram is judged by its first message; the kernel sends each change as a datagram of its own.
+    A datagram is judged by its first message; the kernel sends each change as a datagram of its
+    own.
     """
     return _assembled(
         [
@@ -123,7 +133,12 @@ def _assembled(instructions: Sequence[Instruction]) -> bytes:
 
 
 def attach(sock: socket.socket, program: bytes) -> None:
-    """Attach the program to the socket, in the place of an earlier one; the kernel swaps them at once. Raises OSError."""
+    """Attach the program to the socket, in the place of an earlier one.
+
+    The kernel swaps them at once. Raises OSError.
+    """
     kept = array.array("B", program)  # the kernel copies from its address during the call
     address, length = kept.buffer_info()
-    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", length // _INSTRUCTION.size, address))
+    sock.setsockopt(
+        socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", length // _INSTRUCTION.size, address)
+    )

@@ -1,8 +1,11 @@
-"""What an interface is: one object with number, names and MAC, and the one place where a configured name is resolved.
+"""What an interface is.
 
-An interface has a number that stays its own for as long as it exists, a name that may be changed, and any number of
-alternative names (`ip link property add dev eth0 altname uplink0`; udev gives them to most hosts). The kernel takes each
-of them, and reports the first only. So nothing compares names but `Links`, and all else goes by the number.
+One object with number, names and MAC, and the one place where a configured name is resolved.
+
+An interface has a number that stays its own for as long as it exists, a name that may be changed,
+and any number of alternative names (`ip link property add dev eth0 altname uplink0`; udev gives
+them to most hosts). The kernel takes each of them, and reports the first only. So nothing compares
+names but `Links`, and all else goes by the number.
 
 Numbers are those of linux/if_arp.h. Standard library only.
 """
@@ -44,9 +47,11 @@ ETHERNET, LOOPBACK = 1, 772
 LONGEST_NAME = 15
 """Bytes of a name; alternative names may have 127."""
 PORTS = frozenset({"bridge", "bond", "team", "openvswitch"})
-"""What an interface may be a part of, so that frames that it receives arrive there; a VRF is none of these."""
+"""What an interface may be a part of, so that frames that it receives arrive there; a VRF is none
+of these."""
 WORKING = frozenset({0, 6})
-"""IF_OPER_UNKNOWN and IF_OPER_UP (RFC 2863): a link passes traffic. Drivers that know of no states say unknown."""
+"""IF_OPER_UNKNOWN and IF_OPER_UP (RFC 2863): a link passes traffic. Drivers that know of no states
+say unknown."""
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -58,10 +63,13 @@ Where = Callable[[], int]
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """An interface as it is now. `up` is what the administrator set, `carrier` whether the link beneath it works.
+    """An interface as it is now.
 
-    `mac` is empty where there is none; `kind` is its ARPHRD number; `arp` is False where neighbours are not looked for;
-    `port_of` is the kind of interface that it is a part of, as the kernel calls it ("bridge", "bond", "vrf"), or empty.
+    `up` is what the administrator set, `carrier` whether the link beneath it works.
+
+    `mac` is empty where there is none; `kind` is its ARPHRD number; `arp` is False where neighbours
+    are not looked for; `port_of` is the kind of interface that it is a part of, as the kernel calls
+    it ("bridge", "bond", "vrf"), or empty.
     """
 
     ifindex: int
@@ -86,7 +94,9 @@ class Interface:
 
 
 def unsuitable(interface: Interface) -> str:
-    """Return why a virtual address on this interface cannot be announced to anybody, a sentence; empty: it can."""
+    """Return why a virtual address on this interface cannot be announced to anybody, a sentence;
+    empty: it can.
+    """
     name = interface.name
     if interface.kind == LOOPBACK:
         return (
@@ -115,7 +125,10 @@ def unsuitable(interface: Interface) -> str:
 
 
 class Links:
-    """The interfaces of one network namespace as last seen. A name belongs to the interface last seen with it."""
+    """The interfaces of one network namespace as last seen.
+
+    A name belongs to the interface last seen with it.
+    """
 
     def __init__(self) -> None:
         self._links: dict[int, Interface] = {}
@@ -126,7 +139,10 @@ class Links:
         return self._links.get(self._named.get(name, 0))
 
     def see(self, interface: Interface) -> frozenset[str]:
-        """Take in an interface as it is now; return the names that it has or had: what they mean may have changed."""
+        """Take in an interface as it is now; return the names that it has or had.
+
+        What they mean may have changed.
+        """
         former = self.forget(interface.ifindex)
         self._links[interface.ifindex] = interface
         self._named |= dict.fromkeys(interface.names, interface.ifindex)
@@ -156,7 +172,10 @@ class Links:
 
 
 def find(name: str) -> Interface:
-    """Return the interface that has this name, be it an alternative one; raises OSError: ENODEV if there is none."""
+    """Return the interface that has this name, be it an alternative one.
+
+    Raises OSError: ENODEV if there is none.
+    """
     kernel = _LinkSocket()
     try:
         return kernel.get(name)
@@ -165,7 +184,9 @@ def find(name: str) -> Interface:
 
 
 def is_running(ifindex: int) -> bool:
-    """Return whether the interface of this number exists and is up and running (netdevice(7)), without netlink's lock."""
+    """Return whether the interface of this number exists and is up and running (netdevice(7)),
+    without netlink's lock.
+    """
     try:
         name = socket.if_indextoname(ifindex)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:

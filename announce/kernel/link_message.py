@@ -1,7 +1,8 @@
-"""What a message of the kernel about an interface says, read from its bytes, and how such messages are asked for.
+"""What a message of the kernel about an interface says, read from its bytes, and how such messages
+are asked for.
 
-Layouts and numbers are those of linux/rtnetlink.h, linux/if_link.h and linux/if.h. The guard uses this file: standard
-library only.
+Layouts and numbers are those of linux/rtnetlink.h, linux/if_link.h and linux/if.h. The guard uses
+this file: standard library only.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_OPERSTATE, IFLA_LINKINFO = 1, 3, 10, 16, 18
 IFLA_EXT_MASK, IFLA_PROP_LIST, IFLA_ALT_IFNAME = 29, 52, 53
 IFLA_INFO_KIND, IFLA_INFO_SLAVE_KIND = 1, 4
-IFF_UP, IFF_LOOPBACK, IFF_POINTOPOINT, IFF_RUNNING, IFF_NOARP, IFF_LOWER_UP = 0x1, 0x8, 0x10, 0x40, 0x80, 0x10000
+IFF_UP, IFF_LOOPBACK, IFF_POINTOPOINT, IFF_RUNNING, IFF_NOARP, IFF_LOWER_UP = (
+    0x1,
+    0x8,
+    0x10,
+    0x40,
+    0x80,
+    0x10000,
+)
 SKIP_STATISTICS = 8
 
 _LINK = struct.Struct("=BxHiII")
@@ -27,7 +35,10 @@ QUESTION = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + _WITHOUT_STATISTICS
 
 
 class LinkMessage(NamedTuple):
-    """The payload of an RTM_NEWLINK or RTM_DELLINK. `kind`: its ARPHRD number; `values`: attributes by number."""
+    """The payload of an RTM_NEWLINK or RTM_DELLINK.
+
+    `kind`: its ARPHRD number; `values`: attributes by number.
+    """
 
     family: int
     kind: int
@@ -47,12 +58,19 @@ class LinkMessage(NamedTuple):
     def altnames(self) -> frozenset[str]:
         """Its alternative names."""
         properties = self.values.get(IFLA_PROP_LIST, b"")
-        found = (as_text(properties[start:end]) for number, start, end in attributes(properties, 0) if number == IFLA_ALT_IFNAME)
+        found = (
+            as_text(properties[start:end])
+            for number, start, end in attributes(properties, 0)
+            if number == IFLA_ALT_IFNAME
+        )
         return frozenset(found)
 
 
 def read_link(payload: bytes) -> LinkMessage | None:
-    """Return what the payload of a message about an interface says; None if it is too short for one."""
+    """Return what the payload of a message about an interface says.
+
+    None if it is too short for one.
+    """
     if len(payload) < _LINK.size:
         return None
     family, kind, ifindex, flags, _ = _LINK.unpack_from(payload)

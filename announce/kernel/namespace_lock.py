@@ -1,16 +1,18 @@
 r"""Locks that all of a network namespace sees, and that only a vipd can use against a vipd.
 
-A lock is a bound abstract unix socket: abstract names belong to the network namespace, as addresses and interfaces do, so a
-systemd unit and a pod with the host's network meet. No file stays behind, and the lock lasts as long as any descriptor of it.
-But any local user may bind such a name. So the holder's user is looked at, and a name that is held by somebody who is no vipd is
-replaced by a *mark*: a raw IP socket bound to an address that stands for the lock. It needs CAP_NET_RAW in this namespace, which
-every vipd has, and everybody can see it in /proc/net/raw.
+A lock is a bound abstract unix socket: abstract names belong to the network namespace, as addresses
+and interfaces do, so a systemd unit and a pod with the host's network meet. No file stays behind,
+and the lock lasts as long as any descriptor of it. But any local user may bind such a name. So the
+holder's user is looked at, and a name that is held by somebody who is no vipd is replaced by a
+*mark*: a raw IP socket bound to an address that stands for the lock. It needs CAP_NET_RAW in this
+namespace, which every vipd has, and everybody can see it in /proc/net/raw.
 
-    by name     bind the name, then look for a mark; there is one: refused
-    by mark     the name's holder is no vipd: make the mark, then look for other marks and at the name's holder once more
+    by name     bind the name, then look for a mark; there is one: refused by mark     the name's
+    holder is no vipd: make the mark, then look for other marks and at the name's holder once more
 
-Each writes first and looks then, so that of two at least one sees the other. Who is a vipd: root, one's own user, and every user
-who shows its presence by a mark of its own (a unit runs as `vipd`, a pod as root, and neither sees the other's processes).
+Each writes first and looks then, so that of two at least one sees the other. Who is a vipd: root,
+one's own user, and every user who shows its presence by a mark of its own (a unit runs as `vipd`, a
+pod as root, and neither sees the other's processes).
 """
 
 from __future__ import annotations
@@ -27,10 +29,14 @@ from typing import NamedTuple
 ADDRESS_PROTOCOL = 255
 PRESENCE_PROTOCOL = 254
 SEAT_PROTOCOL = 253
-"""Numbers that no packet carries: 255 is reserved, the others are for experiments (RFC 3692). Such a socket receives nothing."""
+"""Numbers that no packet carries: 255 is reserved, the others are for experiments (RFC 3692). Such
+a socket receives nothing."""
 IPV6_FREEBIND = 78
 """linux/in6.h; Python has no name for it, nor for IP_FREEBIND."""
-_FREEBIND = {socket.AF_INET: (socket.SOL_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, IPV6_FREEBIND)}
+_FREEBIND = {
+    socket.AF_INET: (socket.SOL_IP, 15),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, IPV6_FREEBIND),
+}
 _TABLES = {socket.AF_INET: "/proc/net/raw", socket.AF_INET6: "/proc/net/raw6"}
 _UNIX_COLUMNS, _RAW_COLUMNS = 8, 10
 _LOOPBACK = 1
@@ -44,13 +50,17 @@ _DIAG_UID_SHOWN = 0x40
 _DIAG_HEADER = 16 + 16
 _DIAG_UID = 7
 _SEARCH = 0.050
-"""Seconds of its own CPU at most that the search for a process takes: the guard does it beside everything else."""
+"""Seconds of its own CPU at most that the search for a process takes: the guard does it beside
+everything else."""
 _LONGEST_COMMAND = 120
 _ATTEMPTS = 5
 
 
 class Place(NamedTuple):
-    """Where the mark of a lock is: an IP address, which need not be bound anywhere, and a protocol number."""
+    """Where the mark of a lock is.
+
+    An IP address, which need not be bound anywhere, and a protocol number.
+    """
 
     address: str
     protocol: int = ADDRESS_PROTOCOL
@@ -77,13 +87,19 @@ class Holder(NamedTuple):
     command: str = ""
 
     def __str__(self) -> str:
-        where = f"process {self.pid}" if self.pid else "a process that cannot be seen from here, perhaps in a container"
+        where = (
+            f"process {self.pid}"
+            if self.pid
+            else "a process that cannot be seen from here, perhaps in a container"
+        )
         user = f", uid {self.uid}" if self.uid >= 0 else ""
         return where + user + (f": {self.command}" if self.command else "")
 
 
 class HeldError(Exception):
-    """Another vipd has the lock, or somebody else has and there is no way around; `holder` tells who."""
+    """Another vipd has the lock, or somebody else has and there is no way around; `holder` tells
+    who.
+    """
 
     def __init__(self, holder: Holder, *, is_vipd: bool) -> None:
         super().__init__(str(holder))
@@ -108,9 +124,12 @@ class NamespaceLock:
 
 
 def take(name: str, place: Place | None) -> NamespaceLock:
-    """Take the lock of this name (the socket is `@NAME`), whose mark is at this place; None: a lock without a mark.
+    """Take the lock of this name (the socket is `@NAME`), whose mark is at this place.
 
-    Raises HeldError, or OSError for what has nothing to do with other processes (no descriptor left).
+    None: a lock without a mark.
+
+    Raises HeldError, or OSError for what has nothing to do with other processes (no descriptor
+    left).
     """
     for _ in range(_ATTEMPTS):
         lock = _by_name(name, place)
@@ -123,7 +142,10 @@ def take(name: str, place: Place | None) -> NamespaceLock:
 
 
 def presence() -> socket.socket | None:
-    """Return a socket that shows this process' user as one who runs a vipd, while it is open; None without the right to it."""
+    """Return a socket that shows this process' user as one who runs a vipd, while it is open.
+
+    None without the right to it.
+    """
     try:
         return _mark(PRESENCE)
     except OSError:
@@ -134,11 +156,15 @@ def presence() -> socket.socket | None:
 
 
 def _by_name(name: str, place: Place | None) -> NamespaceLock | None:
-    """Return the lock, or None if the name is taken; raises HeldError if another one has the mark."""
+    """Return the lock, or None if the name is taken.
+
+    Raises HeldError if another one has the mark.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind("\0" + name)
-        # Nobody is ever served. Listening is for the one who is refused: a connection shows it our process id.
+        # Nobody is ever served. Listening is for the one who is refused: a connection shows it our
+        # process id.
         sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
@@ -152,7 +178,10 @@ def _by_name(name: str, place: Place | None) -> NamespaceLock | None:
 
 
 def _holders(name: str) -> list[Holder]:
-    """Return who has the name; at least one entry, and several where a socket file looks like it in /proc/net/unix."""
+    """Return who has the name.
+
+    At least one entry, and several where a socket file looks like it in /proc/net/unix.
+    """
     credentials = _listener(name)
     if credentials is not None:
         pid, uid = credentials
@@ -165,11 +194,15 @@ def _holders(name: str) -> list[Holder]:
 
 
 def _listener(name: str) -> tuple[int, int] | None:
-    """Return process id (0: in another process id namespace) and uid of who listens there; None: nobody does."""
+    """Return process id (0: in another process id namespace) and uid of who listens there; None:
+    nobody does.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
         try:
             sock.connect("\0" + name)
-            pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+            pid, uid, _ = _UCRED.unpack(
+                sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+            )
         except OSError:
             return None
     return pid, uid
@@ -177,7 +210,11 @@ def _listener(name: str) -> tuple[int, int] | None:
 
 def _inodes(name: str) -> list[int]:
     # Connections that nobody has accepted yet have the name too, and no inode.
-    return [int(words[6]) for words in _table("/proc/net/unix", _UNIX_COLUMNS) if words[7] == f"@{name}" and words[6] != "0"]
+    return [
+        int(words[6])
+        for words in _table("/proc/net/unix", _UNIX_COLUMNS)
+        if words[7] == f"@{name}" and words[6] != "0"
+    ]
 
 
 # ---------------------------------------------------------------- by mark
@@ -196,7 +233,10 @@ class Marked(NamedTuple):
 
 
 def _by_mark(name: str, place: Place | None) -> NamespaceLock | None:
-    """Return the lock if the name's holder is no vipd; None if the name is free by now. Raises HeldError."""
+    """Return the lock if the name's holder is no vipd.
+
+    None if the name is free by now. Raises HeldError.
+    """
     holders = _holders(name)
     if holders == [Holder()] and not _inodes(name):
         return None
@@ -240,7 +280,9 @@ def _mark(place: Place) -> socket.socket:
 
 
 def _marks(place: Place) -> list[Marked]:
-    """Return the marks at this place in this network namespace, of two looks at a table that may change meanwhile."""
+    """Return the marks at this place in this network namespace, of two looks at a table that may
+    change meanwhile.
+    """
     wanted = f"{_hexadecimal(place.packed)}:{place.protocol:04X}"
     found = {}
     for _ in range(2):
@@ -269,10 +311,15 @@ def _table(path: str, columns: int) -> Iterator[list[str]]:
 
 
 def _uid_of(inode: int) -> int:
-    """Return the user of a unix socket (sock_diag(7), Linux 5.3); -1 if the kernel does not tell."""
+    """Return the user of a unix socket (sock_diag(7), Linux 5.3).
+
+    -1 if the kernel does not tell.
+    """
     header = _DIAG_REQUEST.size, _DIAG_BY_FAMILY, 1, 0, 0
     any_state = any_cookie = 0xFFFFFFFF
-    request = _DIAG_REQUEST.pack(*header, socket.AF_UNIX, 0, 0, any_state, inode, _DIAG_UID_SHOWN, any_cookie, any_cookie)
+    request = _DIAG_REQUEST.pack(
+        *header, socket.AF_UNIX, 0, 0, any_state, inode, _DIAG_UID_SHOWN, any_cookie, any_cookie
+    )
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as sock:
             sock.settimeout(_SEARCH)
@@ -313,7 +360,9 @@ def _command(pid: int) -> str:
         return ""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 -- as above
-            words = file.read(4 * _LONGEST_COMMAND).decode(errors="replace").replace("\0", " ").strip()
+            words = (
+                file.read(4 * _LONGEST_COMMAND).decode(errors="replace").replace("\0", " ").strip()
+            )
     except OSError:
         return ""
     text = "".join(c if c.isprintable() else "?" for c in words)

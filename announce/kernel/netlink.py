@@ -1,10 +1,11 @@
 """One kept NETLINK_ROUTE socket: send ready-made requests, read back the addresses.
 
-The guard imports this file too, and the guard must come up in milliseconds and never fail for want of a library. So
-nothing but small parts of the standard library is imported, nothing is built here but the dump request, and every
-call is synchronous and bounded. One socket belongs to one thread.
+The guard imports this file too, and the guard must come up in milliseconds and never fail for want
+of a library. So nothing but small parts of the standard library is imported, nothing is built here
+but the dump request, and every call is synchronous and bounded. One socket belongs to one thread.
 
-Layouts are those of linux/netlink.h, linux/rtnetlink.h and linux/if_addr.h; netlink is in host byte order.
+Layouts are those of linux/netlink.h, linux/rtnetlink.h and linux/if_addr.h; netlink is in host byte
+order.
 """
 
 from __future__ import annotations
@@ -52,10 +53,12 @@ NETLINK_GET_STRICT_CHK = 12
 REQUEST_TIMEOUT = 0.25
 """Seconds for a call with a few messages, which takes less than a millisecond."""
 MESSAGE_TIMEOUT = 0.002
-"""Seconds more for each message. Measured (Linux 6.18, two cores): IPv4 takes 0.05 ms each, up to 1000; IPv6 grows
-with the square, since the kernel walks all addresses for each: 200 take 0.1 to 0.3 ms each, 1000 take 0.5 ms each."""
+"""Seconds more for each message. Measured (Linux 6.18, two cores): IPv4 takes 0.05 ms each, up to
+1000; IPv6 grows with the square, since the kernel walks all addresses for each: 200 take 0.1 to 0.3
+ms each, 1000 take 0.5 ms each."""
 BATCH = 64
-"""Messages in one send. If each were refused, each would be answered by a buffer of about 1 kB; by default 208 kB are held."""
+"""Messages in one send. If each were refused, each would be answered by a buffer of about 1 kB; by
+default 208 kB are held."""
 LARGEST_DATAGRAM = 65536
 """The kernel fills at most 32 kB in one go."""
 
@@ -96,10 +99,12 @@ def allowance(messages: int) -> float:
 
 
 class BoundAddress(NamedTuple):
-    """One address as the kernel has it. `flags` are the 32-bit ones, `valid_lft` is in seconds (FOREVER: no end).
+    """One address as the kernel has it.
 
-    `proto` is 0 where nobody set one and on kernels before 5.18; `label` is empty for IPv6. `peer` is the other end's
-    address where it has one, else empty; `scope` as in linux/rtnetlink.h.
+    `flags` are the 32-bit ones, `valid_lft` is in seconds (FOREVER: no end).
+
+    `proto` is 0 where nobody set one and on kernels before 5.18; `label` is empty for IPv6. `peer`
+    is the other end's address where it has one, else empty; `scope` as in linux/rtnetlink.h.
     """
 
     ifindex: int
@@ -120,7 +125,9 @@ class BoundAddress(NamedTuple):
 
 
 class Route(NamedTuple):
-    """One route. `dst` and `source` (the address it prefers as source) are packed, and empty where it has none."""
+    """One route. `dst` and `source` (the address it prefers as source) are packed, and empty where
+    it has none.
+    """
 
     dst: bytes
     dst_len: int
@@ -138,11 +145,15 @@ class RouteSocket:
         self._socket = self._opened()
 
     def _opened(self) -> socket.socket:
-        kept = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+        kept = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
+        )
         kept.bind((0, 0))
-        # An acknowledgement without the request in it keeps all acknowledgements of a batch in the receive buffer.
+        # An acknowledgement without the request in it keeps all acknowledgements of a batch in the
+        # receive buffer.
         kept.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
-        # With strict checking the kernel dumps the one interface that was asked for, not all of a node with 500 pods.
+        # With strict checking the kernel dumps the one interface that was asked for, not all of a
+        # node with 500 pods.
         kept.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
         return kept
 
@@ -157,27 +168,40 @@ class RouteSocket:
     def request(self, messages: Sequence[bytes], timeout: float | None = None) -> list[int]:
         """Send the messages and return the kernel's errno for each in order; 0 is success.
 
-        Raises TimeoutError if not all were answered within `timeout` seconds (by default `allowance`): then nobody knows
-        which were carried out. A send that waits for the kernel's own lock, held by another process, cannot be interrupted;
-        an answer that is there when it comes back is taken, however late.
+        Raises TimeoutError if not all were answered within `timeout` seconds (by default
+        `allowance`): then nobody knows which were carried out. A send that waits for the kernel's
+        own lock, held by another process, cannot be interrupted; an answer that is there when it
+        comes back is taken, however late.
         """
         deadline = time.monotonic() + (allowance(len(messages)) if timeout is None else timeout)
         answers = dict[int, int]()
         while len(answers) < len(messages):
-            # An overrun loses acknowledgements, not requests. What is unanswered is sent once more: all are idempotent.
+            # An overrun loses acknowledgements, not requests. What is unanswered is sent once more:
+            # all are idempotent.
             waiting = [index for index in range(len(messages)) if index not in answers][:BATCH]
             answers.update(self._exchange(messages, waiting, deadline))
         return [answers[index] for index in range(len(messages))]
 
-    def _exchange(self, messages: Sequence[bytes], waiting: list[int], deadline: float) -> dict[int, int]:
-        """Send one batch and return the answers by index; fewer than were asked for after an overrun.
+    def _exchange(
+        self, messages: Sequence[bytes], waiting: list[int], deadline: float
+    ) -> dict[int, int]:
+        """Send one batch and return the answers by index.
 
-        The kernel carries a batch out in order and tells of each refusal unasked: only of the last one is an acknowledgement
-        asked for. To have and to read one for each was about a quarter of the time for a thousand addresses (measured).
+        Fewer than were asked for after an overrun.
+
+        The kernel carries a batch out in order and tells of each refusal unasked: only of the last
+        one is an acknowledgement asked for. To have and to read one for each was about a quarter of
+        the time for a thousand addresses (measured).
         """
         indexes = {self._next_sequence(): index for index in waiting}
         last = waiting[-1]
-        self._send(b"".join(_numbered(messages[index], number, ack=index == last) for number, index in indexes.items()), deadline)
+        self._send(
+            b"".join(
+                _numbered(messages[index], number, ack=index == last)
+                for number, index in indexes.items()
+            ),
+            deadline,
+        )
         answers = dict[int, int]()
         overrun = False
         while overrun or last not in answers:
@@ -188,7 +212,8 @@ class RouteSocket:
                     break
                 raise
             if datagram is None:
-                # The kernel says so first, though some answers did fit: without them no round would get any further.
+                # The kernel says so first, though some answers did fit: without them no round would
+                # get any further.
                 overrun = True
                 continue
             for kind, _, number, payload in _messages(datagram):
@@ -197,31 +222,47 @@ class RouteSocket:
         # After an overrun silence means nothing: a refusal may have been lost.
         return answers if overrun else dict.fromkeys(waiting, 0) | answers
 
-    def addresses(self, ifindex: int | None = None, timeout: float = REQUEST_TIMEOUT) -> list[BoundAddress]:
+    def addresses(
+        self, ifindex: int | None = None, timeout: float = REQUEST_TIMEOUT
+    ) -> list[BoundAddress]:
         """Return what is bound on one interface or on all; nothing if the interface does not exist.
 
-        A dump that the kernel itself calls inconsistent is made again. Raises TimeoutError, or OSError if refused.
+        A dump that the kernel itself calls inconsistent is made again. Raises TimeoutError, or
+        OSError if refused.
         """
         body = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, ifindex or 0)
         found = map(_parsed, self._listed(RTM_GETADDR, body, timeout))
         return [address for address in found if ifindex is None or address.ifindex == ifindex]
 
     def routes(self, family: int, ifindex: int, timeout: float = REQUEST_TIMEOUT) -> list[Route]:
-        """Return the routes of all tables that leave by this interface. Raises TimeoutError, or OSError if refused."""
+        """Return the routes of all tables that leave by this interface.
+
+        Raises TimeoutError, or OSError if refused.
+        """
         body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + attribute(RTA_OIF, _WORD.pack(ifindex))
         return list(map(_parsed_route, self._listed(RTM_GETROUTE, body, timeout)))
 
-    def ipv6_addresses(self, ifindex: int, ips: Sequence[bytes], timeout: float | None = None) -> list[BoundAddress]:
-        """Return those of these IPv6 addresses that are bound on the interface; asks for each alone, 0.02 ms. Raises OSError."""
+    def ipv6_addresses(
+        self, ifindex: int, ips: Sequence[bytes], timeout: float | None = None
+    ) -> list[BoundAddress]:
+        """Return those of these IPv6 addresses that are bound on the interface.
+
+        Asks for each alone, 0.02 ms. Raises OSError.
+        """
         deadline = time.monotonic() + (allowance(len(ips)) if timeout is None else timeout)
         body = _ADDRESS.pack(socket.AF_INET6, 0, 0, 0, ifindex)
-        answers = [self._ask(RTM_GETADDR, body + attribute(IFA_ADDRESS, ip), deadline) for ip in ips]
+        answers = [
+            self._ask(RTM_GETADDR, body + attribute(IFA_ADDRESS, ip), deadline) for ip in ips
+        ]
         found = [_parsed(payload) for kind, payload in answers if kind == RTM_NEWADDR]
         # Where there is no such interface, the kernel looks on all.
         return [address for address in found if address.ifindex == ifindex]
 
     def is_served(self, ifindex: int, ip: bytes, timeout: float = REQUEST_TIMEOUT) -> bool:
-        """Whether packets for this IPv6 address are delivered on this host: its local route is there. Raises TimeoutError."""
+        """Whether packets for this IPv6 address are delivered on this host.
+
+        Its local route is there. Raises TimeoutError.
+        """
         body = _ROUTE.pack(socket.AF_INET6, 8 * len(ip), 0, 0, 0, 0, 0, 0, 0)
         body += attribute(RTA_DST, ip) + attribute(RTA_OIF, _WORD.pack(ifindex))
         kind, payload = self._ask(RTM_GETROUTE, body, time.monotonic() + timeout)
@@ -231,7 +272,9 @@ class RouteSocket:
         """Send one request that is answered by one message; return its type and payload."""
         while True:
             number = self._next_sequence()
-            self._send(MESSAGE.pack(BODY_AT + len(body), kind, NLM_F_REQUEST, number, 0) + body, deadline)
+            self._send(
+                MESSAGE.pack(BODY_AT + len(body), kind, NLM_F_REQUEST, number, 0) + body, deadline
+            )
             datagram = self._receive(deadline - time.monotonic())
             while datagram is not None:
                 for answer, _, answered, payload in _messages(datagram):
@@ -248,7 +291,8 @@ class RouteSocket:
                 if found is not None:
                     return found
         except TimeoutError:
-            # The kernel refuses a second dump (EBUSY) while the abandoned one is not read to its end.
+            # The kernel refuses a second dump (EBUSY) while the abandoned one is not read to its
+            # end.
             self._socket.close()
             self._socket = self._opened()
             raise
@@ -256,7 +300,10 @@ class RouteSocket:
     def _dump(self, asked: int, body: bytes, deadline: float) -> list[bytes] | None:
         """Return one dump, or None if it was overrun or interrupted by a change."""
         number = self._next_sequence()
-        self._send(MESSAGE.pack(BODY_AT + len(body), asked, NLM_F_REQUEST | NLM_F_DUMP, number, 0) + body, deadline)
+        self._send(
+            MESSAGE.pack(BODY_AT + len(body), asked, NLM_F_REQUEST | NLM_F_DUMP, number, 0) + body,
+            deadline,
+        )
         found: list[bytes] = []
         whole = True
         while True:
@@ -282,7 +329,8 @@ class RouteSocket:
         self._socket.sendto(data, (0, 0))
 
     def _receive(self, timeout: float) -> bytes | None:
-        """Return the next datagram of the kernel, or None if the buffer was full and some were lost.
+        """Return the next datagram of the kernel, or None if the buffer was full and some were
+        lost.
 
         Waits so many seconds, 0 and less for what is there already. Raises TimeoutError.
         """
@@ -297,11 +345,15 @@ class RouteSocket:
                 if error.errno == errno.ENOBUFS:
                     return None
                 raise
-            if sender[0] == 0:  # another process may write to this socket as well; only the kernel is port 0
+            # another process may write to this socket as well; only the kernel is port 0
+            if sender[0] == 0:
                 return bytes(data)
 
     def _wait(self, until: float) -> None:
-        """Wait for a datagram. As a rule all are there when the send returns, so nobody waits before the first look."""
+        """Wait for a datagram.
+
+        As a rule all are there when the send returns, so nobody waits before the first look.
+        """
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         poll.poll(_left(until) * 1000)
@@ -323,9 +375,13 @@ def patched(message: bytes, at: int, value: bytes) -> bytes:
 
 
 def _numbered(message: bytes, number: int, *, ack: bool) -> bytes:
-    """Return the message with this sequence number, and an acknowledgement asked for or not, padded for the next one."""
+    """Return the message with this sequence number, and an acknowledgement asked for or not, padded
+    for the next one.
+    """
     length, kind, flags, _, _ = MESSAGE.unpack_from(message)
-    header = MESSAGE.pack(length, kind, flags & ~NLM_F_ACK | NLM_F_REQUEST | (NLM_F_ACK if ack else 0), number, 0)
+    header = MESSAGE.pack(
+        length, kind, flags & ~NLM_F_ACK | NLM_F_REQUEST | (NLM_F_ACK if ack else 0), number, 0
+    )
     return header + message[BODY_AT:length] + bytes(-length % 4)
 
 
@@ -341,7 +397,10 @@ def _messages(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 
 
 def _error(payload: bytes) -> int:
-    """Return the errno in an NLMSG_ERROR or NLMSG_DONE; both carry it negated, a bare NLMSG_DONE is success."""
+    """Return the errno in an NLMSG_ERROR or NLMSG_DONE.
+
+    Both carry it negated, a bare NLMSG_DONE is success.
+    """
     return -_ERROR.unpack_from(payload)[0] if len(payload) >= _ERROR.size else 0
 
 
@@ -356,7 +415,10 @@ def attributes(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _parsed(payload: bytes) -> BoundAddress:
-    """Return the address in an RTM_NEWADDR message's payload. There may be thousands: no generator, no keywords."""
+    """Return the address in an RTM_NEWADDR message's payload.
+
+    There may be thousands: no generator, no keywords.
+    """
     family, prefixlen, flags, scope, ifindex = _ADDRESS.unpack_from(payload)
     values: dict[int, bytes] = {}
     at, end = _ADDRESS.size, len(payload) - _ATTRIBUTE.size
@@ -401,7 +463,10 @@ def _parsed_route(payload: bytes) -> Route:
 
 
 def removal_message(address: BoundAddress) -> bytes:
-    """Return the message that removes this address as it was read: its prefix length and its peer have to match."""
+    """Return the message that removes this address as it was read.
+
+    Its prefix length and its peer have to match.
+    """
     body = _ADDRESS.pack(address.family, address.prefixlen, 0, 0, address.ifindex)
     body += attribute(IFA_LOCAL, address.ip)
     if address.family == socket.AF_INET or not address.peer:
@@ -415,6 +480,9 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 
 def _raise_refusal(error: int) -> None:
-    """Raise what a dump ended with; an interface that is gone has no addresses, which is an answer."""
+    """Raise what a dump ended with.
+
+    An interface that is gone has no addresses, which is an answer.
+    """
     if error not in {0, errno.ENODEV}:
         raise OSError(error, "the kernel refused to list the addresses")

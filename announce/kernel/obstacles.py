@@ -1,6 +1,9 @@
-"""What would make the kernel of this host refuse an address: known before it is tried, and seen when it ends.
+"""What would make the kernel of this host refuse an address.
 
-A better node whose kernel refuses an address would take the VIP from a healthy holder only to give it up again.
+Known before it is tried, and seen when it ends.
+
+A better node whose kernel refuses an address would take the VIP from a healthy holder only to give
+it up again.
 """
 
 from __future__ import annotations
@@ -22,14 +25,19 @@ _IFREQ = struct.Struct("16si20x")
 
 
 def obstacle(interface: str, addresses: Iterable[IPv4Interface | IPv6Interface]) -> str:
-    """Return why the kernel would refuse one of these addresses on this interface, and what to do; empty: nothing is known."""
-    refused = next((str(address.ip) for address in addresses if isinstance(address, IPv6Interface)), "")
+    """Return why the kernel would refuse one of these addresses on this interface, and what to do;
+    empty: nothing is known.
+    """
+    refused = next(
+        (str(address.ip) for address in addresses if isinstance(address, IPv6Interface)), ""
+    )
     if not refused:
         return ""
     if not IPV6.is_dir():
         return f"this kernel has no IPv6 (started with ipv6.disable=1?): it would refuse {refused}"
     try:
-        # The settings go by the first name of an interface, the configuration may have an alternative one.
+        # The settings go by the first name of an interface, the configuration may have an
+        # alternative one.
         name = socket.if_indextoname(ifindex_of(interface))
         mtu = _mtu(name)
         if mtu < SMALLEST_MTU:

@@ -1,7 +1,8 @@
 """What the kernel says of links and addresses, for as long as the daemon lives.
 
-The news comes from pyroute2's AsyncIPRoute. When it breaks off (the buffer overflowed, a message was beyond the library),
-a new one is opened and everything is reported as it is now: nobody has to know what was missed.
+The news comes from pyroute2's AsyncIPRoute. When it breaks off (the buffer overflowed, a message
+was beyond the library), a new one is opened and everything is reported as it is now: nobody has to
+know what was missed.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ RESTART_PAUSE = 0.05
 GROUPS = 0x001 | 0x010 | 0x100
 """RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR (linux/rtnetlink.h)."""
 WORKING = frozenset({"UP", "UNKNOWN"})
-"""Operational states (RFC 2863) in which a link passes traffic; drivers that know of none say UNKNOWN."""
+"""Operational states (RFC 2863) in which a link passes traffic; drivers that know of none say
+UNKNOWN."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkSeen:
-    """An interface as it is now: it is new, or something about it has changed, its name included."""
+    """An interface as it is now.
+
+    It is new, or something about it has changed, its name included.
+    """
 
     interface: Interface
 
@@ -64,7 +69,10 @@ class AddressGone:
 
 @dataclass(frozen=True, slots=True)
 class Resync:
-    """Everything was just reported as it is now; what is not among these addresses is not bound. Comes first at the start."""
+    """Everything was just reported as it is now.
+
+    What is not among these addresses is not bound. Comes first at the start.
+    """
 
     addresses: frozenset[AddressSeen]
 
@@ -72,7 +80,8 @@ class Resync:
 KernelEvent = LinkSeen | LinkGone | AddressSeen | AddressGone | Resync
 
 Message = Any
-"""A message of pyroute2: its values are known at run time only. They go no further than this file."""
+"""A message of pyroute2: its values are known at run time only. They go no further than this
+file."""
 
 
 class ReportError(Exception):
@@ -80,10 +89,13 @@ class ReportError(Exception):
 
 
 class Watch:
-    """Reports kernel events by calling `report` in the event loop. A change that changes nothing is not reported.
+    """Reports kernel events by calling `report` in the event loop.
 
-    After a break an older event may be reported again before a newer one: the last one said of a link or address is right.
-    `problem` says why the last monitor ended; `restarts` and `faults` count those and the messages not understood.
+    A change that changes nothing is not reported.
+
+    After a break an older event may be reported again before a newer one: the last one said of a
+    link or address is right. `problem` says why the last monitor ended; `restarts` and `faults`
+    count those and the messages not understood.
     """
 
     def __init__(self, report: Callable[[KernelEvent], None]) -> None:
@@ -95,7 +107,10 @@ class Watch:
         self._addresses: set[AddressSeen] = set()
 
     async def run(self) -> None:
-        """Watch until cancelled; no fault of the monitor ends it. What `report` raises does: with it an event would be lost."""
+        """Watch until cancelled; no fault of the monitor ends it.
+
+        What `report` raises does: with it an event would be lost.
+        """
         while True:
             try:
                 await self._follow()
@@ -114,12 +129,17 @@ class Watch:
 
     async def _follow(self) -> None:
         async with AsyncIPRoute() as monitor:
-            # Each renewal of a lease refreshes all addresses, and 1000 of them cost 0.12 s to read about (measured). Where
-            # the filter is refused, or does not match (no protocol number before Linux 5.18), they are read and ignored.
+            # Each renewal of a lease refreshes all addresses, and 1000 of them cost 0.12 s to read
+            # about (measured). Where the filter is refused, or does not match (no protocol number
+            # before Linux 5.18), they are read and ignored.
             with contextlib.suppress(OSError):
-                attach(monitor.socket, address_filter(RTM_NEWADDR, ATTRIBUTES_AT, IFA_PROTO, VIPD_PROTO))
+                attach(
+                    monitor.socket,
+                    address_filter(RTM_NEWADDR, ATTRIBUTES_AT, IFA_PROTO, VIPD_PROTO),
+                )
             await monitor.bind(groups=GROUPS)
-            # Only now: what changes while all is being read waits in the monitor, and nothing falls between the two.
+            # Only now: what changes while all is being read waits in the monitor, and nothing falls
+            # between the two.
             await self._resync()
             while True:
                 async for message in monitor.get():  # ends after each batch
@@ -160,7 +180,8 @@ class Watch:
         event = message["event"]
         if event in {"RTM_NEWADDR", "RTM_DELADDR"}:
             return event, _address(message)
-        # A bridge speaks of its ports in link messages of its own family: the end of a port is not the end of a link.
+        # A bridge speaks of its ports in link messages of its own family: the end of a port is not
+        # the end of a link.
         if event in {"RTM_NEWLINK", "RTM_DELLINK"} and message["family"] == socket.AF_UNSPEC:
             return event, _link(message)
         return None
@@ -198,7 +219,8 @@ def _link(message: Message) -> Interface:
         name=str(message.get_attr("IFLA_IFNAME")),
         mac=message.get_attr("IFLA_ADDRESS") or "",
         up=bool(flags & IFF_UP),
-        carrier=bool(flags & IFF_LOWER_UP) and message.get_attr("IFLA_OPERSTATE", "UNKNOWN") in WORKING,
+        carrier=bool(flags & IFF_LOWER_UP)
+        and message.get_attr("IFLA_OPERSTATE", "UNKNOWN") in WORKING,
         altnames=frozenset(map(str, names)),
         kind=message["ifi_type"],
         arp=has_arp(flags),

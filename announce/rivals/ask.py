@@ -14,10 +14,12 @@ PROBES = 3
 
 
 async def probe(sender: Sender, rivals: Rivals, frames: Sequence[Frames], timeout: float) -> str:
-    """Return the MAC of the first who speaks as one of the addresses, or an empty string after `timeout` seconds of silence.
+    """Return the MAC of the first who speaks as one of the addresses, or an empty string after
+    `timeout` seconds of silence.
 
-    The probes are spread over the time; the answer to the first ends it. `sender` has to send past the kernel gate, which
-    is closed for these addresses. A link that is down is silent as well: whoever asks must know that it is up.
+    The probes are spread over the time; the answer to the first ends it. `sender` has to send past
+    the kernel gate, which is closed for these addresses. A link that is down is silent as well:
+    whoever asks must know that it is up.
     """
     answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -28,7 +30,9 @@ async def probe(sender: Sender, rivals: Rivals, frames: Sequence[Frames], timeou
     unsubscribe = rivals.subscribe([item.address for item in frames], seen)
     try:
         for _ in range(PROBES):
-            sender.send([frame for item in frames for frame in item.probe], lambda: not answered.done())
+            sender.send(
+                [frame for item in frames for frame in item.probe], lambda: not answered.done()
+            )
             await asyncio.wait({answered}, timeout=timeout / PROBES)
             if answered.done():
                 return answered.result()

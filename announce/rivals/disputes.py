@@ -1,7 +1,8 @@
-"""What to say, and how often to announce, while somebody else answers for an address. Pure; seconds throughout.
+"""What to say, and how often to announce, while somebody else answers for an address. Pure; seconds
+throughout.
 
-Whoever can send frames to the network decides how many there are, and from how many MAC addresses: what vipd says, sends and keeps of
-them is bounded for each of its addresses.
+Whoever can send frames to the network decides how many there are, and from how many MAC addresses:
+what vipd says, sends and keeps of them is bounded for each of its addresses.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ LINE_PAUSE = 10.0
 SAME_PAUSE = 60.0
 """Seconds between two log lines that have no other MAC address to tell of."""
 ANSWER_PAUSE = 1.0
-"""Seconds between two announcements against others: both sides answering each frame would be a storm."""
+"""Seconds between two announcements against others: both sides answering each frame would be a
+storm."""
 NAMED = 3
 """MAC addresses in one line."""
 
 
 @dataclass(slots=True)
 class Dispute:
-    """One address that others answer for. `said_at` and `answered_at` are of the last line and of the last announcement."""
+    """One address that others answer for.
+
+    `said_at` and `answered_at` are of the last line and of the last announcement.
+    """
 
     address: str
     said_at: float = float("-inf")
@@ -51,7 +56,9 @@ class Dispute:
             return f"{first} answers for {self.address} as well; announcing against it"
         named = ", ".join((first, *others[: NAMED - 1]))
         many = len(self.macs) >= RIVALS_KEPT
-        count = f"{RIVALS_KEPT} MAC addresses or more" if many else f"{len(self.macs)} MAC addresses"
+        count = (
+            f"{RIVALS_KEPT} MAC addresses or more" if many else f"{len(self.macs)} MAC addresses"
+        )
         since = f" in {moment - self.said_at:.0f}s" if self.said else ""
         more = ", ..." if len(self.macs) > NAMED else ""
         return f"{count} ({named}{more}) answer for {self.address} as well, at least {self.frames} frames{since}; announcing against them"

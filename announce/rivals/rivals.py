@@ -1,8 +1,9 @@
 """Notice, within a millisecond, who else speaks as one of our addresses.
 
-One tap (AF_PACKET, ETH_P_ALL) for each interface that is being watched, with a filter in the kernel. It is a tap, and not
-a socket for ARP alone, because the kernel gate drops what speaks of a VIP while this node has no right to it: only taps see
-frames before the gate does. While nobody watches there is no socket, so a Backup pays nothing.
+One tap (AF_PACKET, ETH_P_ALL) for each interface that is being watched, with a filter in the
+kernel. It is a tap, and not a socket for ARP alone, because the kernel gate drops what speaks of a
+VIP while this node has no right to it: only taps see frames before the gate does. While nobody
+watches there is no socket, so a Backup pays nothing.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ FRAMES_AT_ONCE = 64
 WINDOW = 0.25
 """Seconds for which the two numbers below are counted."""
 FRAMES_OF_ONE = 8
-"""Frames of one address in a window; more are dropped by the filter in the kernel, so that a storm about one address neither costs
-a core nor hides a rival of another one."""
+"""Frames of one address in a window; more are dropped by the filter in the kernel, so that a storm
+about one address neither costs a core nor hides a rival of another one."""
 FRAMES_OF_ALL = 256
-"""Frames read in a window: where the filter does not tell addresses apart, because there are too many, a storm costs no more."""
+"""Frames read in a window: where the filter does not tell addresses apart, because there are too
+many, a storm costs no more."""
 LONGEST_FRAME = 256
 
 
@@ -62,10 +64,13 @@ class _Subscription:
 
 
 class Rivals:
-    """The rivals on one interface, called `interface`, whose number `where` tells. Used from one event loop only.
+    """The rivals on one interface, called `interface`, whose number `where` tells.
 
-    It survives that the link goes down, that the interface is deleted and made again, and that it does not exist yet.
-    `problem` says in words why it hears nothing; empty while all is well or nobody watches.
+    Used from one event loop only.
+
+    It survives that the link goes down, that the interface is deleted and made again, and that it
+    does not exist yet. `problem` says in words why it hears nothing; empty while all is well or
+    nobody watches.
     """
 
     def __init__(self, interface: str, where: Where) -> None:
@@ -83,8 +88,12 @@ class Rivals:
         self._resting = False
 
     def subscribe(self, ips: Iterable[str], report: Report) -> Callable[[], None]:
-        """Call `report` for each rival of these addresses, until the returned function is called (idempotent)."""
-        subscription = _Subscription(frozenset(ipaddress.ip_address(ip).packed for ip in ips), report)
+        """Call `report` for each rival of these addresses, until the returned function is called
+        (idempotent).
+        """
+        subscription = _Subscription(
+            frozenset(ipaddress.ip_address(ip).packed for ip in ips), report
+        )
         self._subscriptions.append(subscription)
         self._refilter()
         self.check()
@@ -98,11 +107,16 @@ class Rivals:
         return unsubscribe
 
     def check(self) -> None:
-        """Open the socket if it is needed and not bound to the right interface; called by itself, and on link events."""
+        """Open the socket if it is needed and not bound to the right interface.
+
+        Called by itself, and on link events.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._socket is not None and (not self._subscriptions or not self._is_right(self._socket)):
+        if self._socket is not None and (
+            not self._subscriptions or not self._is_right(self._socket)
+        ):
             self._close_socket()
         if not self._subscriptions:
             self.problem = ""
@@ -137,7 +151,10 @@ class Rivals:
         attach(opened, self._filter())
 
     def _filter(self) -> bytes:
-        ips = frozenset[bytes]().union(*(subscription.ips for subscription in self._subscriptions)) - self._muted
+        ips = (
+            frozenset[bytes]().union(*(subscription.ips for subscription in self._subscriptions))
+            - self._muted
+        )
         return rival_filter(self._ifindex, ips)
 
     def _refilter(self) -> None:
@@ -155,15 +172,17 @@ class Rivals:
 
     def _readable(self, sock: socket.socket) -> None:
         for _ in range(FRAMES_AT_ONCE):
-            if sock is not self._socket:  # a subscriber, called in this loop, ended the last subscription
+            # a subscriber, called in this loop, ended the last subscription
+            if sock is not self._socket:
                 return
             try:
                 frame, address = sock.recvfrom(LONGEST_FRAME)
             except BlockingIOError:
                 return
             except OSError:
-                # ENETDOWN, said once: the link is down and the socket works again when it is up, or the interface is
-                # being deleted and the next `check` finds the socket bound to nothing.
+                # ENETDOWN, said once: the link is down and the socket works again when it is up, or
+                # the interface is being deleted and the next `check` finds the socket bound to
+                # nothing.
                 return
             if address[2] != PACKET_OUTGOING:
                 self._heard(frame, bound_mac(sock))
@@ -174,7 +193,9 @@ class Rivals:
         claim = claim_of(frame)
         if claim is None or claim.mac == own_mac:
             return
-        concerned = [subscription for subscription in self._subscriptions if claim.ip in subscription.ips]
+        concerned = [
+            subscription for subscription in self._subscriptions if claim.ip in subscription.ips
+        ]
         if not concerned or self._is_too_much(claim.ip):
             return
         seen = RivalSeen(self.interface, str(ipaddress.ip_address(claim.ip)), claim.mac, claim.kind)
@@ -184,7 +205,10 @@ class Rivals:
     # ------------------------------------------------------------------ storms
 
     def _is_too_much(self, ip: bytes) -> bool:
-        """Count a frame about an address; from one too many on the kernel keeps them from us until the window ends."""
+        """Count a frame about an address.
+
+        From one too many on the kernel keeps them from us until the window ends.
+        """
         self._of[ip] += 1
         if self._of[ip] == FRAMES_OF_ONE:
             self._muted.add(ip)
@@ -192,7 +216,11 @@ class Rivals:
         return self._of[ip] > FRAMES_OF_ONE
 
     def _may_read_on(self, sock: socket.socket) -> bool:
-        """Count a frame that was read; after one too many the others wait in the socket, and the kernel drops what has no room there."""
+        """Count a frame that was read.
+
+        After one too many the others wait in the socket, and the kernel drops what has no room
+        there.
+        """
         loop = asyncio.get_running_loop()
         if self._window is None:
             self._window = loop.call_later(WINDOW, self._end_window)
@@ -217,7 +245,10 @@ class Rivals:
 
 
 class Taps:
-    """The interfaces that are listened on: one tap each, however many instances are there. Each tap costs every frame a filter."""
+    """The interfaces that are listened on: one tap each, however many instances are there.
+
+    Each tap costs every frame a filter.
+    """
 
     def __init__(self) -> None:
         self._rivals: dict[str, Rivals] = {}

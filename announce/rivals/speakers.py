@@ -1,8 +1,9 @@
 """Who speaks as which address in a frame: pure, from bytes to a claim.
 
-A claim is an ARP packet with the address as its sender, a neighbour advertisement with it as its target, or a neighbour
-solicitation sent from it. An ARP probe (sender 0.0.0.0) and duplicate address detection (a solicitation from ::) only
-ask, and are no claims. Checksums are left to the network card and the kernel.
+A claim is an ARP packet with the address as its sender, a neighbour advertisement with it as its
+target, or a neighbour solicitation sent from it. An ARP probe (sender 0.0.0.0) and duplicate
+address detection (a solicitation from ::) only ask, and are no claims. Checksums are left to the
+network card and the kernel.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def _arp_claim(frame: bytes) -> Claim | None:
 
 
 def _nd_claim(frame: bytes) -> Claim | None:
-    # RFC 4861 section 7.1: another hop limit means that a router passed it on, so it is not of this link.
+    # RFC 4861 section 7.1: another hop limit means that a router passed it on, so it is not of this
+    # link.
     if frame[_NEXT_HEADER_AT] != _ICMPV6 or frame[_HOP_LIMIT_AT] != _ND_HOP_LIMIT:
         return None
     if frame[_TYPE_AT] == _NA:

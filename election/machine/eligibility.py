@@ -2,12 +2,12 @@
 
 Candidates are ordered by higher priority first, ties by node name (RFC 9568 uses the address).
 
-A Backup asks for the VIP if it is better than the holder, fit and in touch with the store for its preempt_delay. Flapping
-is damped: an election that moved too often within a minute makes every asker wait longer before a preemption, never
-before a failover.
+A Backup asks for the VIP if it is better than the holder, fit and in touch with the store for its
+preempt_delay. Flapping is damped: an election that moved too often within a minute makes every
+asker wait longer before a preemption, never before a failover.
 
-Before a record that was absent is taken, this node asks on the wire: keepalived, or another backend's group, may still be
-there.
+Before a record that was absent is taken, this node asks on the wire: keepalived, or another
+backend's group, may still be there.
 """
 
 from __future__ import annotations
@@ -21,15 +21,19 @@ from election.model import Candidate, Reason, Record, State
 # ---------------------------------------------------------------- may this node hold the VIP
 
 REFUSAL_PATIENCE = 5.0
-"""Seconds for which a node stays out at least after the kernel refused an address; each refusal in a row doubles them."""
+"""Seconds for which a node stays out at least after the kernel refused an address; each refusal in
+a row doubles them."""
 LONGEST_REFUSAL_PATIENCE = 300.0
 
 UNBIND_TRIES = 3
-"""So often in a row the kernel has to refuse to remove an address before the node stays out: it could not give up what it takes."""
+"""So often in a row the kernel has to refuse to remove an address before the node stays out: it
+could not give up what it takes."""
 
 
 class Fitness:
-    """The checks' verdict, the operator's orders and the reasons to stay out. `fit` is None until a first verdict.
+    """The checks' verdict, the operator's orders and the reasons to stay out.
+
+    `fit` is None until a first verdict.
 
     `unbind_fails` is how often in a row an address could not be removed.
     """
@@ -59,7 +63,10 @@ class Fitness:
         self._namesake_until = until
 
     def note_refusal(self, now: float) -> None:
-        """Stay out until something changes: the kernel refused an address, and would refuse it again."""
+        """Stay out until something changes.
+
+        The kernel refused an address, and would refuse it again.
+        """
         patience = min(LONGEST_REFUSAL_PATIENCE, REFUSAL_PATIENCE * 2.0 ** min(self._refusals, 10))
         self._refusals += 1
         self._refused_at, self._patient_after_refusal_until = now, now + patience
@@ -85,7 +92,8 @@ class Fitness:
         return not self._changed_since_refusal or now < self._patient_after_refusal_until
 
     def may_retry_at(self, now: float) -> float:
-        """Return from when on a node that was refused may try again if nobody else takes the VIP (inf: it was not refused).
+        """Return from when on a node that was refused may try again if nobody else takes the VIP
+        (inf: it was not refused).
 
         A sign of change is worth a try soon: one that fails costs nobody anything.
         """
@@ -95,7 +103,10 @@ class Fitness:
         return self._refused_at + REFUSAL_PATIENCE if self._changed_since_refusal else patience_ends
 
     def fault(self, now: float) -> Reason | None:
-        """Return why the address has to go at once, whoever is there to take it; None: there is no such reason."""
+        """Return why the address has to go at once, whoever is there to take it.
+
+        None: there is no such reason.
+        """
         if self.foreign_namesake or now < self._namesake_until:
             return Reason.NAMESAKE
         if self.claimed_by:
@@ -107,7 +118,10 @@ class Fitness:
         return Reason.BIND_FAILED if self.is_refused(now) and not self.retrying else None
 
     def resting_state(self, now: float, state: State, seen: bool) -> tuple[State, Reason]:
-        """Return the state of a node that is not Active, and the reason it would be entered for; `seen`: it knows the record."""
+        """Return the state of a node that is not Active, and the reason it would be entered for.
+
+        `seen`: it knows the record.
+        """
         fault = self.fault(now)
         if self.stopping:
             return State.INITIALIZE, Reason.SHUTDOWN
@@ -128,7 +142,8 @@ class Fitness:
 # ---------------------------------------------------------------- who comes first
 
 STRIKE_PATIENCE = 5.0
-"""Seconds for which a successor that did not take the lease is not named again; each time in a row doubles them."""
+"""Seconds for which a successor that did not take the lease is not named again; each time in a row
+doubles them."""
 LONGEST_STRIKE_PATIENCE = 60.0
 
 Said = tuple[str, bool, int, bool, bool]
@@ -141,7 +156,10 @@ def order(candidate: Candidate) -> tuple[int, str]:
 
 @dataclass(frozen=True, slots=True)
 class Struck:
-    """A successor that did not take the lease: what it said of itself then, until when that holds against it, and how often."""
+    """A successor that did not take the lease.
+
+    What it said of itself then, until when that holds against it, and how often.
+    """
 
     said: Said
     until: float
@@ -150,11 +168,20 @@ class Struck:
 
 def _said(candidate: Candidate) -> Said:
     """Return what a node says of itself, without its counter: that changes with every refresh."""
-    return (candidate.session, candidate.eligible, candidate.priority, candidate.asks, candidate.live)
+    return (
+        candidate.session,
+        candidate.eligible,
+        candidate.priority,
+        candidate.asks,
+        candidate.live,
+    )
 
 
 class Field:
-    """The candidates of one election as last reported; None until a first report. `me` is this node's name."""
+    """The candidates of one election as last reported.
+
+    None until a first report. `me` is this node's name.
+    """
 
     def __init__(self, me: str) -> None:
         self._me = me
@@ -165,10 +192,13 @@ class Field:
     def set_candidates(self, candidates: tuple[Candidate, ...]) -> None:
         """Take in a new report of all candidates."""
         self._known = candidates
-        self._fit = sorted((c for c in candidates if c.live and c.eligible and c.name != self._me), key=order)
+        self._fit = sorted(
+            (c for c in candidates if c.live and c.eligible and c.name != self._me), key=order
+        )
 
     def rank(self, record: Record | None, priority: int) -> int | None:
-        """Return how many live, eligible nodes come before this one, the expired or releasing holder left out.
+        """Return how many live, eligible nodes come before this one, the expired or releasing
+        holder left out.
 
         None: nothing is known of the candidates.
         """
@@ -177,27 +207,47 @@ class Field:
         holder = record.holder if record else ""
         releaser = record.session if record and record.released else ""
         mine = (-priority, self._me)
-        return sum(order(c) < mine and c.name != holder and c.session != (releaser or None) for c in self._fit)
+        return sum(
+            order(c) < mine and c.name != holder and c.session != (releaser or None)
+            for c in self._fit
+        )
 
     def is_unknown_name(self, name: str) -> bool:
         """Whether the candidates are known, and none of them, live or not, has this name."""
-        return self._known is not None and name != self._me and all(candidate.name != name for candidate in self._known)
+        return (
+            self._known is not None
+            and name != self._me
+            and all(candidate.name != name for candidate in self._known)
+        )
 
     @property
     def is_alone(self) -> bool:
         """Whether no other node lives, fit or not, as far as is known."""
-        return self._known is not None and not any(c.live and c.name != self._me for c in self._known)
+        return self._known is not None and not any(
+            c.live and c.name != self._me for c in self._known
+        )
 
     def best(self, now: float, name: str = "") -> Candidate | None:
         """Return the best node to hand over to, or the named one if it is fit; None: there is none."""
-        return next((c for c in self._fit if name in {"", c.name} and not self._is_struck(now, c)), None)
+        return next(
+            (c for c in self._fit if name in {"", c.name} and not self._is_struck(now, c)), None
+        )
 
     def asker(self, now: float, priority: int) -> Candidate | None:
         """Return the best node that asks for the VIP and has a higher priority than this."""
-        return next((c for c in self._fit if c.asks and c.priority > priority and not self._is_struck(now, c)), None)
+        return next(
+            (
+                c
+                for c in self._fit
+                if c.asks and c.priority > priority and not self._is_struck(now, c)
+            ),
+            None,
+        )
 
     def strike_out(self, now: float, candidate: Candidate) -> None:
-        """Don't name this node again until it says something else of itself, or for a while that doubles each time."""
+        """Don't name this node again until it says something else of itself, or for a while that
+        doubles each time.
+        """
         before = self._struck.get(candidate.name)
         times = before.times + 1 if before is not None and before.said == _said(candidate) else 1
         patience = min(LONGEST_STRIKE_PATIENCE, STRIKE_PATIENCE * 2.0 ** min(times - 1, 10))
@@ -222,7 +272,10 @@ LONGEST_DAMPING = 60.0
 
 
 class Preemption:
-    """Counts how long this node has been better, and how often the VIP has moved. `asked`: it asks at present."""
+    """Counts how long this node has been better, and how often the VIP has moved.
+
+    `asked`: it asks at present.
+    """
 
     def __init__(self, preempt: bool, preempt_delay: float) -> None:
         self._preempt = preempt
@@ -245,7 +298,9 @@ class Preemption:
             return self._delay
         return max(self._delay, min(LONGEST_DAMPING, max(self._delay, 1.0) * 2.0**excess))
 
-    def update(self, now: float, record: Record | None, eligible: bool, priority: int, in_touch: bool) -> None:
+    def update(
+        self, now: float, record: Record | None, eligible: bool, priority: int, in_touch: bool
+    ) -> None:
         """Look again whether this node is better than the record's holder."""
         better = (
             self._preempt
@@ -286,8 +341,10 @@ PROBE_VALID = 2.0
 class Probing:
     """What was asked and answered. `wanted`: the configuration says `on_conflict: wait`.
 
-    1. Three nodes start from an empty store. 2. One of them takes and binds. 3. Another one's question is answered by it before
-    the record that says so arrives. So an answer counts only if the record, read after it, still was never held.
+    1. Three nodes start from an empty store. 2. One of them takes and binds. 3. Another one's
+    question is answered by it before
+    the record that says so arrives. So an answer counts only if the record, read after it, still
+    was never held.
     """
 
     def __init__(self, wanted: bool) -> None:
@@ -299,7 +356,9 @@ class Probing:
         self._suspect: tuple[str, float] | None = None
 
     def needed(self, now: float, record: Record | None) -> bool:
-        """Whether silence on the wire has to be proved before this record is taken: nobody ever held it."""
+        """Whether silence on the wire has to be proved before this record is taken: nobody ever
+        held it.
+        """
         return self._wanted and _never_held(record) and now >= self._free_until
 
     def ask_at(self) -> float:
@@ -312,7 +371,10 @@ class Probing:
         return Probe(PROBE_TIMEOUT)
 
     def note_answer(self, now: float, mac: str) -> bool:
-        """Take the answer: somebody's MAC address, or silence. Return whether the record has to be read to judge it."""
+        """Take the answer: somebody's MAC address, or silence.
+
+        Return whether the record has to be read to judge it.
+        """
         self._asking = False
         self._free_until = 0.0 if mac else now + PROBE_VALID
         if not mac:
@@ -329,7 +391,10 @@ class Probing:
             self._rival, self._suspect = self._suspect[0], None
 
     def rival(self, record: Record | None) -> str:
-        """Return who answers for the VIP although nobody ever held this record; empty: nobody, as far as is known."""
+        """Return who answers for the VIP although nobody ever held this record; empty.
+
+        Nobody, as far as is known.
+        """
         return self._rival if _never_held(record) else ""
 
 

@@ -1,7 +1,10 @@
-"""What the store's answers prove and what a record means: mine and confirmed, lost, handed over, absent.
+"""What the store's answers prove and what a record means.
 
-Applied and read are certain, a conflict only says that somebody else wrote, an unknown outcome says nothing: both are
-read back before they are judged. A watch is a hint: what it shows is believed only if it is newer than all that was seen.
+Mine and confirmed, lost, handed over, absent.
+
+Applied and read are certain, a conflict only says that somebody else wrote, an unknown outcome says
+nothing: both are read back before they are judged. A watch is a hint: what it shows is believed
+only if it is newer than all that was seen.
 
 Only another holder or session is a loss. A foreign edit is not: the holder writes its record again.
 """
@@ -53,7 +56,10 @@ LONGEST_VALUE = 40
 
 
 def foreign_edit(content: Content, own: Iterable[Record]) -> str:
-    """Return what is not as one of this session's `own` writes left it; empty: nothing, or another session took the record."""
+    """Return what is not as one of this session's `own` writes left it; empty.
+
+    Nothing, or another session took the record.
+    """
     match content:
         case Absent():
             return "deleted"
@@ -79,7 +85,8 @@ def _shown(value: object) -> str:
 # ---------------------------------------------------------------- what an answer proves, and what a record means
 
 LONGEST_PAUSE = 0.4
-"""Most seconds that a node which holds nothing waits after a request that failed at once: so late may it learn of a release."""
+"""Most seconds that a node which holds nothing waits after a request that failed at once: so late
+may it learn of a release."""
 
 
 class Evidence:
@@ -91,13 +98,17 @@ class Evidence:
         self._foreign: str | None = None
 
     def on_watch(self, now: float, content: Content) -> None:
-        """Believe a watch that shows something newer; anything else may be merely late, or a restored store: read."""
+        """Believe a watch that shows something newer.
+
+        Anything else may be merely late, or a restored store: read.
+        """
         seen = self._s.seen
         if seen.is_news(content):
             seen.news_at = now
             self._interpret_content(now, content)
             if self._s.is_named(now) and not self._s.pending.unread:
-                # What a read that was sent before will answer is known now, and a successor has no time to wait for it.
+                # What a read that was sent before will answer is known now, and a successor has no
+                # time to wait for it.
                 self._s.pending.forget_read()
         elif not seen.is_known(content) and not self._is_echo(content):
             self._s.pending.unread = True
@@ -112,7 +123,8 @@ class Evidence:
             self._on_unknown(now, request)
             return
         s.pending.note_contact()
-        # A watch may have shown a later content while this answer travelled: then it proves nothing about age.
+        # A watch may have shown a later content while this answer travelled: then it proves nothing
+        # about age.
         overtaken = s.seen.news_at >= request.sent_at and not s.seen.is_known(answer)
         if overtaken and not s.seen.is_news(answer):
             return
@@ -133,17 +145,22 @@ class Evidence:
                 s.pending.note_contact()
                 s.pending.unread = True
                 if s.handover is not None and s.handover.phase is Phase.NAMING:
-                    # A foreign edit came between: nobody was named, so nobody is struck out. Try again.
+                    # A foreign edit came between: nobody was named, so nobody is struck out. Try
+                    # again.
                     s.handover = None
             case Applied(revision):
                 s.pending.note_contact()
                 written = Found(request.write.record, revision)
-                # A write that news of the watch caused has replaced just that: nothing that was seen came after it.
+                # A write that news of the watch caused has replaced just that: nothing that was
+                # seen came after it.
                 expected = request.write.expected
-                if s.seen.news_at < request.sent_at or (expected is not None and s.seen.revision == expected):
+                if s.seen.news_at < request.sent_at or (
+                    expected is not None and s.seen.revision == expected
+                ):
                     self._interpret_content(now, written)
                 elif not s.seen.is_known(written):
-                    # A watch was faster, with what came after this write: only a read shows what stands.
+                    # A watch was faster, with what came after this write: only a read shows what
+                    # stands.
                     s.pending.unread = True
 
     def give_up_request(self, now: float) -> None:
@@ -155,14 +172,22 @@ class Evidence:
     def _on_unknown(self, now: float, request: Request) -> None:
         s = self._s
         timing = s.settings.timing
-        pause = timing.retry_interval if s.state is State.ACTIVE else min(LONGEST_PAUSE, timing.renew_interval / 2)
+        pause = (
+            timing.retry_interval
+            if s.state is State.ACTIVE
+            else min(LONGEST_PAUSE, timing.renew_interval / 2)
+        )
         if s.handover is not None:
             pause = min(pause, HANDOVER_REREAD)
         s.pending.note_unknown(now, request, pause)
 
     def _is_echo(self, content: Content) -> bool:
         s = self._s
-        return isinstance(content, Found) and content.record.held_by(s.me) and s.right.used(content.record.counter)
+        return (
+            isinstance(content, Found)
+            and content.record.held_by(s.me)
+            and s.right.used(content.record.counter)
+        )
 
     # ------------------------------------------------------------------ what a record means
 
@@ -175,9 +200,12 @@ class Evidence:
         changed = s.seen.observe_content(now, content)
         s.remember()
         record = s.seen.record
-        if s.handover is not None and (record is None or (not record.holder and record.session != s.me.session)):
-            # The successor may have taken the lease before somebody deleted the record: who has named another cannot put
-            # its own record back, as a holder does that has its full right.
+        if s.handover is not None and (
+            record is None or (not record.holder and record.session != s.me.session)
+        ):
+            # The successor may have taken the lease before somebody deleted the record: who has
+            # named another cannot put its own record back, as a holder does that has its full
+            # right.
             self._ownership.leave(now, Reason.LOST)
         if record is None:
             if s.kernel is Kernel.LEFTOVER:
@@ -193,13 +221,18 @@ class Evidence:
         elif s.state is State.ACTIVE:
             if record.holder:
                 self._on_other_holder(now, record)
-        elif not s.is_mine and (s.kernel is Kernel.LEFTOVER or (s.kernel is Kernel.INHERITED and record.holder)):
+        elif not s.is_mine and (
+            s.kernel is Kernel.LEFTOVER or (s.kernel is Kernel.INHERITED and record.holder)
+        ):
             self._ownership.leave(now, Reason.LOST)
 
     # ------------------------------------------------------------------ held by this session
 
     def _on_confirmed(self, now: float, record: Record, known_until: float) -> None:
-        """Act on a write of this session that is now known to be applied; `known_until` is the deadline last set."""
+        """Act on a write of this session that is now known to be applied.
+
+        `known_until` is the deadline last set.
+        """
         s = self._s
         s.mine = record
         s.unpin = s.unpin and bool(record.pin)
@@ -208,14 +241,17 @@ class Evidence:
             if s.handover is None or not self._still_handing_over(now, s.handover, record):
                 self._ownership.extend_deadline(now)
             elif s.right.deadline > known_until:
-                # Named with less than handover_timeout left, which the naming itself made longer. Without a new
-                # word the guard kills a daemon that would leave in time.
+                # Named with less than handover_timeout left, which the naming itself made longer.
+                # Without a new word the guard kills a daemon that would leave in time.
                 self._ownership.shrink_lifetimes()
         elif s.taking is not None and s.taking.epoch == record.epoch:
             self._ownership.become_active(now, s.taking)
 
     def _still_handing_over(self, now: float, handover: Handover, record: Record) -> bool:
-        """Apply a confirmed write to the handover; False: it has failed, and the full deadline is back."""
+        """Apply a confirmed write to the handover; False.
+
+        It has failed, and the full deadline is back.
+        """
         if record.successor == handover.identity:
             if handover.phase is Phase.NAMING:
                 handover.phase = Phase.NAMED
@@ -247,38 +283,66 @@ class Evidence:
         if record.bound:
             handover.note_serving(now)
 
-    def _check_namesake(self, now: float, record: Record, before: Record | None, changed: bool) -> None:
-        """Stay out for a while if a session changes the record under this node's name: another daemon of that name."""
+    def _check_namesake(
+        self, now: float, record: Record, before: Record | None, changed: bool
+    ) -> None:
+        """Stay out for a while if a session changes the record under this node's name.
+
+        Another daemon of that name.
+        """
         s = self._s
-        strange = record.holder == s.me.name and record.session != s.me.session and record.session not in s.former
-        watched = before is not None and before.holder == s.me.name and before.session == record.session
+        strange = (
+            record.holder == s.me.name
+            and record.session != s.me.session
+            and record.session not in s.former
+        )
+        watched = (
+            before is not None and before.holder == s.me.name and before.session == record.session
+        )
         if strange and watched and changed and s.state is not State.ACTIVE:
             if s.fitness.fault(now) is not Reason.NAMESAKE:
                 s.warn(namesake(s.me.name))
             s.fitness.note_namesake(now + record.lease_duration / 1000)
 
     def _report_foreign_edit(self, content: Content) -> None:
-        """Say once of each content that somebody else changed the record, which its holder then writes again."""
+        """Say once of each content that somebody else changed the record, which its holder then
+        writes again.
+        """
         s = self._s
         seen = content.revision if not isinstance(content, Absent) else ""
-        late = isinstance(content, Found) and content.record.held_by(s.me) and s.right.is_awaited(content.record.counter)
+        late = (
+            isinstance(content, Found)
+            and content.record.held_by(s.me)
+            and s.right.is_awaited(content.record.counter)
+        )
         if late or s.seen.is_known(content) or seen == self._foreign:
             return
         if what := foreign_edit(content, [one for one in (s.mine, s.written) if one is not None]):
             self._foreign = seen
             record = content.record if isinstance(content, Found) else None
-            s.out.append(ForeignEdit(what, lost=record is not None and record.holder not in {"", s.me.name}))
+            s.out.append(
+                ForeignEdit(what, lost=record is not None and record.holder not in {"", s.me.name})
+            )
         else:
             self._foreign = None
 
     def _report_other_addresses(self, record: Record) -> None:
-        """Say that nodes disagree on an election's addresses, and go on: a roll-out does that for minutes."""
+        """Say that nodes disagree on an election's addresses, and go on.
+
+        A roll-out does that for minutes.
+        """
         s = self._s
-        if record.holder not in {"", s.me.name} and _ips(record.addresses) != _ips(s.settings.addresses):
+        if record.holder not in {"", s.me.name} and _ips(record.addresses) != _ips(
+            s.settings.addresses
+        ):
             theirs, ours = ", ".join(record.addresses), ", ".join(s.settings.addresses)
-            s.warn_once(f"{record.holder} holds {s.settings.election} with {theirs}; here it has {ours}")
+            s.warn_once(
+                f"{record.holder} holds {s.settings.election} with {theirs}; here it has {ours}"
+            )
 
 
 def _ips(addresses: tuple[str, ...]) -> set[str]:
-    """Return the addresses without their prefix lengths, which some versions write as the file has them."""
+    """Return the addresses without their prefix lengths, which some versions write as the file has
+    them.
+    """
     return {address.partition("/")[0] for address in addresses}

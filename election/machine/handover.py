@@ -1,4 +1,6 @@
-"""One planned move: the holder names a successor, which takes the lease, binds and announces before the holder unbinds.
+"""One planned move.
+
+The holder names a successor, which takes the lease, binds and announces before the holder unbinds.
 
 NAMING --applied--> NAMED --record held by the successor--> TAKEN --mark or frame, + 10 ms; or 40 ms--> (unbind)
    |                  | 200 ms without an answer
@@ -53,7 +55,11 @@ class Handover:
 
     def unbind_at(self) -> float:
         """When the former holder unbinds (inf: it has not seen the lease taken)."""
-        return min(self.taken_at + UNBIND_AFTER_TAKEN, self.served_at + LINGER) if self.phase is Phase.TAKEN else math.inf
+        return (
+            min(self.taken_at + UNBIND_AFTER_TAKEN, self.served_at + LINGER)
+            if self.phase is Phase.TAKEN
+            else math.inf
+        )
 
     def reread_at(self) -> float:
         """When the record is read again while the successor's answer is awaited."""

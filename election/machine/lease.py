@@ -1,16 +1,20 @@
-"""Until when this session may hold the VIP, and from when on it may take a lease that another one holds.
+"""Until when this session may hold the VIP, and from when on it may take a lease that another one
+holds.
 
-The own right ends at the send time of the last write known to be applied, plus what that very write promised. Every
-attempt uses a counter value that this session never used before, so a record that is read back tells which attempt was
-applied, and gives the right of that attempt's send time, never of the read's own.
+The own right ends at the send time of the last write known to be applied, plus what that very write
+promised. Every attempt uses a counter value that this session never used before, so a record that
+is read back tells which attempt was applied, and gives the right of that attempt's send time, never
+of the read's own.
 
-A rival's lease counts from this node's own observation of its record. Wall-clock times in a record are never read. A
-record that is absent, unreadable, or older than one already seen promises nothing about its holder, so the longest
-lease_duration known is waited out from the moment this content was first seen.
+A rival's lease counts from this node's own observation of its record. Wall-clock times in a record
+are never read. A record that is absent, unreadable, or older than one already seen promises nothing
+about its holder, so the longest lease_duration known is waited out from the moment this content was
+first seen.
 
-A lease_duration counts from a write of vipd's, and for that long after it was last seen in force. Only time under
-observation counts: of what happened while the store was out of reach nobody here can tell. What a session promised last
-goes on counting while its node lives, since it may take the record again, unseen, with the same promise.
+A lease_duration counts from a write of vipd's, and for that long after it was last seen in force.
+Only time under observation counts: of what happened while the store was out of reach nobody here
+can tell. What a session promised last goes on counting while its node lives, since it may take the
+record again, unseen, with the same promise.
 """
 
 from __future__ import annotations
@@ -25,7 +29,8 @@ from election.timing import LONGEST_LEASE, SMALLEST_LEASE
 
 
 class Right:
-    """The deadline (seconds on CLOCK_BOOTTIME, 0.0: no right) and the attempts whose outcome may still become known.
+    """The deadline (seconds on CLOCK_BOOTTIME, 0.0: no right) and the attempts whose outcome may
+    still become known.
 
     `confirmed` is the counter of the last attempt known to be applied.
     """
@@ -51,14 +56,22 @@ class Right:
 
     @property
     def held_down(self) -> bool:
-        """Whether an attempt that came to nothing, as far as is known, still holds the deadline down: a new one frees it."""
-        return any(ends <= self.deadline for counter, ends in self._ends.items() if counter > self.confirmed)
+        """Whether an attempt that came to nothing, as far as is known, still holds the deadline
+        down: a new one frees it.
+        """
+        return any(
+            ends <= self.deadline
+            for counter, ends in self._ends.items()
+            if counter > self.confirmed
+        )
 
     def attempt(self, counter: int, ends_at: float) -> bool:
-        """Note a write about to be sent that gives a right until `ends_at` if applied; return whether the deadline fell.
+        """Note a write about to be sent that gives a right until `ends_at` if applied.
 
-        A write that promises less than the present deadline lowers it before it is sent, whatever its answer: if the
-        answer is lost, others may already act on the shorter promise.
+        Return whether the deadline fell.
+
+        A write that promises less than the present deadline lowers it before it is sent, whatever
+        its answer: if the answer is lost, others may already act on the shorter promise.
         """
         self._ends[counter] = ends_at
         if ends_at < self.deadline:
@@ -67,9 +80,12 @@ class Right:
         return False
 
     def confirm(self, counter: int) -> bool:
-        """Take the right of the attempt with this counter, known to be applied; return whether it was news.
+        """Take the right of the attempt with this counter, known to be applied.
 
-        An attempt sent after it whose outcome is unknown still holds the deadline down: it may be applied yet.
+        Return whether it was news.
+
+        An attempt sent after it whose outcome is unknown still holds the deadline down: it may be
+        applied yet.
         """
         if counter <= self.confirmed or counter not in self._ends:
             return False
@@ -97,7 +113,10 @@ KEPT = 16
 
 @dataclass(slots=True)
 class Promise:
-    """A lease_duration and for how long it still counts, in seconds. `session`: whose latest it is; empty: a past one."""
+    """A lease_duration and for how long it still counts, in seconds.
+
+    `session`: whose latest it is; empty: a past one.
+    """
 
     lease: float
     left: float
@@ -105,7 +124,10 @@ class Promise:
 
 
 class Promises:
-    """The promises known, in seconds: `own` is this node's, below which nothing falls; `remembered` is the state directory's."""
+    """The promises known, in seconds: `own` is this node's, below which nothing falls.
+
+    `remembered` is the state directory's.
+    """
 
     def __init__(self, own: float, remembered: float) -> None:
         self._own = own
@@ -115,15 +137,23 @@ class Promises:
 
     @property
     def longest(self) -> float:
-        """The longest lease_duration (s) by which somebody may hold the VIP, as far as this node knows; at least its own."""
+        """The longest lease_duration (s) by which somebody may hold the VIP, as far as this node
+        knows; at least its own.
+        """
         return max([self._own, *(promise.lease for promise in self._known)])
 
     def set_live_sessions(self, sessions: Iterable[str]) -> None:
-        """Note which sessions live, by their candidate records: advice that only keeps a promise for longer."""
+        """Note which sessions live, by their candidate records.
+
+        Advice that only keeps a promise for longer.
+        """
         self._live = frozenset(sessions)
 
     def count_time(self, now: float) -> None:
-        """Let the time since the last look pass; a gap longer than a node's look at the record counts as one such look."""
+        """Let the time since the last look pass.
+
+        A gap longer than a node's look at the record counts as one such look.
+        """
         passed = 0.0 if self._looked_at is None else min(now - self._looked_at, self._own)
         self._looked_at = now
         for promise in self._known:
@@ -137,7 +167,11 @@ class Promises:
             if session and promise.session == session and promise.lease > lease:
                 # A shorter one does not end a longer one at once: either may be a foreign edit.
                 promise.session = ""
-        self._known = [promise for promise in self._known if promise.session != session or promise.lease > lease]
+        self._known = [
+            promise
+            for promise in self._known
+            if promise.session != session or promise.lease > lease
+        ]
         if lease > self._own:
             self._known.append(Promise(lease, lease, session))
         self._fold()
@@ -152,9 +186,11 @@ class Promises:
 # ---------------------------------------------------------------- the record as seen
 
 LARGEST_COUNT = 2**53
-"""An epoch or counter above this is a foreign edit: at a thousand writes a second it is reached after 280,000 years."""
+"""An epoch or counter above this is a foreign edit: at a thousand writes a second it is reached
+after 280,000 years."""
 FOLLOWED_COUNT = 2**52
-"""An epoch above this is not remembered, nor a counter above it continued: each needs room for what comes after it."""
+"""An epoch above this is not remembered, nor a counter above it continued: each needs room for what
+comes after it."""
 
 Key = tuple[object, ...]
 
@@ -165,17 +201,21 @@ def sane(content: Content) -> Content:
         return content
     record = content.record
     if not SMALLEST_LEASE <= record.lease_duration / 1000 <= LONGEST_LEASE:
-        return Unreadable(content.revision, f"lease_duration {record.lease_duration} ms is out of range")
+        return Unreadable(
+            content.revision, f"lease_duration {record.lease_duration} ms is out of range"
+        )
     if not (0 <= record.epoch <= LARGEST_COUNT and 0 <= record.counter <= LARGEST_COUNT):
         return Unreadable(content.revision, "epoch or counter is out of range")
     return content
 
 
 class Observation:
-    """The last content seen and its age. `epoch`, `longest` (seconds) and `chosen` start from what the state directory remembers.
+    """The last content seen and its age.
 
-    `highest` is the age of the newest record seen, `floor` the highest epoch seen or chosen by this node: no epoch of its
-    own is ever below it.
+    `epoch`, `longest` (seconds) and `chosen` start from what the state directory remembers.
+
+    `highest` is the age of the newest record seen, `floor` the highest epoch seen or chosen by this
+    node: no epoch of its own is ever below it.
     """
 
     def __init__(self, lease_duration: float, epoch: int, longest: float, chosen: int = 0) -> None:
@@ -195,7 +235,9 @@ class Observation:
 
     @property
     def longest(self) -> float:
-        """The longest lease_duration (s) by which somebody may hold the VIP, as far as this node knows."""
+        """The longest lease_duration (s) by which somebody may hold the VIP, as far as this node
+        knows.
+        """
         return self.promises.longest
 
     @property
@@ -206,10 +248,17 @@ class Observation:
     @property
     def revision(self) -> Revision | None:
         """What the next write must find in the store; None: nothing."""
-        return None if self.content is None or isinstance(self.content, Absent) else self.content.revision
+        return (
+            None
+            if self.content is None or isinstance(self.content, Absent)
+            else self.content.revision
+        )
 
     def is_news(self, content: Content) -> bool:
-        """Whether a watch's report can be believed as it is: newer than all that was seen, so not merely a late one."""
+        """Whether a watch's report can be believed as it is.
+
+        Newer than all that was seen, so not merely a late one.
+        """
         content = sane(content)
         if not isinstance(content, Found):
             return False
@@ -222,9 +271,12 @@ class Observation:
         return content.revision == self.content.revision
 
     def observe_content(self, now: float, content: Content) -> bool:
-        """Take in content that the store is known to have had; return whether it changed by the election's measure.
+        """Take in content that the store is known to have had.
 
-        Foreign edits (an annotation, a label) give the record a new revision, but neither renew nor age a lease.
+        Return whether it changed by the election's measure.
+
+        Foreign edits (an annotation, a label) give the record a new revision, but neither renew nor
+        age a lease.
         """
         content = sane(content)
         self.content = content
@@ -238,13 +290,17 @@ class Observation:
             self.older = self.advanced = False
         if changed:
             self.changed_at = now
-            # Whoever wrote unseen before this did so by a promise that was known then; what is forgotten meanwhile still counts.
+            # Whoever wrote unseen before this did so by a promise that was known then; what is
+            # forgotten meanwhile still counts.
             self._wait = self.longest
         return changed
 
     @property
     def next_epoch(self) -> int:
-        """An epoch above every one known, of the record, seen or chosen; above what this node remembers, if there is no room for that."""
+        """An epoch above every one known, of the record, seen or chosen.
+
+        Above what this node remembers, if there is no room for that.
+        """
         known = max(self.record.epoch if self.record else 0, self.highest[0], self.floor)
         return (known if known < LARGEST_COUNT else self.floor) + 1
 
@@ -255,15 +311,24 @@ class Observation:
 
     @property
     def remembered(self) -> tuple[int, float, int]:
-        """What the state directory is to keep: the highest epoch seen, the longest lease (s), and `floor`."""
+        """What the state directory is to keep.
+
+        The highest epoch seen, the longest lease (s), and `floor`.
+        """
         return min(self.highest[0], self.floor), self.longest, self.floor
 
     def counter_floor(self, epoch: int) -> int:
-        """Return the highest counter seen at this epoch (0: none): a write at it with less looks old to all who saw that."""
+        """Return the highest counter seen at this epoch (0: none).
+
+        A write at it with less looks old to all who saw that.
+        """
         return self.highest[1] if self.highest[0] == epoch else 0
 
     def free_at(self) -> float:
-        """Return from when on anybody may take the record, apart from ranks; its holder may hold it until then."""
+        """Return from when on anybody may take the record, apart from ranks.
+
+        Its holder may hold it until then.
+        """
         record = self.record
         if record is None:
             return self.changed_at + self._wait
@@ -274,9 +339,13 @@ class Observation:
         return self._held_until
 
     def naming_of(self, identity: Identity) -> bool:
-        """Whether the record names this session as successor and the naming came with a write of the holder's own."""
+        """Whether the record names this session as successor and the naming came with a write of
+        the holder's own.
+        """
         record = self.record
-        return record is not None and record.successor == identity and self.advanced and not self.older
+        return (
+            record is not None and record.successor == identity and self.advanced and not self.older
+        )
 
     def _key_of(self, content: Content) -> Key:
         match content:
@@ -297,9 +366,11 @@ class Observation:
             if not was_older:
                 self._older_until = now + self.longest
             elif changed and now >= self._older_until:
-                # 1. Somebody writes an epoch of 2**53 into the record. 2. The holder writes its own again, which is older to
-                # all who saw the other. 3. Nobody can hold by anything written before that any more. So this record is the
-                # one that counts: without that nobody would ever take it in time, or be named in it, again.
+                # 1. Somebody writes an epoch of 2**53 into the record. 2. The holder writes its own
+                # again, which is older to
+                # all who saw the other. 3. Nobody can hold by anything written before that any
+                # more. So this record is the one that counts: without that nobody would ever take
+                # it in time, or be named in it, again.
                 self.highest, self.older = age, False
         if changed:
             self._promise(now, record)
@@ -308,9 +379,12 @@ class Observation:
         self.choose(record.epoch)
 
     def _promise(self, now: float, record: Record) -> None:
-        """Take in what a write of the record promises. An edit that changes nothing but lease_duration is none of vipd's.
+        """Take in what a write of the record promises.
 
-        Within one tenure a longer promise stands until its end, however often a foreign writer shortens it.
+        An edit that changes nothing but lease_duration is none of vipd's.
+
+        Within one tenure a longer promise stands until its end, however often a foreign writer
+        shortens it.
         """
         lease = record.lease_duration / 1000
         same_tenure = record.epoch <= self._tenure

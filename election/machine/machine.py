@@ -1,19 +1,23 @@
-"""The election of one virtual IP as a value machine: `step(now, event)` returns what is to be done, in order.
+"""The election of one virtual IP as a value machine.
+
+`step(now, event)` returns what is to be done, in order.
 
     Initialize --fit, record seen--> Backup --take confirmed--> Active --deadline, loss, handover--> Backup
          any of them --check, link, operator, namesake--> Fault --fit again--> Backup
 
-It does no I/O and knows no clock: `now` is a parameter (seconds, CLOCK_BOOTTIME). Safety rests on four rules:
+It does no I/O and knows no clock: `now` is a parameter (seconds, CLOCK_BOOTTIME). Safety rests on
+four rules:
 
 - the right counts from the send of a write known to be applied (`right`, `answers`);
 - a rival's lease counts from one's own observation of its record (`observation`);
 - a promise of less is obeyed before it is made (`right`, `requests`);
 - nothing is handled before `now` was compared with the deadline (`Machine.step`, `hold`).
 
-Where the rules stand: `situation` is all that is known and under way; `answers` what the store's answers prove; `digest`
-what a record means; `hold` what happens to the addresses and the state; `due` which request is next; `requests` what it
-says, made of `records`, one at a time on the `desk`. `fitness`, `ranking`, `preemption`, `probing` and `handover` hold
-the rules about who may, who comes first, who asks, who answers on the wire, and planned moves.
+Where the rules stand: `situation` is all that is known and under way; `answers` what the store's
+answers prove; `digest` what a record means; `hold` what happens to the addresses and the state;
+`due` which request is next; `requests` what it says, made of `records`, one at a time on the
+`desk`. `fitness`, `ranking`, `preemption`, `probing` and `handover` hold the rules about who may,
+who comes first, who asks, who answers on the wire, and planned moves.
 """
 
 from __future__ import annotations
@@ -36,7 +40,10 @@ from election.timing import Settings
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What status and metrics show. `since`, `deadline` and `changed_at` in seconds on CLOCK_BOOTTIME."""
+    """What status and metrics show.
+
+    `since`, `deadline` and `changed_at` in seconds on CLOCK_BOOTTIME.
+    """
 
     state: State
     reason: Reason
@@ -54,7 +61,10 @@ class Snapshot:
 
 
 def is_stopped(s: Situation) -> bool:
-    """Whether a stop that was asked for is complete: nothing bound, nothing held, no request under way."""
+    """Whether a stop that was asked for is complete.
+
+    Nothing bound, nothing held, no request under way.
+    """
     settled = s.kernel is Kernel.CLEAR and s.pending.request is None and not s.pending.unread
     return s.fitness.stopping and settled and not s.is_mine
 
@@ -95,13 +105,22 @@ def candidacy(s: Situation, now: float) -> Candidacy:
 
 
 class Machine:
-    """One election on one node. Feed it every event in order; call `step` with a Tick no later than `next_wake` says.
+    """One election on one node.
 
-    `epoch`, `longest` (seconds) and `chosen` are what the state directory remembers: the highest epoch seen, the longest lease
-    and the highest epoch seen or chosen.
+    Feed it every event in order; call `step` with a Tick no later than `next_wake` says.
+
+    `epoch`, `longest` (seconds) and `chosen` are what the state directory remembers: the highest
+    epoch seen, the longest lease and the highest epoch seen or chosen.
     """
 
-    def __init__(self, settings: Settings, me: Identity, epoch: int = 0, longest: float = 0.0, chosen: int = 0) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        me: Identity,
+        epoch: int = 0,
+        longest: float = 0.0,
+        chosen: int = 0,
+    ) -> None:
         self.situation = Situation(settings, me, epoch, longest, chosen)
         self._ownership = Ownership(self.situation)
         self._evidence = Evidence(self.situation, self._ownership)
@@ -111,7 +130,8 @@ class Machine:
     def step(self, now: float, event: events.Event) -> list[Action]:
         """Handle one event and return the actions it causes; their order is part of the contract.
 
-        The deadline comes first: after a pause of the process, queued events arrive before the timer does.
+        The deadline comes first: after a pause of the process, queued events arrive before the
+        timer does.
         """
         self.situation.out = []
         self._ownership.leave_at_deadline(now)
@@ -173,17 +193,26 @@ class Machine:
 
     @property
     def was_refused(self) -> bool:
-        """Whether the kernel refused an address here when it was last tried: a change of an interface is news."""
+        """Whether the kernel refused an address here when it was last tried.
+
+        A change of an interface is news.
+        """
         return self.situation.fitness.was_refused
 
     @property
     def longest(self) -> float:
-        """The longest lease_duration (s) that this node knows of: so long it waits for a record that says nothing."""
+        """The longest lease_duration (s) that this node knows of.
+
+        So long it waits for a record that says nothing.
+        """
         return self.situation.seen.longest
 
     @property
     def stopped(self) -> bool:
-        """Whether a stop that was asked for is complete: nothing bound, nothing held, no request under way."""
+        """Whether a stop that was asked for is complete.
+
+        Nothing bound, nothing held, no request under way.
+        """
         return is_stopped(self.situation)
 
     def candidacy(self, now: float) -> Candidacy:
@@ -207,11 +236,15 @@ class Machine:
                 self._evidence.on_read(now, number, answer)
             case events.WriteDone(number, answer):
                 self._evidence.on_write(now, number, answer)
-            case events.BindDone() | events.UnbindDone() | events.AddressLost() | events.RivalSeen():
+            case (
+                events.BindDone() | events.UnbindDone() | events.AddressLost() | events.RivalSeen()
+            ):
                 self._ownership.on_kernel(now, event)
             case events.CandidatesSeen(candidates):
                 s.field.set_candidates(candidates)
-                s.seen.promises.set_live_sessions(candidate.session for candidate in candidates if candidate.live)
+                s.seen.promises.set_live_sessions(
+                    candidate.session for candidate in candidates if candidate.live
+                )
             case events.FitnessChanged(fit, priority, reason):
                 s.fitness.set_verdict(fit, priority, reason)
             case events.ProbeDone(mac):

@@ -1,7 +1,7 @@
 """Taking, keeping and leaving the addresses, and the state that goes with them.
 
-Before a bind the shared word is written, so that guard and gate know the deadline of what is about to be bound. An
-unbind forfeits the right first: no answer to an earlier write may bring it back.
+Before a bind the shared word is written, so that guard and gate know the deadline of what is about
+to be bound. An unbind forfeits the right first: no answer to an earlier write may bring it back.
 """
 
 from __future__ import annotations
@@ -9,15 +9,26 @@ from __future__ import annotations
 from dataclasses import replace
 
 from election.actions import Announce, Bind, Refresh, SetDeadline, Transition, Unbind
-from election.events import AddressLost, BindDone, InterfaceChanged, KernelEvent, NodeEvent, Remembered, RivalSeen, Started, UnbindDone
+from election.events import (
+    AddressLost,
+    BindDone,
+    InterfaceChanged,
+    KernelEvent,
+    NodeEvent,
+    Remembered,
+    RivalSeen,
+    Started,
+    UnbindDone,
+)
 from election.machine.handover import Phase
 from election.machine.situation import FORMER, NEVER, UNDER_DEADLINE, Kernel, Situation, Taking
 from election.model import Reason, State
 from election.timing import HANDOVER_TIMEOUT, SUCCESSOR_HOLDOFF, lifetime_seconds, next_refresh
 
 UNBIND_RETRY = 0.010
-"""Seconds between two tries to remove an address: several fit into the fence margin, and a kernel that refuses makes nothing spin.
-Doubled after every ten: what was refused so often is refused for long."""
+"""Seconds between two tries to remove an address: several fit into the fence margin, and a kernel
+that refuses makes nothing spin. Doubled after every ten: what was refused so often is refused for
+long."""
 LONGEST_UNBIND_RETRY = 1.0
 
 
@@ -42,7 +53,8 @@ class Ownership:
             s.kernel = Kernel.INHERITED
             # Whoever names a successor has lowered its deadline to this.
             s.may_have_named = event.inherited <= now + HANDOVER_TIMEOUT
-            # From here on this daemon answers for the addresses, the guard does not refresh them any more.
+            # From here on this daemon answers for the addresses, the guard does not refresh them
+            # any more.
             self.refresh_lifetimes(now)
         elif event.leftover:
             s.kernel = Kernel.LEFTOVER
@@ -52,8 +64,10 @@ class Ownership:
     def become_active(self, now: float, taking: Taking) -> None:
         """Become Active, if the take was confirmed while there is still time and reason to.
 
-        1. A node takes at epoch 5 and binds. 2. All of vipd there is killed before the disk has the 5, and the record is deleted.
-        3. The next daemon takes at epoch 5 again, or below: a fencing token that falls. So the disk comes before the bind.
+        1. A node takes at epoch 5 and binds. 2. All of vipd there is killed before the disk has the
+        5, and the record is deleted.
+        3. The next daemon takes at epoch 5 again, or below: a fencing token that falls. So the disk
+        comes before the bind.
         """
         s = self._s
         if s.remembered < taking.epoch and now < taking.remember_by:
@@ -74,7 +88,9 @@ class Ownership:
         self.change_state(now, State.ACTIVE, taking.reason)
 
     def _acquire_late(self, now: float, taking: Taking) -> None:
-        """Become Active once the epoch is remembered, unless the record that gives the right was changed meanwhile."""
+        """Become Active once the epoch is remembered, unless the record that gives the right was
+        changed meanwhile.
+        """
         if self._s.is_intact:
             self.become_active(now, taking)
         else:
@@ -88,20 +104,27 @@ class Ownership:
         self.refresh_lifetimes(now)
 
     def shrink_lifetimes(self) -> None:
-        """Tell guard and gate a handover's deadline, and give the addresses the shortest lifetime there is."""
+        """Tell guard and gate a handover's deadline, and give the addresses the shortest lifetime
+        there is.
+        """
         s = self._s
         s.out.append(SetDeadline(s.right.deadline))
         s.out.append(Refresh(s.right.deadline, s.lease, shrink=True))
 
     def refresh_lifetimes(self, now: float) -> None:
-        """Give the addresses their kernel lifetimes again, as long as one whole second fits into the right."""
+        """Give the addresses their kernel lifetimes again, as long as one whole second fits into
+        the right.
+        """
         s = self._s
         s.refreshed_at = now
         if lifetime_seconds(s.right.deadline, now, s.lease) >= 1:
             s.out.append(Refresh(s.right.deadline, s.lease))
 
     def lifetimes_refresh_at(self, now: float) -> float:
-        """Return when to refresh though no renewal succeeds; one that does refreshes too. In a handover lifetimes stay short."""
+        """Return when to refresh though no renewal succeeds; one that does refreshes too.
+
+        In a handover lifetimes stay short.
+        """
         s = self._s
         if s.kernel not in UNDER_DEADLINE or s.handover is not None:
             return NEVER
@@ -111,7 +134,9 @@ class Ownership:
         """Handle what kernel and wire report of the addresses."""
         s = self._s
         match event:
-            case BindDone(epoch, ok=False, why=why) if s.kernel is Kernel.BOUND and epoch in s.own_epochs:
+            case BindDone(epoch, ok=False, why=why) if (
+                s.kernel is Kernel.BOUND and epoch in s.own_epochs
+            ):
                 if why:
                     s.fitness.note_refusal(now)
                 self.leave(now, Reason.BIND_FAILED if why else Reason.LEASE_EXPIRED, why)
@@ -124,7 +149,9 @@ class Ownership:
                 s.unbind_again_at = NEVER
                 s.out.append(SetDeadline(0.0))
             case UnbindDone(ok=False) if s.kernel is Kernel.LEAVING:
-                s.unbind_again_at = now + min(LONGEST_UNBIND_RETRY, UNBIND_RETRY * 2.0 ** min(s.fitness.unbind_fails // 10, 7))
+                s.unbind_again_at = now + min(
+                    LONGEST_UNBIND_RETRY, UNBIND_RETRY * 2.0 ** min(s.fitness.unbind_fails // 10, 7)
+                )
                 s.fitness.unbind_fails += 1
             case AddressLost() if s.kernel is Kernel.BOUND and s.mine is not None:
                 s.out.append(Bind(s.mine.epoch, s.right.deadline, s.lease, repair=True))
@@ -132,7 +159,8 @@ class Ownership:
             case RivalSeen() if s.handover is not None:
                 s.handover.note_serving(now)
                 if s.handover.phase is not Phase.TAKEN:
-                    # Perhaps the successor's first frame, which came before its record did: read now.
+                    # Perhaps the successor's first frame, which came before its record did: read
+                    # now.
                     s.pending.unread = True
             case _:
                 pass
@@ -159,7 +187,9 @@ class Ownership:
         return s.right.deadline - s.lead if s.kernel in UNDER_DEADLINE else NEVER
 
     def reconcile(self, now: float) -> None:
-        """Leave if there is a reason to, rest in the right state if not Active, refresh if it is time."""
+        """Leave if there is a reason to, rest in the right state if not Active, refresh if it is
+        time.
+        """
         s = self._s
         if s.taking is not None and s.taking.confirmed:
             self._acquire_late(now, s.taking)

@@ -1,7 +1,7 @@
 """What is asked of the store and written to it.
 
-What a write promises is noted before it is sent (right). If that is less than what is promised now, it is obeyed before
-it is sent: the shared word and the lifetimes come down first.
+What a write promises is noted before it is sent (right). If that is less than what is promised now,
+it is obeyed before it is sent: the shared word and the lifetimes come down first.
 """
 
 from __future__ import annotations
@@ -14,18 +14,38 @@ from election.machine.lease import FOLLOWED_COUNT
 from election.machine.schedule import Due, Task
 from election.machine.situation import Situation, Taking
 from election.model import FORMAT_VERSION, Candidate, Identity, Reason, Record, Release
-from election.timing import HANDOVER_TIMEOUT, REMEMBER_IN_HANDOVER, REMEMBER_PATIENCE, SUCCESSOR_HOLDOFF, right_ends
+from election.timing import (
+    HANDOVER_TIMEOUT,
+    REMEMBER_IN_HANDOVER,
+    REMEMBER_PATIENCE,
+    SUCCESSOR_HOLDOFF,
+    right_ends,
+)
 
 # ---------------------------------------------------------------- the next content of a record (whoever sends it stamps the times)
 
 
 def created(uid: str, epoch: int, lease_duration: int) -> Record:
-    """Return a record without a holder, under a unique id: the absence it ends was seen once, and is waited out on it."""
+    """Return a record without a holder, under a unique id.
+
+    The absence it ends was seen once, and is waited out on it.
+    """
     return Record(uid=uid, epoch=epoch, lease_duration=lease_duration)
 
 
-def taken(base: Record, me: Identity, epoch: int, counter: int, lease_duration: int, priority: int, addresses: tuple[str, ...]) -> Record:
-    """Return the record with a new holder and tenure; a pin stays only if it pins the new holder."""
+def taken(
+    base: Record,
+    me: Identity,
+    epoch: int,
+    counter: int,
+    lease_duration: int,
+    priority: int,
+    addresses: tuple[str, ...],
+) -> Record:
+    """Return the record with a new holder and tenure.
+
+    A pin stays only if it pins the new holder.
+    """
     return replace(
         base,
         holder=me.name,
@@ -44,7 +64,9 @@ def taken(base: Record, me: Identity, epoch: int, counter: int, lease_duration: 
     )
 
 
-def renewed(base: Record, mine: Record, counter: int, priority: int, bound: bool, pin: str) -> Record:
+def renewed(
+    base: Record, mine: Record, counter: int, priority: int, bound: bool, pin: str
+) -> Record:
     """Return the holder's record renewed on top of what is in the store, unknown fields kept."""
     return replace(
         mine,
@@ -127,7 +149,11 @@ class Requests:
 
     def _create(self, now: float) -> None:
         seen = self._s.seen
-        self._send(now, WriteKind.CREATE, created(self._new_uid(), seen.next_epoch - 1, round(seen.longest * 1000)))
+        self._send(
+            now,
+            WriteKind.CREATE,
+            created(self._new_uid(), seen.next_epoch - 1, round(seen.longest * 1000)),
+        )
 
     def _take(self, now: float) -> None:
         s = self._s
@@ -141,7 +167,15 @@ class Requests:
             s.holdoff_until = now + SUCCESSOR_HOLDOFF
         counter = self._counter_after(base.counter)
         self._promise(now, counter, right_ends(now, s.lease))
-        record = taken(base, s.me, epoch, counter, round(s.lease * 1000), s.fitness.priority, s.settings.addresses)
+        record = taken(
+            base,
+            s.me,
+            epoch,
+            counter,
+            round(s.lease * 1000),
+            s.fitness.priority,
+            s.settings.addresses,
+        )
         self._send(now, WriteKind.TAKE, record)
 
     def _take_reason(self, now: float, record: Record) -> Reason:
@@ -165,13 +199,14 @@ class Requests:
         highest = max(base.counter, mine.counter, s.seen.counter_floor(mine.epoch))
         counter = self._counter_after(highest)
         self._promise(now, counter, right_ends(now, s.lease))
-        # A handover that failed leaves the pin as it was; the naming already carried the successor's.
+        # A handover that failed leaves the pin as it was; the naming already carried the
+        # successor's.
         pin = mine.pin if s.handover is None else s.handover.pin_before
         pin = "" if s.unpin or pin != s.me.name else pin
         epoch = s.seen.next_epoch
         if epoch <= FOLLOWED_COUNT and (epoch > mine.epoch + 1 or counter <= highest):
-            # A foreign writer raised epoch or counter, or the store came back older than what others saw: to them, all that this
-            # node writes at its own epoch would look old.
+            # A foreign writer raised epoch or counter, or the store came back older than what
+            # others saw: to them, all that this node writes at its own epoch would look old.
             mine = replace(mine, epoch=epoch)
             self._choose(epoch)
         self._send(now, kind, renewed(base, mine, counter, s.fitness.priority, s.serving, pin))
@@ -196,7 +231,9 @@ class Requests:
     def _release(self, now: float) -> None:
         record = self._s.seen.record
         if record is not None:
-            self._send(now, WriteKind.RELEASE, released(record, self._counter_after(record.counter)))
+            self._send(
+                now, WriteKind.RELEASE, released(record, self._counter_after(record.counter))
+            )
 
     # ------------------------------------------------------------------ sending
 
@@ -207,11 +244,16 @@ class Requests:
         self._s.remember()
 
     def _counter_after(self, seen: int) -> int:
-        """Return a counter above the one seen, unless a foreign writer made that so high that nothing may come after it."""
+        """Return a counter above the one seen, unless a foreign writer made that so high that
+        nothing may come after it.
+        """
         return self._s.right.next_counter(seen if seen <= FOLLOWED_COUNT else 0)
 
     def _promise(self, now: float, counter: int, ends_at: float) -> None:
-        """Note what a write about to be sent promises; if that is less than now, obey it before it is sent."""
+        """Note what a write about to be sent promises.
+
+        If that is less than now, obey it before it is sent.
+        """
         s = self._s
         s.sent_at = now
         if s.right.attempt(counter, ends_at):
@@ -224,7 +266,9 @@ class Requests:
         s.out.append(s.pending.send_write(now, self._timeout(), kind, record, s.seen.revision))
 
     def _timeout(self) -> float:
-        """In a handover a lost answer must be noticed while the lowered deadline leaves time for a second try."""
+        """In a handover a lost answer must be noticed while the lowered deadline leaves time for a
+        second try.
+        """
         timeout = self._s.settings.timing.request_timeout
         return min(timeout, HANDOVER_TIMEOUT / 4) if self._s.handover is not None else timeout
 

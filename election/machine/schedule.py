@@ -1,7 +1,8 @@
 """Which request is next, and when: a pure choice that depends on nothing but the situation.
 
-Active: renew on the tick, name a successor, or go without one. In a handover: re-read until it is taken, strike out who
-does not take it. Not Active: release what is held, take what is free, and re-read, for a watch may be silently dead.
+Active: renew on the tick, name a successor, or go without one. In a handover: re-read until it is
+taken, strike out who does not take it. Not Active: release what is held, take what is free, and
+re-read, for a watch may be silently dead.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from election.model import Absent, Reason, Record, State, Unreadable
 from election.timing import take_delay
 
 BIND_ANSWER = 0.050
-"""Seconds for which a renewal waits for the kernel's answer to the bind, so that it can mark the record bound."""
+"""Seconds for which a renewal waits for the kernel's answer to the bind, so that it can mark the
+record bound."""
 
 
 class Task(enum.Enum):
@@ -52,7 +54,11 @@ def next_due(s: Situation, now: float) -> Due:
         return _while_active(s, now) if s.handover is None else _in_handover(s.handover)
     if s.kernel is Kernel.LEAVING or (s.taking is not None and s.taking.confirmed):
         return Due(NEVER, Task.READ)
-    if s.is_mine and s.kernel is Kernel.CLEAR and (s.fitness.stopping or s.resting_state(now)[0] is State.FAULT):
+    if (
+        s.is_mine
+        and s.kernel is Kernel.CLEAR
+        and (s.fitness.stopping or s.resting_state(now)[0] is State.FAULT)
+    ):
         return Due(s.holdoff_until, Task.RELEASE)
     return _earlier(_take(s, now), Due(_reread_at(s), Task.READ))
 
@@ -67,7 +73,9 @@ def _earlier(one: Due, other: Due) -> Due:
 def _while_active(s: Situation, now: float) -> Due:
     renewal = Due(_renew_at(s), Task.RENEW)
     if s.leaving_for_good and s.field.best(now) is None:
-        retirement = Due(now if s.field.is_alone else max(now, s.fitness.patient_until), Task.RETIRE)
+        retirement = Due(
+            now if s.field.is_alone else max(now, s.fitness.patient_until), Task.RETIRE
+        )
         return retirement if retirement.at <= now else _earlier(retirement, renewal)
     chosen = _choose_successor(s, now)
     if chosen is None or _is_amiss(s):
@@ -78,9 +86,13 @@ def _while_active(s: Situation, now: float) -> Due:
 
 
 def _renew_at(s: Situation) -> float:
-    """Return when to renew: at once if the record is not as it should be, else on the tick that all which this node holds shares.
+    """Return when to renew.
 
-    Ticks are the multiples of renew_interval on its own clock. The kernel's answer to the bind comes first.
+    At once if the record is not as it should be, else on the tick that all which this node holds
+    shares.
+
+    Ticks are the multiples of renew_interval on its own clock. The kernel's answer to the bind
+    comes first.
     """
     earliest = 0.0 if s.serving else s.since + BIND_ANSWER
     if _is_amiss(s):
@@ -95,7 +107,12 @@ def _is_amiss(s: Situation) -> bool:
     record = s.seen.record
     unpinning = s.unpin and s.mine is not None and bool(s.mine.pin)
     as_it_should_be = s.is_intact and not unpinning and not s.right.held_down
-    return record is None or not as_it_should_be or record.bound is not s.serving or record.priority != s.fitness.priority
+    return (
+        record is None
+        or not as_it_should_be
+        or record.bound is not s.serving
+        or record.priority != s.fitness.priority
+    )
 
 
 def _choose_successor(s: Situation, now: float) -> Handover | None:
@@ -116,10 +133,15 @@ def _choose_successor(s: Situation, now: float) -> Handover | None:
 
 def _in_handover(handover: Handover) -> Due:
     if handover.phase in {Phase.NAMING, Phase.STRIKING}:
-        # The naming was not applied, or not answered: only a confirmed write without a name gives the full deadline back.
+        # The naming was not applied, or not answered: only a confirmed write without a name gives
+        # the full deadline back.
         return Due(0.0, Task.STRIKE)
     reread = Due(handover.reread_at(), Task.REREAD)
-    return reread if handover.phase is Phase.TAKEN else _earlier(reread, Due(handover.strike_at(), Task.STRIKE))
+    return (
+        reread
+        if handover.phase is Phase.TAKEN
+        else _earlier(reread, Due(handover.strike_at(), Task.STRIKE))
+    )
 
 
 # ---------------------------------------------------------------- not Active
@@ -139,14 +161,17 @@ def _take(s: Situation, now: float) -> Due:
     if s.is_named(now):
         return Due(0.0, Task.TAKE)
     priority = s.fitness.priority
-    free_at = seen.free_at() + take_delay(s.field.rank(record, priority), priority, s.settings.timing)
+    free_at = seen.free_at() + take_delay(
+        s.field.rank(record, priority), priority, s.settings.timing
+    )
     if free_at <= now and s.probing.needed(now, record):
         return Due(s.probing.ask_at(), Task.PROBE)
     return Due(free_at, Task.TAKE)
 
 
 def _may_put_back(s: Situation, record: Record | None) -> bool:
-    """Whether a holder within the deadline that it inherited may write its record again although it is gone or emptied.
+    """Whether a holder within the deadline that it inherited may write its record again although it
+    is gone or emptied.
 
     Not a record that is gone if its former self may have named a successor, who may have taken it.
     """
@@ -165,7 +190,10 @@ def _reread_at(s: Situation) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Until when (seconds on CLOCK_BOOTTIME; inf: until something changes) and why; `warning`: it should not be so."""
+    """Until when (seconds on CLOCK_BOOTTIME; inf: until something changes) and why.
+
+    `warning`: it should not be so.
+    """
 
     until: float
     why: str
@@ -173,13 +201,20 @@ class Wait:
 
 
 def waiting(s: Situation, now: float) -> Wait | None:
-    """Return what keeps this node from taking the VIP; None: a holder that is known here, an order, or nothing."""
+    """Return what keeps this node from taking the VIP; None.
+
+    A holder that is known here, an order, or nothing.
+    """
     if s.state is not State.BACKUP or s.seen.content is None or s.is_mine or s.is_named(now):
         return None
     record = s.seen.record
     if rival := s.probing.rival(record):
         addresses = ", ".join(s.settings.addresses)
-        return Wait(math.inf, f"{addresses}: {rival} already answers for it; waiting (on_conflict: wait)", warning=True)
+        return Wait(
+            math.inf,
+            f"{addresses}: {rival} already answers for it; waiting (on_conflict: wait)",
+            warning=True,
+        )
     why, warning = _why(s, record)
     return Wait(s.seen.free_at(), why, warning) if why else None
 
@@ -189,21 +224,39 @@ def _why(s: Situation, record: Record | None) -> tuple[str, bool]:
     if isinstance(content, Absent):
         return _nobody_held(name), False
     if isinstance(content, Unreadable):
-        return f"the record of {name} cannot be read ({content.why}), so its holder may still hold by an earlier one", True
+        return (
+            f"the record of {name} cannot be read ({content.why}), so its holder may still hold by an earlier one",
+            True,
+        )
     if record is None or (record.released and not s.seen.older):
         return "", False
     if not record.holder and not record.session:
         return _nobody_held(name), False
     if s.seen.older:
-        return f"the record of {name} is older than one already seen, whose holder may still hold by it", True
+        return (
+            f"the record of {name} is older than one already seen, whose holder may still hold by it",
+            True,
+        )
     if record.epoch >= LARGEST_COUNT:
-        return f"the record of {name} leaves no room for another epoch; it is treated like one that is gone", True
+        return (
+            f"the record of {name} leaves no room for another epoch; it is treated like one that is gone",
+            True,
+        )
     if not record.holder:
-        return f"the holder was removed from the record of {name}, but not by itself: it may still hold by it", True
+        return (
+            f"the holder was removed from the record of {name}, but not by itself: it may still hold by it",
+            True,
+        )
     if record.holder == s.me.name:
-        return f"another daemon of the name {record.holder}, not known to have ended, holds {name}", False
+        return (
+            f"another daemon of the name {record.holder}, not known to have ended, holds {name}",
+            False,
+        )
     if s.field.is_unknown_name(record.holder):
-        return f"the record of {name} says that {record.holder} holds it, and no node of that name is known here", True
+        return (
+            f"the record of {name} says that {record.holder} holds it, and no node of that name is known here",
+            True,
+        )
     return "", False
 
 

@@ -1,7 +1,8 @@
-"""All that one election's machine knows and has under way, and the questions that several of its rules ask.
+"""All that one election's machine knows and has under way, and the questions that several of its
+rules ask.
 
-The rules stand elsewhere: what the store's answers prove and a record means (evidence), what happens to the addresses
-(ownership), which request is next (schedule) and what it says (requests).
+The rules stand elsewhere: what the store's answers prove and a record means (evidence), what
+happens to the addresses (ownership), which request is next (schedule) and what it says (requests).
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from election.timing import HANDOVER_TIMEOUT, Settings, unbind_lead
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request under way; `write` is None for a read. Answers with another number are of a request given up."""
+    """A request under way; `write` is None for a read.
+
+    Answers with another number are of a request given up.
+    """
 
     number: int
     sent_at: float
@@ -36,7 +40,10 @@ class Request:
 
 
 class PendingRequest:
-    """Lets one request out at a time. `unread`: something happened that only a read can clear up."""
+    """Lets one request out at a time.
+
+    `unread`: something happened that only a read can clear up.
+    """
 
     def __init__(self) -> None:
         self.request: Request | None = None
@@ -57,7 +64,9 @@ class PendingRequest:
         self.request = Request(self._count, now, timeout, None)
         return Read(self._count, timeout)
 
-    def send_write(self, now: float, timeout: float, kind: WriteKind, record: Record, expected: Revision | None) -> Write:
+    def send_write(
+        self, now: float, timeout: float, kind: WriteKind, record: Record, expected: Revision | None
+    ) -> Write:
         """Send a write."""
         self._count += 1
         write = Write(self._count, kind, record, expected, timeout)
@@ -65,7 +74,10 @@ class PendingRequest:
         return write
 
     def match_answer(self, number: int) -> Request | None:
-        """Return the request with this number, no longer under way; None: it was given up, its answer means nothing any more."""
+        """Return the request with this number, no longer under way; None.
+
+        It was given up, its answer means nothing any more.
+        """
         request = self.request
         if request is None or request.number != number:
             return None
@@ -78,7 +90,10 @@ class PendingRequest:
             self.request = None
 
     def note_unknown(self, now: float, request: Request, pause: float) -> None:
-        """Note that nobody can tell the outcome: read before going on, and not at once again if the store refuses quickly."""
+        """Note that nobody can tell the outcome.
+
+        Read before going on, and not at once again if the store refuses quickly.
+        """
         self.request = None
         self.in_touch, self.unread = False, True
         self.not_before = max(now, request.sent_at + pause)
@@ -99,7 +114,8 @@ class Kernel(enum.Enum):
     """Where this node's addresses stand, as far as the machine knows."""
 
     CLEAR = "clear"
-    LEFTOVER = "leftover"  # an earlier daemon's, of unknown deadline: only their kernel lifetime ends them
+    # an earlier daemon's, of unknown deadline: only their kernel lifetime ends them
+    LEFTOVER = "leftover"
     INHERITED = "inherited"  # a former daemon's of the same guard, under the deadline it left
     BOUND = "bound"
     LEAVING = "leaving"
@@ -111,7 +127,10 @@ FORMER = (Kernel.INHERITED, Kernel.LEFTOVER)
 
 @dataclass(frozen=True, slots=True)
 class Taking:
-    """An acquisition that was sent. `confirmed`: it was applied, and waits until its epoch is remembered, or `remember_by`."""
+    """An acquisition that was sent.
+
+    `confirmed`: it was applied, and waits until its epoch is remembered, or `remember_by`.
+    """
 
     epoch: int
     reason: Reason
@@ -120,9 +139,14 @@ class Taking:
 
 
 class Situation:
-    """One election on one node. Times are seconds on its CLOCK_BOOTTIME; `out` is what the present step wants done, in order."""
+    """One election on one node.
 
-    def __init__(self, settings: Settings, me: Identity, epoch: int, longest: float, chosen: int) -> None:
+    Times are seconds on its CLOCK_BOOTTIME; `out` is what the present step wants done, in order.
+    """
+
+    def __init__(
+        self, settings: Settings, me: Identity, epoch: int, longest: float, chosen: int
+    ) -> None:
         self.settings = settings
         self.me = me
         self.lease = settings.timing.lease_duration
@@ -143,11 +167,13 @@ class Situation:
         self.probing = Probing(settings.probe)
         self.pending = PendingRequest()
 
-        # What former daemons of this node left: their sessions, and whether the last one may have named a successor.
+        # What former daemons of this node left: their sessions, and whether the last one may have
+        # named a successor.
         self.former: frozenset[str] = frozenset()
         self.may_have_named = False
 
-        # This session's own writing: the record as last confirmed and as last sent, the epochs it chose, when it wrote and what it took.
+        # This session's own writing: the record as last confirmed and as last sent, the epochs it
+        # chose, when it wrote and what it took.
         self.mine: Record | None = None
         self.written: Record | None = None
         self.own_epochs: set[int] = set()
@@ -163,7 +189,8 @@ class Situation:
         self.refreshed_at = 0.0
         self.unbind_again_at = NEVER
 
-        # Planned moves: the one under way, the one that an operator wants, and whether a pin is to go.
+        # Planned moves: the one under way, the one that an operator wants, and whether a pin is to
+        # go.
         self.handover: Handover | None = None
         self.wish: Wish | None = None
         self.unpin = False
@@ -179,7 +206,9 @@ class Situation:
             self.warn(text)
 
     def remember(self) -> None:
-        """Have the state directory keep what a later daemon of this node must know, if that has changed."""
+        """Have the state directory keep what a later daemon of this node must know, if that has
+        changed.
+        """
         known = self.seen.remembered
         if known != self._last_remembered:
             self._last_remembered = known
@@ -189,7 +218,9 @@ class Situation:
     # ------------------------------------------------------------------ questions
 
     def resting_state(self, now: float) -> tuple[State, Reason]:
-        """Return the state of this node while it is not Active, and the reason it would be entered for."""
+        """Return the state of this node while it is not Active, and the reason it would be entered
+        for.
+        """
         return self.fitness.resting_state(now, self.state, self.seen.content is not None)
 
     def eligible(self, now: float) -> bool:
@@ -197,7 +228,9 @@ class Situation:
         return self.resting_state(now)[0] is State.BACKUP
 
     def retries_at(self, now: float) -> float:
-        """Return when a node whose kernel refused an address begins to try again (inf: it does not, or has begun)."""
+        """Return when a node whose kernel refused an address begins to try again (inf: it does not,
+        or has begun).
+        """
         return NEVER if self.fitness.retrying or self._is_attempting else self._may_retry_from(now)
 
     def update_retrying(self, now: float) -> None:
@@ -212,7 +245,10 @@ class Situation:
         return self.taking is not None and (self.taking.confirmed or undecided)
 
     def _may_retry_from(self, now: float) -> float:
-        """Return from when on nobody else takes the VIP: all nodes may be refused, and the cause may end without a sign of it."""
+        """Return from when on nobody else takes the VIP.
+
+        All nodes may be refused, and the cause may end without a sign of it.
+        """
         seen = self.seen
         if seen.content is None or self.is_mine or self.state is State.ACTIVE:
             return NEVER
@@ -226,12 +262,18 @@ class Situation:
 
     @property
     def is_mine(self) -> bool:
-        """Whether the record is held by this session, or by a former one of this node that is known to have ended."""
+        """Whether the record is held by this session, or by a former one of this node that is known
+        to have ended.
+        """
         record = self.seen.record
         if record is None or record.holder != self.me.name:
             return False
         if record.session == self.me.session:
-            return record.epoch in self.own_epochs and self.right.used(record.counter) and not self.seen.older
+            return (
+                record.epoch in self.own_epochs
+                and self.right.used(record.counter)
+                and not self.seen.older
+            )
         return record.session in self.former and not self.seen.older
 
     @property

@@ -1,6 +1,9 @@
-"""What every store can do: read and compare-and-swap the records, keep candidate records, and report changes.
+"""What every store can do.
 
-An adapter maps every fault of its library to `Unknown`; nothing but a bug or a cancellation is raised out of these calls.
+Read and compare-and-swap the records, keep candidate records, and report changes.
+
+An adapter maps every fault of its library to `Unknown`; nothing but a bug or a cancellation is
+raised out of these calls.
 """
 
 from __future__ import annotations
@@ -9,7 +12,15 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from election.model import CandidateRecord, Content, ReadAnswer, Record, Revision, Unknown, WriteAnswer
+from election.model import (
+    CandidateRecord,
+    Content,
+    ReadAnswer,
+    Record,
+    Revision,
+    Unknown,
+    WriteAnswer,
+)
 from election.outage import Outage
 
 
@@ -31,7 +42,9 @@ class CandidateChanged:
 
 @dataclass(frozen=True, slots=True)
 class WatchLost:
-    """The watch broke and is being set up again; what happened meanwhile is reported when it stands again.
+    """The watch broke and is being set up again.
+
+    What happened meanwhile is reported when it stands again.
 
     Reported again when the reason why it cannot be set up is another one.
     """
@@ -42,21 +55,32 @@ class WatchLost:
 
 @dataclass(frozen=True, slots=True)
 class WatchStands:
-    """The watch stands: the current content of all records has been reported, and every change from here on will be."""
+    """The watch stands.
+
+    The current content of all records has been reported, and every change from here on will be.
+    """
 
 
 WatchEvent = ElectionChanged | CandidateChanged | WatchLost | WatchStands
 
 
 class Store(Protocol):
-    """A place that all nodes of a group share. `timeout` is in seconds and bounds the whole call, retries included."""
+    """A place that all nodes of a group share.
+
+    `timeout` is in seconds and bounds the whole call, retries included.
+    """
 
     async def read(self, election: str, timeout: float) -> ReadAnswer:
         """Return the record as of a moment after the call began (never from a cache)."""
         ...
 
-    async def write(self, election: str, record: Record, expected: Revision | None, timeout: float) -> WriteAnswer:
-        """Replace the record if its revision is still `expected`; None: create it if there is none."""
+    async def write(
+        self, election: str, record: Record, expected: Revision | None, timeout: float
+    ) -> WriteAnswer:
+        """Replace the record if its revision is still `expected`; None.
+
+        Create it if there is none.
+        """
         ...
 
     async def read_candidates(self, timeout: float) -> Sequence[CandidateRecord] | Unknown:
@@ -72,7 +96,10 @@ class Store(Protocol):
         ...
 
     def watch(self) -> AsyncIterator[WatchEvent]:
-        """Report every change of every record for as long as it is iterated; sets itself up again after a fault."""
+        """Report every change of every record for as long as it is iterated.
+
+        Sets itself up again after a fault.
+        """
         ...
 
     async def close(self) -> None:

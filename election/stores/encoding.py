@@ -1,14 +1,19 @@
-"""The records as JSON: what the stores that keep bytes (file, etcd) write, and how strictly it is read. Pure.
+"""The records as JSON.
+
+What the stores that keep bytes (file, etcd) write, and how strictly it is read. Pure.
 
 How versions share a group
-    `version` says which format wrote a record last. A later version only ever adds keys at the top level; what a key of
-    an earlier version means never changes. So a record of a later version is read as long as the keys known here are
-    right, and keys that are not known are kept in `extra` and written back. All keys of version 1 are always there.
+    `version` says which format wrote a record last. A later version only ever adds keys at the top
+    level; what a key of an earlier version means never changes. So a record of a later version is
+    read as long as the keys known here are right, and keys that are not known are kept in `extra`
+    and written back. All keys of version 1 are always there.
 
-Everything else is refused as a whole with BadRecord: a record that is half understood is more dangerous than none, and
-for a record that says nothing the election waits out the longest lease it knows of.
+Everything else is refused as a whole with BadRecord: a record that is half understood is more
+dangerous than none, and for a record that says nothing the election waits out the longest lease it
+knows of.
 
-Numbers: lease_duration and refresh_interval are whole milliseconds; epoch and counter are whole numbers below 2**63.
+Numbers: lease_duration and refresh_interval are whole milliseconds; epoch and counter are whole
+numbers below 2**63.
 """
 
 from __future__ import annotations
@@ -23,7 +28,8 @@ from election.model import Candidacy, CandidateRecord, Identity, Record, Release
 LARGEST = 256 * 1024
 """Bytes of a record that are read at most; one of vipd's own has about 600."""
 DEEPEST = 32
-"""Nesting of a record that is read at most: an unknown key may bring a structure, but nobody's stack may end on it."""
+"""Nesting of a record that is read at most: an unknown key may bring a structure, but nobody's
+stack may end on it."""
 LARGEST_COUNT = 2**63 - 1
 LEASE_DURATION = range(1_000, 300_001)
 """Milliseconds; the bounds of election.timing."""
@@ -58,7 +64,9 @@ def encode_candidate(record: CandidateRecord) -> bytes:
         "counter": record.counter,
         "refresh_interval": record.refresh_interval,
         "vipd_version": record.vipd_version,
-        "elections": {name: _candidacy_fields(candidacy) for name, candidacy in record.elections.items()},
+        "elections": {
+            name: _candidacy_fields(candidacy) for name, candidacy in record.elections.items()
+        },
     }
     return _encode(fields, record.extra)
 
@@ -66,7 +74,8 @@ def encode_candidate(record: CandidateRecord) -> bytes:
 def decode_candidate(data: bytes) -> CandidateRecord:
     """Read a node's candidate record; raises BadRecord.
 
-    Unknown keys inside an election are passed over: only the node itself ever rewrites its candidate record.
+    Unknown keys inside an election are passed over: only the node itself ever rewrites its
+    candidate record.
     """
     fields = _Fields(parse(data), "the record")
     return CandidateRecord(
@@ -74,9 +83,13 @@ def decode_candidate(data: bytes) -> CandidateRecord:
         name=fields.text("name"),
         session=fields.text("session"),
         counter=fields.number("counter", 0, LARGEST_COUNT),
-        refresh_interval=fields.number("refresh_interval", REFRESH_INTERVAL.start, REFRESH_INTERVAL.stop - 1),
+        refresh_interval=fields.number(
+            "refresh_interval", REFRESH_INTERVAL.start, REFRESH_INTERVAL.stop - 1
+        ),
         vipd_version=fields.text("vipd_version"),
-        elections={name: _candidacy_of(name, value) for name, value in fields.mapping("elections").items()},
+        elections={
+            name: _candidacy_of(name, value) for name, value in fields.mapping("elections").items()
+        },
         extra=fields.rest(),
     )
 
@@ -91,12 +104,14 @@ def record_fields(record: Record) -> dict[str, object]:
         "epoch": record.epoch,
         "counter": record.counter,
         "lease_duration": record.lease_duration,
-        "successor": record.successor and {"name": record.successor.name, "session": record.successor.session},
+        "successor": record.successor
+        and {"name": record.successor.name, "session": record.successor.session},
         "bound": record.bound,
         "pin": record.pin,
         "priority": record.priority,
         "addresses": list(record.addresses),
-        "release": record.release and {"session": record.release.session, "epoch": record.release.epoch},
+        "release": record.release
+        and {"session": record.release.session, "epoch": record.release.epoch},
         "acquire_time": record.acquire_time,
         "renew_time": record.renew_time,
     }
@@ -112,7 +127,9 @@ def record_of(values: Mapping[str, object]) -> Record:
         session=fields.text("session"),
         epoch=fields.number("epoch", 0, LARGEST_COUNT),
         counter=fields.number("counter", 0, LARGEST_COUNT),
-        lease_duration=fields.number("lease_duration", LEASE_DURATION.start, LEASE_DURATION.stop - 1),
+        lease_duration=fields.number(
+            "lease_duration", LEASE_DURATION.start, LEASE_DURATION.stop - 1
+        ),
         successor=fields.optional("successor", _identity_of),
         bound=fields.flag("bound"),
         pin=fields.text("pin"),
@@ -128,13 +145,16 @@ def record_of(values: Mapping[str, object]) -> Record:
 def parse(data: bytes, largest: int = LARGEST) -> dict[str, object]:
     """Read one JSON object of at most `largest` bytes, strictly; raises BadRecord.
 
-    Refused: more bytes, nesting beyond DEEPEST, anything but UTF-8, a key twice, NaN, infinities (a number
-    like 1e999 becomes one), half a surrogate pair. All of these would come back when the record is written again.
+    Refused: more bytes, nesting beyond DEEPEST, anything but UTF-8, a key twice, NaN, infinities (a
+    number like 1e999 becomes one), half a surrogate pair. All of these would come back when the
+    record is written again.
     """
     if len(data) > largest:
         raise BadRecord(f"the record has more than {largest} bytes")
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite)
+        value = json.loads(
+            data.decode(), object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite
+        )
         if b"\\u" in data:
             json.dumps(value, ensure_ascii=False).encode()
     except BadRecord:
@@ -152,7 +172,10 @@ def parse(data: bytes, largest: int = LARGEST) -> dict[str, object]:
 
 
 class _Fields:
-    """The keys of one JSON object, each taken once and with its type; what is left in the end is unknown."""
+    """The keys of one JSON object, each taken once and with its type.
+
+    What is left in the end is unknown.
+    """
 
     def __init__(self, value: object, what: str) -> None:
         if not isinstance(value, Mapping):
@@ -251,8 +274,9 @@ def _text(value: object, key: str) -> str:
 
 def _encode(fields: dict[str, object], extra: Mapping[str, object]) -> bytes:
     data = _dump({**fields, **{key: value for key, value in extra.items() if key not in fields}})
-    # Somebody else filled the record with unknown keys almost to the limit and a write makes it one byte longer: nobody
-    # could read it again. The lease weighs more than keys that nobody here knows.
+    # Somebody else filled the record with unknown keys almost to the limit and a write makes it one
+    # byte longer: nobody could read it again. The lease weighs more than keys that nobody here
+    # knows.
     return data if len(data) <= LARGEST else _dump(fields)
 
 

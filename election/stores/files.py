@@ -1,4 +1,7 @@
-"""Files that an operator names: read whole, up to a limit, and only if they are files. Standard library only."""
+"""Files that an operator names.
+
+Read whole, up to a limit, and only if they are files. Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ WORDS = {
 
 
 def read_file(path: str | Path, largest: int) -> bytes:
-    """Return the content, and one byte more than `largest` of a longer one. Raises OSError, also for what is no regular file.
+    """Return the content, and one byte more than `largest` of a longer one.
+
+    Raises OSError, also for what is no regular file.
 
     Opening a named pipe would wait for somebody to write, and a device may have no end.
     """
@@ -32,6 +37,12 @@ def read_file(path: str | Path, largest: int) -> bytes:
 
 
 def no_file(path: str | Path) -> str:
-    """Return what stands there instead of a regular file (`a named pipe, not a file`), or nothing. Raises OSError."""
+    """Return what stands there instead of a regular file (`a named pipe, not a file`), or nothing.
+    Raises OSError.
+    """
     mode = Path(path).stat().st_mode
-    return "" if stat.S_ISREG(mode) else f"{WORDS.get(stat.S_IFMT(mode), 'something else')}, not a file"
+    return (
+        ""
+        if stat.S_ISREG(mode)
+        else f"{WORDS.get(stat.S_IFMT(mode), 'something else')}, not a file"
+    )

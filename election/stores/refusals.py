@@ -1,9 +1,11 @@
-"""What a store refuses (401, 403, permission denied), and when it may be asked for it again. `now` is a parameter.
+"""What a store refuses (401, 403, permission denied), and when it may be asked for it again. `now`
+is a parameter.
 
-Retries come every 0.1 s, from every election of a node, and would fill the store's audit log. What was refused is
-asked again after half of the time for which it has been refused, soon one request in two seconds for the whole node,
-in turns. Once one of them is granted (somebody has given the right, or the server has started) all are asked again at
-once; and so they are when the files with the credentials have changed.
+Retries come every 0.1 s, from every election of a node, and would fill the store's audit log. What
+was refused is asked again after half of the time for which it has been refused, soon one request in
+two seconds for the whole node, in turns. Once one of them is granted (somebody has given the right,
+or the server has started) all are asked again at once; and so they are when the files with the
+credentials have changed.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ from secrets import SystemRandom
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds between two requests of a node that are expected to be refused."""
 JITTER = 0.25
-"""Part of a pause by which it may be longer: nodes that were refused together must not come back together."""
+"""Part of a pause by which it may be longer: nodes that were refused together must not come back
+together."""
 LATELY = 0.5
-"""Seconds for which a request that had to wait keeps its place before others; longer than any retry interval."""
+"""Seconds for which a request that had to wait keeps its place before others; longer than any retry
+interval."""
 MOST = 1024
-"""Refusals that are remembered: a node may be refused the removal of Leases whose names never come again."""
+"""Refusals that are remembered: a node may be refused the removal of Leases whose names never come
+again."""
 
 CHANCE = SystemRandom().random
 Key = Hashable
@@ -32,7 +37,8 @@ EVERYTHING: Key = None
 class Refusal:
     """`since` when it is refused, and `why`, as the store said last; whether `everything` is.
 
-    Besides, when it was tried last, and asked for last; and whether it may be tried once at any time.
+    Besides, when it was tried last, and asked for last; and whether it may be tried once at any
+    time.
     """
 
     since: float
@@ -44,7 +50,10 @@ class Refusal:
 
 
 class Refusals:
-    """One for a node. `chance` returns a number from 0 to 1. Times are seconds of any clock that does not jump."""
+    """One for a node. `chance` returns a number from 0 to 1.
+
+    Times are seconds of any clock that does not jump.
+    """
 
     def __init__(self, chance: Callable[[], float] = CHANCE) -> None:
         self._chance = chance
@@ -53,7 +62,9 @@ class Refusals:
         self._credentials: object = None
 
     def wait(self, key: Key, now: float, credentials: object) -> float:
-        """Return for how many seconds this must not be asked; 0: now, and the outcome has to be noted.
+        """Return for how many seconds this must not be asked; 0.
+
+        Now, and the outcome has to be noted.
 
         `credentials` is anything that changes with the files that the credentials are in.
         """
@@ -68,7 +79,10 @@ class Refusals:
             if now < self._next_at:
                 return self._next_at - now
             others = (other for other in self._refused.values() if other is not refused)
-            if any(other.tried_at < refused.tried_at and now - other.asked_at < LATELY for other in others):
+            if any(
+                other.tried_at < refused.tried_at and now - other.asked_at < LATELY
+                for other in others
+            ):
                 return SHORTEST_PAUSE
             self._next_at = now + LONGEST_PAUSE
         refused.tried_at, refused.free = now, False
@@ -93,7 +107,10 @@ class Refusals:
             del self._refused[next(iter(self._refused))]
 
     def granted(self, key: Key) -> None:
-        """Note that it was not refused: if it had been, whatever else was refused may be tried again."""
+        """Note that it was not refused.
+
+        If it had been, whatever else was refused may be tried again.
+        """
         if self._find(key) is None:
             return
         self._refused.pop(EVERYTHING, None)

@@ -1,8 +1,9 @@
 """One thread that does what may block, so that the event loop never waits for a disk.
 
-A call that takes longer than its timeout is given up, not ended: no thread can be taken out of a system call. It may still
-come through, so only work belongs here that is harmless then. The thread is a daemon: one that hangs in the kernel
-(a dead disk, a frozen file system) does not keep the process from ending, as those of concurrent.futures would.
+A call that takes longer than its timeout is given up, not ended: no thread can be taken out of a
+system call. It may still come through, so only work belongs here that is harmless then. The thread
+is a daemon: one that hangs in the kernel (a dead disk, a frozen file system) does not keep the
+process from ending, as those of concurrent.futures would.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ class _Call:
 
 
 class Worker:
-    """Does one call after the other, in the order in which they came. The thread starts with the first one."""
+    """Does one call after the other, in the order in which they came.
+
+    The thread starts with the first one.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -43,10 +47,12 @@ class Worker:
         self._closed = False
 
     async def call(self, work: Callable[[], T], timeout: float) -> T:
-        """Return what `work` returns, or raise what it raises; TimeoutError after `timeout` seconds.
+        """Return what `work` returns, or raise what it raises.
 
-        Raises WorkerError while LONGEST_QUEUE calls wait, and after close(). A call that was given up before its turn is
-        not done at all.
+        TimeoutError after `timeout` seconds.
+
+        Raises WorkerError while LONGEST_QUEUE calls wait, and after close(). A call that was given
+        up before its turn is not done at all.
         """
         if self._closed:
             raise WorkerError("it is closed")
@@ -62,7 +68,10 @@ class Worker:
             return await answer
 
     async def close(self) -> None:
-        """Take no more calls and let the thread end after those that wait. Returns after LAST_WAIT, even if one hangs."""
+        """Take no more calls and let the thread end after those that wait.
+
+        Returns after LAST_WAIT, even if one hangs.
+        """
         thread = self._thread
         if self._closed or thread is None:
             self._closed = True
@@ -82,7 +91,8 @@ class Worker:
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
-            # Read from another thread, without a lock: at worst a call is done whose caller has just given up.
+            # Read from another thread, without a lock: at worst a call is done whose caller has
+            # just given up.
             if not call.answer.done():
                 _do(call)
 

@@ -1,10 +1,12 @@
 """The http check: one request, one new connection, one verdict.
 
-A new connection each time is what detects a dead ingress fastest and cannot be fooled. A kept one would be answered by the old worker of a
-server that is shutting down, or whose listening socket is gone, long after new clients are refused; and the server closing it while
-idle would look like a fault. The cost is one accept and, with https, one handshake for each try.
+A new connection each time is what detects a dead ingress fastest and cannot be fooled. A kept one
+would be answered by the old worker of a server that is shutting down, or whose listening socket is
+gone, long after new clients are refused; and the server closing it while idle would look like a
+fault. The cost is one accept and, with https, one handshake for each try.
 
-Only this file imports aiohttp, and `open_probe` imports this file only if an http check is configured.
+Only this file imports aiohttp, and `open_probe` imports this file only if an http check is
+configured.
 """
 
 from __future__ import annotations
@@ -28,11 +30,15 @@ LONGEST_QUOTE = 200
 """Characters of an error that reach log and status."""
 CONNECTION = "connection"
 NO_LIMITS = aiohttp.ClientTimeout(total=None, connect=None, sock_read=None, sock_connect=None)
-"""The loop that runs the check bounds everything at once; aiohttp's own limits would be a second, coarser clock."""
+"""The loop that runs the check bounds everything at once; aiohttp's own limits would be a second,
+coarser clock."""
 
 
 class HttpProbe:
-    """Asks each address of the URL's host in turn, IPv4 first, until one can be connected to; what that one answers counts."""
+    """Asks each address of the URL's host in turn, IPv4 first, until one can be connected to.
+
+    What that one answers counts.
+    """
 
     def __init__(self, check: HttpCheck, workers: Workers) -> None:
         self._check = check
@@ -44,7 +50,10 @@ class HttpProbe:
         self.stage = "address"
 
     async def prepare(self) -> None:
-        """Read the CA certificates and start the searcher of bodies, if they are needed: a first try has no time for that."""
+        """Read the CA certificates and start the searcher of bodies, if they are needed.
+
+        A first try has no time for that.
+        """
         if self._check.body:
             await self._workers.searches.found("", b"")
         await self._context()
@@ -69,24 +78,33 @@ class HttpProbe:
             self._session = None
 
     async def _targets(self) -> list[URL] | Result:
-        """Return the URL once for each address in the place of its host, so that aiohttp has no name to look up."""
+        """Return the URL once for each address in the place of its host, so that aiohttp has no
+        name to look up.
+        """
         self.stage = "address"
         if self._check.unix_socket:
             return [self._url]
         addresses = await self._names.addresses(self._url.raw_host or "")
-        return addresses if isinstance(addresses, Result) else [self._url.with_host(address) for address in addresses]
+        return (
+            addresses
+            if isinstance(addresses, Result)
+            else [self._url.with_host(address) for address in addresses]
+        )
 
     async def _ask(self, target: URL) -> Result:
         where = self._check.unix_socket or _authority(target)
         try:
             tls = await self._context()
         except OSError as error:
-            return Result(up=False, detail=f"ca_file {self._check.ca_file}: {error.strerror or error}")
+            return Result(
+                up=False, detail=f"ca_file {self._check.ca_file}: {error.strerror or error}"
+            )
         self.stage = CONNECTION
         try:
             return await self._request(target, tls)
         except aiohttp.ClientConnectorCertificateError as error:
-            # The CA may have been rotated since its file was read. Failing on would take the VIP from all nodes at once.
+            # The CA may have been rotated since its file was read. Failing on would take the VIP
+            # from all nodes at once.
             self._workers.trust.doubt(self._check.ca_file, verify=self._check.verify)
             return Result(up=False, detail=f"{where}: {error.certificate_error}")
         except aiohttp.ClientConnectorError as error:
@@ -127,14 +145,28 @@ class HttpProbe:
         # There is nothing to resolve, and the resolver that aiohttp makes otherwise has a thread.
         return aiohttp.TCPConnector(force_close=True, resolver=aiohttp.ThreadedResolver())
 
-    async def _connected(self, _session: ClientSession, _context: SimpleNamespace, _params: TraceConnectionCreateEndParams) -> None:
+    async def _connected(
+        self,
+        _session: ClientSession,
+        _context: SimpleNamespace,
+        _params: TraceConnectionCreateEndParams,
+    ) -> None:
         self.stage = "response"
 
     def _headers(self) -> list[tuple[str, str]]:
         """Return the configured headers behind our own, which they replace."""
         given = {name.lower() for name, _ in self._check.headers}
-        own = [("Host", self._host), ("User-Agent", "vipd"), ("Accept", "*/*"), ("Accept-Encoding", "identity"), ("Connection", "close")]
-        return [*((name, value) for name, value in own if name.lower() not in given), *self._check.headers]
+        own = [
+            ("Host", self._host),
+            ("User-Agent", "vipd"),
+            ("Accept", "*/*"),
+            ("Accept-Encoding", "identity"),
+            ("Connection", "close"),
+        ]
+        return [
+            *((name, value) for name, value in own if name.lower() not in given),
+            *self._check.headers,
+        ]
 
     async def _context(self) -> ssl.SSLContext | None:
         """Return the TLS context for https. Raises OSError for an unusable ca_file."""
@@ -159,7 +191,10 @@ class HttpProbe:
             return Result(up=False, detail=f"status {status}, but {error}")
         except OSError as error:
             # Nothing is known of the one that was asked.
-            return Result(up=None, detail=f"status {status}, but no process for the search can be started: {error.strerror}")
+            return Result(
+                up=None,
+                detail=f"status {status}, but no process for the search can be started: {error.strerror}",
+            )
         if found:
             return Result(up=True, detail=f"status {status}, the body matches")
         return Result(up=False, detail=f"status {status}, but the body does not match {pattern!r}")
@@ -171,7 +206,10 @@ def _authority(url: URL) -> str:
 
 
 def _said(error: aiohttp.ClientError) -> str:
-    """Return the first line of what aiohttp says: further ones quote the answer, which may be anything, and at any length."""
+    """Return the first line of what aiohttp says.
+
+    Further ones quote the answer, which may be anything, and at any length.
+    """
     said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
     return said.partition("\n")[0][:LONGEST_QUOTE] or type(error).__name__
 
@@ -188,7 +226,11 @@ async def _beginning(response: ClientResponse) -> bytes:
 
 def _without_port(host: str) -> str:
     """Return the name in a Host header: `[::1]:8443` is ::1."""
-    name = host.rpartition(":")[0] if re.search(r":\d*$", host) and (host.startswith("[") or host.count(":") == 1) else host
+    name = (
+        host.rpartition(":")[0]
+        if re.search(r":\d*$", host) and (host.startswith("[") or host.count(":") == 1)
+        else host
+    )
     return name.strip("[]")
 
 

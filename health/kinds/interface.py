@@ -6,7 +6,10 @@ from health.model import InterfaceCheck, LinkState, Result
 
 
 class InterfaceProbe:
-    """Repeats the last link state that was pushed in; a link that is down is proof, so that `fall` is reached at once."""
+    """Repeats the last link state that was pushed in.
+
+    A link that is down is proof, so that `fall` is reached at once.
+    """
 
     def __init__(self, check: InterfaceCheck) -> None:
         self._check = check
@@ -16,8 +19,8 @@ class InterfaceProbe:
     def push(self, state: LinkState) -> bool:
         """Take a link event; return whether it is about this interface and changes what is known.
 
-        The kernel repeats RTM_NEWLINK for many reasons: only a change may hurry the next try, or two messages about one link-up
-        would pass for `rise` results.
+        The kernel repeats RTM_NEWLINK for many reasons: only a change may hurry the next try, or
+        two messages about one link-up would pass for `rise` results.
         """
         if state.interface != self._check.interface:
             return False

@@ -1,4 +1,7 @@
-"""Which probe belongs to which kind of check. The libraries of a kind are imported only if it is configured."""
+"""Which probe belongs to which kind of check.
+
+The libraries of a kind are imported only if it is configured.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ from health.names import is_localhost
 
 
 def preload(checks: Iterable[Check]) -> None:
-    """Import what these checks need, so that a process forked from here need not (aiohttp: 150 ms and 12 MB)."""
+    """Import what these checks need, so that a process forked from here need not (aiohttp: 150 ms
+    and 12 MB).
+    """
     kinds = [check.kind for check in checks]
     if any(isinstance(kind, HttpCheck) for kind in kinds):
         importlib.import_module("health.kinds.http")
@@ -25,7 +30,10 @@ def preload(checks: Iterable[Check]) -> None:
 
 
 def _names_a_host(kind: HttpCheck | TcpCheck | InterfaceCheck) -> bool:
-    """Return whether a name server may have to be asked; the hosts file may save that, and may change."""
+    """Return whether a name server may have to be asked.
+
+    The hosts file may save that, and may change.
+    """
     match kind:
         case HttpCheck():
             host = "" if kind.unix_socket else urlsplit(kind.url).hostname or ""
@@ -39,7 +47,10 @@ def _names_a_host(kind: HttpCheck | TcpCheck | InterfaceCheck) -> bool:
 
 
 def open_probe(check: Check, workers: Workers) -> Probe:
-    """Return the probe of a check. Opens nothing yet; blocks while its library is imported unless `preload` was called."""
+    """Return the probe of a check.
+
+    Opens nothing yet; blocks while its library is imported unless `preload` was called.
+    """
     match check.kind:
         case HttpCheck() as kind:
             from health.kinds.http import HttpProbe  # noqa: PLC0415 - see above

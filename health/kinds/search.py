@@ -1,8 +1,10 @@
-"""Searches bodies for patterns in processes of their own, so that a pattern that backtracks without end holds up nobody.
+"""Searches bodies for patterns in processes of their own, so that a pattern that backtracks without
+end holds up nobody.
 
-Python's `re` holds the interpreter's lock while it searches: on a thread it would stop the event loop just as well. All patterns
-share one process, each search with little CPU. One that needs more is from then on searched in a second process, which is
-nice to others: there it waits behind its like only, and ends with the check's own timeout.
+Python's `re` holds the interpreter's lock while it searches: on a thread it would stop the event
+loop just as well. All patterns share one process, each search with little CPU. One that needs more
+is from then on searched in a second process, which is nice to others: there it waits behind its
+like only, and ends with the check's own timeout.
 """
 
 from __future__ import annotations
@@ -21,11 +23,14 @@ from typing import Any
 from health.kinds import searcher
 
 QUICK = 0.02
-"""Seconds of CPU for a search of up to 64 KiB; what does not backtrack takes less than one millisecond."""
+"""Seconds of CPU for a search of up to 64 KiB; what does not backtrack takes less than one
+millisecond."""
 SLOW = 5.0
-"""Seconds of CPU after which a search ends even if the check's timeout is longer, or if this process was killed meanwhile."""
+"""Seconds of CPU after which a search ends even if the check's timeout is longer, or if this
+process was killed meanwhile."""
 REST = 9.0
-"""After a search that did not end: how many times as long as it took its pattern is left alone, so that it costs a tenth of a core."""
+"""After a search that did not end: how many times as long as it took its pattern is left alone, so
+that it costs a tenth of a core."""
 NICE = 10
 BAD_PATTERN = "the body pattern needs too much memory for this page"
 TOO_LONG = f"the search for the body pattern took more than {SLOW:g}s of CPU"
@@ -37,7 +42,10 @@ class SearchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one check has asked for. The answer is None when the process ended over it, and cancelled when nobody waits any more."""
+    """What one check has asked for.
+
+    The answer is None when the process ended over it, and cancelled when nobody waits any more.
+    """
 
     pattern: bytes
     text: bytes
@@ -60,7 +68,10 @@ class Lane:
         self._closed = False
 
     async def search(self, pattern: str, text: bytes) -> bytes | None:
-        """Return one of the searcher's answers, or None if it ended over this one. Raises OSError if none can be started."""
+        """Return one of the searcher's answers, or None if it ended over this one.
+
+        Raises OSError if none can be started.
+        """
         loop = asyncio.get_running_loop()
         job = Job(pattern.encode("utf-8", "replace"), text, self._seconds, loop.create_future())
         self._jobs.append(job)
@@ -104,7 +115,8 @@ class Lane:
         finally:
             asking.cancel()
         if not answer:
-            # It died over this search, or whose search it is has given up: it searches on, and is of no use to others.
+            # It died over this search, or whose search it is has given up: it searches on, and is
+            # of no use to others.
             await self._end()
         return answer or None
 
@@ -112,7 +124,8 @@ class Lane:
         if self._reader is None or self._writer is None:
             ours, theirs = socket.socketpair()
             try:
-                # On a thread: to start a process takes some milliseconds, on a busy machine tens of them.
+                # On a thread: to start a process takes some milliseconds, on a busy machine tens of
+                # them.
                 starting = asyncio.ensure_future(asyncio.to_thread(_start, theirs, self._niceness))
                 starting.add_done_callback(self._adopt)
                 await asyncio.wait({starting})
@@ -124,7 +137,10 @@ class Lane:
         return self._reader, self._writer
 
     def _adopt(self, starting: asyncio.Future[subprocess.Popen[bytes]]) -> None:
-        """Take over a process, or one that nobody waits for any more: the end of its input ends it."""
+        """Take over a process, or one that nobody waits for any more.
+
+        The end of its input ends it.
+        """
         if not starting.cancelled() and starting.exception() is None:
             self._child = starting.result()
             if self._closed:
@@ -144,23 +160,33 @@ class Lane:
 
 
 def _start(theirs: socket.socket, niceness: int) -> subprocess.Popen[bytes]:
-    # -I and -S: nothing of the environment, of the working directory or of installed packages gets into it.
+    # -I and -S: nothing of the environment, of the working directory or of installed packages gets
+    # into it.
     argv = [sys.executable, "-I", "-S", str(Path(searcher.__file__).resolve()), str(niceness)]
     with theirs:
-        return subprocess.Popen(argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.DEVNULL, cwd="/")
+        return subprocess.Popen(
+            argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.DEVNULL, cwd="/"
+        )
 
 
 async def _asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, job: Job) -> bytes:
     """Return the answer; nothing if the process ended."""
     with contextlib.suppress(ConnectionError):
-        writer.write(searcher.HEAD.pack(len(job.pattern), len(job.text), job.seconds) + job.pattern + job.text)
+        writer.write(
+            searcher.HEAD.pack(len(job.pattern), len(job.text), job.seconds)
+            + job.pattern
+            + job.text
+        )
         await writer.drain()
         return await reader.read(1)
     return b""
 
 
 class Searches:
-    """The searches of one process. Used from one event loop only; nothing is started before the first one."""
+    """The searches of one process.
+
+    Used from one event loop only; nothing is started before the first one.
+    """
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self._quick = Lane(QUICK, 0)
@@ -170,7 +196,10 @@ class Searches:
         """Patterns that were too slow once, and until when each is left alone."""
 
     async def found(self, pattern: str, text: bytes) -> bool:
-        """Return whether the pattern is found in the text (UTF-8). Raises SearchError and OSError; the caller bounds the time."""
+        """Return whether the pattern is found in the text (UTF-8).
+
+        Raises SearchError and OSError; the caller bounds the time.
+        """
         answer = None
         if pattern not in self._rests:
             answer = await self._quick.search(pattern, text)
@@ -189,7 +218,9 @@ class Searches:
     async def _patiently(self, pattern: str, text: bytes) -> bytes:
         started = self._clock()
         if (left := self._rests[pattern] - started) > 0:
-            raise SearchError(f"the last search for the body pattern did not end: it backtracks too much; tried again in {left:.1f}s")
+            raise SearchError(
+                f"the last search for the body pattern did not end: it backtracks too much; tried again in {left:.1f}s"
+            )
         answer = None
         try:
             answer = await self._slow.search(pattern, text)

@@ -1,8 +1,11 @@
-"""The program of the process that searches bodies for patterns; `health.kinds.search` starts it by its file name and talks to it.
+"""The program of the process that searches bodies for patterns.
 
-In: pattern and text (UTF-8), each with its length, and the seconds of CPU that the search may take. Out: `1` found, `0` not found,
-`!` not searchable. A search that takes longer ends the process by a signal of the kernel, also when nobody waits any more: the
-regular expression engine neither answers Python's signal handlers nor sees the end of its input. Imports little: it is 9 MB.
+`health.kinds.search` starts it by its file name and talks to it.
+
+In: pattern and text (UTF-8), each with its length, and the seconds of CPU that the search may take.
+Out: `1` found, `0` not found, `!` not searchable. A search that takes longer ends the process by a
+signal of the kernel, also when nobody waits any more: the regular expression engine neither answers
+Python's signal handlers nor sees the end of its input. Imports little: it is 9 MB.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ from typing import BinaryIO
 
 HEAD = struct.Struct("!IId")
 MEMORY = 256 << 20
-"""Bytes of address space: a pattern that collects without end is refused memory, and does not take it from the ingress."""
+"""Bytes of address space: a pattern that collects without end is refused memory, and does not take
+it from the ingress."""
 FOUND, MISSING, IMPOSSIBLE = b"1", b"0", b"!"
 
 
@@ -25,7 +29,9 @@ def serve(requests: BinaryIO, answers: int) -> None:
     """Answer until the input ends."""
     while len(head := requests.read(HEAD.size)) == HEAD.size:
         of_pattern, of_text, seconds = HEAD.unpack(head)
-        pattern, text = (requests.read(length).decode("utf-8", "replace") for length in (of_pattern, of_text))
+        pattern, text = (
+            requests.read(length).decode("utf-8", "replace") for length in (of_pattern, of_text)
+        )
         signal.setitimer(signal.ITIMER_PROF, seconds)
         answer = search(pattern, text)
         signal.setitimer(signal.ITIMER_PROF, 0)

@@ -11,7 +11,10 @@ from health.names import Names
 
 
 class TcpProbe:
-    """Connects to each address of the host in turn, IPv4 first, until one accepts; says nothing on the connection and closes it."""
+    """Connects to each address of the host in turn, IPv4 first, until one accepts.
+
+    Says nothing on the connection and closes it.
+    """
 
     def __init__(self, check: TcpCheck, names: Names) -> None:
         self._check = check
@@ -41,7 +44,11 @@ class TcpProbe:
 
     async def _connect(self, address: str) -> Result:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        where = f"[{address}]:{self._check.port}" if family == socket.AF_INET6 else f"{address}:{self._check.port}"
+        where = (
+            f"[{address}]:{self._check.port}"
+            if family == socket.AF_INET6
+            else f"{address}:{self._check.port}"
+        )
         try:
             with socket.socket(family, socket.SOCK_STREAM) as sock:
                 sock.settimeout(0)
@@ -50,7 +57,8 @@ class TcpProbe:
         except OSError as error:
             return failure(error, where)
         if to_itself:
-            # Nobody listens on a port of the ephemeral range, and the kernel happens to pick that very port as the source: the
-            # socket connects to itself. At 5 tries a second that comes about every hour and a half, and must not read as good.
+            # Nobody listens on a port of the ephemeral range, and the kernel happens to pick that
+            # very port as the source: the socket connects to itself. At 5 tries a second that comes
+            # about every hour and a half, and must not read as good.
             return Result(up=False, detail=f"{where}: Connection refused", refused=True)
         return Result(up=True, detail=f"{where} accepts")

@@ -1,7 +1,10 @@
-"""TLS contexts of https checks: made on a thread, shared by all checks, and kept until the certificates on disk change.
+"""TLS contexts of https checks.
 
-Reading the system's authorities takes 50 to 200 ms of CPU. OpenSSL reads a file without holding the interpreter's lock, which it
-does hold for certificates that are passed as text: so files are given by name.
+Made on a thread, shared by all checks, and kept until the certificates on disk change.
+
+Reading the system's authorities takes 50 to 200 ms of CPU. OpenSSL reads a file without holding the
+interpreter's lock, which it does hold for certificates that are passed as text: so files are given
+by name.
 """
 
 from __future__ import annotations
@@ -41,14 +44,20 @@ class Trust:
             return made.context
         making = self._making.get(key)
         if making is None:
-            making = self._making[key] = asyncio.create_task(self._make(key, made), name=f"CA certificates {ca_file}")
+            making = self._making[key] = asyncio.create_task(
+                self._make(key, made), name=f"CA certificates {ca_file}"
+            )
             making.add_done_callback(_retrieve)
-        # It goes on if this try times out: the next one must neither begin anew nor take a second thread while a file system hangs.
+        # It goes on if this try times out: the next one must neither begin anew nor take a second
+        # thread while a file system hangs.
         await asyncio.wait({making})
         return making.result().context
 
     def doubt(self, ca_file: str, *, verify: bool) -> None:
-        """Note that a certificate was refused: the CA may have been rotated, and the next `context` looks at its file again."""
+        """Note that a certificate was refused.
+
+        The CA may have been rotated, and the next `context` looks at its file again.
+        """
         self._doubted.add((ca_file, verify))
 
     async def close(self) -> None:
@@ -69,13 +78,18 @@ class Trust:
 
 
 def _retrieve(making: asyncio.Task[Made]) -> None:
-    """Look at the exception: unread, when all who waited have given up, asyncio would report it as lost."""
+    """Look at the exception.
+
+    Unread, when all who waited have given up, asyncio would report it as lost.
+    """
     if not making.cancelled():
         making.exception()
 
 
 def _made(ca_file: str, verify: bool, before: Made | None) -> Made:
-    """Return what was made before if its files are the same, else a new one; blocks. Raises OSError."""
+    """Return what was made before if its files are the same, else a new one; blocks. Raises
+    OSError.
+    """
     if ca_file and not stat.S_ISREG(Path(ca_file).stat().st_mode):
         raise OSError(0, "is not a regular file")
     signature = _signature(ca_file) if verify else ()
@@ -88,7 +102,10 @@ def _made(ca_file: str, verify: bool, before: Made | None) -> Made:
 
 def _signature(ca_file: str) -> Signature:
     paths = ssl.get_default_verify_paths()
-    return tuple(_stat(name) for name in ((ca_file,) if ca_file else (paths.openssl_cafile, paths.openssl_capath)))
+    return tuple(
+        _stat(name)
+        for name in ((ca_file,) if ca_file else (paths.openssl_cafile, paths.openssl_capath))
+    )
 
 
 def _stat(name: str) -> tuple[int, int, int, int] | None:
@@ -103,14 +120,17 @@ def _stat(name: str) -> tuple[int, int, int, int] | None:
 def _verifying(ca_file: str) -> ssl.SSLContext:
     """Return a context that trusts the CAs of a file, or the system's. Raises OSError."""
     context = ssl.create_default_context(cafile=ca_file or None)
-    # From Python 3.13 on, homemade CAs without key usage or key identifiers would be refused, which curl and HAProxy accept: a check
-    # must not turn bad because vipd's image got a newer Python.
+    # From Python 3.13 on, homemade CAs without key usage or key identifiers would be refused, which
+    # curl and HAProxy accept: a check must not turn bad because vipd's image got a newer Python.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
 def _trusting() -> ssl.SSLContext:
-    """Return a context that takes any certificate; the connection is still encrypted and the name still sent."""
+    """Return a context that takes any certificate.
+
+    The connection is still encrypted and the name still sent.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

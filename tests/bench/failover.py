@@ -1,12 +1,17 @@
-"""Outages of planned moves and of faults: vipd beside keepalived and ucarp, on the same network, client and faults.
+"""Outages of planned moves and of faults.
 
-    python -m tests.bench.failover [--repeat 5] [--jobs 2] [--peers vipd-etcd,ucarp] [--trials stop,kill] [--json FILE] [--plots DIR]
-    python -m tests.bench.failover --merge FILE... [--json FILE] [--plots DIR]
+vipd beside keepalived and ucarp, on the same network, client and faults.
 
-Needs root, and keepalived, ucarp and etcd from the distribution's packages; --plots needs matplotlib. A round is one play of all
-trials on a fresh network. In round k of K the faults come at phase k/K of the owner's heartbeat period. A round begins with a
-trial in which nothing happens: if a probe is lost in it, the round is void, and played again at most twice. With --jobs 2 the
-rounds of two daemons are played at a time, each on a network of its own: half the time, and somewhat later figures at worst.
+    python -m tests.bench.failover [--repeat 5] [--jobs 2] [--peers vipd-etcd,ucarp] [--trials
+    stop,kill] [--json FILE] [--plots DIR] python -m tests.bench.failover --merge FILE... [--json
+    FILE] [--plots DIR]
+
+Needs root, and keepalived, ucarp and etcd from the distribution's packages; --plots needs
+matplotlib. A round is one play of all trials on a fresh network. In round k of K the faults come at
+phase k/K of the owner's heartbeat period. A round begins with a trial in which nothing happens: if
+a probe is lost in it, the round is void, and played again at most twice. With --jobs 2 the rounds
+of two daemons are played at a time, each on a network of its own: half the time, and somewhat later
+figures at worst.
 """
 
 from __future__ import annotations
@@ -41,7 +46,8 @@ from vipd.demo.lab import LabError
 PLAYS_AGAIN = 2
 """A void round is played again so many times."""
 MOST_FAILURES = 3
-"""After so many failed trials a round ends: something is wrong with the machine or the daemon, and each costs the settling time."""
+"""After so many failed trials a round ends: something is wrong with the machine or the daemon, and
+each costs the settling time."""
 
 
 def _vipd(backend: str, profile: str) -> Callable[[Network], Peer]:
@@ -60,7 +66,8 @@ PEERS: Mapping[str, Callable[[Network], Peer]] = {
     "ucarp": Ucarp,
 }
 FAILURES = (LabError, OSError, subprocess.SubprocessError, RuntimeError)
-"""What the network, a process that was to be ended or found, and a store that was to be started may raise."""
+"""What the network, a process that was to be ended or found, and a store that was to be started may
+raise."""
 
 
 class VoidError(Exception):
@@ -81,8 +88,13 @@ def group(key: str) -> Iterator[Peer]:
         yield peer
 
 
-def play_round(key: str, trials: Sequence[Trial], turn: Turn, versions: dict[str, str]) -> PeerResult:
-    """Play every trial once, on a fresh group after each that failed. VoidError if the machine or the group was not quiet."""
+def play_round(
+    key: str, trials: Sequence[Trial], turn: Turn, versions: dict[str, str]
+) -> PeerResult:
+    """Play every trial once, on a fresh group after each that failed.
+
+    VoidError if the machine or the group was not quiet.
+    """
     found = PeerResult()
     left = list(trials)
     while left and len(found.failed) < MOST_FAILURES:
@@ -115,7 +127,9 @@ def _take(found: PeerResult, peer: Peer, trial: Trial, turn: Turn) -> None:
     started = time.monotonic()
     settle(peer)
     outcomes = play(peer, trial, turn)
-    if trial.key == "baseline" and (lost := outcomes["baseline"].lost + (outcomes["baseline"].lost6 or 0)):
+    if trial.key == "baseline" and (
+        lost := outcomes["baseline"].lost + (outcomes["baseline"].lost6 or 0)
+    ):
         raise VoidError(f"{lost} of {outcomes['baseline'].sent} probes lost while nothing happened")
     for row, one in outcomes.items():
         found.rows.setdefault(row, []).append(one)
@@ -130,7 +144,13 @@ def told(one: Outcome) -> str:
     return f"outage {one.outage:5.0f}  lost {one.lost:5}  {two}  {moved}  phase {one.phase:.2f}{'' if one.synced else ' by chance'}"
 
 
-def play_peer(key: str, trials: Sequence[Trial], turns: Sequence[Turn], results: Results, versions: dict[str, str]) -> None:
+def play_peer(
+    key: str,
+    trials: Sequence[Trial],
+    turns: Sequence[Turn],
+    results: Results,
+    versions: dict[str, str],
+) -> None:
     """Play all rounds of one daemon."""
     into = results.peer(key)
     for turn in turns:
@@ -170,7 +190,13 @@ def described(args: argparse.Namespace, versions: dict[str, str]) -> dict[str, A
     """Return where the figures come from; `versions` may be filled later."""
     command = shlex.join(["python", "-m", "tests.bench.failover", *sys.argv[1:]])
     date = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")  # noqa: TID251 - for the reader of the figures
-    return {"date": date, "command": command, "machine": machine(), "seed": args.seed, "versions": versions}
+    return {
+        "date": date,
+        "command": command,
+        "machine": machine(),
+        "seed": args.seed,
+        "versions": versions,
+    }
 
 
 def rounds(args: argparse.Namespace) -> Sequence[int]:
@@ -194,8 +220,15 @@ def measure_side_by_side(args: argparse.Namespace, keys: Sequence[str]) -> Resul
     ]
     with tempfile.TemporaryDirectory(prefix="vipd-bench-") as name:
         # The first round of all before the second of one: whoever interrupts it has whole rounds.
-        files = {(number, key): Path(name) / f"{key}.{number}.json" for number in rounds(args) for key in keys}
-        commands = [[*command, "--rounds", str(number), "--peers", key, "--json", str(file)] for (number, key), file in files.items()]
+        files = {
+            (number, key): Path(name) / f"{key}.{number}.json"
+            for number in rounds(args)
+            for key in keys
+        }
+        commands = [
+            [*command, "--rounds", str(number), "--peers", key, "--json", str(file)]
+            for (number, key), file in files.items()
+        ]
         ended = side_by_side.run(commands, args.jobs)
         results = merged((file.read_text() for file in files.values() if file.exists()), keys)
         for (_, key), file in files.items():
@@ -206,16 +239,23 @@ def measure_side_by_side(args: argparse.Namespace, keys: Sequence[str]) -> Resul
 
 
 def measure(args: argparse.Namespace, keys: Sequence[str], trials: Sequence[Trial]) -> Results:
-    """Play what was asked for. If it is interrupted, the rounds that were played to their end count."""
+    """Play what was asked for.
+
+    If it is interrupted, the rounds that were played to their end count.
+    """
     versions: dict[str, str] = {}
     results = Results([described(args, versions)])
     numbers = rounds(args)
     with tempfile.TemporaryDirectory(prefix="vipd-bench-") as compiled, interruptible(results):
-        # An installed package has its bytecode; a source tree that may not be written to would be compiled at every start.
+        # An installed package has its bytecode; a source tree that may not be written to would be
+        # compiled at every start.
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = compiled
         for key in keys:
-            turns = [Turn(number, args.repeat, random.Random(f"{args.seed} {key} {number}")) for number in numbers]
+            turns = [
+                Turn(number, args.repeat, random.Random(f"{args.seed} {key} {number}"))
+                for number in numbers
+            ]
             play_peer(key, trials, turns, results, versions)
     return results
 
@@ -226,12 +266,20 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=5, help="rounds for each daemon")
     parser.add_argument("--rounds", default="", help="play only these of them, 0 the first: 0,1")
     parser.add_argument("--peers", default=",".join(PEERS), help=f"some of {', '.join(PEERS)}")
-    parser.add_argument("--trials", default="", help="by default all; the one in which nothing happens is always played")
-    parser.add_argument("--seed", type=int, default=1, help="of the phases of a heartbeat that cannot be seen")
+    parser.add_argument(
+        "--trials",
+        default="",
+        help="by default all; the one in which nothing happens is always played",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of the phases of a heartbeat that cannot be seen"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="so many daemons at a time")
     parser.add_argument("--json", type=Path, help="write all figures of all trials to this file")
     parser.add_argument("--plots", type=Path, help="draw pictures into this folder")
-    parser.add_argument("--merge", type=Path, nargs="+", help="measure nothing, but put these JSON files together")
+    parser.add_argument(
+        "--merge", type=Path, nargs="+", help="measure nothing, but put these JSON files together"
+    )
     return parser.parse_args()
 
 
@@ -254,7 +302,9 @@ def main() -> int:
         from tests.bench.plots import draw  # noqa: PLC0415 - only who wants pictures needs matplotlib
 
         say(f"pictures: {', '.join(map(str, draw(results, args.plots)))}")
-    lacking = any(peer.missing or peer.failed for peer in results.peers.values()) or any(run.get("interrupted") for run in results.runs)
+    lacking = any(peer.missing or peer.failed for peer in results.peers.values()) or any(
+        run.get("interrupted") for run in results.runs
+    )
     return 1 if lacking else 0
 
 

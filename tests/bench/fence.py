@@ -1,12 +1,15 @@
-"""How long a node goes on serving after its right has ended, when everything of its daemon is killed or frozen at once.
+"""How long a node goes on serving after its right has ended, when everything of its daemon is
+killed or frozen at once.
 
-    python -m tests.bench.fence [--repeat 10] [--peer-repeat 3] [--leases 1,3] [--only vipd,keepalived-1s,keepalived-0.1s,ucarp]
+    python -m tests.bench.fence [--repeat 10] [--peer-repeat 3] [--leases 1,3] [--only
+    vipd,keepalived-1s,keepalived-0.1s,ucarp]
                                 [--modes gate,forced,off] [--seed N] [--json FILE]
 
-Needs root, keepalived and ucarp. A client asks the old owner's own MAC a thousand times a second (vipd: by UDP, TCP, ARP and ND).
-For vipd the right ends at the deadline; the figure is the last answer after it, in ms, negative if none came so late. The modes:
-with the gate; with the gate while somebody keeps the address bound by force; without a gate. The others know no deadline: there
-it is the moment at which another node has taken the address.
+Needs root, keepalived and ucarp. A client asks the old owner's own MAC a thousand times a second
+(vipd: by UDP, TCP, ARP and ND). For vipd the right ends at the deadline; the figure is the last
+answer after it, in ms, negative if none came so late. The modes: with the gate; with the gate while
+somebody keeps the address bound by force; without a gate. The others know no deadline: there it is
+the moment at which another node has taken the address.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ from vipd.demo.node import VIP
 
 AFTER_GATE = 60 * MILLISECOND
 AFTER_LIFETIME = 2500 * MILLISECOND
-"""Without a gate lifetimes end what is left: of a short lease up to 2.2 s after its deadline (ARCHITECTURE.md, fencing)."""
+"""Without a gate lifetimes end what is left: of a short lease up to 2.2 s after its deadline
+(ARCHITECTURE.md, fencing)."""
 AFTER_THAW = 400 * MILLISECOND
 NEVER = 10.0
 """Seconds for which a peer is watched after another node has the address."""
@@ -49,7 +53,11 @@ TAKE_LIMIT = 15.0
 ASK = 0.001
 SO_TIMESTAMPNS = 35
 FAULTS = ("kill", "freeze")
-MODES = {"gate": "with the gate", "forced": "with the gate, address kept by force", "off": "without a gate"}
+MODES = {
+    "gate": "with the gate",
+    "forced": "with the gate, address kept by force",
+    "off": "without a gate",
+}
 PEERS: dict[str, Callable[[Network], Peer]] = {
     "keepalived-1s": lambda net: Keepalived(net, 1.0),
     "keepalived-0.1s": lambda net: Keepalived(net, 0.1),
@@ -61,8 +69,8 @@ PEERS: dict[str, Callable[[Network], Peer]] = {
 class Trial:
     """One fault. `late`: ms from the end of the right to the last answer.
 
-    `thawed`: likewise for what was answered after the thaw; negative under a new right, None: nothing was. `never`: it still
-    answered when the watch was over.
+    `thawed`: likewise for what was answered after the thaw; negative under a new right, None:
+    nothing was. `never`: it still answered when the watch was over.
     """
 
     subject: str
@@ -86,8 +94,13 @@ def cable() -> Iterator[Cable]:
             yield made
 
 
-def vipd_trial(hosts: Cable, watcher: Watcher, vipd: Vipd, rng: random.Random, mode: str, fault: str) -> Trial | None:
-    """Strike at a random moment; None: on a machine as busy as this one the right had ended by itself just before."""
+def vipd_trial(
+    hosts: Cable, watcher: Watcher, vipd: Vipd, rng: random.Random, mode: str, fault: str
+) -> Trial | None:
+    """Strike at a random moment; None.
+
+    On a machine as busy as this one the right had ended by itself just before.
+    """
     with served(vipd, watcher) as words:
         watcher.until(boottime() + rng.randrange(int(vipd.lease * SECOND) // 2), 3 * MILLISECOND)
         pids = vipd.tree()
@@ -113,7 +126,9 @@ def vipd_trial(hosts: Cable, watcher: Watcher, vipd: Vipd, rng: random.Random, m
     return Trial(f"vipd {vipd.lease:g} s, {MODES[mode]}", fault, late / MILLISECOND, thawed)
 
 
-def vipd_trials(leases: Sequence[float], modes: Sequence[str], repeat: int, rng: random.Random) -> Iterator[Trial]:
+def vipd_trials(
+    leases: Sequence[float], modes: Sequence[str], repeat: int, rng: random.Random
+) -> Iterator[Trial]:
     """Play all faults in turn, `repeat` of them for each lease and mode."""
     with (
         tempfile.TemporaryDirectory(prefix="vipd-bench-") as folder,
@@ -124,7 +139,10 @@ def vipd_trials(leases: Sequence[float], modes: Sequence[str], repeat: int, rng:
         for lease, mode in ((lease, mode) for lease in leases for mode in modes):
             place = Path(folder) / f"{lease}-{mode}"
             place.mkdir()
-            vipd, watcher = Vipd(hosts.a, place, lease, "off" if mode == "off" else "require"), Watcher(client)
+            vipd, watcher = (
+                Vipd(hosts.a, place, lease, "off" if mode == "off" else "require"),
+                Watcher(client),
+            )
             done = 0
             while done < repeat:
                 trial = vipd_trial(hosts, watcher, vipd, rng, mode, FAULTS[done % len(FAULTS)])
@@ -152,7 +170,10 @@ class OwnerAsker:
         self._frame = head + datagram(net.client.address, VIP)
 
     def last_answer(self, until_then: Callable[[], float]) -> float:
-        """Ask until the moment that `until_then` says by now; return when the last answer came (CLOCK_MONOTONIC)."""
+        """Ask until the moment that `until_then` says by now.
+
+        Return when the last answer came (CLOCK_MONOTONIC).
+        """
         ahead = time.clock_gettime(time.CLOCK_REALTIME) - time.monotonic()
         last, due = 0.0, time.monotonic()
         while time.monotonic() < until_then():
@@ -188,7 +209,11 @@ def peer_trial(net: Network, peer: Peer, name: str, fault: str) -> Trial:
         (best.kill if fault == "kill" else best.freeze)()
 
         def taken() -> float:
-            others = (event.at for event in net.monitor.events if event.at > struck and event.present and event.node != best.name)
+            others = (
+                event.at
+                for event in net.monitor.events
+                if event.at > struck and event.present and event.node != best.name
+            )
             return next(others, 0.0)
 
         last = asker.last_answer(lambda: (taken() or struck + TAKE_LIMIT) + NEVER)
@@ -212,7 +237,9 @@ def _settle(net: Network, peer: Peer) -> None:
         elif time.monotonic() > since + 2.0:
             return
         time.sleep(0.05)
-    raise LabError(f"{peer.best.name} did not get the VIP within {SETTLE:g} s: {peer.best.last_words()}")
+    raise LabError(
+        f"{peer.best.name} did not get the VIP within {SETTLE:g} s: {peer.best.last_words()}"
+    )
 
 
 # ---------------------------------------------------------------- the report
@@ -220,13 +247,28 @@ def _settle(net: Network, peer: Peer) -> None:
 
 def table(trials: Sequence[Trial]) -> str:
     """Return median (minimum to maximum) for each subject and fault."""
-    lines = ["| daemon | fault | trials | last answer after the end of the right, ms | after the thaw, ms |", "|---|---|---|---|---|"]
+    lines = [
+        "| daemon | fault | trials | last answer after the end of the right, ms | after the thaw, ms |",
+        "|---|---|---|---|---|",
+    ]
     for subject, fault in dict.fromkeys((trial.subject, trial.fault) for trial in trials):
         mine = [trial for trial in trials if (trial.subject, trial.fault) == (subject, fault)]
         never = sum(trial.never for trial in mine)
-        late = spread([trial.late for trial in mine]) if not never else f"> {NEVER:g} s, never stopped ({never} of {len(mine)})"
-        late_ones = [trial.thawed for trial in mine if trial.thawed is not None and trial.thawed > 0]
-        after = spread(late_ones) if late_ones else "none late" if fault == "freeze" and subject.startswith("vipd") else "-"
+        late = (
+            spread([trial.late for trial in mine])
+            if not never
+            else f"> {NEVER:g} s, never stopped ({never} of {len(mine)})"
+        )
+        late_ones = [
+            trial.thawed for trial in mine if trial.thawed is not None and trial.thawed > 0
+        ]
+        after = (
+            spread(late_ones)
+            if late_ones
+            else "none late"
+            if fault == "freeze" and subject.startswith("vipd")
+            else "-"
+        )
         lines.append(f"| {subject} | {fault} | {len(mine)} | {late} | {after} |")
     return "\n".join(lines)
 
@@ -238,7 +280,9 @@ def spread(values: Sequence[float]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 1 if vipd with the gate served a millisecond or more too long."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeat", type=int, default=10)
     parser.add_argument("--peer-repeat", type=int, default=3)
     parser.add_argument("--leases", default="1,3")
@@ -247,22 +291,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
-    # As an installed package has it; a source tree that may not be written to would be compiled at every start.
+    # As an installed package has it; a source tree that may not be written to would be compiled at
+    # every start.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     compiled = tempfile.TemporaryDirectory(prefix="vipd-bench-")
     os.environ["PYTHONPYCACHEPREFIX"] = compiled.name
     trials: list[Trial] = []
     for name in args.only.split(","):
         rng, leases = random.Random(args.seed), [float(lease) for lease in args.leases.split(",")]
-        source = vipd_trials(leases, args.modes.split(","), args.repeat, rng) if name == "vipd" else peer_trials(name, args.peer_repeat)
+        source = (
+            vipd_trials(leases, args.modes.split(","), args.repeat, rng)
+            if name == "vipd"
+            else peer_trials(name, args.peer_repeat)
+        )
         for trial in source:
             trials.append(trial)
-            print(f"    {trial.subject}, {trial.fault}: {trial.late:+.2f} ms, thawed {trial.thawed}", file=sys.stderr, flush=True)
+            print(
+                f"    {trial.subject}, {trial.fault}: {trial.late:+.2f} ms, thawed {trial.thawed}",
+                file=sys.stderr,
+                flush=True,
+            )
     compiled.cleanup()
     print(table(trials))
     if args.json:
         args.json.write_text(json.dumps([asdict(trial) for trial in trials], indent=1))
-    gated = [moment for trial in trials if "with the gate" in trial.subject for moment in (trial.late, trial.thawed or 0.0)]
+    gated = [
+        moment
+        for trial in trials
+        if "with the gate" in trial.subject
+        for moment in (trial.late, trial.thawed or 0.0)
+    ]
     return int(any(moment > 1.0 for moment in gated))
 
 

@@ -2,7 +2,8 @@
 
     python -m tests.bench.figures [--repeat 5] [--backends file,etcd,kubernetes] [--json FILE]
 
-Needs root. Prints the median (minimum to maximum) of each figure. Quiet machines only: every figure here is of milliseconds.
+Needs root. Prints the median (minimum to maximum) of each figure. Quiet machines only: every figure
+here is of milliseconds.
 """
 
 from __future__ import annotations
@@ -43,7 +44,15 @@ def wall_clock() -> float:
 class Node:
     """A node with one instance, its log in JSON."""
 
-    def __init__(self, lab: Lab, host: Host, folder: Path, backend: dict[str, object], priority: int, profile: str = "default") -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        host: Host,
+        folder: Path,
+        backend: dict[str, object],
+        priority: int,
+        profile: str = "default",
+    ) -> None:
         folder.mkdir(parents=True)
         self.lab, self.host, self.folder = lab, host, folder
         self.socket = folder / "s"
@@ -51,7 +60,14 @@ class Node:
             "node": host.name,
             "backend": backend,
             "timing": {"profile": profile},
-            "instances": [{"name": "ingress", "interface": INTERFACE, "addresses": ["192.0.2.100/32"], "priority": priority}],
+            "instances": [
+                {
+                    "name": "ingress",
+                    "interface": INTERFACE,
+                    "addresses": ["192.0.2.100/32"],
+                    "priority": priority,
+                }
+            ],
             "control": {"socket": str(self.socket)},
             "state_dir": str(folder / "state"),
             "log": {"format": "json"},
@@ -70,7 +86,11 @@ class Node:
         """Start vipd; return when (wall clock)."""
         with (self.folder / "log").open("ab") as log:
             at = wall_clock()
-            self._process = self.lab.spawn(self.host, [sys.executable, "-m", "vipd", "run", "-c", str(self.folder / "c.yaml")], log)
+            self._process = self.lab.spawn(
+                self.host,
+                [sys.executable, "-m", "vipd", "run", "-c", str(self.folder / "c.yaml")],
+                log,
+            )
         return at
 
     def status(self) -> dict[str, object]:
@@ -81,7 +101,9 @@ class Node:
             return {}
 
     def wait(self, state: str, epoch: int = 0) -> float:
-        """Return when, by its own log, the instance came into this state at a later epoch (wall clock)."""
+        """Return when, by its own log, the instance came into this state at a later epoch (wall
+        clock).
+        """
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             for line in (self.folder / "log").read_text().splitlines():
@@ -89,19 +111,31 @@ class Node:
                 if said.get("state") == state and int(said.get("epoch", 0)) > epoch:
                     return dt.datetime.fromisoformat(said["time"]).timestamp()
             time.sleep(0.05)
-        raise TimeoutError(f"{self.host.name} is not {state}: {(self.folder / 'log').read_text()[-500:]}")
+        raise TimeoutError(
+            f"{self.host.name} is not {state}: {(self.folder / 'log').read_text()[-500:]}"
+        )
 
     def child(self, name: str) -> int:
         """Return the process id of a child of the guard, by name."""
-        found = subprocess.run(["pgrep", "-P", str(self.process.pid), "-x", name], capture_output=True, text=True, check=True)
+        found = subprocess.run(
+            ["pgrep", "-P", str(self.process.pid), "-x", name],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return int(found.stdout.split()[-1])
 
     def metric(self, name: str) -> float:
         """Return one figure of /metrics, asked inside the node's namespace."""
         text = self.lab.run(
-            self.host, sys.executable, "-c", "import urllib.request as u;print(u.urlopen('http://127.0.0.1:9477/metrics').read().decode())"
+            self.host,
+            sys.executable,
+            "-c",
+            "import urllib.request as u;print(u.urlopen('http://127.0.0.1:9477/metrics').read().decode())",
         )
-        return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name))
+        return sum(
+            float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name)
+        )
 
 
 def pss(pid: int) -> float:
@@ -112,7 +146,10 @@ def pss(pid: int) -> float:
 
 def cpu(pid: int) -> float:
     """Return a process's CPU seconds."""
-    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13])) / TICKS
+    return (
+        sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+        / TICKS
+    )
 
 
 @contextlib.contextmanager
@@ -132,7 +169,10 @@ def stage(backend: str) -> Iterator[tuple[Lab, Path, dict[str, object]]]:
 
 
 def kubernetes(lab: Lab, folder: Path) -> Iterator[tuple[Lab, Path, dict[str, object]]]:
-    """Start the tests' API server on a host of its own; nodes have the rights that deploy/manifests gives them."""
+    """Start the tests' API server on a host of its own.
+
+    Nodes have the rights that deploy/manifests gives them.
+    """
     host = lab.add("store")
     with KubeServer(folder, host=host.address, netns=host.namespace) as server:
         inside(host.namespace, lambda: apply_access(Admin(server, ADMIN)))
@@ -152,7 +192,9 @@ def measure(backend: str, into: dict[str, list[float]]) -> None:
         guard, daemon, warm = one.process.pid, one.child("vipd-daemon"), one.child("vipd-template")
         before = cpu(guard) + cpu(daemon)
         time.sleep(IDLE)
-        into["idle CPU, guard and daemon, % of a core"].append((cpu(guard) + cpu(daemon) - before) / IDLE * 100)
+        into["idle CPU, guard and daemon, % of a core"].append(
+            (cpu(guard) + cpu(daemon) - before) / IDLE * 100
+        )
         into["memory, guard and daemon, MiB PSS"].append(pss(guard) + pss(daemon))
         into["memory, with the warm process, MiB PSS"].append(pss(guard) + pss(daemon) + pss(warm))
         epoch = int(str(one.status()["epoch"]))
@@ -168,7 +210,9 @@ def measure(backend: str, into: dict[str, list[float]]) -> None:
             request(str(holder.socket), "handover", {"instance": "ingress", "to": other.host.name})
             other.wait("Active", epoch)
             time.sleep(0.7)
-        count = one.metric("vipd_takeover_seconds_count") + two.metric("vipd_takeover_seconds_count")
+        count = one.metric("vipd_takeover_seconds_count") + two.metric(
+            "vipd_takeover_seconds_count"
+        )
         total = one.metric("vipd_takeover_seconds_sum") + two.metric("vipd_takeover_seconds_sum")
         into["takeover, from the chance to the first frame, mean ms"].append(total / count * 1000)
         holder = one if one.status().get("state") == "Active" else two
@@ -178,7 +222,9 @@ def measure(backend: str, into: dict[str, list[float]]) -> None:
             for pid in pids:
                 os.kill(pid, number)
         holder.process.wait()
-        into["cold start to first renewal, ms"].append((-holder.start() + holder.wait("Active", epoch)) * 1000)
+        into["cold start to first renewal, ms"].append(
+            (-holder.start() + holder.wait("Active", epoch)) * 1000
+        )
 
 
 def main() -> int:
@@ -190,7 +236,8 @@ def main() -> int:
     args = parser.parse_args()
     found: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory(prefix="vipd-bench-") as compiled:
-        # An installed package has its bytecode; a source tree that may not be written to would be compiled at every start.
+        # An installed package has its bytecode; a source tree that may not be written to would be
+        # compiled at every start.
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = compiled
         for backend in args.backends.split(","):
@@ -207,10 +254,16 @@ def main() -> int:
 def table(found: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     """Return a column for each backend: median (minimum to maximum)."""
     names = list(dict.fromkeys(name for figures in found.values() for name in figures))
-    lines = [f"| median (minimum to maximum) | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|"]
+    lines = [
+        f"| median (minimum to maximum) | {' | '.join(found)} |",
+        "|---" * (len(found) + 1) + "|",
+    ]
     for name in names:
         cells = [
-            f"{statistics.median(v):.1f} ({min(v):.1f} to {max(v):.1f})" if (v := figures.get(name)) else "-" for figures in found.values()
+            f"{statistics.median(v):.1f} ({min(v):.1f} to {max(v):.1f})"
+            if (v := figures.get(name))
+            else "-"
+            for figures in found.values()
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

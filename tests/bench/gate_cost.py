@@ -1,12 +1,15 @@
-"""What the kernel's gate costs: small packets, round trips and bulk through an open gate and without one, and ns for a frame.
+"""What the kernel's gate costs.
+
+Small packets, round trips and bulk through an open gate and without one, and ns for a frame.
 
     python -m tests.bench.gate_cost [--rounds 40] [--seconds 0.1] [--json FILE]
 
-Needs root. Without, with and again without take turns, so that a machine that becomes busier does so for all; each round gives a
-ratio with/without, and one without/without, which is the noise. A cost is that of the quickest tenth: interruptions only ever add.
-The figure is the median ratio, with the range in which it lies with 95 % certainty. Small packets are the dearest case: UDP of 18
-bytes over a veth pair, whose whole way from the sender's call to the receiver's socket runs on one CPU, with no driver, no wire and
-no application on it.
+Needs root. Without, with and again without take turns, so that a machine that becomes busier does
+so for all; each round gives a ratio with/without, and one without/without, which is the noise. A
+cost is that of the quickest tenth: interruptions only ever add. The figure is the median ratio,
+with the range in which it lies with 95 % certainty. Small packets are the dearest case: UDP of 18
+bytes over a veth pair, whose whole way from the sender's call to the receiver's socket runs on one
+CPU, with no driver, no wire and no application on it.
 """
 
 from __future__ import annotations
@@ -49,7 +52,8 @@ PAYLOAD = bytes(18)
 """The smallest Ethernet frame."""
 UNREAD_PORT = 7011
 MESSAGE = struct.Struct("@QI4xQQQQi4xI4x")
-"""struct mmsghdr on a 64-bit machine: name, its length, iov, its length, control, its length, flags, sent."""
+"""struct mmsghdr on a 64-bit machine: name, its length, iov, its length, control, its length,
+flags, sent."""
 UNITS = {
     "packets to the VIP": "ns a packet",
     "packets from the VIP": "ns a packet",
@@ -84,7 +88,10 @@ def serve(ready: Connection) -> None:
 
 
 def quickest(costs: Sequence[float]) -> float:
-    """Return the cost of what went undisturbed, the tenth percentile: whatever else the machine does only ever adds."""
+    """Return the cost of what went undisturbed, the tenth percentile.
+
+    Whatever else the machine does only ever adds.
+    """
     return sorted(costs)[len(costs) // 10]
 
 
@@ -124,20 +131,26 @@ def round_trips(connection: socket.socket, seconds: float) -> float:
 
 
 class Flood:
-    """Sends small packets from one address to another, many in one call, to a socket that nobody reads."""
+    """Sends small packets from one address to another, many in one call, to a socket that nobody
+    reads.
+    """
 
     def __init__(self, source: str, target: str) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((source, 0))
         self._socket.connect((target, UNREAD_PORT))
         self._payload = ctypes.create_string_buffer(PAYLOAD, len(PAYLOAD))
-        self._part = ctypes.create_string_buffer(struct.pack("@QQ", ctypes.addressof(self._payload), len(PAYLOAD)), 16)
+        self._part = ctypes.create_string_buffer(
+            struct.pack("@QQ", ctypes.addressof(self._payload), len(PAYLOAD)), 16
+        )
         one = MESSAGE.pack(0, 0, ctypes.addressof(self._part), 1, 0, 0, 0, 0)
         self._messages = ctypes.create_string_buffer(one * BATCH, len(one) * BATCH)
         self._send = ctypes.CDLL(None, use_errno=True).sendmmsg
 
     def cost(self, seconds: float) -> float:
-        """Return how many ns a packet takes, from the call to the end of its way: this CPU walks all of it."""
+        """Return how many ns a packet takes, from the call to the end of its way: this CPU walks
+        all of it.
+        """
         number = self._socket.fileno()
 
         def step() -> None:
@@ -211,17 +224,25 @@ class Gate:
 
 
 def program_cost() -> Iterator[tuple[str, int]]:
-    """Yield how many ns each program takes for a frame of an open VIP, and for one of somebody else."""
+    """Yield how many ns each program takes for a frame of an open VIP, and for one of somebody
+    else.
+    """
     v4, v6 = socket.inet_aton(VIP), socket.inet_pton(socket.AF_INET6, "2001:db8::100")
     other4, other6 = socket.inet_aton("192.0.2.9"), socket.inet_pton(socket.AF_INET6, "2001:db8::9")
-    with contextlib.closing(Deadlines.create(WORDS)) as deadlines, contextlib.closing(Loaded(deadlines, 2)) as loaded:
+    with (
+        contextlib.closing(Deadlines.create(WORDS)) as deadlines,
+        contextlib.closing(Loaded(deadlines, 2)) as loaded,
+    ):
         loaded.cover({v4: SLOT, v6: SLOT})
         with memoryview(deadlines.memory).cast("Q") as words:
             words[SLOT] = YEAR
         for direction in Direction:
             for whose, pair in (("of the VIP", (v4, v6)), ("of others", (other4, other6))):
                 for name, frame in frames(*pair)[direction][:2]:
-                    yield f"{direction.value} {name} {whose}", loaded.programs[direction].run(frame, REPEAT).nanoseconds
+                    yield (
+                        f"{direction.value} {name} {whose}",
+                        loaded.programs[direction].run(frame, REPEAT).nanoseconds,
+                    )
 
 
 @contextlib.contextmanager
@@ -247,7 +268,10 @@ def started(ready: Connection) -> multiprocessing.Process:
 
 @contextlib.contextmanager
 def unread(owner: Host, client: Host) -> Iterator[None]:
-    """Give both hosts a socket that takes packets until it is full: what comes then is dropped at the end of its way."""
+    """Give both hosts a socket that takes packets until it is full.
+
+    What comes then is dropped at the end of its way.
+    """
 
     def opened() -> socket.socket:
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -260,7 +284,10 @@ def unread(owner: Host, client: Host) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One kind of traffic: medians without and with the gate, and the ratios less 1 with the range of their median (95 %)."""
+    """One kind of traffic.
+
+    Medians without and with the gate, and the ratios less 1 with the range of their median (95 %).
+    """
 
     kind: str
     without: float
@@ -273,7 +300,9 @@ class Compared:
 
     def __str__(self) -> str:
         """Return a row of the table."""
-        shown = "shown" if self.high <= ENOUGH else "refuted" if self.low > ENOUGH else "not decided"
+        shown = (
+            "shown" if self.high <= ENOUGH else "refuted" if self.low > ENOUGH else "not decided"
+        )
         return (
             f"| {self.kind}, {UNITS[self.kind]} | {self.without:.0f} | {self.gated:.0f} | {self.change:+.1%}"
             f" | {self.low:+.1%} to {self.high:+.1%} | {self.noise:+.1%} | {self.rounds} | {shown} |"
@@ -281,9 +310,14 @@ class Compared:
 
 
 def median_range(values: Sequence[float]) -> tuple[float, float]:
-    """Return between which of the values the true median lies with 95 % certainty: the binomial distribution's ranks."""
+    """Return between which of the values the true median lies with 95 % certainty.
+
+    The binomial distribution's ranks.
+    """
     ordered, half = sorted(values), 0.98 * math.sqrt(len(values))
-    return ordered[max(0, int(len(values) / 2 - half))], ordered[min(len(values) - 1, math.ceil(len(values) / 2 + half))]
+    return ordered[max(0, int(len(values) / 2 - half))], ordered[
+        min(len(values) - 1, math.ceil(len(values) / 2 + half))
+    ]
 
 
 def compare(rounds: int, seconds: float) -> Iterator[Compared]:
@@ -294,14 +328,29 @@ def compare(rounds: int, seconds: float) -> Iterator[Compared]:
         with server(lab, owner), unread(owner, client):
             for kind in KINDS:
                 measured(owner, client, kind, seconds)  # neighbours and routes are learnt
-                figures = [_round(gate, owner, client, kind, seconds, turned=bool(number % 2)) for number in range(rounds)]
+                figures = [
+                    _round(gate, owner, client, kind, seconds, turned=bool(number % 2))
+                    for number in range(rounds)
+                ]
                 ratios = [with_gate / without - 1 for without, with_gate, _ in figures]
-                without, with_gate, _ = (statistics.median(column) for column in zip(*figures, strict=True))
+                without, with_gate, _ = (
+                    statistics.median(column) for column in zip(*figures, strict=True)
+                )
                 noise = statistics.median(again / first - 1 for first, _, again in figures)
-                yield Compared(kind, without, with_gate, statistics.median(ratios), *median_range(ratios), noise, rounds)
+                yield Compared(
+                    kind,
+                    without,
+                    with_gate,
+                    statistics.median(ratios),
+                    *median_range(ratios),
+                    noise,
+                    rounds,
+                )
 
 
-def _round(gate: Gate, owner: Host, client: Host, kind: str, seconds: float, *, turned: bool) -> tuple[float, float, float]:
+def _round(
+    gate: Gate, owner: Host, client: Host, kind: str, seconds: float, *, turned: bool
+) -> tuple[float, float, float]:
     """Return a figure without, one with, and another one without; what comes first takes turns."""
     found: dict[str, float] = {}
     for turn in ("with", "without", "again") if turned else ("again", "without", "with"):
@@ -314,7 +363,9 @@ def _round(gate: Gate, owner: Host, client: Host, kind: str, seconds: float, *, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=0.1)
     parser.add_argument("--json", type=Path)
@@ -332,7 +383,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         compared.append(one)
         print(one, flush=True)
     if args.json:
-        args.json.write_text(json.dumps({"programs_ns": programs, "traffic": [asdict(one) for one in compared]}, indent=1))
+        args.json.write_text(
+            json.dumps(
+                {"programs_ns": programs, "traffic": [asdict(one) for one in compared]}, indent=1
+            )
+        )
     return 0
 
 

@@ -1,10 +1,12 @@
-"""What each import of the running configuration costs at start-up, in ms and MiB, for each process and store.
+"""What each import of the running configuration costs at start-up, in ms and MiB, for each process
+and store.
 
     python -m tests.bench.imports [--repeat 7] [--json FILE]
 
-Every figure is of a fresh interpreter with its bytecode at hand, as an installed package has it. CPU time, not wall time, so that a
-busy machine spoils less; the median. The breakdown is Python's own (`-X importtime`, which slows everything down by a third), scaled
-to the total: `own` is a package's own files, `with all` includes whatever was first needed by it.
+Every figure is of a fresh interpreter with its bytecode at hand, as an installed package has it.
+CPU time, not wall time, so that a busy machine spoils less; the median. The breakdown is Python's
+own (`-X importtime`, which slows everything down by a third), scaled to the total: `own` is a
+package's own files, `with all` includes whatever was first needed by it.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ STARTS = {
     "store kubernetes": ("election.stores.kubernetes.store",),
     "forge (frames)": ("announce.frames.forge", "scapy.layers.inet6"),
 }
-"""Modules of each start in their order; a store comes on top of the daemon. vipd.daemon.preload and vipd.guard.entries say the same."""
+"""Modules of each start in their order; a store comes on top of the daemon. vipd.daemon.preload and
+vipd.guard.entries say the same."""
 AFTER = {name: STARTS["daemon before the store"] for name in STARTS if name.startswith("store")}
 LINE = re.compile(r"^import time:\s+(\d+) \|\s+(\d+) \| (\s*)(\S+)$")
 STEP = 2
@@ -71,7 +74,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a start, or a package in it, costs: ms of CPU, MiB (0: not measured). `pulled`: ms with all that it was first to need."""
+    """What a start, or a package in it, costs: ms of CPU, MiB (0: not measured).
+
+    `pulled`: ms with all that it was first to need.
+    """
 
     name: str
     own: float
@@ -81,7 +87,10 @@ class Cost:
 
 
 def parsed(lines: Iterator[str]) -> list[Entry]:
-    """Return the imports of the main program, each with what it needed. A module's line comes after those that it needed."""
+    """Return the imports of the main program, each with what it needed.
+
+    A module's line comes after those that it needed.
+    """
     waiting: dict[int, list[Entry]] = {}
     for line in lines:
         found = LINE.match(line)
@@ -129,7 +138,13 @@ def modules_of(entries: Sequence[Entry]) -> dict[str, list[str]]:
 
 def run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run Python in this tree."""
-    return subprocess.run([sys.executable, *argv], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    return subprocess.run(
+        [sys.executable, *argv],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
 
 
 def whole(name: str, repeat: int) -> Cost:
@@ -142,17 +157,23 @@ def whole(name: str, repeat: int) -> Cost:
 
 
 def alone(modules: Sequence[str], repeat: int) -> tuple[float, float]:
-    """Return the MiB (PSS, RSS) that the modules of a package take in an interpreter that has nothing else."""
-    # Some can only be imported after others of theirs that come later in the list: those are there already by then.
+    """Return the MiB (PSS, RSS) that the modules of a package take in an interpreter that has
+    nothing else.
+    """
+    # Some can only be imported after others of theirs that come later in the list: those are there
+    # already by then.
     code = MEASURE.format(before=(), modules=(package(modules[0]), *modules), strict=False)
     figures = [tuple(map(float, run(["-c", code]).stdout.split())) for _ in range(repeat)]
-    return statistics.median(row[1] for row in figures), statistics.median(row[2] for row in figures)
+    return statistics.median(row[1] for row in figures), statistics.median(
+        row[2] for row in figures
+    )
 
 
 def breakdown(total: Cost) -> Iterator[Cost]:
     """Yield the costs of the packages in a start, the dearest first."""
     before, modules = AFTER.get(total.name, ()), STARTS[total.name]
-    # Python lists in the order of what ended: what was imported before stands first, and is cut off by the marker.
+    # Python lists in the order of what ended: what was imported before stands first, and is cut off
+    # by the marker.
     code = f"for name in {before!r}: __import__(name)\nimport this\nfor name in {modules!r}: __import__(name)"
     lines = run(["-X", "importtime", "-c", code]).stderr.splitlines()
     mark = next(number for number, line in enumerate(lines) if line.endswith("| this"))
@@ -171,20 +192,27 @@ def breakdown(total: Cost) -> Iterator[Cost]:
 
 def table(found: dict[str, list[Cost]]) -> str:
     """Return all figures."""
-    lines = ["| import | own, ms | with all that it needs first, ms | MiB PSS | MiB RSS |", "|---|---|---|---|---|"]
+    lines = [
+        "| import | own, ms | with all that it needs first, ms | MiB PSS | MiB RSS |",
+        "|---|---|---|---|---|",
+    ]
     for rows in found.values():
         for number, cost in enumerate(rows):
             name = f"**{cost.name}**" if number == 0 else f"&nbsp;&nbsp;{cost.name}"
             memory = f"{cost.pss:.1f} | {cost.rss:.1f}" if cost.pss else "- | -"
             lines.append(f"| {name} | {cost.own:.1f} | {cost.pulled:.1f} | {memory} |")
     lines.append("")
-    lines.append("A package's memory is that of an interpreter that has nothing else: shared parts count in each.")
+    lines.append(
+        "A package's memory is that of an interpreter that has nothing else: shared parts count in each."
+    )
     return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeat", type=int, default=7)
     parser.add_argument("--only", default=",".join(STARTS))
     parser.add_argument("--json", type=Path)
@@ -195,11 +223,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["PYTHONPYCACHEPREFIX"] = compiled
         for name in args.only.split(","):
             total = whole(name, args.repeat)
-            print(f"    {name}: {total.own:.0f} ms, {total.pss:.1f} MiB", file=sys.stderr, flush=True)
+            print(
+                f"    {name}: {total.own:.0f} ms, {total.pss:.1f} MiB", file=sys.stderr, flush=True
+            )
             found[name] = [total, *breakdown(total)]
     print(table(found))
     if args.json:
-        args.json.write_text(json.dumps({name: [asdict(cost) for cost in rows] for name, rows in found.items()}, indent=1))
+        args.json.write_text(
+            json.dumps(
+                {name: [asdict(cost) for cost in rows] for name, rows in found.items()}, indent=1
+            )
+        )
     return 0
 
 

@@ -1,4 +1,7 @@
-"""From what the client and the monitor saw in one step of a trial to its figures. Pure; seconds in, milliseconds out."""
+"""From what the client and the monitor saw in one step of a trial to its figures.
+
+Pure; seconds in, milliseconds out.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,19 @@ from vipd.demo import measure
 from vipd.demo.measure import Bound, Probe
 
 TOGETHER = 0.250
-"""A node that answers again after so many seconds or less, others in between, owned the VIP together with them; later, it is a return."""
+"""A node that answers again after so many seconds or less, others in between, owned the VIP
+together with them; later, it is a return."""
 TWO_OR_MORE = range(2, 1000)
 MS = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A step of a trial: `calm` the first probe that counts, `begin` the deed, `end` the last moment watched. CLOCK_MONOTONIC, seconds."""
+    """A step of a trial.
+
+    `calm` the first probe that counts, `begin` the deed, `end` the last moment watched.
+    CLOCK_MONOTONIC, seconds.
+    """
 
     calm: float
     begin: float
@@ -28,8 +36,9 @@ class Window:
 class Conditions:
     """What was known when the step was played.
 
-    `phase` of the heartbeat period, 0 to 1 · `synced` with an observed heartbeat · `command` ms until the deed's own call returned ·
-    `crowded` two nodes still had the VIP when the fault was about to be undone, or at the end: their overlap had no end of its own.
+    `phase` of the heartbeat period, 0 to 1 · `synced` with an observed heartbeat · `command` ms
+    until the deed's own call returned · `crowded` two nodes still had the VIP when the fault was
+    about to be undone, or at the end: their overlap had no end of its own.
     """
 
     phase: float
@@ -42,12 +51,14 @@ class Conditions:
 class Outcome:
     """The figures of one step, in ms unless said otherwise.
 
-    `outage` longest time without an answer · `lost` probes of `sent` · `two` longest time with the VIP bound on two nodes (`endless`:
-    until the fault was undone, or the watch was over) · `seen` longest time for which the client was answered by two nodes in turn ·
-    `none` longest time with the VIP on no node · `alone` from the deed until the node that should get the VIP alone has it, None if it
-    never did · `changes` how often another node began to answer · `after` who answered last; empty: the outage did not end while it was
-    watched · `outage6`, `lost6` the same as without 6, over IPv6, None where the daemon has no such address · `outage_at` when the
-    outage began, from the deed on · `story` the changes of the VIP's owners: "12.3 +n2" is bound on n2
+    `outage` longest time without an answer · `lost` probes of `sent` · `two` longest time with the
+    VIP bound on two nodes (`endless`: until the fault was undone, or the watch was over) · `seen`
+    longest time for which the client was answered by two nodes in turn · `none` longest time with
+    the VIP on no node · `alone` from the deed until the node that should get the VIP alone has it,
+    None if it never did · `changes` how often another node began to answer · `after` who answered
+    last; empty: the outage did not end while it was watched · `outage6`, `lost6` the same as
+    without 6, over IPv6, None where the daemon has no such address · `outage_at` when the outage
+    began, from the deed on · `story` the changes of the VIP's owners: "12.3 +n2" is bound on n2
     12.3 ms after the deed.
     """
 
@@ -70,7 +81,13 @@ class Outcome:
     lost6: int | None = None
 
 
-def outcome(probes: Sequence[Probe], events: Iterable[Bound], window: Window, conditions: Conditions, wanted: frozenset[str]) -> Outcome:
+def outcome(
+    probes: Sequence[Probe],
+    events: Iterable[Bound],
+    window: Window,
+    conditions: Conditions,
+    wanted: frozenset[str],
+) -> Outcome:
     """Return the figures of a step after which one of the nodes `wanted` should have the VIP."""
     own = [probe for probe in probes if window.calm <= probe.sent <= window.end]
     changes = list(events)
@@ -105,14 +122,24 @@ def with_six(found: Outcome, window: Window, probes: Sequence[Probe] | None = No
 
 def story(events: Iterable[Bound], window: Window) -> list[str]:
     """Return the changes of the VIP's owners within the window, the earliest first."""
-    own = sorted((event for event in events if window.calm <= event.at <= window.end), key=lambda event: event.at)
-    return [f"{(event.at - window.begin) * MS:.1f} {'+' if event.present else '-'}{event.node}" for event in own]
+    own = sorted(
+        (event for event in events if window.calm <= event.at <= window.end),
+        key=lambda event: event.at,
+    )
+    return [
+        f"{(event.at - window.begin) * MS:.1f} {'+' if event.present else '-'}{event.node}"
+        for event in own
+    ]
 
 
 def first_alone(events: Sequence[Bound], window: Window, wanted: frozenset[str]) -> float | None:
-    """Return the first moment from `begin` to `end` at which one of the nodes wanted had the address and no other; None: there was none."""
+    """Return the first moment from `begin` to `end` at which one of the nodes wanted had the
+    address and no other; None: there was none.
+    """
     present: set[str] = set()
-    for at, together in itertools.groupby(sorted(events, key=lambda event: event.at), key=lambda event: event.at):
+    for at, together in itertools.groupby(
+        sorted(events, key=lambda event: event.at), key=lambda event: event.at
+    ):
         if at > window.end:
             break
         for event in together:
@@ -131,8 +158,8 @@ def owner_changes(probes: Iterable[Probe]) -> int:
 def answered_by_two(probes: Iterable[Probe]) -> float:
     """Return the longest time for which two nodes answered in turn.
 
-    Where a node answers again within TOGETHER after its last answer, and another one answered in between, both owned the VIP
-    for all that time. Such times that touch are one.
+    Where a node answers again within TOGETHER after its last answer, and another one answered in
+    between, both owned the VIP for all that time. Such times that touch are one.
     """
     last: dict[str, float] = {}
     newest = ""

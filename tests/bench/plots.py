@@ -28,7 +28,10 @@ Figure = Callable[[Outcome], float]
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What is drawn: `figure` of each trial in ms. `endless` tells those that did not end by themselves while they were watched."""
+    """What is drawn: `figure` of each trial in ms.
+
+    `endless` tells those that did not end by themselves while they were watched.
+    """
 
     name: str
     title: str
@@ -37,9 +40,24 @@ class Picture:
 
 
 PICTURES = (
-    Picture("outage", "longest time without an answer", lambda one: one.outage, lambda one: not one.after),
-    Picture("two_owners", "longest time with the VIP bound on two nodes", lambda one: one.two, lambda one: one.endless),
-    Picture("no_owner", "longest time with the VIP bound on no node", lambda one: one.none, lambda _: False),
+    Picture(
+        "outage",
+        "longest time without an answer",
+        lambda one: one.outage,
+        lambda one: not one.after,
+    ),
+    Picture(
+        "two_owners",
+        "longest time with the VIP bound on two nodes",
+        lambda one: one.two,
+        lambda one: one.endless,
+    ),
+    Picture(
+        "no_owner",
+        "longest time with the VIP bound on no node",
+        lambda one: one.none,
+        lambda _: False,
+    ),
 )
 
 
@@ -55,7 +73,9 @@ def _draw(plot: Any, results: Results, picture: Picture, path: Path) -> Path:  #
     peers = list(results.peers)
     rows = [row for row in ROWS if any(row in results.peers[peer].rows for peer in peers)]
     lanes = len(peers) + 1
-    sheet, axes = plot.subplots(figsize=(WIDTH, 1.6 + LANE * lanes * len(rows)), layout="constrained")
+    sheet, axes = plot.subplots(
+        figsize=(WIDTH, 1.6 + LANE * lanes * len(rows)), layout="constrained"
+    )
     for number, peer in enumerate(peers):
         found = [results.peers[peer].rows.get(row, []) for row in rows]
         heights = [place * lanes + number for place in range(len(rows))]
@@ -65,18 +85,32 @@ def _draw(plot: Any, results: Results, picture: Picture, path: Path) -> Path:  #
     axes.set_xscale("log")
     axes.set_xlim(LEAST * 0.8, None)
     axes.set_ylim(len(rows) * lanes - 1, -1)
-    axes.set_yticks([place * lanes + (lanes - 2) / 2 for place in range(len(rows))], [ROWS[row].title for row in rows])
+    axes.set_yticks(
+        [place * lanes + (lanes - 2) / 2 for place in range(len(rows))],
+        [ROWS[row].title for row in rows],
+    )
     axes.set_xlabel(
         f"{picture.title}, ms (logarithmic; {LEAST:g}: none)\nmark: median; line: minimum to maximum; hollow: no end of its own"
     )
     axes.grid(axis="x", which="major", color="0.9")
-    sheet.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=min(5, len(peers)), frameon=False)
+    sheet.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=min(5, len(peers)),
+        frameon=False,
+    )
     sheet.savefig(path, dpi=120)
     plot.close(sheet)
     return path
 
 
-def _draw_peer(axes: Any, picture: Picture, peer: str, lanes: Sequence[tuple[int, Sequence[Outcome]]], number: int) -> None:  # noqa: ANN401
+def _draw_peer(
+    axes: Any,
+    picture: Picture,
+    peer: str,
+    lanes: Sequence[tuple[int, Sequence[Outcome]]],
+    number: int,
+) -> None:  # noqa: ANN401
     color, mark = f"C{number % 10}", MARKS[number % len(MARKS)]
     # Marks of a scenario may be hollow: the legend gets one of its own.
     axes.plot([], [], marker=mark, color=color, markersize=5, linestyle="", label=peer)
@@ -86,4 +120,12 @@ def _draw_peer(axes: Any, picture: Picture, peer: str, lanes: Sequence[tuple[int
         values = [max(LEAST, picture.figure(one)) for one in outcomes]
         face = "white" if any(map(picture.endless, outcomes)) else color
         axes.plot([min(values), max(values)], [height, height], color=color, linewidth=1.5)
-        axes.plot([statistics.median(values)], [height], marker=mark, color=color, markerfacecolor=face, markersize=5, linestyle="")
+        axes.plot(
+            [statistics.median(values)],
+            [height],
+            marker=mark,
+            color=color,
+            markerfacecolor=face,
+            markersize=5,
+            linestyle="",
+        )

@@ -35,9 +35,10 @@ HEAD = (
 class PeerResult:
     """What one daemon gave.
 
-    `settings`: a sentence on how it was configured · `rows`: outcomes by row · `unable`: rows that it cannot be asked for, and why ·
-    `void`: why a round is void (it was played again, at most twice) · `missing`: how many rounds stayed void · `failed`: trials that
-    could not be played, and why.
+    `settings`: a sentence on how it was configured · `rows`: outcomes by row · `unable`: rows that
+    it cannot be asked for, and why · `void`: why a round is void (it was played again, at most
+    twice) · `missing`: how many rounds stayed void · `failed`: trials that could not be played, and
+    why.
     """
 
     settings: str = ""
@@ -88,7 +89,9 @@ def from_json(text: str) -> Results:
         raise ValueError(f"not a result of schema {SCHEMA}")
     peers = {}
     for key, peer in plain["peers"].items():
-        rows = {row: [Outcome(**one) for one in outcomes] for row, outcomes in peer.pop("rows").items()}
+        rows = {
+            row: [Outcome(**one) for one in outcomes] for row, outcomes in peer.pop("rows").items()
+        }
         peers[key] = PeerResult(rows=rows, **peer)
     return Results(plain["runs"], peers)
 
@@ -103,7 +106,9 @@ def merged(texts: Iterable[str], order: Sequence[str] = ()) -> Results:
 
 
 def spread(values: Sequence[float], *, endless: bool = False) -> str:
-    """Return the median, with minimum and maximum unless there is one value only. `endless`: at least that."""
+    """Return the median, with minimum and maximum unless there is one value only. `endless`: at
+    least that.
+    """
     sign = "≥ " if endless else ""
     if not values:
         return "-"
@@ -113,7 +118,9 @@ def spread(values: Sequence[float], *, endless: bool = False) -> str:
 
 
 def overlapping(row: str, outcomes: Sequence[Outcome]) -> int:
-    """Return in how many trials two nodes had the VIP, or answered the client, for longer than vipd's contract allows in this row."""
+    """Return in how many trials two nodes had the VIP, or answered the client, for longer than
+    vipd's contract allows in this row.
+    """
     allowed = (ROWS[row].overlap + RESOLUTION) * 1000
     return sum(max(one.two, one.seen) > allowed for one in outcomes)
 
@@ -159,12 +166,19 @@ def table(results: Results) -> str:
 
 
 def overview(results: Results) -> str:
-    """Return the outages alone in ms, a column for each daemon; with the trials in which two nodes had the VIP for too long."""
+    """Return the outages alone in ms, a column for each daemon.
+
+    With the trials in which two nodes had the VIP for too long.
+    """
     head = ["outage ms", *results.peers]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row, step in ROWS.items():
         if any(row in peer.rows for peer in results.peers.values()):
-            lines.append("| " + " | ".join([step.title, *(_brief(row, peer) for peer in results.peers.values())]) + " |")
+            lines.append(
+                "| "
+                + " | ".join([step.title, *(_brief(row, peer) for peer in results.peers.values())])
+                + " |"
+            )
     return "\n".join(lines)
 
 
@@ -183,7 +197,9 @@ def remarks(results: Results) -> list[str]:
     for key, peer in results.peers.items():
         said += [f"{key}: {peer.settings}"] if peer.settings else []
         said += [f"{key}: a round is void: {why}" for why in peer.void]
-        said += [f"{key}: {peer.missing} rounds stayed void and are missing"] if peer.missing else []
+        said += (
+            [f"{key}: {peer.missing} rounds stayed void and are missing"] if peer.missing else []
+        )
         said += [f"{key}: not played: {why}" for why in peer.failed]
         by_reason: dict[str, list[str]] = {}
         for row, why in peer.unable.items():
@@ -200,13 +216,18 @@ def report(results: Results) -> str:
         "Median (minimum to maximum). `≥`: it did not end by itself while it was watched. `overlap in`: trials in which two nodes had "
         "the VIP, or answered the client, for longer than 3 ms, in planned moves than 53 ms."
     )
-    return "\n\n".join(part for part in (overview(results), table(results), legend, notes, runs) if part)
+    return "\n\n".join(
+        part for part in (overview(results), table(results), legend, notes, runs) if part
+    )
 
 
 def _run(run: Mapping[str, Any]) -> str:
     machine = run["machine"]
     # Most programs begin with their name when they tell their version.
-    versions = ", ".join(said if name.lower() in said.lower() else f"{name} {said}" for name, said in run["versions"].items())
+    versions = ", ".join(
+        said if name.lower() in said.lower() else f"{name} {said}"
+        for name, said in run["versions"].items()
+    )
     where = f"{machine['cpus']} CPUs, Linux {machine['kernel']}, Python {machine['python']}, load {machine['load']:.1f} at start"
     end = "; interrupted" if run.get("interrupted") else ""
     return f"{run['date']}: `{run['command']}`; {where}; {versions}{end}"

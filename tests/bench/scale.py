@@ -1,12 +1,16 @@
-"""Many instances and many nodes: CPU, memory, requests at the store, and how soon all of a dead node's instances serve again.
+"""Many instances and many nodes.
 
-    python -m tests.bench.scale [--stores etcd,kubernetes,kubernetes-group] [--instances 1,10,100,250] [--nodes 10,30]
+CPU, memory, requests at the store, and how soon all of a dead node's instances serve again.
+
+    python -m tests.bench.scale [--stores etcd,kubernetes,kubernetes-group] [--instances
+    1,10,100,250] [--nodes 10,30]
                                 [--json FILE] [--quick]
 
-Needs root, and etcd from the distribution's packages. Every node is a whole vipd in a network namespace; none is simulated. The
-instances are on three nodes; with more nodes there are ten. One node holds everything, then it is killed with all that belongs
-to it. All nodes, the store and the measuring share this machine's cores: a size that does not come up says so.
-Leases are those of the profile that a store has by default: 3 s with etcd, 10 s with Kubernetes.
+Needs root, and etcd from the distribution's packages. Every node is a whole vipd in a network
+namespace; none is simulated. The instances are on three nodes; with more nodes there are ten. One
+node holds everything, then it is killed with all that belongs to it. All nodes, the store and the
+measuring share this machine's cores: a size that does not come up says so. Leases are those of the
+profile that a store has by default: 3 s with etcd, 10 s with Kubernetes.
 """
 
 from __future__ import annotations
@@ -53,7 +57,10 @@ ETCD_PORT = 2379
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A store on a host of its own: what goes into a configuration, and how much it was asked so far, by kind of request."""
+    """A store on a host of its own.
+
+    What goes into a configuration, and how much it was asked so far, by kind of request.
+    """
 
     backend: Mapping[str, object]
     counts: Callable[[], dict[str, float]]
@@ -106,31 +113,49 @@ class Installation:
         profile = PROFILE[size.store]
         self.lease = PROFILES[profile].lease_duration
         hosts = [lab.add(f"n{number}") for number in range(1, size.nodes + 1)]
-        self.nodes = [VipdNode(lab, host, folder / host.name, store.backend, profile) for host in hosts]
+        self.nodes = [
+            VipdNode(lab, host, folder / host.name, store.backend, profile) for host in hosts
+        ]
         self.monitor = Monitor(hosts, self.addresses)
         group = {"group": "all"} if size.grouped else {}
         for node in self.nodes:
-            node.configure(*(instance(f"i{n}", [f"{ip}/32"], preempt=False, **group) for n, ip in enumerate(self.addresses, 1)))
+            node.configure(
+                *(
+                    instance(f"i{n}", [f"{ip}/32"], preempt=False, **group)
+                    for n, ip in enumerate(self.addresses, 1)
+                )
+            )
 
     def start(self) -> float:
-        """Start the first node, then the others one by one; return the seconds until all instances of the first one serve.
+        """Start the first node, then the others one by one.
 
-        A node's start takes more than a second of a core: many at once on one machine measure nothing but the wait for it.
+        Return the seconds until all instances of the first one serve.
+
+        A node's start takes more than a second of a core: many at once on one machine measure
+        nothing but the wait for it.
         """
         begin = time.monotonic()
         self.nodes[0].start()
         names = {self.nodes[0].name}
-        _wait(lambda: all(self.monitor.owners(ip) == names for ip in self.addresses), "the first node to hold everything", self.nodes[:1])
+        _wait(
+            lambda: all(self.monitor.owners(ip) == names for ip in self.addresses),
+            "the first node to hold everything",
+            self.nodes[:1],
+        )
         up = time.monotonic() - begin
         for number, node in enumerate(self.nodes[1:], 2):
             node.start()
-            _wait(partial(_knows, node, number), f"{node.name} to know {number} nodes as fit", [node])
+            _wait(
+                partial(_knows, node, number), f"{node.name} to know {number} nodes as fit", [node]
+            )
         for node in self.nodes:
             _wait(partial(_knows, node, self.size.nodes), f"{node.name} to know all as fit", [node])
         return up
 
     def idle(self) -> tuple[Node, Node, dict[str, float]]:
-        """Return what the holder costs, what the others cost in the median, and the requests of a second, while nothing happens."""
+        """Return what the holder costs, what the others cost in the median, and the requests of a
+        second, while nothing happens.
+        """
         time.sleep(CALM)
         parts = {node.name: (node.guard.pid, node.daemon) for node in self.nodes}
         spent = {name: sum(map(cpu, pids)) for name, pids in parts.items()}
@@ -138,12 +163,24 @@ class Installation:
         time.sleep(IDLE)
         seconds = time.monotonic() - begin
         requests = rates(asked, self.store.counts(), seconds)
-        used = {name: (sum(map(cpu, pids)) - spent[name]) / seconds * 100 for name, pids in parts.items()}
+        used = {
+            name: (sum(map(cpu, pids)) - spent[name]) / seconds * 100
+            for name, pids in parts.items()
+        }
         found = [
-            Node(used[node.name], sum(map(pss, parts[node.name])), sum(pss(pid) for pid in node.tree() if pid not in parts[node.name]))
+            Node(
+                used[node.name],
+                sum(map(pss, parts[node.name])),
+                sum(pss(pid) for pid in node.tree() if pid not in parts[node.name]),
+            )
             for node in self.nodes
         ]
-        others = Node(*(statistics.median(getattr(one, key) for one in found[1:]) for key in ("cpu", "memory", "warm")))
+        others = Node(
+            *(
+                statistics.median(getattr(one, key) for one in found[1:])
+                for key in ("cpu", "memory", "warm")
+            )
+        )
         moved = [event for event in self.monitor.events if event.at > begin and not event.present]
         if moved:
             raise LabError(f"void: {len(moved)} addresses moved while nothing happened")
@@ -154,7 +191,11 @@ class Installation:
         begin = time.monotonic()
         self.nodes[0].kill_all()
         dead = self.nodes[0].host.name
-        _wait(lambda: len(self._back(begin, dead)) == self.size.instances, "all instances of the dead node to serve again", self.nodes[1:])
+        _wait(
+            lambda: len(self._back(begin, dead)) == self.size.instances,
+            "all instances of the dead node to serve again",
+            self.nodes[1:],
+        )
         moments = self._back(begin, dead).values()
         return Failover(min(moments) - begin, max(moments) - begin, self.lease)
 
@@ -176,15 +217,22 @@ def _knows(node: VipdNode, count: int) -> bool:
     document = node.status()
     if document is None:
         return False
-    fit = [sum(one["live"] and one["eligible"] for one in seen["candidates"]) for seen in document["instances"]]
-    return min(fit) == count and all(seen["state"] in {"Active", "Backup"} for seen in document["instances"])
+    fit = [
+        sum(one["live"] and one["eligible"] for one in seen["candidates"])
+        for seen in document["instances"]
+    ]
+    return min(fit) == count and all(
+        seen["state"] in {"Active", "Backup"} for seen in document["instances"]
+    )
 
 
 def _wait(look: Callable[[], bool], what: str, nodes: Sequence[VipdNode]) -> None:
     end = time.monotonic() + PATIENCE
     while not look():
         if time.monotonic() > end:
-            words = "; ".join(f"{node.name}: {(node.log.splitlines() or ['nothing'])[-1]}" for node in nodes[:2])
+            words = "; ".join(
+                f"{node.name}: {(node.log.splitlines() or ['nothing'])[-1]}" for node in nodes[:2]
+            )
             raise LabError(f"waited {PATIENCE:g} s in vain for {what}. Last words: {words}")
         time.sleep(LOOK_AGAIN)
 
@@ -199,7 +247,10 @@ def pss(pid: int) -> float:
 
 def cpu(pid: int) -> float:
     """Return a process's CPU seconds."""
-    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13])) / TICKS
+    return (
+        sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+        / TICKS
+    )
 
 
 def free_memory() -> float:
@@ -211,7 +262,10 @@ def free_memory() -> float:
 def measure(size: Size) -> Figures:
     """Measure one size."""
     if free_memory() < ROOM_OF_A_NODE * size.nodes:
-        return Figures(size, problem=f"not tried: {free_memory():.0f} MiB are free, {ROOM_OF_A_NODE * size.nodes:.0f} are wanted")
+        return Figures(
+            size,
+            problem=f"not tried: {free_memory():.0f} MiB are free, {ROOM_OF_A_NODE * size.nodes:.0f} are wanted",
+        )
     figures = Figures(size)
     try:
         with (
@@ -226,7 +280,14 @@ def measure(size: Size) -> Figures:
             figures = Figures(size, figures.started, holder, backup, requests, installation.kill())
     except (LabError, OSError, subprocess.TimeoutExpired) as error:
         # A daemon that died while it was asked: that is a result too.
-        return Figures(size, figures.started, figures.holder, figures.backup, figures.requests, problem=str(error))
+        return Figures(
+            size,
+            figures.started,
+            figures.holder,
+            figures.backup,
+            figures.requests,
+            problem=str(error),
+        )
     return figures
 
 
@@ -245,12 +306,20 @@ def numbers(text: str) -> list[int]:
 
 def main() -> int:
     """Measure and print; 1 if a size is void or was not reached."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--stores", default="etcd,kubernetes,kubernetes-group")
-    parser.add_argument("--instances", default="1,10,100,250", help=f"numbers of instances, on {NODES} nodes")
-    parser.add_argument("--nodes", default="10,30", help=f"numbers of nodes, with {INSTANCES} instances")
+    parser.add_argument(
+        "--instances", default="1,10,100,250", help=f"numbers of instances, on {NODES} nodes"
+    )
+    parser.add_argument(
+        "--nodes", default="10,30", help=f"numbers of nodes, with {INSTANCES} instances"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--quick", action="store_true", help="two minutes: etcd, 1 and 100 instances")
+    parser.add_argument(
+        "--quick", action="store_true", help="two minutes: etcd, 1 and 100 instances"
+    )
     args = parser.parse_args()
     wanted = sizes(args.stores.split(","), numbers(args.instances), numbers(args.nodes))
     if args.quick:
@@ -264,8 +333,12 @@ def main() -> int:
         print("interrupted", file=sys.stderr)
     print(report(found))
     if args.json:
-        machine = f"{platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-        args.json.write_text(json.dumps({"machine": machine, "sizes": [asdict(one) for one in found]}, indent=1))
+        machine = (
+            f"{platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+        )
+        args.json.write_text(
+            json.dumps({"machine": machine, "sizes": [asdict(one) for one in found]}, indent=1)
+        )
     return 0 if found and not any(one.problem for one in found) else 1
 
 

@@ -30,7 +30,11 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What one node costs: CPU in percent of a core, memory in MiB of PSS, both of guard and daemon; `warm` is the process beside them."""
+    """What one node costs.
+
+    CPU in percent of a core, memory in MiB of PSS, both of guard and daemon; `warm` is the process
+    beside them.
+    """
 
     cpu: float
     memory: float
@@ -39,7 +43,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Failover:
-    """Seconds from the death of the node that held everything to the first and to the last address on another, and the lease's."""
+    """Seconds from the death of the node that held everything to the first and to the last address
+    on another, and the lease's.
+    """
 
     first: float
     last: float
@@ -47,7 +53,10 @@ class Failover:
 
     @property
     def beyond(self) -> float:
-        """Return how long after death and lease_duration the last address was back; the lease counts from a renewal before the death."""
+        """Return how long after death and lease_duration the last address was back.
+
+        The lease counts from a renewal before the death.
+        """
         return self.last - self.lease
 
     @property
@@ -58,7 +67,11 @@ class Failover:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one size gave. `requests` and the like are for a second, `started` is in seconds; `problem`: why it is void, or not reached."""
+    """What one size gave.
+
+    `requests` and the like are for a second, `started` is in seconds; `problem`: why it is void, or
+    not reached.
+    """
 
     size: Size
     started: float = 0.0
@@ -70,7 +83,10 @@ class Figures:
 
 
 def etcd_counts(text: str) -> dict[str, float]:
-    """Return the counters of etcd's /metrics that tell of its work: requests by method, messages of watches, keys written."""
+    """Return the counters of etcd's /metrics that tell of its work.
+
+    Requests by method, messages of watches, keys written.
+    """
     counts: dict[str, float] = {}
     for method, value in HANDLED.findall(text):
         counts[method] = counts.get(method, 0.0) + float(value)
@@ -79,7 +95,9 @@ def etcd_counts(text: str) -> dict[str, float]:
     return counts
 
 
-def rates(before: Mapping[str, float], after: Mapping[str, float], seconds: float) -> dict[str, float]:
+def rates(
+    before: Mapping[str, float], after: Mapping[str, float], seconds: float
+) -> dict[str, float]:
     """Return what happened in a second, without what did not happen."""
     differences = {name: (value - before.get(name, 0.0)) / seconds for name, value in after.items()}
     return {name: rate for name, rate in differences.items() if rate > 0}
@@ -87,7 +105,9 @@ def rates(before: Mapping[str, float], after: Mapping[str, float], seconds: floa
 
 def asked(requests: Mapping[str, float]) -> float:
     """Return the requests of all kinds, without what only follows from them."""
-    return sum(rate for name, rate in requests.items() if name not in {"watch messages", "keys written"})
+    return sum(
+        rate for name, rate in requests.items() if name not in {"watch messages", "keys written"}
+    )
 
 
 def report(all_figures: Sequence[Figures]) -> str:
@@ -106,28 +126,57 @@ def report(all_figures: Sequence[Figures]) -> str:
     parts = [table(head, map(_row, all_figures)), ""]
     costs = list(_costs(all_figures))
     if costs:
-        head = ["store", "nodes", "from, to instances", "CPU of holder, % each", "of backup", "memory of holder, KiB each", "of backup"]
+        head = [
+            "store",
+            "nodes",
+            "from, to instances",
+            "CPU of holder, % each",
+            "of backup",
+            "memory of holder, KiB each",
+            "of backup",
+        ]
         parts.append(table([*head, "requests/s each"], costs))
     parts += [
-        f"\n{one.size.name}, {one.size.nodes} nodes, {one.size.instances} instances: {one.problem}" for one in all_figures if one.problem
+        f"\n{one.size.name}, {one.size.nodes} nodes, {one.size.instances} instances: {one.problem}"
+        for one in all_figures
+        if one.problem
     ]
     return "\n".join(parts)
 
 
 def _row(one: Figures) -> list[str]:
     size = one.size
-    kinds = ", ".join(f"{name} {rate:.1f}" for name, rate in sorted(one.requests.items(), key=lambda item: -item[1]))
-    row = [size.name, str(size.nodes), str(size.instances), f"{one.started:.1f}" if one.started else "-"]
-    row += [f"{node.cpu:.1f}, {node.memory:.1f}" if node else "-" for node in (one.holder, one.backup)]
+    kinds = ", ".join(
+        f"{name} {rate:.1f}"
+        for name, rate in sorted(one.requests.items(), key=lambda item: -item[1])
+    )
+    row = [
+        size.name,
+        str(size.nodes),
+        str(size.instances),
+        f"{one.started:.1f}" if one.started else "-",
+    ]
+    row += [
+        f"{node.cpu:.1f}, {node.memory:.1f}" if node else "-" for node in (one.holder, one.backup)
+    ]
     row.append(f"{one.holder.warm:.1f}" if one.holder else "-")
     row.append(f"{asked(one.requests):.1f} ({kinds})" if one.requests else "-")
-    return row + ([f"{one.failover.beyond:+.3f}", f"{one.failover.spread:.3f}"] if one.failover else ["-", "-"])
+    return row + (
+        [f"{one.failover.beyond:+.3f}", f"{one.failover.spread:.3f}"]
+        if one.failover
+        else ["-", "-"]
+    )
 
 
 def _costs(all_figures: Iterable[Figures]) -> Iterable[list[str]]:
-    """Yield what one instance more costs, from each number of instances to the next one of the same store and nodes."""
+    """Yield what one instance more costs, from each number of instances to the next one of the same
+    store and nodes.
+    """
     former: dict[tuple[str, int], Figures] = {}
-    for one in sorted(all_figures, key=lambda figures: (figures.size.name, figures.size.nodes, figures.size.instances)):
+    for one in sorted(
+        all_figures,
+        key=lambda figures: (figures.size.name, figures.size.nodes, figures.size.instances),
+    ):
         before = former.get((one.size.name, one.size.nodes))
         if one.holder is None or one.backup is None:
             continue

@@ -1,9 +1,11 @@
-"""Random faults for half an hour, on real etcd, with the promises watched from outside all the time.
+"""Random faults for half an hour, on real etcd, with the promises watched from outside all the
+time.
 
     python -m tests.bench.soak [--minutes 30] [--seed N] [--json FILE]
 
-Needs root and etcd. Three nodes with two instances that prefer different ones, three members of etcd. A failed run tells its
-seed and keeps all logs in a folder that it names; the same seed plays the same faults again. Exit code 1: a promise was broken.
+Needs root and etcd. Three nodes with two instances that prefer different ones, three members of
+etcd. A failed run tells its seed and keeps all logs in a folder that it names; the same seed plays
+the same faults again. Exit code 1: a promise was broken.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from tests.bench.soak_world import ASKED, INSTANCE_OF, Client, Group, group
 from vipd.cli.exit_codes import USAGE
 
 ONE_OWNER = 20.0
-"""Seconds after the last fault was healed within which every address has exactly one owner: a start, several leases, a busy machine."""
+"""Seconds after the last fault was healed within which every address has exactly one owner: a
+start, several leases, a busy machine."""
 BEST_OWNER = 90.0
 """And within which it is the best node: an election that flaps is damped for up to a minute."""
 START_PATIENCE = 60.0
@@ -47,7 +50,10 @@ CALM_OUTAGE = 0.100
 
 @dataclass
 class Played:
-    """A round as it happened; `one` and `best` are seconds after the last healing until there was one owner, and the best."""
+    """A round as it happened.
+
+    `one` and `best` are seconds after the last healing until there was one owner, and the best.
+    """
 
     plan: Round
     begin: float
@@ -97,7 +103,9 @@ class Soak:
                 now.end = time.monotonic()
                 self._tell(now)
                 what = "the best node has it" if now.one else "every address has one owner"
-                text = f"round {now.plan.number}: not so after {waited:.0f} s: {what}\n{self._told()}"
+                text = (
+                    f"round {now.plan.number}: not so after {waited:.0f} s: {what}\n{self._told()}"
+                )
                 self.findings.append(Finding(now.healed, text))
                 return False
             if time.monotonic() > tidied + TIDY:
@@ -110,7 +118,9 @@ class Soak:
         return True
 
     def _tidy(self) -> None:
-        """Take back the orders of an operator that could not be taken back when their time was over."""
+        """Take back the orders of an operator that could not be taken back when their time was
+        over.
+        """
         for node in self.group.nodes:
             document = node.vipd.status() or {"drained": False, "instances": []}
             with contextlib.suppress(*UNREACHED):
@@ -124,13 +134,19 @@ class Soak:
         lines = []
         for node in self.group.nodes:
             shown = (node.vipd.status() or {}).get("instances", [])
-            states = ", ".join(f"{one['name']} {one['state']} ({one['reason']}) {one['detail']} {one['notes']}" for one in shown)
-            lines.append(f"    {node.name}: {states or 'no answer'}; bound {sorted(node.vipd.bound() & INSTANCE_OF.keys())}")
+            states = ", ".join(
+                f"{one['name']} {one['state']} ({one['reason']}) {one['detail']} {one['notes']}"
+                for one in shown
+            )
+            lines.append(
+                f"    {node.name}: {states or 'no answer'}; bound {sorted(node.vipd.bound() & INSTANCE_OF.keys())}"
+            )
         return "\n".join(lines)
 
     def _tell(self, now: Played) -> None:
         faults = "; ".join(
-            f"{one.strike.kind.key} {one.victim} {one.end - one.begin:.1f}s{f' ({one.why})' if one.why else ''}" for one in now.done
+            f"{one.strike.kind.key} {one.victim} {one.end - one.begin:.1f}s{f' ({one.why})' if one.why else ''}"
+            for one in now.done
         )
         print(
             f"{now.begin - self.begin:7.1f}s round {now.plan.number}: {faults}; best again after {now.best:.1f}s",
@@ -145,17 +161,28 @@ class Soak:
         self.client.stop()
         end = time.monotonic()
         kernel = spans_of(self.group.monitor.events, end)
-        seen = [Span(one.address, one.node, one.begin, max(one.end, one.begin + SHORTEST_SPAN)) for one in self.client.spans]
+        seen = [
+            Span(one.address, one.node, one.begin, max(one.end, one.begin + SHORTEST_SPAN))
+            for one in self.client.spans
+        ]
         self.overlaps = [*overlaps(kernel, "kernel"), *overlaps(seen, "client")]
-        self.findings += judge(self.overlaps, self.group.excused, self.moves(), self.group.faults, INSTANCE_OF)
+        self.findings += judge(
+            self.overlaps, self.group.excused, self.moves(), self.group.faults, INSTANCE_OF
+        )
         self.findings += self.census.findings()
         refused = [(at, node) for at, node, code in self.group.exits if code == USAGE]
-        self.findings += [Finding(at, f"vipd on {node} refused its configuration") for at, node in refused]
+        self.findings += [
+            Finding(at, f"vipd on {node} refused its configuration") for at, node in refused
+        ]
         for now in self.played:
             calm = (now.healed + now.best + LOOK, now.end)
             for vip, begin, until in self.client.outages:
                 if now.best and calm[0] < begin < calm[1] and until - begin > CALM_OUTAGE:
-                    self.findings.append(Finding(begin, f"{vip} was away for {(until - begin) * 1000:.0f} ms in calm"))
+                    self.findings.append(
+                        Finding(
+                            begin, f"{vip} was away for {(until - begin) * 1000:.0f} ms in calm"
+                        )
+                    )
         self.findings.sort(key=lambda finding: finding.at)
 
     def moves(self) -> list[Move]:
@@ -174,7 +201,11 @@ class Soak:
         """Return the longest outage of each round in seconds, by the round's name; both VIPs count."""
         found: dict[str, list[float]] = {}
         for now in self.played:
-            lengths = [until - begin for _, begin, until in self.client.outages if until > now.begin and begin < now.end]
+            lengths = [
+                until - begin
+                for _, begin, until in self.client.outages
+                if until > now.begin and begin < now.end
+            ]
             found.setdefault(now.plan.name, []).append(max(lengths, default=0.0))
         return found
 
@@ -185,7 +216,10 @@ class Soak:
 def report(soak: Soak) -> str:
     """Return all tables."""
     moves = soak.moves()
-    by_reason = {reason: sum(move.reason == reason for move in moves) for reason in sorted({move.reason for move in moves})}
+    by_reason = {
+        reason: sum(move.reason == reason for move in moves)
+        for reason in sorted({move.reason for move in moves})
+    }
     parts = [
         (
             f"Soak of {(time.monotonic() - soak.begin) / 60:.1f} minutes, seed {soak.seed}: {len(soak.played)} rounds,"
@@ -196,13 +230,18 @@ def report(soak: Soak) -> str:
         _faults(soak),
         soak_census.table(soak.census),
     ]
-    parts += [f"- {'VIOLATION' if one.violation else 'note'} at {_moment(soak, one.at)}: {one.text}" for one in soak.findings]
+    parts += [
+        f"- {'VIOLATION' if one.violation else 'note'} at {_moment(soak, one.at)}: {one.text}"
+        for one in soak.findings
+    ]
     parts.append(f"{sum(one.violation for one in soak.findings)} violations")
     return "\n\n".join(parts[:4]) + "\n\n" + "\n".join(parts[4:])
 
 
 def _moment(soak: Soak, at: float) -> str:
-    wall = dt.datetime.fromtimestamp(at + time.clock_gettime(time.CLOCK_REALTIME) - time.monotonic(), dt.UTC)
+    wall = dt.datetime.fromtimestamp(
+        at + time.clock_gettime(time.CLOCK_REALTIME) - time.monotonic(), dt.UTC
+    )
     return f"{at - soak.begin:.3f} s ({wall:%H:%M:%S.%f} UTC, seed {soak.seed})"
 
 
@@ -211,7 +250,11 @@ def _two_owners(soak: Soak) -> str:
     said = []
     for witness in ("kernel", "client"):
         mine = [one for one in soak.overlaps if one.witness == witness]
-        judged = [piece for one in mine for piece in (without(one, soak.group.excused) if witness == "kernel" else [one])]
+        judged = [
+            piece
+            for one in mine
+            for piece in (without(one, soak.group.excused) if witness == "kernel" else [one])
+        ]
         longest = max((piece.length for piece in judged), default=0.0)
         said.append(f"by the {witness} {len(judged)} times, {longest * 1000:.0f} ms at the longest")
     excused = max((one.length for one in soak.overlaps if one.witness == "kernel"), default=0.0)
@@ -235,7 +278,9 @@ def _faults(soak: Soak) -> str:
             continue
         longest = max((one.strike.lasts for now in alone for one in now.done), default=0.0)
         settle = max((now.best for now in alone), default=0.0)
-        lines.append(f"| {name} | {count} | {failed} | {len(alone)} | {max(outages.get(name, [0.0])):.3f} | {longest:.1f} | {settle:.1f} |")
+        lines.append(
+            f"| {name} | {count} | {failed} | {len(alone)} | {max(outages.get(name, [0.0])):.3f} | {longest:.1f} | {settle:.1f} |"
+        )
     return "\n".join(lines)
 
 
@@ -246,13 +291,24 @@ def as_json(soak: Soak) -> dict[str, object]:
         "findings": [{**asdict(one), "at": one.at - soak.begin} for one in soak.findings],
         "outages_s": soak.longest_outages(),
         "faults": [
-            {"kind": one.strike.kind.key, "victim": one.victim, "at": one.begin - soak.begin, "lasts": one.end - one.begin, "why": one.why}
+            {
+                "kind": one.strike.kind.key,
+                "victim": one.victim,
+                "at": one.begin - soak.begin,
+                "lasts": one.end - one.begin,
+                "why": one.why,
+            }
             for now in soak.played
             for one in now.done
         ],
         "settled_s": [[now.plan.name, now.one, now.best] for now in soak.played],
-        "overlaps_s": [[one.witness, one.address, one.nodes, one.begin - soak.begin, one.length] for one in soak.overlaps],
-        "leaks": [[*row[:3], asdict(row[3]) if row[3] else None, row[4]] for row in soak.census.rows()],
+        "overlaps_s": [
+            [one.witness, one.address, one.nodes, one.begin - soak.begin, one.length]
+            for one in soak.overlaps
+        ],
+        "leaks": [
+            [*row[:3], asdict(row[3]) if row[3] else None, row[4]] for row in soak.census.rows()
+        ],
     }
 
 
@@ -262,7 +318,10 @@ def start(made: Group) -> None:
     end = time.monotonic() + START_PATIENCE
     while not made.settled():
         if time.monotonic() > end:
-            raise TimeoutError("the group did not become calm at its start: " + "".join(node.vipd.log[-600:] for node in made.nodes))
+            raise TimeoutError(
+                "the group did not become calm at its start: "
+                + "".join(node.vipd.log[-600:] for node in made.nodes)
+            )
         time.sleep(LOOK)
     time.sleep(CALM)
 
@@ -273,15 +332,20 @@ def _end(*_: object) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a soak and print what came of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _end)
     folder = Path(tempfile.mkdtemp(prefix="vipd-soak-"))
-    print(f"seed {args.seed}, {args.minutes:g} minutes, asked: {ASKED}", file=sys.stderr, flush=True)
-    # As an installed package has it; a source tree that may not be written to would be compiled at every start.
+    print(
+        f"seed {args.seed}, {args.minutes:g} minutes, asked: {ASKED}", file=sys.stderr, flush=True
+    )
+    # As an installed package has it; a source tree that may not be written to would be compiled at
+    # every start.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
     failed = True
@@ -289,7 +353,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with group(f"vs{os.getpid()}-", folder) as made:
             start(made)
             soak = Soak(made, args.seed, Client(made.lab, made))
-            with contextlib.suppress(KeyboardInterrupt):  # what was seen so far is told all the same
+            # what was seen so far is told all the same
+            with contextlib.suppress(KeyboardInterrupt):
                 soak.run(args.minutes)
             soak.close()
             print(report(soak))

@@ -1,4 +1,7 @@
-"""What a soak counts again and again, to find what grows: memory and descriptors of each process, and what lies about on host and store."""
+"""What a soak counts again and again, to find what grows.
+
+Memory and descriptors of each process, and what lies about on host and store.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,13 @@ PROG_GET_NEXT_ID, MAP_GET_NEXT_ID = 11, 12
 NEXT_ID = struct.Struct("=III")
 ROLES = {"vipd-daemon": "daemon", "vipd-template": "warm"}
 ALLOWED = {"MiB": 2.0, "descriptors": 3.0, "threads": 2.0}
-"""By how much a soak may raise something: a library's pools, a request under way. Everything else is to be where it was."""
+"""By how much a soak may raise something: a library's pools, a request under way. Everything else
+is to be where it was."""
 DESCRIPTORS = ("socket", "pipe", "anon_inode", "file")
 YOUNG = 300.0
-"""Seconds in which a process may still grow: pages that it shared with the warm process become its own, and free lists fill.
-Measured, an idle daemon: 0.5 MiB in five minutes, nothing in the twenty after them."""
+"""Seconds in which a process may still grow: pages that it shared with the warm process become its
+own, and free lists fill. Measured, an idle daemon: 0.5 MiB in five minutes, nothing in the twenty
+after them."""
 ENOUGH = 6
 """Fewer samples than these say nothing of growth."""
 
@@ -50,16 +55,23 @@ class Census:
         for what, samples in self.samples.items():
             first, last = thirds(samples)
             allowed = next((allowed for word, allowed in ALLOWED.items() if word in what), 0.0)
-            # Processes are replaced in a soak: what each life gathers may never show in the level, but in the trend within the lives.
+            # Processes are replaced in a soak: what each life gathers may never show in the level,
+            # but in the trend within the lives.
             rise = trend(grown_up(samples, YOUNG))
-            grown = rise.slope * (samples[-1].at - samples[0].at) / 3600 if rise and rise.certain else 0.0
+            grown = (
+                rise.slope * (samples[-1].at - samples[0].at) / 3600
+                if rise and rise.certain
+                else 0.0
+            )
             if len(samples) >= ENOUGH and max(last - first, grown) > allowed:
                 text = f"{what} went from {first:.1f} to {last:.1f}, by {rise.slope if rise else 0.0:+.1f} an hour within the lives"
                 found.append(Finding(samples[-1].at, text))
         return found
 
     def rows(self) -> Iterator[tuple[str, float, float, Trend | None, int]]:
-        """Yield what it is, medians of the first and the last third, trend in an hour, and the number of samples."""
+        """Yield what it is, medians of the first and the last third, trend in an hour, and the
+        number of samples.
+        """
         for what, samples in self.samples.items():
             yield what, *thirds(samples), trend(grown_up(samples, YOUNG)), len(samples)
 
@@ -82,7 +94,9 @@ def processes(vipd: VipdNode) -> Iterator[tuple[str, str, float]]:
         with contextlib.suppress(OSError, ValueError):  # it ended meanwhile
             role = "guard" if number == 0 else ROLES.get(_comm(pid), "")
             if role:
-                links = [_kind(str(entry.readlink())) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+                links = [
+                    _kind(str(entry.readlink())) for entry in Path(f"/proc/{pid}/fd").iterdir()
+                ]
                 yield f"{role}: memory, MiB PSS", str(pid), _pss(pid)
                 yield f"{role}: descriptors", str(pid), len(links)
                 for kind in DESCRIPTORS:
@@ -111,16 +125,29 @@ def _host(group: Group, node: Node) -> Iterator[tuple[str, str, float]]:
 
     links = json.loads(group.lab.run(node.host, "ip", "-json", "address", "show"))
     # IPv6 privacy and link-local addresses come and go by themselves in no test network: all count.
-    yield "addresses on a node (all nodes differ)", "", sum(len(link.get("addr_info", [])) for link in links)
+    yield (
+        "addresses on a node (all nodes differ)",
+        "",
+        sum(len(link.get("addr_info", [])) for link in links),
+    )
     yield "routes on a node", "", listed("ip", "-json", "route", "show", "table", "all")
     yield "routes on a node, IPv6", "", listed("ip", "-json", "-6", "route", "show", "table", "all")
-    filters = (listed("tc", "-json", "filter", "show", "dev", "eth0", way) for way in ("ingress", "egress"))
+    filters = (
+        listed("tc", "-json", "filter", "show", "dev", "eth0", way) for way in ("ingress", "egress")
+    )
     yield "filters on a node's interface", "", sum(filters)
-    yield "files in a state directory", "", sum(path.is_file() for path in node.vipd.state_dir.rglob("*"))
+    yield (
+        "files in a state directory",
+        "",
+        sum(path.is_file() for path in node.vipd.state_dir.rglob("*")),
+    )
 
 
 def _machine() -> Sequence[tuple[str, float]]:
-    return (("BPF programs of the machine", _count(PROG_GET_NEXT_ID)), ("BPF maps of the machine", _count(MAP_GET_NEXT_ID)))
+    return (
+        ("BPF programs of the machine", _count(PROG_GET_NEXT_ID)),
+        ("BPF maps of the machine", _count(MAP_GET_NEXT_ID)),
+    )
 
 
 def _count(command: int, ask: Callable[[int, bytes], bytes] = bpf._bpf) -> int:

@@ -1,10 +1,13 @@
-"""The client of a soak, a process of its own that runs for hours: who serves each VIP, and when nobody does.
+"""The client of a soak, a process of its own that runs for hours.
+
+Who serves each VIP, and when nobody does.
 
     python -m tests.bench.soak_client OWN_ADDRESS VIP,VIP NODE=MAC,NODE=MAC
 
-It asks each VIP in the ordinary way, by its kernel's neighbour table, and each node for each VIP by the node's own MAC. Lines of
-JSON come out as soon as they are known, all of them at SIGTERM: `["span", vip, node, begin, end]`, a node answered by its MAC
-without a pause; `["outage", vip, begin, end]`, no ordinary question in between was answered. Seconds on CLOCK_MONOTONIC.
+It asks each VIP in the ordinary way, by its kernel's neighbour table, and each node for each VIP by
+the node's own MAC. Lines of JSON come out as soon as they are known, all of them at SIGTERM:
+`["span", vip, node, begin, end]`, a node answered by its MAC without a pause; `["outage", vip,
+begin, end]`, no ordinary question in between was answered. Seconds on CLOCK_MONOTONIC.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ ORDINARY = 0.005
 DIRECT = 0.010
 """Seconds between two questions to a node by its MAC."""
 PAUSE = 0.060
-"""A node that does not answer for so long has ended to serve: six questions, and what a busy machine needs."""
+"""A node that does not answer for so long has ended to serve: six questions, and what a busy
+machine needs."""
 SOURCE_PORT = 40000
 SO_TIMESTAMPNS = 35
 SEQUENCE = struct.Struct("!Q")
@@ -40,7 +44,10 @@ LARGEST = 256
 
 @dataclass
 class Spans:
-    """Joins answers into spans: those of one node for one VIP that follow one another within `pause` seconds."""
+    """Joins answers into spans.
+
+    Those of one node for one VIP that follow one another within `pause` seconds.
+    """
 
     pause: float = PAUSE
     _open: dict[tuple[str, str], list[float]] = field(default_factory=dict)
@@ -64,7 +71,9 @@ class Spans:
 
 @dataclass
 class Gaps:
-    """Finds the outages of one VIP: numbers of questions that were not answered between two that were.
+    """Finds the outages of one VIP.
+
+    Numbers of questions that were not answered between two that were.
 
     An answer that was overtaken by a later question's counts as lost.
     """
@@ -81,7 +90,9 @@ class Gaps:
         self._last = (number, sent)
 
     def rest(self, number: int, now: float) -> Iterator[list[object]]:
-        """Yield the outage that lasts, if more than the last few questions before that number are open."""
+        """Yield the outage that lasts, if more than the last few questions before that number are
+        open.
+        """
         if self._last is None:
             yield ["outage", self.vip, 0.0, now]
         elif now - self._last[1] > ANSWER_LIMIT and number > self._last[0] + 1:
@@ -118,7 +129,10 @@ class Ordinary:
 
 
 class Direct:
-    """Asks every node for every VIP by the node's own MAC: what the client's kernel believes does not matter."""
+    """Asks every node for every VIP by the node's own MAC.
+
+    What the client's kernel believes does not matter.
+    """
 
     def __init__(self, mine: str, vips: list[str], macs: dict[str, str]) -> None:
         self.spans = Spans()
@@ -154,7 +168,10 @@ def datagrams() -> socket.socket:
 
 
 def received(sock: socket.socket) -> Iterator[tuple[bytes, tuple[str, int], float]]:
-    """Yield what waits in a socket: datagram, sender, and the kernel's stamp (wall clock) if it gives one."""
+    """Yield what waits in a socket.
+
+    Datagram, sender, and the kernel's stamp (wall clock) if it gives one.
+    """
     while True:
         try:
             data, ancillary, _, sender = sock.recvmsg(LARGEST, LARGEST)
@@ -174,7 +191,9 @@ def datagram(source: str, target: str) -> bytes:
     head = struct.pack("!BBHHHBB", 0x45, 0, 20 + len(udp), 0, 0, 64, socket.IPPROTO_UDP)
     total = sum(struct.unpack("!9H", head + addresses))
     total = (total & 0xFFFF) + (total >> 16)
-    return head + int(0xFFFF - (total & 0xFFFF) - (total >> 16)).to_bytes(2, "big") + addresses + udp
+    return (
+        head + int(0xFFFF - (total & 0xFFFF) - (total >> 16)).to_bytes(2, "big") + addresses + udp
+    )
 
 
 def run(mine: str, vips: list[str], macs: dict[str, str]) -> None:
@@ -191,7 +210,8 @@ def run(mine: str, vips: list[str], macs: dict[str, str]) -> None:
                 one.ask()
             if tick % round(DIRECT / ORDINARY) == 0:
                 direct.ask()
-            # After a pause of its own it does not make up for what it missed: a burst would say nothing of that time.
+            # After a pause of its own it does not make up for what it missed: a burst would say
+            # nothing of that time.
             tick = max(tick + 1, int((time.monotonic() - start) / ORDINARY) - 10)
         select.select(sockets, [], [], max(0.0, start + tick * ORDINARY - time.monotonic()))
         tell(itertools.chain(direct.listen(), *(one.listen() for one in ordinary)))
@@ -206,4 +226,8 @@ def tell(lines: Iterator[list[object]]) -> None:
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], sys.argv[2].split(","), dict(pair.split("=", 1) for pair in sys.argv[3].split(",")))
+    run(
+        sys.argv[1],
+        sys.argv[2].split(","),
+        dict(pair.split("=", 1) for pair in sys.argv[3].split(",")),
+    )

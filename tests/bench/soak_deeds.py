@@ -1,4 +1,7 @@
-"""Does and heals the faults of a soak's plan. Each runs on a thread of its own; several may be under way."""
+"""Does and heals the faults of a soak's plan.
+
+Each runs on a thread of its own; several may be under way.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from vipd.control.client import FailedError, RefusedError, UnreachableError
 from vipd.demo.lab import LabError
 
 AFTER_STOP = 5.0
-"""Seconds after the thaw or the new start in which vipd takes away what an earlier life left: a cold start on a busy machine."""
+"""Seconds after the thaw or the new start in which vipd takes away what an earlier life left: a
+cold start on a busy machine."""
 BY_HAND = 1.0
 """Seconds in which a Backup takes away an address that somebody added."""
 UNREACHED = (UnreachableError, RefusedError, FailedError, OSError, subprocess.SubprocessError)
@@ -28,7 +32,10 @@ OTHER_LEASES = ("2s", "4s")
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A fault that happened: to whom, from when to when; `why` tells that it could not be done as planned."""
+    """A fault that happened: to whom, from when to when.
+
+    `why` tells that it could not be done as planned.
+    """
 
     strike: Strike
     victim: str
@@ -49,7 +56,9 @@ class Deeds:
         """Do a round's faults and heal them; return what was done once all are healed."""
         self._taken.clear()
         done: list[Done] = []
-        threads = [threading.Thread(target=self._strike, args=(strike, done)) for strike in plan.strikes]
+        threads = [
+            threading.Thread(target=self._strike, args=(strike, done)) for strike in plan.strikes
+        ]
         time.sleep(plan.phase)
         for thread in threads:
             thread.start()
@@ -78,11 +87,14 @@ class Deeds:
         self.group.faults.append(replace(window, end=end))
         for one in excused:
             self.group.excused.remove(one)
-            self.group.excused.append(replace(one, end=end + (AFTER_STOP if strike.kind.key in STOPPING else BY_HAND)))
+            self.group.excused.append(
+                replace(one, end=end + (AFTER_STOP if strike.kind.key in STOPPING else BY_HAND))
+            )
         done.append(Done(strike, victim, begin, end, why))
 
     def _healed(self, heal: Callable[[], object]) -> str:
-        # A daemon that another fault keeps away cannot be asked now: what is left then is put right before the next round.
+        # A daemon that another fault keeps away cannot be asked now: what is left then is put right
+        # before the next round.
         try:
             heal()
         except (*UNREACHED, LabError, AssertionError) as error:
@@ -97,15 +109,23 @@ class Deeds:
         return []
 
     def _victim(self, strike: Strike) -> Node:
-        """Return a node that has no fault in this round yet, if there is one, and as the aim says, if it can be had."""
+        """Return a node that has no fault in this round yet, if there is one, and as the aim says,
+        if it can be had.
+        """
         owners = {name: self.group.owner(name) for name in BEST}
         with self._lock:
-            free = [node for node in self.group.nodes if node.name not in self._taken] or self.group.nodes
+            free = [
+                node for node in self.group.nodes if node.name not in self._taken
+            ] or self.group.nodes
             if strike.kind.scope is not Scope.NODE:
                 free = self.group.nodes
             wanted = {Aim.WEB_OWNER: {owners[WEB]}, Aim.EDGE_OWNER: {owners[EDGE]}}
-            fitting = wanted.get(strike.aim, {node.name for node in self.group.nodes} - set(owners.values()))
-            found = next((node for node in free if node.name in fitting), free[strike.pick % len(free)])
+            fitting = wanted.get(
+                strike.aim, {node.name for node in self.group.nodes} - set(owners.values())
+            )
+            found = next(
+                (node for node in free if node.name in fitting), free[strike.pick % len(free)]
+            )
             if strike.kind.scope is Scope.NODE:
                 self._taken.add(found.name)
             return found
@@ -115,7 +135,9 @@ class Deeds:
         return EDGE if strike.aim is Aim.EDGE_OWNER else WEB
 
     def _plain(self, strike: Strike) -> str:
-        return ADDRESSES[self._instance(strike)][strike.pick % len(ADDRESSES[self._instance(strike)])].partition("/")[0]
+        return ADDRESSES[self._instance(strike)][
+            strike.pick % len(ADDRESSES[self._instance(strike)])
+        ].partition("/")[0]
 
     # ------------------------------------------------------------ orders
 
@@ -124,7 +146,9 @@ class Deeds:
         node.vipd.ask("handover", instance=name)
 
         def unpin() -> None:
-            holder = next(one for one in self.group.nodes if one.name == (self.group.owner(name) or node.name))
+            holder = next(
+                one for one in self.group.nodes if one.name == (self.group.owner(name) or node.name)
+            )
             holder.vipd.ask("handover", instance=name, auto=True)
 
         return unpin
@@ -183,7 +207,10 @@ class Deeds:
         return lambda: self.group.lab.join(hosts)
 
     def _vip_deleted(self, strike: Strike, node: Node) -> Callable[[], object]:
-        self.group.lab.delete_address(node.host, ADDRESSES[self._instance(strike)][strike.pick % len(ADDRESSES[self._instance(strike)])])
+        self.group.lab.delete_address(
+            node.host,
+            ADDRESSES[self._instance(strike)][strike.pick % len(ADDRESSES[self._instance(strike)])],
+        )
         return _nothing
 
     def _vip_added(self, strike: Strike, node: Node) -> Callable[[], object]:
@@ -207,7 +234,11 @@ class Deeds:
         return self.group.members[strike.pick].thaw
 
     def _etcd_cut(self, strike: Strike, _: Node) -> Callable[[], object]:
-        host = next(host for host in self.group.lab.hosts if host.name == self.group.members[strike.pick].name)
+        host = next(
+            host
+            for host in self.group.lab.hosts
+            if host.name == self.group.members[strike.pick].name
+        )
         self.group.lab.cut_off(host)
         return lambda: self.group.lab.reconnect(host)
 
@@ -224,7 +255,11 @@ class Deeds:
         name = self._instance(strike)
         value, revision = self.group.record(name)
         with contextlib.suppress(ValueError):
-            self.group.put_record(name, json.dumps({**json.loads(value), "remark": f"by hand {strike.pick}"}).encode(), revision)
+            self.group.put_record(
+                name,
+                json.dumps({**json.loads(value), "remark": f"by hand {strike.pick}"}).encode(),
+                revision,
+            )
         return _nothing
 
     def _record_deleted(self, strike: Strike, _: Node) -> Callable[[], object]:
@@ -243,11 +278,17 @@ class Deeds:
         return self._reload
 
     def _addresses_changed(self, strike: Strike, _: Node) -> Callable[[], object]:
-        kept = [address for number, address in enumerate(WEB_ADDRESSES) if number < 2 or number % 4 != strike.pick]
+        kept = [
+            address
+            for number, address in enumerate(WEB_ADDRESSES)
+            if number < 2 or number % 4 != strike.pick
+        ]
         self._reload(addresses=kept)
         return self._reload
 
-    def _reload(self, addresses: list[str] | None = None, timing: dict[str, object] | None = None) -> None:
+    def _reload(
+        self, addresses: list[str] | None = None, timing: dict[str, object] | None = None
+    ) -> None:
         for node in self.group.nodes:
             node.configure(addresses, timing)
             with node.lock:

@@ -1,6 +1,7 @@
 """A node's ingress for several VIPs: the demo's, with a further echo for each further VIP.
 
-Runs as a process of its own: `python -m tests.bench.soak_ingress NODE VIP [VIP …]`. Signals and ports are the demo's.
+Runs as a process of its own: `python -m tests.bench.soak_ingress NODE VIP [VIP …]`. Signals and
+ports are the demo's.
 """
 
 from __future__ import annotations

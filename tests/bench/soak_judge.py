@@ -1,7 +1,8 @@
 """From what was seen in a soak to what was broken. Pure; seconds on one CLOCK_MONOTONIC.
 
-Two witnesses: the kernels' news of addresses, and a client that asks every node by its own MAC for every VIP. Both give spans
-of time in which a node had, or served, an address; where spans of two nodes overlap there were two owners.
+Two witnesses: the kernels' news of addresses, and a client that asks every node by its own MAC for
+every VIP. Both give spans of time in which a node had, or served, an address; where spans of two
+nodes overlap there were two owners.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from vipd.demo.measure import Bound
 
 RESOLUTION = 0.005
-"""The news of two hosts are read within so many seconds of one another on a busy machine: less is no overlap."""
+"""The news of two hosts are read within so many seconds of one another on a busy machine: less is
+no overlap."""
 GOAL = 0.050
 """A planned handover may overlap for so long (ARCHITECTURE.md, handover)."""
 LIMIT = 0.150
@@ -26,7 +28,8 @@ HANDOVERS = frozenset({"handed_over", "preempted"})
 TOGETHER = 0.050
 """Addresses of one instance are bound within so many seconds of one another."""
 NEAR = 1.0
-"""A fault that began or was healed so many seconds before an overlap may have hit the handover; a transition so near is its."""
+"""A fault that began or was healed so many seconds before an overlap may have hit the handover; a
+transition so near is its."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A time during which something held for a node, and for one address if it names one (empty: all)."""
+    """A time during which something held for a node, and for one address if it names one (empty:
+    all).
+    """
 
     node: str
     begin: float
@@ -98,7 +103,9 @@ def spans_of(events: Iterable[Bound], end: float) -> list[Span]:
 
 
 def overlaps(spans: Iterable[Span], witness: str, shortest: float = RESOLUTION) -> list[Overlap]:
-    """Return where spans of one address on two nodes overlap for longer than `shortest`, in order of time."""
+    """Return where spans of one address on two nodes overlap for longer than `shortest`, in order
+    of time.
+    """
     by_address: dict[str, list[Span]] = {}
     for span in sorted(spans, key=lambda span: span.begin):
         by_address.setdefault(span.address, []).append(span)
@@ -110,7 +117,9 @@ def overlaps(spans: Iterable[Span], witness: str, shortest: float = RESOLUTION) 
             for other in open_spans:
                 end = min(other.end, span.end)
                 if other.node != span.node and end - span.begin > shortest:
-                    found.append(Overlap(witness, address, (other.node, span.node), span.begin, end))
+                    found.append(
+                        Overlap(witness, address, (other.node, span.node), span.begin, end)
+                    )
             open_spans.append(span)
     return sorted(found, key=lambda overlap: overlap.begin)
 
@@ -120,18 +129,34 @@ def without(overlap: Overlap, windows: Iterable[Window]) -> list[Overlap]:
     left = [(overlap.begin, overlap.end)]
     for window in windows:
         if window.node in overlap.nodes and window.address in {"", overlap.address}:
-            cut = [((begin, min(end, window.begin)), (max(begin, window.end), end)) for begin, end in left]
-            left = [piece for piece in itertools.chain.from_iterable(cut) if piece[1] - piece[0] > RESOLUTION]
-    return [Overlap(overlap.witness, overlap.address, overlap.nodes, begin, end) for begin, end in left]
+            cut = [
+                ((begin, min(end, window.begin)), (max(begin, window.end), end))
+                for begin, end in left
+            ]
+            left = [
+                piece
+                for piece in itertools.chain.from_iterable(cut)
+                if piece[1] - piece[0] > RESOLUTION
+            ]
+    return [
+        Overlap(overlap.witness, overlap.address, overlap.nodes, begin, end) for begin, end in left
+    ]
 
 
 def judge(
-    found: Sequence[Overlap], excused: Sequence[Window], moves: Sequence[Move], faults: Sequence[Window], instances: dict[str, str]
+    found: Sequence[Overlap],
+    excused: Sequence[Window],
+    moves: Sequence[Move],
+    faults: Sequence[Window],
+    instances: dict[str, str],
 ) -> list[Finding]:
-    """Return what is to be told of the overlaps. `excused` windows count for the kernel's witness only, never for the client's.
+    """Return what is to be told of the overlaps.
 
-    `faults` are all faults with their times; `instances` tells which instance an address belongs to. An instance's addresses
-    move together: what is the same for several is told of the first one.
+    `excused` windows count for the kernel's witness only, never for the client's.
+
+    `faults` are all faults with their times; `instances` tells which instance an address belongs
+    to. An instance's addresses move together: what is the same for several is told of the first
+    one.
     """
     findings = []
     told: set[tuple[object, ...]] = set()
@@ -139,7 +164,13 @@ def judge(
         pieces = without(overlap, excused) if overlap.witness == "kernel" else [overlap]
         for piece in pieces:
             text = _trouble(piece, moves, faults, instances.get(piece.address, ""))
-            alike = (piece.witness, piece.nodes, instances.get(piece.address), round(piece.begin / TOGETHER), text)
+            alike = (
+                piece.witness,
+                piece.nodes,
+                instances.get(piece.address),
+                round(piece.begin / TOGETHER),
+                text,
+            )
             if text and alike not in told:
                 told.add(alike)
                 broken = not text.startswith("beyond the goal")
@@ -151,18 +182,30 @@ def _described(overlap: Overlap) -> str:
     return f"{overlap.address} on {' and '.join(overlap.nodes)} for {overlap.length * 1000:.0f} ms ({overlap.witness})"
 
 
-def _trouble(overlap: Overlap, moves: Sequence[Move], faults: Sequence[Window], instance: str) -> str:
-    near = [move for move in moves if move.instance == instance and overlap.begin - NEAR <= move.at <= overlap.end + NEAR]
+def _trouble(
+    overlap: Overlap, moves: Sequence[Move], faults: Sequence[Window], instance: str
+) -> str:
+    near = [
+        move
+        for move in moves
+        if move.instance == instance and overlap.begin - NEAR <= move.at <= overlap.end + NEAR
+    ]
     planned = [move for move in near if move.node in overlap.nodes and move.reason in HANDOVERS]
     if not planned:
         said = ", ".join(f"{move.node} {move.reason}" for move in near) or "no node became Active"
         return f"two owners without a handover ({said})"
     # The fault that caused the handover is the first one.
-    disturbing = sum(fault.begin <= overlap.end and fault.end >= overlap.begin - NEAR for fault in faults)
+    disturbing = sum(
+        fault.begin <= overlap.end and fault.end >= overlap.begin - NEAR for fault in faults
+    )
     limit = BROKEN_LIMIT if disturbing > 1 else LIMIT
     if overlap.length > limit:
         return f"longer than {limit * 1000:.0f} ms in a handover, with {disturbing} faults near"
-    return f"beyond the goal of {GOAL * 1000:.0f} ms in a handover" if overlap.length > GOAL + RESOLUTION else ""
+    return (
+        f"beyond the goal of {GOAL * 1000:.0f} ms in a handover"
+        if overlap.length > GOAL + RESOLUTION
+        else ""
+    )
 
 
 # ---------------------------------------------------------------- leaks
@@ -191,7 +234,10 @@ class Trend:
 
 
 def grown_up(samples: Sequence[Sample], age: float) -> list[Sample]:
-    """Leave out what each life was in its first `age` seconds: a young process fills its caches, and no longer shares its pages."""
+    """Leave out what each life was in its first `age` seconds.
+
+    A young process fills its caches, and no longer shares its pages.
+    """
     begun: dict[str, float] = {}
     for sample in samples:
         begun[sample.life] = min(sample.at, begun.get(sample.life, sample.at))
@@ -199,9 +245,12 @@ def grown_up(samples: Sequence[Sample], age: float) -> list[Sample]:
 
 
 def trend(samples: Sequence[Sample]) -> Trend | None:
-    """Return the common trend within the lives: least squares after each life's mean is taken away. None: too few.
+    """Return the common trend within the lives.
 
-    A daemon is replaced now and then; one life's level is not another's, but a leak grows in all of them alike.
+    Least squares after each life's mean is taken away. None: too few.
+
+    A daemon is replaced now and then; one life's level is not another's, but a leak grows in all of
+    them alike.
     """
     by_life: dict[str, list[Sample]] = {}
     for sample in samples:

@@ -1,7 +1,8 @@
 """What befalls the group in a soak, drawn from a seed: the same seed gives the same plan. Pure.
 
-A plan is an endless row of rounds. In a round one fault happens, or several at once, each healed after a time of its own; after
-it the group has to become calm again. Every kind of fault is played once before any comes again.
+A plan is an endless row of rounds. In a round one fault happens, or several at once, each healed
+after a time of its own; after it the group has to become calm again. Every kind of fault is played
+once before any comes again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ TOGETHER = ((1, 0.55), (2, 0.30), (3, 0.15))
 
 
 class Scope(enum.StrEnum):
-    """What a fault takes hold of; a round has no two faults of one scope, but up to three on different nodes."""
+    """What a fault takes hold of.
+
+    A round has no two faults of one scope, but up to three on different nodes.
+    """
 
     NODE = "node"
     STORE = "store"
@@ -38,7 +42,9 @@ class Aim(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of fault. It lasts for `shortest` to `longest` seconds, short ones as often as long ones (by their logarithm)."""
+    """A kind of fault. It lasts for `shortest` to `longest` seconds, short ones as often as long
+    ones (by their logarithm).
+    """
 
     key: str
     title: str
@@ -82,7 +88,9 @@ STOPPING = frozenset({"all_killed", "all_frozen"})
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """One fault of a round: it happens `at` seconds after the round's begin and is healed `lasts` seconds later.
+    """One fault of a round.
+
+    It happens `at` seconds after the round's begin and is healed `lasts` seconds later.
 
     `pick` (0 to 2) tells which of several like things: the etcd member, the record, the address.
     """
@@ -101,7 +109,10 @@ class Strike:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Faults that happen together; `phase` seconds of calm come first, so that they fall at any moment of a renewal."""
+    """Faults that happen together.
+
+    `phase` seconds of calm come first, so that they fall at any moment of a renewal.
+    """
 
     number: int
     phase: float
@@ -110,7 +121,9 @@ class Round:
     @property
     def name(self) -> str:
         """The kind of its only fault, or that there were several."""
-        return self.strikes[0].kind.key if len(self.strikes) == 1 else f"{len(self.strikes)} at once"
+        return (
+            self.strikes[0].kind.key if len(self.strikes) == 1 else f"{len(self.strikes)} at once"
+        )
 
 
 def rounds(seed: int, catalogue: tuple[Kind, ...] = CATALOGUE) -> Iterator[Round]:
@@ -120,7 +133,9 @@ def rounds(seed: int, catalogue: tuple[Kind, ...] = CATALOGUE) -> Iterator[Round
     number = 0
     while True:
         number += 1
-        (wanted,) = rng.choices([count for count, _ in TOGETHER], [weight for _, weight in TOGETHER])
+        (wanted,) = rng.choices(
+            [count for count, _ in TOGETHER], [weight for _, weight in TOGETHER]
+        )
         drawn: list[Kind] = []
         while len(drawn) < wanted:
             if not deck:
@@ -129,7 +144,11 @@ def rounds(seed: int, catalogue: tuple[Kind, ...] = CATALOGUE) -> Iterator[Round
             if not _fits(deck[-1], drawn):
                 break  # it opens the next round instead: no kind is put off for ever
             drawn.append(deck.pop())
-        yield Round(number, round(rng.uniform(0.0, 0.6), 3), tuple(_strike(rng, kind, first=not i) for i, kind in enumerate(drawn)))
+        yield Round(
+            number,
+            round(rng.uniform(0.0, 0.6), 3),
+            tuple(_strike(rng, kind, first=not i) for i, kind in enumerate(drawn)),
+        )
 
 
 def _fits(kind: Kind, drawn: list[Kind]) -> bool:

@@ -1,6 +1,9 @@
-"""The group of a soak: three nodes with two instances, three members of etcd, a client, and what looks after them.
+"""The group of a soak.
 
-A node whose vipd ends without having been told to is started again after 100 ms, as the shipped unit does.
+Three nodes with two instances, three members of etcd, a client, and what looks after them.
+
+A node whose vipd ends without having been told to is started again after 100 ms, as the shipped
+unit does.
 """
 
 from __future__ import annotations
@@ -32,11 +35,17 @@ PRIORITIES = {WEB: {"a": 150, "b": 120, "c": 100}, EDGE: {"a": 100, "b": 150, "c
 BEST = {WEB: "a", EDGE: "b"}
 EDGE_VIP = "192.0.2.90"
 WEB_ADDRESSES = [f"{VIP}/32", f"{VIP6}/128"]
-WEB_ADDRESSES += [f"192.0.2.{number}/32" for number in range(101, 105)] + [f"2001:db8::{number}/128" for number in range(101, 105)]
+WEB_ADDRESSES += [f"192.0.2.{number}/32" for number in range(101, 105)] + [
+    f"2001:db8::{number}/128" for number in range(101, 105)
+]
 ADDRESSES = {WEB: WEB_ADDRESSES, EDGE: [f"{EDGE_VIP}/32"]}
 ASKED = {WEB: VIP, EDGE: EDGE_VIP}
 """The address of each instance that the client asks."""
-INSTANCE_OF = {address.partition("/")[0]: name for name, addresses in ADDRESSES.items() for address in addresses}
+INSTANCE_OF = {
+    address.partition("/")[0]: name
+    for name, addresses in ADDRESSES.items()
+    for address in addresses
+}
 RESTART = 0.100
 """The unit's RestartSec in seconds."""
 LOOK = 0.020
@@ -55,13 +64,31 @@ class Node:
         self._lab = lab
         self._ingress: subprocess.Popen[bytes] | None = None
 
-    def configure(self, addresses: list[str] | None = None, timing: dict[str, object] | None = None) -> None:
+    def configure(
+        self, addresses: list[str] | None = None, timing: dict[str, object] | None = None
+    ) -> None:
         """Write the configuration; web may have other addresses for a while."""
         url = f"http://127.0.0.1:{HEALTH_PORT}/healthz"
-        check = {"name": "ingress", "http": {"url": url, "status": 200}, "interval": "400ms", "timeout": "300ms", "rise": 2, "fall": 2}
+        check = {
+            "name": "ingress",
+            "http": {"url": url, "status": 200},
+            "interval": "400ms",
+            "timeout": "300ms",
+            "rise": 2,
+            "fall": 2,
+        }
         many = {**ADDRESSES, WEB: addresses or WEB_ADDRESSES}
         self.vipd.configure(
-            *(instance(name, many[name], priority=PRIORITIES[name][self.name], preempt_delay="1s", checks=[check]) for name in (WEB, EDGE)),
+            *(
+                instance(
+                    name,
+                    many[name],
+                    priority=PRIORITIES[name][self.name],
+                    preempt_delay="1s",
+                    checks=[check],
+                )
+                for name in (WEB, EDGE)
+            ),
             timing=timing or USUAL_TIMING,
             log={"format": "json"},
         )
@@ -97,7 +124,14 @@ class Client:
 
     def __init__(self, lab: Lab, group: Group) -> None:
         macs = ",".join(f"{node.name}={node.vipd.mac}" for node in group.nodes)
-        argv = [sys.executable, "-m", "tests.bench.soak_client", group.client.address, ",".join(ASKED.values()), macs]
+        argv = [
+            sys.executable,
+            "-m",
+            "tests.bench.soak_client",
+            group.client.address,
+            ",".join(ASKED.values()),
+            macs,
+        ]
         self.spans: list[Span] = []
         self.outages: list[tuple[str, float, float]] = []
         # With an input of its own the lab leaves its complaints out of what it tells.
@@ -124,7 +158,10 @@ class Client:
 
 
 class Group:
-    """Everything of a soak that runs. `faults` and `stops` are kept by those who do them (see soak_deeds)."""
+    """Everything of a soak that runs.
+
+    `faults` and `stops` are kept by those who do them (see soak_deeds).
+    """
 
     def __init__(self, lab: Lab, folder: Path) -> None:
         self.lab, self.folder = lab, folder
@@ -143,11 +180,19 @@ class Group:
 
     def _etcd(self, hosts: list[Any]) -> list[EtcdServer]:
         cluster = ",".join(f"{host.name}=http://{host.address}:2380" for host in hosts)
-        # Not the short times that other tests have: this machine is busy, and an etcd that elects all the time tests nothing.
-        # And without pre-vote every member that comes back would unseat the leader: an outage of the store after the fault's end.
+        # Not the short times that other tests have: this machine is busy, and an etcd that elects
+        # all the time tests nothing. And without pre-vote every member that comes back would unseat
+        # the leader: an outage of the store after the fault's end.
         flags = {"heartbeat-interval": "100", "election-timeout": "1000", "pre-vote": "true"}
         return [
-            EtcdServer(self.folder / "etcd", name=host.name, host=host.address, netns=host.namespace, cluster=cluster, flags=flags)
+            EtcdServer(
+                self.folder / "etcd",
+                name=host.name,
+                host=host.address,
+                netns=host.namespace,
+                cluster=cluster,
+                flags=flags,
+            )
             for host in hosts
         ]
 
@@ -190,8 +235,12 @@ class Group:
         return next(iter(one)) if len(one) == 1 else ""
 
     def settled(self) -> bool:
-        """Whether the best node has each instance, and every node knows all others as fit and the store as reachable."""
-        return all(self.owner(name) == BEST[name] for name in BEST) and all(map(self._content, self.nodes))
+        """Whether the best node has each instance, and every node knows all others as fit and the
+        store as reachable.
+        """
+        return all(self.owner(name) == BEST[name] for name in BEST) and all(
+            map(self._content, self.nodes)
+        )
 
     def _content(self, node: Node) -> bool:
         document = node.vipd.status()
@@ -206,23 +255,36 @@ class Group:
     # ------------------------------------------------------------ the store
 
     def ask_etcd(self, path: str, body: dict[str, object]) -> dict[str, Any]:
-        """Send a request to etcd's JSON gateway, to the first member that answers. LabError if none does."""
+        """Send a request to etcd's JSON gateway, to the first member that answers. LabError if none
+        does.
+        """
         for member in self.members:
             with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-                return inside(member.netns, lambda member=member: _posted(member.host, member.port, path, body))  # type: ignore[misc]
+                return inside(
+                    member.netns,
+                    lambda member=member: _posted(member.host, member.port, path, body),
+                )  # type: ignore[misc]
         raise LabError("no member of etcd answers")
 
     def record(self, name: str) -> tuple[bytes, str]:
         """Return an election's record and its revision; "0" if it is absent."""
-        found = self.ask_etcd("/v3/kv/range", {"key": _coded(f"{PREFIX}elections/{name}".encode())}).get("kvs", [])
-        return (base64.b64decode(found[0].get("value", "")), found[0]["mod_revision"]) if found else (b"", "0")
+        found = self.ask_etcd(
+            "/v3/kv/range", {"key": _coded(f"{PREFIX}elections/{name}".encode())}
+        ).get("kvs", [])
+        return (
+            (base64.b64decode(found[0].get("value", "")), found[0]["mod_revision"])
+            if found
+            else (b"", "0")
+        )
 
     def put_record(self, name: str, value: bytes, revision: str) -> bool:
         """Write a record by hand if it is still of this revision; return whether it was."""
         key = _coded(f"{PREFIX}elections/{name}".encode())
         compare = {"key": key, "target": "MOD", "result": "EQUAL", "mod_revision": revision}
         put = {"request_put": {"key": key, "value": _coded(value)}}
-        return bool(self.ask_etcd("/v3/kv/txn", {"compare": [compare], "success": [put]}).get("succeeded"))
+        return bool(
+            self.ask_etcd("/v3/kv/txn", {"compare": [compare], "success": [put]}).get("succeeded")
+        )
 
     def delete_record(self, name: str) -> None:
         """Delete a record by hand."""
@@ -231,7 +293,10 @@ class Group:
     def count_keys(self) -> int:
         """Return how many keys vipd has in the store."""
         end = PREFIX[:-1] + chr(ord(PREFIX[-1]) + 1)
-        answer = self.ask_etcd("/v3/kv/range", {"key": _coded(PREFIX.encode()), "range_end": _coded(end.encode()), "count_only": True})
+        answer = self.ask_etcd(
+            "/v3/kv/range",
+            {"key": _coded(PREFIX.encode()), "range_end": _coded(end.encode()), "count_only": True},
+        )
         return int(answer.get("count", 0))
 
 

@@ -1,12 +1,16 @@
-"""The takeover path: from the record's change to the first frame on the wire and to the last of N addresses.
+"""The takeover path.
 
-    python -m tests.bench.takeover [--stores file,etcd] [--addresses 1,10,100,1000] [--repeat 100] [--json FILE] [--quick]
+From the record's change to the first frame on the wire and to the last of N addresses.
 
-Needs root, and etcd from the distribution's packages. Two nodes hand one instance to and fro: a planned handover (the holder
-names the successor), and a release (the holder's check fails, it lets go, and the successor finds a released record). Both
-nodes share this machine's clock and its kernel, where only one at a time can change addresses (the RTNL lock): the former
-holder's unbind and the successor's bind of a thousand addresses stand in each other's way here, on two machines not.
-Prints p50 / p99 / max in ms. A takeover of which something was not seen is void, and counted.
+    python -m tests.bench.takeover [--stores file,etcd] [--addresses 1,10,100,1000] [--repeat 100]
+    [--json FILE] [--quick]
+
+Needs root, and etcd from the distribution's packages. Two nodes hand one instance to and fro: a
+planned handover (the holder names the successor), and a release (the holder's check fails, it lets
+go, and the successor finds a released record). Both nodes share this machine's clock and its
+kernel, where only one at a time can change addresses (the RTNL lock): the former holder's unbind
+and the successor's bind of a thousand addresses stand in each other's way here, on two machines
+not. Prints p50 / p99 / max in ms. A takeover of which something was not seen is void, and counted.
 """
 
 from __future__ import annotations
@@ -25,7 +29,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tests.bench.takeover_steps import STEPS, WHOLES, Note, Takeover, VoidError, gathered, shown, table, takeover
+from tests.bench.takeover_steps import (
+    STEPS,
+    WHOLES,
+    Note,
+    Takeover,
+    VoidError,
+    gathered,
+    shown,
+    table,
+    takeover,
+)
 from tests.bench.takeover_wire import Wire
 from tests.etcd_server import EtcdServer
 from tests.netns.stories.node import WEB, VipdNode, inside, instance, wait_for
@@ -80,20 +94,30 @@ def answer(server: socket.socket) -> None:
 
 
 class TracedNode(VipdNode):
-    """A node whose daemon writes down when it comes by certain places, and which has a check that can be made to fail."""
+    """A node whose daemon writes down when it comes by certain places, and which has a check that
+    can be made to fail.
+    """
 
     healthy: socket.socket | None = None
 
     def start(self) -> None:
         """Start it."""
         with (self.folder / "log").open("ab") as log:
-            argv = [sys.executable, "-m", "tests.bench.takeover_traced", str(self.folder / "trace"), str(self.config_file)]
+            argv = [
+                sys.executable,
+                "-m",
+                "tests.bench.takeover_traced",
+                str(self.folder / "trace"),
+                str(self.config_file),
+            ]
             self._process = self.lab.spawn(self.host, argv, log)
 
     def heal(self) -> None:
         """Let its check succeed."""
         if self.healthy is None:
-            self.healthy = inside(self.host.namespace, lambda: socket.create_server(("127.0.0.1", PORT)))
+            self.healthy = inside(
+                self.host.namespace, lambda: socket.create_server(("127.0.0.1", PORT))
+            )
             # Connections that nobody takes fill the queue, and the check fails by itself.
             threading.Thread(target=answer, args=(self.healthy,), daemon=True).start()
 
@@ -115,13 +139,27 @@ class Rig:
 
     def __init__(self, lab: Lab, folder: Path, backend: Mapping[str, object], case: Case) -> None:
         self.case = case
-        self.nodes = [TracedNode(lab, lab.add(name), folder / name, backend, "default") for name in "ab"]
+        self.nodes = [
+            TracedNode(lab, lab.add(name), folder / name, backend, "default") for name in "ab"
+        ]
         prefix = 32 if case.family == 4 else 128
-        check = {"name": "own", "tcp": {"host": "127.0.0.1", "port": PORT}, "interval": "100ms", "timeout": "90ms", "rise": 1, "fall": 1}
+        check = {
+            "name": "own",
+            "tcp": {"host": "127.0.0.1", "port": PORT},
+            "interval": "100ms",
+            "timeout": "90ms",
+            "rise": 1,
+            "fall": 1,
+        }
         addresses = [f"{address}/{prefix}" for address in case.addresses()]
         # One announcement for each takeover: bursts of the one before would be seen in the next.
         checks = [check] if case.kind == "release" else []
-        self.web = instance(addresses=addresses, preempt=False, checks=checks, announce={"burst": 0, "refresh": "1h"})
+        self.web = instance(
+            addresses=addresses,
+            preempt=False,
+            checks=checks,
+            announce={"burst": 0, "refresh": "1h"},
+        )
         self.wire = Wire(lab._switch, [node.host for node in self.nodes], case.addresses())
 
     def start(self) -> TracedNode:
@@ -130,12 +168,17 @@ class Rig:
             node.heal()
             node.configure(self.web)
             node.start()
-        wait_for(lambda: all(node.knows_fit("a", "b") for node in self.nodes), "both nodes to be fit")
+        wait_for(
+            lambda: all(node.knows_fit("a", "b") for node in self.nodes), "both nodes to be fit"
+        )
         return self.holder()
 
     def holder(self) -> TracedNode:
         """Return who has it, once one node has it and the other does not."""
-        wait_for(lambda: sorted(node.state() for node in self.nodes) == ["Active", "Backup"], "one node to be Active, the other Backup")
+        wait_for(
+            lambda: sorted(node.state() for node in self.nodes) == ["Active", "Backup"],
+            "one node to be Active, the other Backup",
+        )
         return next(node for node in self.nodes if node.state() == "Active")
 
     def move(self, holder: TracedNode) -> Takeover:
@@ -157,11 +200,18 @@ class Rig:
         return takeover(holder.notes(begin), other.notes(begin), seen, self.wire.expected, kind)
 
     def _wait(self, other: TracedNode, since: int) -> None:
-        """Return when all addresses were announced and the traces are written. Nobody is asked: that would cost them time."""
+        """Return when all addresses were announced and the traces are written.
+
+        Nobody is asked: that would cost them time.
+        """
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             time.sleep(0.1)
-            announced = {one.address for one in self.wire.since(since) if one.node == other.name and one.what == "announced"}
+            announced = {
+                one.address
+                for one in self.wire.since(since)
+                if one.node == other.name and one.what == "announced"
+            }
             if announced == self.wire.expected:
                 break
         time.sleep(0.2)
@@ -190,7 +240,8 @@ def play(case: Case, repeat: int, disk: str | None) -> Outcome:
     try:
         _play(case, repeat, disk, outcome)
     except (AssertionError, FailedError, RefusedError, UnreachableError) as error:
-        # The nodes did not come to rest: what was measured until then stands, and this is told beside it.
+        # The nodes did not come to rest: what was measured until then stands, and this is told
+        # beside it.
         outcome.void.append(f"ended early: {error}")
     return outcome
 
@@ -204,7 +255,8 @@ def _play(case: Case, repeat: int, disk: str | None, outcome: Outcome) -> None:
         rig = Rig(lab, Path(name), backend, case)
         with contextlib.closing(rig):
             holder = rig.start()
-            # The first moves of a daemon are slower: it reads pages that it never touched before. They are not left out.
+            # The first moves of a daemon are slower: it reads pages that it never touched before.
+            # They are not left out.
             for _ in range(repeat):
                 try:
                     outcome.takeovers.append(rig.move(holder))
@@ -218,7 +270,9 @@ def _play(case: Case, repeat: int, disk: str | None, outcome: Outcome) -> None:
 # ---------------------------------------------------------------- what is told
 
 
-def cases(stores: Sequence[str], kinds: Sequence[str], counts: Sequence[int], six: Sequence[int]) -> Iterator[Case]:
+def cases(
+    stores: Sequence[str], kinds: Sequence[str], counts: Sequence[int], six: Sequence[int]
+) -> Iterator[Case]:
     """Yield what is to be played."""
     for name in stores:
         for kind in kinds:
@@ -236,17 +290,32 @@ def repeats(case: Case, repeat: int) -> int:
 
 def report(outcomes: Mapping[Case, Outcome]) -> str:
     """Return the tables."""
-    wholes = {case: gathered(one.wholes() for one in outcome.takeovers) for case, outcome in outcomes.items()}
-    steps = {case: gathered(one.steps() for one in outcome.takeovers) for case, outcome in outcomes.items()}
+    wholes = {
+        case: gathered(one.wholes() for one in outcome.takeovers)
+        for case, outcome in outcomes.items()
+    }
+    steps = {
+        case: gathered(one.steps() for one in outcome.takeovers)
+        for case, outcome in outcomes.items()
+    }
     judged = [case for case in outcomes if wholes[case]]
     rows = [
-        [case.name, str(len(outcomes[case].takeovers)), str(len(outcomes[case].void)), *(shown(wholes[case][name]) for name in WHOLES)]
+        [
+            case.name,
+            str(len(outcomes[case].takeovers)),
+            str(len(outcomes[case].void)),
+            *(shown(wholes[case][name]) for name in WHOLES),
+        ]
         for case in judged
     ]
     parts = [table(["case (ms: p50 / p99 / max)", "takeovers", "void", *WHOLES], rows), ""]
     rows = [[name, *(shown(steps[case][name]) for case in judged)] for name in STEPS]
     parts.append(table(["step (ms: p50 / p99 / max)", *(case.name for case in judged)], rows))
-    parts += [f"\nvoid in {case.name}: {why}" for case, outcome in outcomes.items() for why in dict.fromkeys(outcome.void)]
+    parts += [
+        f"\nvoid in {case.name}: {why}"
+        for case, outcome in outcomes.items()
+        for why in dict.fromkeys(outcome.void)
+    ]
     return "\n".join(parts)
 
 
@@ -274,13 +343,24 @@ def numbers(text: str) -> list[int]:
 
 def main() -> int:
     """Measure and print; 1 if nothing could be judged."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--stores", default="file,etcd")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--addresses", default="1,10,100,1000", help="how many IPv4 addresses")
-    parser.add_argument("--ipv6", default="1,100,500", help="how many IPv6 addresses; planned handovers only")
-    parser.add_argument("--repeat", type=int, default=100, help="of one or ten addresses; a fifth of a hundred, a tenth of a thousand")
-    parser.add_argument("--disk", help="the folder for store and state; default: that of temporary files")
+    parser.add_argument(
+        "--ipv6", default="1,100,500", help="how many IPv6 addresses; planned handovers only"
+    )
+    parser.add_argument(
+        "--repeat",
+        type=int,
+        default=100,
+        help="of one or ten addresses; a fifth of a hundred, a tenth of a thousand",
+    )
+    parser.add_argument(
+        "--disk", help="the folder for store and state; default: that of temporary files"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--quick", action="store_true", help="two minutes")
     args = parser.parse_args()

@@ -1,4 +1,7 @@
-"""From notes, frames and news of addresses to the steps of a takeover. Pure; moments are ns of CLOCK_REALTIME, figures ms."""
+"""From notes, frames and news of addresses to the steps of a takeover.
+
+Pure; moments are ns of CLOCK_REALTIME, figures ms.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,13 @@ STEPS = (
     "first frame on the wire",
     "the other frames, until each address was announced",
 )
-WHOLES = ("record -> first frame", "seen -> first frame", "record -> all bound", "record -> all announced", "seen -> all announced")
+WHOLES = (
+    "record -> first frame",
+    "seen -> first frame",
+    "record -> all bound",
+    "record -> all announced",
+    "seen -> all announced",
+)
 
 KNOWN_APPLIED = {"write take>", "write take<", "event ElectionChanged>"}
 """The first is the write itself: it stands for none of the others."""
@@ -43,8 +52,9 @@ class Seen:
 class Takeover:
     """Moments of one takeover, in their order.
 
-    `changed`: the former holder's write has changed the record; `seen`: the successor's daemon has it in its hands.
-    `bound_all` is when the kernel told of the last address, some tens of microseconds after it was bound.
+    `changed`: the former holder's write has changed the record; `seen`: the successor's daemon has
+    it in its hands. `bound_all` is when the kernel told of the last address, some tens of
+    microseconds after it was bound.
     """
 
     changed: int
@@ -71,7 +81,10 @@ class Takeover:
             self.first_frame,
             self.last_announced,
         )
-        return {name: (after - before) / 1e6 for name, before, after in zip(STEPS, moments, moments[1:], strict=False)}
+        return {
+            name: (after - before) / 1e6
+            for name, before, after in zip(STEPS, moments, moments[1:], strict=False)
+        }
 
     def wholes(self) -> dict[str, float]:
         """Return WHOLES in ms."""
@@ -101,11 +114,20 @@ def last(notes: Iterable[Note], wanted: str, before: int) -> int:
     return max(found)
 
 
-def takeover(former: Sequence[Note], new: Sequence[Note], seen: Sequence[Seen], expected: frozenset[bytes], kind: str) -> Takeover:
-    """Return one takeover. `seen` is of the successor alone; `kind` is what the former holder wrote: name or release.
+def takeover(
+    former: Sequence[Note],
+    new: Sequence[Note],
+    seen: Sequence[Seen],
+    expected: frozenset[bytes],
+    kind: str,
+) -> Takeover:
+    """Return one takeover.
 
-    Where the store is a directory the record has changed when the new file is linked; of another store it is known no earlier
-    than when the first of both nodes hears of it, the holder by the answer or the successor by its watch.
+    `seen` is of the successor alone; `kind` is what the former holder wrote: name or release.
+
+    Where the store is a directory the record has changed when the new file is linked; of another
+    store it is known no earlier than when the first of both nodes hears of it, the holder by the
+    answer or the successor by its watch.
     """
     sent = first(former, f"write {kind}>", 0)
     answered = first(former, f"write {kind}<", sent)
@@ -152,7 +174,12 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def summary(values: Sequence[float]) -> dict[str, float]:
     """Return median, 99th percentile, maximum and number."""
-    return {"p50": statistics.median(values), "p99": percentile(values, 0.99), "max": max(values), "count": len(values)}
+    return {
+        "p50": statistics.median(values),
+        "p99": percentile(values, 0.99),
+        "max": max(values),
+        "count": len(values),
+    }
 
 
 def gathered(rows: Iterable[Mapping[str, float]]) -> dict[str, dict[str, float]]:

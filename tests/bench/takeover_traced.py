@@ -1,9 +1,12 @@
-"""`vipd run` whose daemon writes down when it comes by certain places. The product is the shipped one, and knows nothing of it.
+"""`vipd run` whose daemon writes down when it comes by certain places.
+
+The product is the shipped one, and knows nothing of it.
 
     python -m tests.bench.takeover_traced TRACE CONFIG
 
-TRACE gets one line of JSON for each moment: what, and when in ns of CLOCK_REALTIME, the clock that the kernel stamps frames
-with. A note costs a microsecond; the file is written when nothing has been noted for a while.
+TRACE gets one line of JSON for each moment: what, and when in ns of CLOCK_REALTIME, the clock that
+the kernel stamps frames with. A note costs a microsecond; the file is written when nothing has been
+noted for a while.
 """
 
 from __future__ import annotations
@@ -73,7 +76,10 @@ def _event(_peers: object, event: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A function of the daemon. `label` makes the note's text of its arguments; `>` and `<` are added for its begin and end."""
+    """A function of the daemon.
+
+    `label` makes the note's text of its arguments; `>` and `<` are added for its begin and end.
+    """
 
     module: str
     name: str

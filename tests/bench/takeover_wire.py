@@ -1,7 +1,9 @@
-"""What a takeover looks like from outside: frames on the switch's ports and the kernels' news of addresses, on one clock.
+"""What a takeover looks like from outside.
 
-Frames carry the kernel's own time (SO_TIMESTAMPNS); news of addresses are stamped when they are read, some tens of
-microseconds later. All times are ns of CLOCK_REALTIME.
+Frames on the switch's ports and the kernels' news of addresses, on one clock.
+
+Frames carry the kernel's own time (SO_TIMESTAMPNS); news of addresses are stamped when they are
+read, some tens of microseconds later. All times are ns of CLOCK_REALTIME.
 """
 
 from __future__ import annotations
@@ -23,7 +25,13 @@ from announce.kernel.filters import attach, rival_filter
 from tests.bench.takeover_steps import Seen
 from tests.netns.stories.node import inside
 from vipd.demo.lab import Host
-from vipd.demo.monitor import LARGEST_READ, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, changes, socket_in
+from vipd.demo.monitor import (
+    LARGEST_READ,
+    RTMGRP_IPV4_IFADDR,
+    RTMGRP_IPV6_IFADDR,
+    changes,
+    socket_in,
+)
 
 SO_RCVBUFFORCE = 33
 SO_TIMESTAMPNS = 35
@@ -41,10 +49,16 @@ def spoken_for(frame: bytes) -> bytes:
 
 
 class Wire:
-    """Sees every announcement and every address of these hosts. To be begun before any of them is bound."""
+    """Sees every announcement and every address of these hosts.
+
+    To be begun before any of them is bound.
+    """
 
     def __init__(self, switch: str, hosts: Sequence[Host], addresses: Sequence[str]) -> None:
-        packed = [socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address) for address in addresses]
+        packed = [
+            socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+            for address in addresses
+        ]
         self.expected = frozenset(packed)
         self.trouble = ""
         self._seen: list[Seen] = []
@@ -59,7 +73,12 @@ class Wire:
         """Nothing to do: it runs already."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """End the thread and close the sockets."""
         os.close(self._wakened)
         self._thread.join()
@@ -79,8 +98,13 @@ class Wire:
 
     def lost(self) -> str:
         """Return what was not seen for want of room; empty: nothing."""
-        dropped = sum(STATISTICS.unpack(tap.getsockopt(SOL_PACKET, PACKET_STATISTICS, STATISTICS.size))[1] for tap in self._taps)
-        return self.trouble or (f"{dropped} frames were dropped before they were seen" if dropped else "")
+        dropped = sum(
+            STATISTICS.unpack(tap.getsockopt(SOL_PACKET, PACKET_STATISTICS, STATISTICS.size))[1]
+            for tap in self._taps
+        )
+        return self.trouble or (
+            f"{dropped} frames were dropped before they were seen" if dropped else ""
+        )
 
     def _watch(self) -> None:
         poll = select.poll()
@@ -107,13 +131,17 @@ class Wire:
                 address = spoken_for(frame)
                 if address in self.expected and ancillary:
                     seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2][: TIMESPEC.size])
-                    yield Seen(seconds * 1_000_000_000 + nanoseconds, self._taps[tap], address, "announced")
+                    yield Seen(
+                        seconds * 1_000_000_000 + nanoseconds, self._taps[tap], address, "announced"
+                    )
 
     def _changes(self, news: socket.socket, now: int) -> Iterator[Seen]:
         try:
             while True:
                 for text, present in changes(news.recv(LARGEST_READ)):
-                    address = socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+                    address = socket.inet_pton(
+                        socket.AF_INET6 if ":" in text else socket.AF_INET, text
+                    )
                     if address in self.expected:
                         yield Seen(now, self._news[news], address, "bound" if present else "gone")
         except BlockingIOError:

@@ -35,7 +35,10 @@ def file_place(tmp_path: Path) -> FilePlace:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Return a Kubernetes API server that all tests of this session share; each has its own namespace."""
+    """Return a Kubernetes API server that all tests of this session share.
+
+    Each has its own namespace.
+    """
     with start_cluster(tmp_path_factory.mktemp("kube")) as server:
         yield server
 

@@ -26,7 +26,10 @@ USER = "vipd"
 
 
 def authority(folder: Path) -> Authority:
-    """Return a CA with certificates `server` and `client`; the client's names an organisation, which etcd takes for no user."""
+    """Return a CA with certificates `server` and `client`.
+
+    The client's names an organisation, which etcd takes for no user.
+    """
     made = Authority(folder)
     made.sign("server", "/CN=etcd", LOCAL)
     made.sign("client", "/O=vipd")
@@ -82,23 +85,34 @@ class SecurePlace(EtcdPlace):
 
 
 class Users:
-    """What an operator does with `etcdctl user`, `role` and `auth`, as root; `access` is that of the operator's connection."""
+    """What an operator does with `etcdctl user`, `role` and `auth`, as root.
+
+    `access` is that of the operator's connection.
+    """
 
     def __init__(self, server: EtcdServer, access: EtcdAccess | None = None) -> None:
-        self._line = Line(f"{server.host}:{server.port}", read_tls(access or EtcdAccess()) if server.tls else None)
+        self._line = Line(
+            f"{server.host}:{server.port}", read_tls(access or EtcdAccess()) if server.tls else None
+        )
         self._token: tuple[tuple[str, str], ...] = ()
 
     async def log_in(self) -> None:
         """Get a token for root."""
-        answer: Any = await self._line.auth.Authenticate(rpc.AuthenticateRequest(name="root", password=ROOT_PASSWORD))
+        answer: Any = await self._line.auth.Authenticate(
+            rpc.AuthenticateRequest(name="root", password=ROOT_PASSWORD)
+        )
         self._token = (("token", answer.token),)
 
     async def add(self, name: str, password: str, prefix: str) -> None:
         """Add a user who may do everything below a prefix."""
         await self._line.auth.RoleAdd(rpc.AuthRoleAddRequest(name=name), metadata=self._token)
         key = prefix.encode()
-        permission = rpc.Permission(permType=rpc.Permission.READWRITE, key=key, range_end=rpc_end(key))
-        await self._line.auth.RoleGrantPermission(rpc.AuthRoleGrantPermissionRequest(name=name, perm=permission), metadata=self._token)
+        permission = rpc.Permission(
+            permType=rpc.Permission.READWRITE, key=key, range_end=rpc_end(key)
+        )
+        await self._line.auth.RoleGrantPermission(
+            rpc.AuthRoleGrantPermissionRequest(name=name, perm=permission), metadata=self._token
+        )
         await self._add_user(name, password, name)
 
     async def enable(self) -> None:
@@ -118,7 +132,9 @@ class Users:
     async def change_password(self, name: str, password: str) -> None:
         """Give a user another password; etcd forgets its tokens."""
         await self.log_in()
-        await self._line.auth.UserChangePassword(rpc.AuthUserChangePasswordRequest(name=name, password=password), metadata=self._token)
+        await self._line.auth.UserChangePassword(
+            rpc.AuthUserChangePasswordRequest(name=name, password=password), metadata=self._token
+        )
 
     async def close(self) -> None:
         """Let go of the connection."""
@@ -126,8 +142,13 @@ class Users:
 
     async def _add_user(self, name: str, password: str, role: str) -> None:
         options = rpc.UserAddOptions(no_password=False)
-        await self._line.auth.UserAdd(rpc.AuthUserAddRequest(name=name, password=password, options=options), metadata=self._token)
-        await self._line.auth.UserGrantRole(rpc.AuthUserGrantRoleRequest(user=name, role=role), metadata=self._token)
+        await self._line.auth.UserAdd(
+            rpc.AuthUserAddRequest(name=name, password=password, options=options),
+            metadata=self._token,
+        )
+        await self._line.auth.UserGrantRole(
+            rpc.AuthUserGrantRoleRequest(user=name, role=role), metadata=self._token
+        )
 
 
 def rpc_end(key: bytes) -> bytes:
@@ -143,7 +164,10 @@ async def refused(store: Store, election: str = "ingress") -> str:
 
 
 async def refused_because(store: Store, sentence: str) -> None:
-    """Wait until reads are refused for this reason: gRPC tells that of its last attempt to connect, up to 0.5 s ago."""
+    """Wait until reads are refused for this reason.
+
+    GRPC tells that of its last attempt to connect, up to 0.5 s ago.
+    """
     async with asyncio.timeout(PATIENCE):
         while sentence not in await refused(store):  # noqa: ASYNC110 - the answer is the event
             await asyncio.sleep(0.05)

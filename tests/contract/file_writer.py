@@ -1,4 +1,5 @@
-"""A process that adds 1 to the counter of a record for as long as it lives, and logs what each write was told.
+"""A process that adds 1 to the counter of a record for as long as it lives, and logs what each
+write was told.
 
     file_writer.py ROOT LOG NAME
 
@@ -30,7 +31,9 @@ def main(root: str, log: str, name: str) -> None:
             os.write(out, f"0 {seen}\n".encode())
             continue
         counter = seen.record.counter + 1
-        answer = files.write(ELECTION, replace(seen.record, counter=counter, holder=name), seen.revision)
+        answer = files.write(
+            ELECTION, replace(seen.record, counter=counter, holder=name), seen.revision
+        )
         os.write(out, f"{counter} {type(answer).__name__}\n".encode())
 
 

@@ -32,7 +32,9 @@ class KubePlace:
 
     def store(self, candidate_ttl: float = 30.0) -> Store:
         """Return another node's view of the place."""
-        return KubernetesStore(self.namespace, str(self.kubeconfig), request_timeout=0.5, candidate_ttl=candidate_ttl)
+        return KubernetesStore(
+            self.namespace, str(self.kubeconfig), request_timeout=0.5, candidate_ttl=candidate_ttl
+        )
 
     async def edit(self, election: str, change: Callable[[dict[str, object]], None]) -> None:
         """Change annotations by hand."""

@@ -1,4 +1,7 @@
-"""Where the records of a contract test are: each kind of store with its ways to be edited, broken and restored."""
+"""Where the records of a contract test are.
+
+Each kind of store with its ways to be edited, broken and restored.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,12 @@ class FilePlace:
     async def hung(self) -> AsyncIterator[None]:
         """Keep the threads of all stores in a call that does not return, as a dead disk does."""
         release = threading.Event()
-        workers = [worker for store in self._stores for worker in (store._worker, store._watcher) if not worker._closed]
+        workers = [
+            worker
+            for store in self._stores
+            for worker in (store._worker, store._watcher)
+            if not worker._closed
+        ]
         calls = [asyncio.create_task(worker.call(release.wait, PATIENCE)) for worker in workers]
         await asyncio.sleep(0)
         try:
@@ -254,11 +262,19 @@ async def closing(one: OneClosable) -> AsyncIterator[OneClosable]:
 
 
 @contextlib.asynccontextmanager
-async def opened(place: Place, count: int = 1, candidate_ttl: float = 30.0) -> AsyncIterator[list[Store]]:
-    """Return so many nodes' views of a place; in the end they are closed and have left nothing behind."""
+async def opened(
+    place: Place, count: int = 1, candidate_ttl: float = 30.0
+) -> AsyncIterator[list[Store]]:
+    """Return so many nodes' views of a place.
+
+    In the end they are closed and have left nothing behind.
+    """
     threads = set(threading.enumerate())
     async with contextlib.AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(closing(place.store(candidate_ttl))) for _ in range(count)]
+        yield [
+            await stack.enter_async_context(closing(place.store(candidate_ttl)))
+            for _ in range(count)
+        ]
     async with asyncio.timeout(PATIENCE):
         while asyncio.all_tasks() != {asyncio.current_task()}:  # noqa: ASYNC110 - unknown tasks have no event
             await asyncio.sleep(0.001)
@@ -295,7 +311,9 @@ async def settled(store: Store, election: str) -> Found:
     return answer
 
 
-async def revision(store: Store, election: str, record: Record, expected: Revision | None = None) -> Revision:
+async def revision(
+    store: Store, election: str, record: Record, expected: Revision | None = None
+) -> Revision:
     """Write a record, which must succeed, and return its revision."""
     answer = await store.write(election, record, expected, TIMEOUT)
     assert isinstance(answer, Applied), answer

@@ -9,7 +9,14 @@ from election.model import Applied, Candidacy, CandidateRecord
 from election.stores.contract import CandidateChanged
 from tests.contract.places import PATIENCE, TIMEOUT, Place, opened, watching
 
-ONE = CandidateRecord("node.example.org", "s1", 1, {"ingress": Candidacy(eligible=True, priority=150)}, "0.1.0", extra={"peer": "[::1]:7"})
+ONE = CandidateRecord(
+    "node.example.org",
+    "s1",
+    1,
+    {"ingress": Candidacy(eligible=True, priority=150)},
+    "0.1.0",
+    extra={"peer": "[::1]:7"},
+)
 TWO = CandidateRecord("b/é", "s2", 7)
 
 
@@ -54,17 +61,24 @@ def test_deleting_is_done_whether_it_was_there_or_not(place: Place) -> None:
 
 
 def test_the_record_of_a_dead_node_goes_away(place: Place) -> None:
-    """One node refreshes its record, the other has died: after the time to live only the living one is there."""
+    """One node refreshes its record, the other has died.
+
+    After the time to live only the living one is there.
+    """
 
     async def scenario() -> None:
         async with opened(place, 2, candidate_ttl=1) as [one, other], watching(one) as watch:
             await other.write_candidate(TWO, TIMEOUT)
-            gone = asyncio.create_task(watch.until(lambda event: event == CandidateChanged(TWO.name, None)))
+            gone = asyncio.create_task(
+                watch.until(lambda event: event == CandidateChanged(TWO.name, None))
+            )
             refreshes = 0
             async with asyncio.timeout(PATIENCE):
                 while not gone.done():
                     refreshes += 1
-                    assert isinstance(await one.write_candidate(replace(ONE, counter=refreshes), TIMEOUT), Applied)
+                    assert isinstance(
+                        await one.write_candidate(replace(ONE, counter=refreshes), TIMEOUT), Applied
+                    )
                     await asyncio.wait({gone}, timeout=0.2)
             await gone
             assert await one.read_candidates(TIMEOUT) == [replace(ONE, counter=refreshes)]

@@ -1,4 +1,7 @@
-"""Logins to an etcd: one at a time for a node, with a patience of their own, and one token for all servers."""
+"""Logins to an etcd.
+
+One at a time for a node, with a patience of their own, and one token for all servers.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,11 @@ from typing import Any
 
 import grpc.aio
 import pytest
-from aetcd.rpc.rpc_pb2_grpc import add_AuthServicer_to_server, add_KVServicer_to_server, add_MaintenanceServicer_to_server
+from aetcd.rpc.rpc_pb2_grpc import (
+    add_AuthServicer_to_server,
+    add_KVServicer_to_server,
+    add_MaintenanceServicer_to_server,
+)
 
 from election.model import Absent, Applied, CandidateRecord, Record, Unknown
 from election.outage import Outage
@@ -46,15 +53,22 @@ def access(tmp_path: Path) -> EtcdAccess:
 
 
 async def serves(store: Store) -> float:
-    """Ask as a daemon does, each time for 0.5 s and again after 0.1 s, until there is an answer; return when that was."""
+    """Ask as a daemon does, each time for 0.5 s and again after 0.1 s, until there is an answer;
+    return when that was.
+    """
     async with asyncio.timeout(60):
         while isinstance(await store.read("ingress", 0.5), Unknown):  # noqa: ASYNC110 - the answer is the event
             await asyncio.sleep(0.1)
     return time.monotonic()
 
 
-def test_thirty_nodes_are_in_within_seconds_of_a_restart(tmp_path: Path, access: EtcdAccess) -> None:
-    """Each asks for one login, however short its requests: etcd goes on checking a password when nobody waits any more."""
+def test_thirty_nodes_are_in_within_seconds_of_a_restart(
+    tmp_path: Path, access: EtcdAccess
+) -> None:
+    """Each asks for one login, however short its requests.
+
+    etcd goes on checking a password when nobody waits any more.
+    """
 
     async def scenario(server: EtcdServer) -> None:
         await protect(server)
@@ -64,7 +78,11 @@ def test_thirty_nodes_are_in_within_seconds_of_a_restart(tmp_path: Path, access:
                 begin = time.monotonic()
                 ends = await asyncio.gather(*map(serves, stores))
                 assert max(ends) - begin < 30.0
-                assert NODES <= await asyncio.to_thread(server.handled, "Authenticate") - before <= 1.2 * NODES
+                assert (
+                    NODES
+                    <= await asyncio.to_thread(server.handled, "Authenticate") - before
+                    <= 1.2 * NODES
+                )
                 await asyncio.to_thread(server.restart)
                 # Some tokens outlive a restart, in etcd's log; none outlives this.
                 async with closing(Users(server, EtcdAccess())) as users:
@@ -101,7 +119,9 @@ class Slow(rpc.Auth, rpc.KV, rpc.Maintenance):  # type: ignore[misc]  # aetcd ha
 
     async def Range(self, _request: Any, context: Any) -> Any:  # noqa: N802, ANN401 - likewise
         """Return nothing, to whom the token is known."""
-        if ("token", self.token) not in [(key, value) for key, value in context.invocation_metadata()]:
+        if ("token", self.token) not in [
+            (key, value) for key, value in context.invocation_metadata()
+        ]:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "etcdserver: invalid auth token")
         return rpc.RangeResponse()
 
@@ -114,7 +134,11 @@ class Slow(rpc.Auth, rpc.KV, rpc.Maintenance):  # type: ignore[misc]  # aetcd ha
 async def running(servicer: Slow) -> AsyncIterator[str]:
     """Return the URL of this server."""
     server = grpc.aio.server()
-    for add in (add_AuthServicer_to_server, add_KVServicer_to_server, add_MaintenanceServicer_to_server):
+    for add in (
+        add_AuthServicer_to_server,
+        add_KVServicer_to_server,
+        add_MaintenanceServicer_to_server,
+    ):
         add(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -129,20 +153,29 @@ def test_a_login_outlives_the_request_that_needs_it(access: EtcdAccess) -> None:
 
     async def scenario() -> None:
         servicer = Slow()
-        async with running(servicer) as url, closing(EtcdStore([url], "/x/", 0.3, access=access)) as store:
+        async with (
+            running(servicer) as url,
+            closing(EtcdStore([url], "/x/", 0.3, access=access)) as store,
+        ):
             whys = []
             async with asyncio.timeout(PATIENCE):
                 while isinstance(answer := await store.read("e", 0.3), Unknown):
                     whys.append((answer.why, answer.outage))
             assert (servicer.logins, servicer.most_at_once) == (1, 1)
             assert len(whys) >= 2
-            assert all("has been checking the password for" in why and outage is Outage.SLOW for why, outage in whys)
+            assert all(
+                "has been checking the password for" in why and outage is Outage.SLOW
+                for why, outage in whys
+            )
 
     asyncio.run(scenario())
 
 
 def test_one_token_is_good_for_all_servers_and_one_in_hand_serves_on(access: EtcdAccess) -> None:
-    """Another server needs no login. Where the token is not known any more there is a new one, and calls elsewhere do not wait."""
+    """Another server needs no login.
+
+    Where the token is not known any more there is a new one, and calls elsewhere do not wait.
+    """
 
     async def scenario() -> None:
         one, two = Slow(), Slow()
@@ -158,7 +191,8 @@ def test_one_token_is_good_for_all_servers_and_one_in_hand_serves_on(access: Etc
             assert (one.logins, two.logins) == (1, 0)
             two.token, two.seconds = "second", 1.0
             begin = time.monotonic()
-            # Half of this is for the server that wants another token, the other half for the one that still takes this one.
+            # Half of this is for the server that wants another token, the other half for the one
+            # that still takes this one.
             assert await store.read("e", 0.6) == Absent()
             assert await store.read("e", 0.6) == Absent()
             assert time.monotonic() - begin < 0.6
@@ -168,8 +202,13 @@ def test_one_token_is_good_for_all_servers_and_one_in_hand_serves_on(access: Etc
 
 
 @pytest.mark.parametrize("how", ["frozen", "alone"])
-def test_a_server_that_dies_over_a_login_is_given_up(access: EtcdAccess, tmp_path: Path, how: str) -> None:
-    """Frozen, or cut off from the others: the login is made elsewhere, long before its patience ends."""
+def test_a_server_that_dies_over_a_login_is_given_up(
+    access: EtcdAccess, tmp_path: Path, how: str
+) -> None:
+    """Frozen, or cut off from the others.
+
+    The login is made elsewhere, long before its patience ends.
+    """
     members = cluster(tmp_path)
 
     async def scenario() -> None:
@@ -181,7 +220,9 @@ def test_a_server_that_dies_over_a_login_is_given_up(access: EtcdAccess, tmp_pat
                 member.freeze()
             for member in members[1:]:
                 asyncio.get_running_loop().call_later(2.0, member.thaw)
-        async with closing(EtcdStore([member.url for member in members], ALLOWED, 0.5, access=access)) as store:
+        async with closing(
+            EtcdStore([member.url for member in members], ALLOWED, 0.5, access=access)
+        ) as store:
             begin = time.monotonic()
             assert await serves(store) - begin < 8.0
 
@@ -199,7 +240,10 @@ def test_logins_that_fail_are_not_begun_again_at_once(access: EtcdAccess) -> Non
     async def scenario() -> None:
         servicer = Slow()
         servicer.seconds, servicer.failing = 0.05, True
-        async with running(servicer) as url, closing(EtcdStore([url], "/x/", 0.3, access=access)) as store:
+        async with (
+            running(servicer) as url,
+            closing(EtcdStore([url], "/x/", 0.3, access=access)) as store,
+        ):
             end = time.monotonic() + 4.0
             while time.monotonic() < end:
                 assert isinstance(await store.read("e", 0.3), Unknown)
@@ -209,12 +253,20 @@ def test_logins_that_fail_are_not_begun_again_at_once(access: EtcdAccess) -> Non
     asyncio.run(scenario())
 
 
-def test_what_is_denied_is_asked_for_once_in_two_seconds(tmp_path: Path, access: EtcdAccess) -> None:
-    """By a whole node, however many records it wants; what is allowed goes on, and a right that is given is used soon."""
+def test_what_is_denied_is_asked_for_once_in_two_seconds(
+    tmp_path: Path, access: EtcdAccess
+) -> None:
+    """By a whole node, however many records it wants.
+
+    What is allowed goes on, and a right that is given is used soon.
+    """
 
     async def scenario(server: EtcdServer) -> None:
         await protect(server)
-        place, allowed = SecurePlace(tmp_path, server, access), SecurePlace(tmp_path, server, access)
+        place, allowed = (
+            SecurePlace(tmp_path, server, access),
+            SecurePlace(tmp_path, server, access),
+        )
         place.prefix = "/elsewhere/"
         async with opened(place) as [store], opened(allowed) as [other]:
             end, before = time.monotonic() + 8.0, 0
@@ -227,7 +279,9 @@ def test_what_is_denied_is_asked_for_once_in_two_seconds(tmp_path: Path, access:
             assert await asyncio.to_thread(server.handled, "Range") - before <= 3
             last = await revision(other, "ingress", RECORD)
             await revision(other, "ingress", replace(RECORD, counter=2), last)
-            assert isinstance(await other.write_candidate(CandidateRecord("n", "s", 1), TIMEOUT), Applied)
+            assert isinstance(
+                await other.write_candidate(CandidateRecord("n", "s", 1), TIMEOUT), Applied
+            )
 
     with EtcdServer(tmp_path / "etcd") as server:
         asyncio.run(scenario(server))

@@ -1,4 +1,7 @@
-"""An endpoint that is a name, and the name leads elsewhere by now: a real etcd at another address, and a name server of the test's own."""
+"""An endpoint that is a name, and the name leads elsewhere by now.
+
+A real etcd at another address, and a name server of the test's own.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,11 @@ class NameServer(asyncio.DatagramProtocol):
             return
         end = data.index(b"\0", 12) + 5
         [kind] = struct.unpack("!H", data[end - 4 : end - 2])
-        answer = struct.pack("!HHHIH", 0xC00C, TYPE_A, 1, 1, 4) + socket.inet_aton(self.address) if kind == TYPE_A else b""
+        answer = (
+            struct.pack("!HHHIH", 0xC00C, TYPE_A, 1, 1, 4) + socket.inet_aton(self.address)
+            if kind == TYPE_A
+            else b""
+        )
         head = data[:2] + struct.pack("!HHHHH", 0x8580, 1, bool(answer), 0, 0)
         assert self._transport is not None
         self._transport.sendto(head + data[12:end] + answer, addr)
@@ -55,7 +62,9 @@ class NameServer(asyncio.DatagramProtocol):
 @contextlib.asynccontextmanager
 async def named(port: int) -> AsyncIterator[tuple[EtcdStore, NameServer]]:
     """Return a store whose endpoint is a name, and the name server that gRPC asks for it."""
-    transport, names = await asyncio.get_running_loop().create_datagram_endpoint(lambda: NameServer(OLD), local_addr=("127.0.0.1", 0))
+    transport, names = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: NameServer(OLD), local_addr=("127.0.0.1", 0)
+    )
     store = EtcdStore([f"http://etcd.test:{port}"], "/names/", REQUEST_TIMEOUT)
     asked = transport.get_extra_info("sockname")[1]
     store._rotation.current._lines._target = f"dns://127.0.0.1:{asked}/etcd.test:{port}"
@@ -77,8 +86,13 @@ async def served(store: EtcdStore) -> tuple[Found, float]:
 
 
 @pytest.mark.parametrize("old", ["stopped", "frozen"])
-def test_a_name_that_moved_leads_to_its_new_address_within_a_lease(tmp_path: Path, old: str) -> None:
-    """The server of before refuses, or says nothing any more. Reads, writes and the watch go on at the new one."""
+def test_a_name_that_moved_leads_to_its_new_address_within_a_lease(
+    tmp_path: Path, old: str
+) -> None:
+    """The server of before refuses, or says nothing any more.
+
+    Reads, writes and the watch go on at the new one.
+    """
     port = free_port()
     before = EtcdServer(tmp_path / "old", host=OLD, port=port)
     after = EtcdServer(tmp_path / "new", host=NEW, port=port, peer_port=before.peer_port)
@@ -87,7 +101,9 @@ def test_a_name_that_moved_leads_to_its_new_address_within_a_lease(tmp_path: Pat
         async with named(port) as (store, names), watching(store) as watch:
             last = await revision(store, "ingress", RECORD)
             await watch.until(lambda event: isinstance(event, WatchStands))
-            following = asyncio.ensure_future(watch.until(lambda event: isinstance(event, WatchStands)))
+            following = asyncio.ensure_future(
+                watch.until(lambda event: isinstance(event, WatchStands))
+            )
             await asyncio.sleep(0.5)
             before.kill() if old == "stopped" else before.freeze()
             after.directory.mkdir()
@@ -135,13 +151,19 @@ def test_the_address_of_before_serves_while_name_servers_are_away(tmp_path: Path
             server.thaw()
             found, seconds = await served(store)
             assert seconds < LEASE
-            assert isinstance(await store.write("ingress", replace(RECORD, counter=2), found.revision, TIMEOUT), Applied)
+            assert isinstance(
+                await store.write("ingress", replace(RECORD, counter=2), found.revision, TIMEOUT),
+                Applied,
+            )
 
     with EtcdServer(tmp_path, host=OLD, port=port) as server:
         asyncio.run(scenario(server))
 
 
-@pytest.mark.parametrize(("target", "address"), [("192.0.2.1:2379", True), ("[2001:db8::1]:2379", True), ("etcd.test:2379", False)])
+@pytest.mark.parametrize(
+    ("target", "address"),
+    [("192.0.2.1:2379", True), ("[2001:db8::1]:2379", True), ("etcd.test:2379", False)],
+)
 def test_an_address_needs_no_name_server(target: str, address: bool) -> None:
     """It cannot have moved."""
     assert is_address(target) is address

@@ -1,4 +1,6 @@
-"""A network that swallows all packets between a node and etcd, and then does not: in network namespaces."""
+"""A network that swallows all packets between a node and etcd, and then does not: in network
+namespaces.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def ip(command: str) -> None:
 
 def nft(rules: str) -> None:
     """Give the server's packet filter these rules."""
-    subprocess.run([IP, "netns", "exec", SERVER, NFT, "-f", "-"], input=rules, text=True, check=True)
+    subprocess.run(
+        [IP, "netns", "exec", SERVER, NFT, "-f", "-"], input=rules, text=True, check=True
+    )
 
 
 @pytest.fixture
@@ -47,7 +51,10 @@ def network() -> Iterator[None]:
             ip(f"netns add {name}")
             cleanup.callback(ip, f"netns del {name}")
         ip(f"link add node netns {NODE} type veth peer name server netns {SERVER}")
-        for name, device, address in ((NODE, "node", "10.77.0.1/24"), (SERVER, "server", "10.77.0.2/24")):
+        for name, device, address in (
+            (NODE, "node", "10.77.0.1/24"),
+            (SERVER, "server", "10.77.0.2/24"),
+        ):
             ip(f"-n {name} addr add {address} dev {device}")
             for link in ("lo", device):
                 ip(f"-n {name} link set {link} up")
@@ -86,8 +93,14 @@ def wait_for(lines: queue.Queue[str], *wanted: str) -> None:
 @pytest.mark.root
 @pytest.mark.netns
 def test_a_healed_partition_is_over_at_once(network: None, tmp_path: Path) -> None:
-    """All packets are lost for eight seconds. TCP alone would send again only after another four or five (measured)."""
-    with EtcdServer(tmp_path, host="10.77.0.2", netns=SERVER) as server, reader(server.url) as lines:
+    """All packets are lost for eight seconds.
+
+    TCP alone would send again only after another four or five (measured).
+    """
+    with (
+        EtcdServer(tmp_path, host="10.77.0.2", netns=SERVER) as server,
+        reader(server.url) as lines,
+    ):
         wait_for(lines, "WatchStands", "ok")
         nft(SWALLOW)
         wait_for(lines, "unknown", "WatchLost")

@@ -1,4 +1,7 @@
-"""What only the etcd store has to answer for: endpoints that fail one by one, and a watch that must not fall silent."""
+"""What only the etcd store has to answer for.
+
+Endpoints that fail one by one, and a watch that must not fall silent.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,31 @@ from pathlib import Path
 
 import pytest
 
-from election.model import Absent, Applied, CandidateRecord, Conflict, Found, Record, Revision, Unknown
+from election.model import (
+    Absent,
+    Applied,
+    CandidateRecord,
+    Conflict,
+    Found,
+    Record,
+    Revision,
+    Unknown,
+)
 from election.stores.contract import ElectionChanged, Store, WatchEvent, WatchLost, WatchStands
 from election.stores.etcd.endpoint import Endpoint, target_of
 from election.stores.etcd.faults import EtcdFault
 from election.stores.etcd.store import EtcdStore
-from tests.contract.places import PATIENCE, TIMEOUT, EtcdPlace, current, opened, revision, settled, stands, watching
+from tests.contract.places import (
+    PATIENCE,
+    TIMEOUT,
+    EtcdPlace,
+    current,
+    opened,
+    revision,
+    settled,
+    stands,
+    watching,
+)
 from tests.etcd_server import EtcdServer, cluster, free_port, start_all
 
 RECORD = Record(uid="u", holder="a", session="s", epoch=1, counter=1)
@@ -48,13 +70,20 @@ def has_counter(number: int) -> Callable[[WatchEvent], bool]:
     """Return what is true of an event that reports this counter."""
 
     def found(event: WatchEvent) -> bool:
-        return isinstance(event, ElectionChanged) and isinstance(event.content, Found) and event.content.record.counter == number
+        return (
+            isinstance(event, ElectionChanged)
+            and isinstance(event.content, Found)
+            and event.content.record.counter == number
+        )
 
     return found
 
 
 async def absent(store: Store, election: str) -> None:
-    """Wait until the store says that there is no record: right after a member was frozen a cluster needs some tenths of a second."""
+    """Wait until the store says that there is no record.
+
+    Right after a member was frozen a cluster needs some tenths of a second.
+    """
     async with asyncio.timeout(PATIENCE):
         while (answer := await store.read(election, 2.0)) != Absent():
             assert isinstance(answer, Unknown)
@@ -70,9 +99,13 @@ async def write_elsewhere(store: Store, election: str, record: Record, expected:
     assert isinstance(answer, Applied) or (await current(store, election)).record == record
 
 
-def test_a_read_asks_further_endpoints_within_its_timeout(tmp_path: Path, members: list[EtcdServer]) -> None:
+def test_a_read_asks_further_endpoints_within_its_timeout(
+    tmp_path: Path, members: list[EtcdServer]
+) -> None:
     """The first endpoint is frozen and the second refuses: the third one's answer comes in time."""
-    place = ClusterPlace(tmp_path, members, members[0].url, f"http://127.0.0.1:{free_port()}", members[1].url)
+    place = ClusterPlace(
+        tmp_path, members, members[0].url, f"http://127.0.0.1:{free_port()}", members[1].url
+    )
 
     async def scenario() -> None:
         async with opened(place) as [store]:
@@ -88,8 +121,13 @@ def test_a_read_asks_further_endpoints_within_its_timeout(tmp_path: Path, member
     asyncio.run(scenario())
 
 
-def test_a_write_is_sent_once_and_the_next_one_elsewhere(tmp_path: Path, members: list[EtcdServer]) -> None:
-    """Its answer is lost with the frozen endpoint: unknown, not tried again. The next call goes to the next endpoint."""
+def test_a_write_is_sent_once_and_the_next_one_elsewhere(
+    tmp_path: Path, members: list[EtcdServer]
+) -> None:
+    """Its answer is lost with the frozen endpoint: unknown, not tried again.
+
+    The next call goes to the next endpoint.
+    """
     place = ClusterPlace(tmp_path, members)
 
     async def scenario() -> None:
@@ -109,7 +147,9 @@ def test_a_write_is_sent_once_and_the_next_one_elsewhere(tmp_path: Path, members
 
 
 def test_the_watch_of_a_frozen_endpoint_moves_on(tmp_path: Path, members: list[EtcdServer]) -> None:
-    """It is lost though its connection stands, and goes on at the next endpoint with what it has missed."""
+    """It is lost though its connection stands, and goes on at the next endpoint with what it has
+    missed.
+    """
     place = ClusterPlace(tmp_path, members)
 
     async def scenario() -> None:
@@ -132,7 +172,10 @@ def test_the_watch_of_a_frozen_endpoint_moves_on(tmp_path: Path, members: list[E
 
 
 def test_a_server_that_was_long_down_is_noticed_at_once(tmp_path: Path) -> None:
-    """gRPC by itself waits longer and longer between its attempts, two minutes at worst: two seconds after these six (measured)."""
+    """gRPC by itself waits longer and longer between its attempts, two minutes at worst.
+
+    Two seconds after these six (measured).
+    """
 
     async def scenario(place: EtcdPlace) -> None:
         async with opened(place) as [store], watching(store) as watch:
@@ -149,7 +192,10 @@ def test_a_server_that_was_long_down_is_noticed_at_once(tmp_path: Path) -> None:
 
 
 def test_without_a_quorum_nothing_is_known(tmp_path: Path, members: list[EtcdServer]) -> None:
-    """Two of three are frozen: the one that answers may not decide, and its watch ends. Thawed, all goes on."""
+    """Two of three are frozen.
+
+    The one that answers may not decide, and its watch ends. Thawed, all goes on.
+    """
     place = ClusterPlace(tmp_path, members, members[0].url)
 
     async def scenario() -> None:
@@ -174,7 +220,10 @@ def test_without_a_quorum_nothing_is_known(tmp_path: Path, members: list[EtcdSer
 
 
 def test_a_compacted_history_is_listed_anew(etcd_place: EtcdPlace) -> None:
-    """The changes that a watch would have to report are gone from the server: it says so instead of waiting for ever."""
+    """The changes that a watch would have to report are gone from the server.
+
+    It says so instead of waiting for ever.
+    """
 
     async def scenario() -> None:
         async with opened(etcd_place) as [store]:
@@ -204,7 +253,12 @@ def test_an_old_value_under_a_current_revision_is_a_conflict(etcd_place: EtcdPla
             try:
                 there = await endpoint.get(etcd_place.key("ingress").decode())
                 assert there is not None
-                assert await endpoint.swap(there.key, b"mine", replace(there, value=b"before the restore")) is None
+                assert (
+                    await endpoint.swap(
+                        there.key, b"mine", replace(there, value=b"before the restore")
+                    )
+                    is None
+                )
                 assert await endpoint.swap(there.key, b"mine", there) is not None
             finally:
                 await endpoint.close()
@@ -230,12 +284,16 @@ def test_a_candidate_is_written_again_after_its_lease_was_lost(etcd_place: EtcdP
 
     async def scenario() -> None:
         async with opened(etcd_place) as [store]:
-            assert isinstance(await store.write_candidate(CandidateRecord("n", "s", 1), TIMEOUT), Applied)
+            assert isinstance(
+                await store.write_candidate(CandidateRecord("n", "s", 1), TIMEOUT), Applied
+            )
             async with etcd_place.client() as client:
                 found = await client.get(f"{etcd_place.prefix}nodes/n".encode())
                 await client.revoke_lease(found.lease)
             assert await store.read_candidates(TIMEOUT) == []
-            assert isinstance(await store.write_candidate(CandidateRecord("n", "s", 2), TIMEOUT), Applied)
+            assert isinstance(
+                await store.write_candidate(CandidateRecord("n", "s", 2), TIMEOUT), Applied
+            )
             assert await store.read_candidates(TIMEOUT) == [CandidateRecord("n", "s", 2)]
 
     asyncio.run(scenario())
@@ -249,7 +307,9 @@ def test_nobody_there_is_said_at_once(tmp_path: Path, members: list[EtcdServer])
     async def scenario() -> None:
         async with opened(place) as [store]:
             started = asyncio.get_running_loop().time()
-            assert await store.read("ingress", PATIENCE) == Unknown(f"etcd at {url} refuses the connection")
+            assert await store.read("ingress", PATIENCE) == Unknown(
+                f"etcd at {url} refuses the connection"
+            )
             assert asyncio.get_running_loop().time() - started < PATIENCE / 2
 
     asyncio.run(scenario())
@@ -269,7 +329,9 @@ def test_endpoints_are_read(url: str, expected: tuple[str, bool]) -> None:
     assert target_of(url) == expected
 
 
-@pytest.mark.parametrize("url", ["ftp://a:1", "http://", "http://a:1/v3", "http://u@a:1", "http://a:x", ""])
+@pytest.mark.parametrize(
+    "url", ["ftp://a:1", "http://", "http://a:1/v3", "http://u@a:1", "http://a:x", ""]
+)
 def test_what_is_no_endpoint_is_refused(url: str) -> None:
     """At the start, not at the first request."""
     with pytest.raises(ValueError, match=r"."):
@@ -293,8 +355,13 @@ def test_a_key_of_somebody_else_below_the_prefix_is_passed_over(etcd_place: Etcd
     asyncio.run(scenario())
 
 
-def test_a_stream_that_ends_while_a_sign_of_life_is_asked_for_is_a_fault(etcd_place: EtcdPlace) -> None:
-    """gRPC tells whoever writes to it that the state is not valid: that must not get past the store."""
+def test_a_stream_that_ends_while_a_sign_of_life_is_asked_for_is_a_fault(
+    etcd_place: EtcdPlace,
+) -> None:
+    """gRPC tells whoever writes to it that the state is not valid.
+
+    That must not get past the store.
+    """
 
     async def scenario() -> None:
         endpoint = Endpoint(etcd_place.server.url)

@@ -49,7 +49,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, ca: Authority) -> Iterator[
 @pytest.fixture
 def renewable(tmp_path: Path, ca: Authority) -> EtcdAccess:
     """Return an access whose certificate a test may replace."""
-    access = EtcdAccess(ca_file=str(ca.file), cert_file=str(tmp_path / "my.crt"), key_file=str(tmp_path / "my.key"))
+    access = EtcdAccess(
+        ca_file=str(ca.file), cert_file=str(tmp_path / "my.crt"), key_file=str(tmp_path / "my.key")
+    )
     put(certificate(ca, "client"), Path(access.cert_file), Path(access.key_file))
     return access
 
@@ -75,17 +77,29 @@ def test_all_calls_go_over_tls(tmp_path: Path, server: EtcdServer, ca: Authority
     asyncio.run(scenario())
 
 
-def test_each_side_that_is_not_believed_is_named(tmp_path: Path, server: EtcdServer, ca: Authority) -> None:
+def test_each_side_that_is_not_believed_is_named(
+    tmp_path: Path, server: EtcdServer, ca: Authority
+) -> None:
     """A server of another CA, no client certificate, one of another CA, one that has expired."""
     other = authority(tmp_path / "other")
     expired(ca, "expired", "/O=vipd")
     good = client_access(ca)
     cases = {
-        f"shows a certificate that was not signed by ca_file {other.file}": replace(good, ca_file=str(other.file)),
-        "shows a certificate that was not signed by an authority known to this system": replace(good, ca_file=""),
-        "wants a client certificate: cert_file and key_file are needed": EtcdAccess(ca_file=str(ca.file)),
-        f"does not accept the client certificate {other.folder / 'client.crt'}": replace(client_access(other), ca_file=str(ca.file)),
-        f"does not accept the client certificate {ca.folder / 'expired.crt'}": client_access(ca, "expired"),
+        f"shows a certificate that was not signed by ca_file {other.file}": replace(
+            good, ca_file=str(other.file)
+        ),
+        "shows a certificate that was not signed by an authority known to this system": replace(
+            good, ca_file=""
+        ),
+        "wants a client certificate: cert_file and key_file are needed": EtcdAccess(
+            ca_file=str(ca.file)
+        ),
+        f"does not accept the client certificate {other.folder / 'client.crt'}": replace(
+            client_access(other), ca_file=str(ca.file)
+        ),
+        f"does not accept the client certificate {ca.folder / 'expired.crt'}": client_access(
+            ca, "expired"
+        ),
     }
 
     async def scenario() -> None:
@@ -97,7 +111,9 @@ def test_each_side_that_is_not_believed_is_named(tmp_path: Path, server: EtcdSer
     asyncio.run(scenario())
 
 
-def test_a_server_whose_own_certificate_is_wrong_is_not_believed(tmp_path: Path, server: EtcdServer, ca: Authority) -> None:
+def test_a_server_whose_own_certificate_is_wrong_is_not_believed(
+    tmp_path: Path, server: EtcdServer, ca: Authority
+) -> None:
     """It has expired, or was made for another host; with a good one all goes on by itself."""
     assert server.tls is not None
     tls: ServerTls = server.tls
@@ -107,7 +123,10 @@ def test_a_server_whose_own_certificate_is_wrong_is_not_believed(tmp_path: Path,
 
     async def scenario() -> None:
         async with opened(place) as [store]:
-            for name, sentence in (("old", "has expired"), ("elsewhere", "was made for another name or address")):
+            for name, sentence in (
+                ("old", "has expired"),
+                ("elsewhere", "was made for another name or address"),
+            ):
                 put(certificate(ca, name), tls.certificate, tls.key)
                 await refused_because(store, sentence)
             put(certificate(ca, "server"), tls.certificate, tls.key)
@@ -118,29 +137,42 @@ def test_a_server_whose_own_certificate_is_wrong_is_not_believed(tmp_path: Path,
     asyncio.run(scenario())
 
 
-def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path, server: EtcdServer, ca: Authority, renewable: EtcdAccess) -> None:
+def test_a_renewed_certificate_is_used_without_a_restart(
+    tmp_path: Path, server: EtcdServer, ca: Authority, renewable: EtcdAccess
+) -> None:
     """It had expired; the file is replaced."""
     expired(ca, "past", "/O=vipd")
     replace_files(renewable, ca, "past")
 
     async def scenario() -> None:
-        async with opened(SecurePlace(tmp_path, server, renewable)) as [store], watching(store) as watch:
+        async with (
+            opened(SecurePlace(tmp_path, server, renewable)) as [store],
+            watching(store) as watch,
+        ):
             assert isinstance(await watch.next(), WatchLost)
             assert "does not accept the client certificate" in await refused(store)
             replace_files(renewable, ca, "client")
-            # At once: the new files get a connection of their own, which has no attempts behind it to wait for.
+            # At once: the new files get a connection of their own, which has no attempts behind it
+            # to wait for.
             assert await store.read("ingress", TIMEOUT) == Absent()
             assert await watch.next() == WatchStands()
 
     asyncio.run(scenario())
 
 
-def test_new_files_do_not_disturb_what_stands(tmp_path: Path, server: EtcdServer, ca: Authority, renewable: EtcdAccess) -> None:
-    """A watch stays on its connection although the new certificate, which the next call uses, is refused."""
+def test_new_files_do_not_disturb_what_stands(
+    tmp_path: Path, server: EtcdServer, ca: Authority, renewable: EtcdAccess
+) -> None:
+    """A watch stays on its connection although the new certificate, which the next call uses, is
+    refused.
+    """
     expired(ca, "gone", "/O=vipd")
 
     async def scenario() -> None:
-        async with opened(SecurePlace(tmp_path, server, renewable), 2) as [one, other], watching(one) as watch:
+        async with (
+            opened(SecurePlace(tmp_path, server, renewable), 2) as [one, other],
+            watching(one) as watch,
+        ):
             assert await watch.next() == WatchStands()
             replace_files(renewable, ca, "gone")
             assert "does not accept the client certificate" in await refused(one)
@@ -152,8 +184,13 @@ def test_new_files_do_not_disturb_what_stands(tmp_path: Path, server: EtcdServer
     asyncio.run(scenario())
 
 
-def test_half_a_renewal_changes_nothing(tmp_path: Path, ca: Authority, renewable: EtcdAccess) -> None:
-    """The key is replaced before its certificate: the old connection goes on, and is what a later fault is told with."""
+def test_half_a_renewal_changes_nothing(
+    tmp_path: Path, ca: Authority, renewable: EtcdAccess
+) -> None:
+    """The key is replaced before its certificate.
+
+    The old connection goes on, and is what a later fault is told with.
+    """
     ca.sign("second", "/O=vipd")
 
     async def scenario(server: EtcdServer) -> None:
@@ -173,7 +210,9 @@ def test_half_a_renewal_changes_nothing(tmp_path: Path, ca: Authority, renewable
         asyncio.run(scenario(server))
 
 
-def test_files_that_are_not_there_yet_are_waited_for(tmp_path: Path, server: EtcdServer, ca: Authority, renewable: EtcdAccess) -> None:
+def test_files_that_are_not_there_yet_are_waited_for(
+    tmp_path: Path, server: EtcdServer, ca: Authority, renewable: EtcdAccess
+) -> None:
     """Nothing is sent without them, and the sentence names the one that is missing."""
     with suppress(FileNotFoundError):
         Path(renewable.cert_file).unlink()
@@ -188,16 +227,22 @@ def test_files_that_are_not_there_yet_are_waited_for(tmp_path: Path, server: Etc
     asyncio.run(scenario())
 
 
-def test_tls_on_one_side_only_is_said(tmp_path: Path, server: EtcdServer, etcd: EtcdServer, ca: Authority) -> None:
+def test_tls_on_one_side_only_is_said(
+    tmp_path: Path, server: EtcdServer, etcd: EtcdServer, ca: Authority
+) -> None:
     """The scheme in the configuration is the wrong one."""
     plain = SecurePlace(tmp_path, server, EtcdAccess(), server.url.replace("https", "http"))
     crypt = SecurePlace(tmp_path, etcd, client_access(ca), etcd.url.replace("http", "https"))
 
     async def scenario() -> None:
         async with opened(plain) as [store]:
-            assert (await refused(store)).endswith("closed the connection at once: does it want https://?")
+            assert (await refused(store)).endswith(
+                "closed the connection at once: does it want https://?"
+            )
         async with opened(crypt) as [store]:
-            assert (await refused(store)).endswith("ended the TLS handshake: does it speak TLS, or is http:// right?")
+            assert (await refused(store)).endswith(
+                "ended the TLS handshake: does it speak TLS, or is http:// right?"
+            )
 
     asyncio.run(scenario())
 
@@ -207,7 +252,9 @@ def test_a_cluster_with_tls_loses_a_member(tmp_path: Path, ca: Authority) -> Non
     members = cluster(tmp_path / "cluster", tls=server_tls(ca, tmp_path / "own"))
 
     async def scenario() -> None:
-        place = SecurePlace(tmp_path, members[0], client_access(ca), *(member.url for member in members))
+        place = SecurePlace(
+            tmp_path, members[0], client_access(ca), *(member.url for member in members)
+        )
         async with opened(place) as [store], watching(store) as watch:
             assert await watch.next() == WatchStands()
             await revision(store, "ingress", RECORD)

@@ -1,4 +1,7 @@
-"""An etcd with authentication: passwords, tokens that end, and what a user may not do; also servers that are full or too old."""
+"""An etcd with authentication: passwords, tokens that end, and what a user may not do.
+
+Also servers that are full or too old.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,17 @@ from tests.contract.etcd_secure import (
     server_tls,
     with_password,
 )
-from tests.contract.places import PATIENCE, TIMEOUT, closing, current, opened, revision, settled, stands, watching
+from tests.contract.places import (
+    PATIENCE,
+    TIMEOUT,
+    closing,
+    current,
+    opened,
+    revision,
+    settled,
+    stands,
+    watching,
+)
 from tests.etcd_server import EtcdServer
 from tests.kube.certificates import Authority
 
@@ -59,7 +72,9 @@ async def protect(server: EtcdServer, access: EtcdAccess) -> None:
 
 
 @pytest.fixture(scope="module", params=["http", "https"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, ca: Authority) -> Iterator[EtcdServer]:
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, ca: Authority
+) -> Iterator[EtcdServer]:
     """Return an etcd with authentication, without and with TLS."""
     folder = tmp_path_factory.mktemp("auth")
     tls = server_tls(ca, folder / "own") if request.param == "https" else None
@@ -84,8 +99,13 @@ async def operator(server: EtcdServer, ca: Authority) -> AsyncIterator[Users]:
         await users.close()
 
 
-def test_a_user_may_do_all_that_vipd_does(tmp_path: Path, server: EtcdServer, access: EtcdAccess) -> None:
-    """With a role for the prefix only; also through a restart of the server, which may know the token no more."""
+def test_a_user_may_do_all_that_vipd_does(
+    tmp_path: Path, server: EtcdServer, access: EtcdAccess
+) -> None:
+    """With a role for the prefix only.
+
+    Also through a restart of the server, which may know the token no more.
+    """
     place = SecurePlace(tmp_path, server, access)
 
     async def scenario() -> None:
@@ -103,7 +123,9 @@ def test_a_user_may_do_all_that_vipd_does(tmp_path: Path, server: EtcdServer, ac
     asyncio.run(scenario())
 
 
-def test_a_prefix_that_is_not_the_users_is_denied(tmp_path: Path, server: EtcdServer, access: EtcdAccess) -> None:
+def test_a_prefix_that_is_not_the_users_is_denied(
+    tmp_path: Path, server: EtcdServer, access: EtcdAccess
+) -> None:
     """The sentence says who may not do what."""
     place = SecurePlace(tmp_path, server, access)
     place.prefix = "/elsewhere/"
@@ -116,19 +138,26 @@ def test_a_prefix_that_is_not_the_users_is_denied(tmp_path: Path, server: EtcdSe
             assert await store.write("ingress", RECORD, None, TIMEOUT) == Unknown(
                 f"{denied} write /elsewhere/elections/ingress", Outage.REFUSING
             )
-            assert await store.write_candidate(CANDIDATE, TIMEOUT) == Unknown(f"{denied} write /elsewhere/nodes/n", Outage.REFUSING)
+            assert await store.write_candidate(CANDIDATE, TIMEOUT) == Unknown(
+                f"{denied} write /elsewhere/nodes/n", Outage.REFUSING
+            )
 
     asyncio.run(scenario())
 
 
-def test_a_wrong_password_is_said_and_the_right_one_read_at_once(tmp_path: Path, server: EtcdServer, access: EtcdAccess) -> None:
+def test_a_wrong_password_is_said_and_the_right_one_read_at_once(
+    tmp_path: Path, server: EtcdServer, access: EtcdAccess
+) -> None:
     """The sentence names user and file, and never the password."""
     file = Path(access.password_file)
     with_password(access, file, "wr0ng")
 
     async def scenario() -> None:
         async with opened(SecurePlace(tmp_path, server, access)) as [store]:
-            assert await refused(store) == f"etcd at {server.url} does not know user {USER} with the password of {file}"
+            assert (
+                await refused(store)
+                == f"etcd at {server.url} does not know user {USER} with the password of {file}"
+            )
             with_password(access, file)
             assert await store.read("ingress", TIMEOUT) == Absent()
 
@@ -136,29 +165,45 @@ def test_a_wrong_password_is_said_and_the_right_one_read_at_once(tmp_path: Path,
 
 
 def test_a_wrong_password_is_not_tried_all_the_time(tmp_path: Path, ca: Authority) -> None:
-    """Comparing passwords is the most expensive thing that etcd does: reads and a watch together may not ask for more than a few."""
+    """Comparing passwords is the most expensive thing that etcd does.
+
+    Reads and a watch together may not ask for more than a few.
+    """
     access = with_password(EtcdAccess(), tmp_path / "password", "wr0ng")
 
     async def scenario(server: EtcdServer) -> None:
         await protect(server, client_access(ca))
-        async with opened(SecurePlace(tmp_path, server, access)) as [store], watching(store) as watch:
+        async with (
+            opened(SecurePlace(tmp_path, server, access)) as [store],
+            watching(store) as watch,
+        ):
             before = await asyncio.to_thread(server.handled, "Authenticate")
             started = asyncio.get_running_loop().time()
             assert isinstance(await watch.next(), WatchLost)
             for _ in range(100):
                 await refused(store)
             seconds = asyncio.get_running_loop().time() - started
-            assert 1 <= await asyncio.to_thread(server.handled, "Authenticate") - before <= 1 + seconds
+            assert (
+                1 <= await asyncio.to_thread(server.handled, "Authenticate") - before <= 1 + seconds
+            )
 
     with EtcdServer(tmp_path / "etcd") as server:
         asyncio.run(scenario(server))
 
 
-def test_a_changed_password_is_taken_from_its_file(tmp_path: Path, server: EtcdServer, ca: Authority, access: EtcdAccess) -> None:
-    """The server forgets the tokens of the old one; the next call gets another, with no answer lost."""
+def test_a_changed_password_is_taken_from_its_file(
+    tmp_path: Path, server: EtcdServer, ca: Authority, access: EtcdAccess
+) -> None:
+    """The server forgets the tokens of the old one.
+
+    The next call gets another, with no answer lost.
+    """
 
     async def scenario() -> None:
-        async with opened(SecurePlace(tmp_path, server, access)) as [store], operator(server, ca) as users:
+        async with (
+            opened(SecurePlace(tmp_path, server, access)) as [store],
+            operator(server, ca) as users,
+        ):
             written = await revision(store, "ingress", RECORD)
             await users.change_password(USER, "next")
             with_password(access, Path(access.password_file), "next")
@@ -171,11 +216,16 @@ def test_a_changed_password_is_taken_from_its_file(tmp_path: Path, server: EtcdS
     asyncio.run(scenario())
 
 
-def test_authentication_turned_off_and_on_is_followed(tmp_path: Path, server: EtcdServer, ca: Authority, access: EtcdAccess) -> None:
+def test_authentication_turned_off_and_on_is_followed(
+    tmp_path: Path, server: EtcdServer, ca: Authority, access: EtcdAccess
+) -> None:
     """Off: the user is not needed. On again: the first call that is refused logs in."""
 
     async def scenario() -> None:
-        async with operator(server, ca) as users, opened(SecurePlace(tmp_path, server, access)) as [early]:
+        async with (
+            operator(server, ca) as users,
+            opened(SecurePlace(tmp_path, server, access)) as [early],
+        ):
             written = await revision(early, "ingress", RECORD)
             await users.disable()
             async with opened(SecurePlace(tmp_path, server, access)) as [late]:
@@ -190,7 +240,11 @@ def test_authentication_turned_off_and_on_is_followed(tmp_path: Path, server: Et
 
 def test_who_names_no_user_is_told_to(tmp_path: Path, server: EtcdServer, ca: Authority) -> None:
     """A certificate without a common name names the empty user, who may do nothing."""
-    told = "denies the user of the client certificate" if server.tls else "asks for a user: username and password_file are needed"
+    told = (
+        "denies the user of the client certificate"
+        if server.tls
+        else "asks for a user: username and password_file are needed"
+    )
 
     async def scenario() -> None:
         async with opened(SecurePlace(tmp_path, server, client_access(ca))) as [store]:
@@ -211,14 +265,20 @@ def test_a_certificate_can_be_the_user(tmp_path: Path, ca: Authority) -> None:
             await revision(store, "ingress", RECORD)
         place.prefix = "/elsewhere/"
         async with opened(place) as [store]:
-            assert f"denies the user of the client certificate {access.cert_file} the permission to read" in await refused(store)
+            assert (
+                f"denies the user of the client certificate {access.cert_file} the permission to read"
+                in await refused(store)
+            )
 
     with EtcdServer(tmp_path / "etcd", tls=server_tls(ca, tmp_path / "own")) as server:
         asyncio.run(scenario(server))
 
 
 def test_a_token_that_has_expired_is_renewed(tmp_path: Path, ca: Authority) -> None:
-    """Signed tokens end after their time, used or not: reads and writes go on without an answer lost, and the watch stays."""
+    """Signed tokens end after their time, used or not.
+
+    Reads and writes go on without an answer lost, and the watch stays.
+    """
     for command in ("genrsa -out jwt.key 2048", "rsa -in jwt.key -pubout -out jwt.pub"):
         subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True)
     token = f"jwt,pub-key={tmp_path}/jwt.pub,priv-key={tmp_path}/jwt.key,sign-method=RS256,ttl={TOKEN_TTL}s"
@@ -226,7 +286,10 @@ def test_a_token_that_has_expired_is_renewed(tmp_path: Path, ca: Authority) -> N
 
     async def scenario(server: EtcdServer) -> None:
         await protect(server, client_access(ca))
-        async with opened(SecurePlace(tmp_path, server, access)) as [store], watching(store) as watch:
+        async with (
+            opened(SecurePlace(tmp_path, server, access)) as [store],
+            watching(store) as watch,
+        ):
             assert await watch.next() == WatchStands()
             before = await asyncio.to_thread(server.handled, "Authenticate")
             written = await revision(store, "ingress", RECORD)
@@ -235,7 +298,9 @@ def test_a_token_that_has_expired_is_renewed(tmp_path: Path, ca: Authority) -> N
                 while await asyncio.to_thread(server.handled, "Authenticate") == before:
                     await asyncio.sleep(TOKEN_TTL / 5)
                     counter += 1
-                    written = await revision(store, "ingress", replace(RECORD, counter=counter), written)
+                    written = await revision(
+                        store, "ingress", replace(RECORD, counter=counter), written
+                    )
                     assert (await current(store, "ingress")).record.counter == counter
             await watch.next()
             assert not any(isinstance(event, WatchLost) for event in watch.seen)
@@ -257,7 +322,9 @@ def test_a_full_server_is_said_to_be_full(tmp_path: Path) -> None:
                     break
             why = f"etcd at {place.server.url} is full (alarm NOSPACE): compact and defragment it, then disarm the alarm"
             full = Unknown(why, Outage.FULL)
-            assert await store.write("ingress", replace(RECORD, counter=2), written, TIMEOUT) == full
+            assert (
+                await store.write("ingress", replace(RECORD, counter=2), written, TIMEOUT) == full
+            )
             assert await store.write_candidate(CANDIDATE, TIMEOUT) == full
             assert (await current(store, "ingress")).revision == written
 
@@ -274,10 +341,17 @@ class OldServer(rpc.Maintenance):  # type: ignore[misc]  # aetcd has no types
 
 
 @pytest.mark.parametrize(
-    ("old", "sentence"), [(True, "is of version 3.3.27: version 3.4 or newer is needed"), (False, "is no etcd, or too old")]
+    ("old", "sentence"),
+    [
+        (True, "is of version 3.3.27: version 3.4 or newer is needed"),
+        (False, "is no etcd, or too old"),
+    ],
 )
 def test_a_server_that_is_too_old_is_not_used(old: bool, sentence: str) -> None:
-    """Its watch could not be asked for a sign of life. What does not know the request at all may be anything."""
+    """Its watch could not be asked for a sign of life.
+
+    What does not know the request at all may be anything.
+    """
 
     async def scenario() -> None:
         server = grpc.aio.server()

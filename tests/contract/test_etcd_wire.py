@@ -1,7 +1,9 @@
-"""The way to etcd fails at every moment of every request: what the store answers is the truth, or that nobody knows.
+"""The way to etcd fails at every moment of every request.
 
-The moments are counted in bytes that have passed since the request began. The requests are made in good order first, to
-learn how many bytes they take.
+What the store answers is the truth, or that nobody knows.
+
+The moments are counted in bytes that have passed since the request began. The requests are made in
+good order first, to learn how many bytes they take.
 """
 
 from __future__ import annotations
@@ -20,7 +22,18 @@ from election.model import Applied, CandidateRecord, Conflict, Found, Record, Re
 from election.outage import Outage
 from election.stores.contract import ElectionChanged, WatchEvent, WatchLost
 from election.stores.etcd.store import EtcdStore
-from tests.contract.places import PATIENCE, TIMEOUT, EtcdPlace, closing, current, found, opened, revision, stands, watching
+from tests.contract.places import (
+    PATIENCE,
+    TIMEOUT,
+    EtcdPlace,
+    closing,
+    current,
+    found,
+    opened,
+    revision,
+    stands,
+    watching,
+)
 from tests.etcd_server import EtcdServer
 from tests.wire_proxy import Fault, Way, WireProxy
 
@@ -112,7 +125,10 @@ class WritingLate(Request):
 
 
 class WritingMany(WritingLate):
-    """Three records in one request; the one that somebody else has taken is a conflict, the two others are applied."""
+    """Three records in one request.
+
+    The one that somebody else has taken is a conflict, the two others are applied.
+    """
 
     async def ask(self, stand: Stand, timeout: float) -> object:
         """Ask."""
@@ -177,7 +193,15 @@ class DeletingCandidate(ReadingCandidates):
         assert await stand.other.read_candidates(TIMEOUT) == []
 
 
-REQUESTS = [Reading(), Writing(), WritingLate(), WritingMany(), ReadingCandidates(), WritingCandidate(), DeletingCandidate()]
+REQUESTS = [
+    Reading(),
+    Writing(),
+    WritingLate(),
+    WritingMany(),
+    ReadingCandidates(),
+    WritingCandidate(),
+    DeletingCandidate(),
+]
 
 
 async def stand_in(stack: AsyncExitStack, place: EtcdPlace, *, warm: bool) -> Stand:
@@ -207,7 +231,9 @@ async def bytes_of(request: Request, place: EtcdPlace, *, up: bool, warm: bool) 
         return stand.way(up).carried - before
 
 
-async def fail_once(request: Request, place: EtcdPlace, fault: Fault, *, up: bool, after: int, warm: bool) -> bool:
+async def fail_once(
+    request: Request, place: EtcdPlace, fault: Fault, *, up: bool, after: int, warm: bool
+) -> bool:
     """Ask while the way fails; return whether there was an answer nevertheless."""
     async with AsyncExitStack() as stack:
         stand = await stand_in(stack, place, warm=warm)
@@ -224,25 +250,36 @@ async def fail_once(request: Request, place: EtcdPlace, fault: Fault, *, up: boo
 
 
 def moments(size: int) -> list[int]:
-    """Return moments in a request of so many bytes: its begin, within and after the head of its first frame, its middle and end."""
-    return sorted({0, 1, 9, size // 3, size // 2, 3 * size // 4, max(size - 10, 0), max(size - 1, 0)})
+    """Return moments in a request of so many bytes.
+
+    Its begin, within and after the head of its first frame, its middle and end.
+    """
+    return sorted(
+        {0, 1, 9, size // 3, size // 2, 3 * size // 4, max(size - 10, 0), max(size - 1, 0)}
+    )
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["connected", "connecting"])
 @pytest.mark.parametrize("up", [True, False], ids=["asking", "answering"])
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: type(request).__name__)
-def test_an_answer_is_the_truth_or_unknown(request_: Request, up: bool, warm: bool, etcd: EtcdServer, tmp_path: Path) -> None:
+def test_an_answer_is_the_truth_or_unknown(
+    request_: Request, up: bool, warm: bool, etcd: EtcdServer, tmp_path: Path
+) -> None:
     """The request or its answer is held, lost, cut or reset at one moment after the other."""
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(fault: Fault, after: int) -> bool:
         async with gate:
-            return await fail_once(request_, EtcdPlace(tmp_path, etcd), fault, up=up, after=after, warm=warm)
+            return await fail_once(
+                request_, EtcdPlace(tmp_path, etcd), fault, up=up, after=after, warm=warm
+            )
 
     async def scenario() -> None:
         size = await bytes_of(request_, EtcdPlace(tmp_path, etcd), up=up, warm=warm)
         cases = list(itertools.product(Fault, moments(size)))
-        answered = dict(zip(cases, await asyncio.gather(*(one(*case) for case in cases)), strict=True))
+        answered = dict(
+            zip(cases, await asyncio.gather(*(one(*case) for case in cases)), strict=True)
+        )
         # None of it came from luck: where nothing passes nothing is answered.
         assert not any(answered[fault, 0] for fault in Fault)
 
@@ -253,14 +290,20 @@ def has_counter(number: int) -> Callable[[WatchEvent], bool]:
     """Return what is true of an event that reports this counter."""
 
     def seen(event: WatchEvent) -> bool:
-        return isinstance(event, ElectionChanged) and isinstance(event.content, Found) and event.content.record.counter == number
+        return (
+            isinstance(event, ElectionChanged)
+            and isinstance(event.content, Found)
+            and event.content.record.counter == number
+        )
 
     return seen
 
 
 @pytest.mark.parametrize("after", [0, 1, 60])
 @pytest.mark.parametrize("fault", list(Fault))
-def test_a_watch_that_fails_is_lost_within_a_lease(fault: Fault, after: int, etcd: EtcdServer, tmp_path: Path) -> None:
+def test_a_watch_that_fails_is_lost_within_a_lease(
+    fault: Fault, after: int, etcd: EtcdServer, tmp_path: Path
+) -> None:
     """However silently; mended, it stands again and has all that it missed."""
 
     async def scenario() -> None:
@@ -276,7 +319,8 @@ def test_a_watch_that_fails_is_lost_within_a_lease(fault: Fault, after: int, etc
             assert not any(has_counter(2)(event) for event in watch.seen), lost
             stand.proxy.mend()
             if fault is Fault.SWALLOW:
-                # A connection that lost bytes is of no use any more; it takes gRPC seven seconds to find out by itself.
+                # A connection that lost bytes is of no use any more; it takes gRPC seven seconds to
+                # find out by itself.
                 stand.proxy.end_all(Fault.RESET)
             await watch.each(stands, has_counter(2))
             await revision(stand.other, "ingress", replace(MINE, counter=3), last)
@@ -286,7 +330,10 @@ def test_a_watch_that_fails_is_lost_within_a_lease(fault: Fault, after: int, etc
 
 
 def test_a_hung_endpoint_costs_one_timeout(etcd: EtcdServer, tmp_path: Path) -> None:
-    """Its write is unknown after its timeout; all that follows goes elsewhere, without another wait."""
+    """Its write is unknown after its timeout.
+
+    All that follows goes elsewhere, without another wait.
+    """
     place = EtcdPlace(tmp_path, etcd)
 
     async def scenario() -> None:
@@ -311,14 +358,18 @@ def test_a_hung_endpoint_costs_one_timeout(etcd: EtcdServer, tmp_path: Path) -> 
     asyncio.run(scenario())
 
 
-def test_a_write_that_was_held_is_applied_late_or_not_at_all(etcd: EtcdServer, tmp_path: Path) -> None:
+def test_a_write_that_was_held_is_applied_late_or_not_at_all(
+    etcd: EtcdServer, tmp_path: Path
+) -> None:
     """Its caller was told that nobody knows; what it reads back afterwards is one of the two."""
 
     async def scenario() -> None:
         async with AsyncExitStack() as stack:
             stand = await stand_in(stack, EtcdPlace(tmp_path, etcd), warm=True)
             stand.proxy.up.fail(Fault.HOLD)
-            assert isinstance(await stand.store.write("ingress", MINE, stand.revision, SHORT), Unknown)
+            assert isinstance(
+                await stand.store.write("ingress", MINE, stand.revision, SHORT), Unknown
+            )
             stand.proxy.mend()
             async with asyncio.timeout(PATIENCE):
                 while isinstance(answer := await stand.store.read("ingress", SHORT), Unknown):
@@ -365,7 +416,9 @@ def test_the_other_tests_leave_nothing_behind(etcd_place: EtcdPlace) -> None:
         async with WireProxy(etcd_place.server.host, etcd_place.server.port) as proxy:
             proxy.fail(Fault.HOLD)
             async with closing(EtcdStore([proxy.url], etcd_place.prefix, SHORT)) as store:
-                asked = [asyncio.create_task(store.read(f"e{number}", PATIENCE)) for number in range(3)]
+                asked = [
+                    asyncio.create_task(store.read(f"e{number}", PATIENCE)) for number in range(3)
+                ]
                 await asyncio.sleep(0)
                 async with asyncio.timeout(PATIENCE):
                     while not proxy.accepted:  # noqa: ASYNC110 - the connection is the event

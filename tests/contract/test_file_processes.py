@@ -27,11 +27,17 @@ class Writer:
     def __init__(self, root: Path, number: int) -> None:
         self.log = root.with_name(f"log{number}")
         self.log.touch()
-        self.process = subprocess.Popen([sys.executable, str(WRITER), str(root), str(self.log), f"w{number}"])
+        self.process = subprocess.Popen(
+            [sys.executable, str(WRITER), str(root), str(self.log), f"w{number}"]
+        )
 
     def lines(self) -> list[list[str]]:
         """Return what it has logged, but for a line that it was killed in."""
-        return [line.split(" ", 1) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return [
+            line.split(" ", 1)
+            for line in self.log.read_text().splitlines(keepends=True)
+            if line.endswith("\n")
+        ]
 
     def wait_for(self, count: int) -> None:
         """Wait until it has done so many writes."""
@@ -66,7 +72,10 @@ def record_of(files: FileRecords) -> tuple[Record, Revision]:
 
 
 def test_a_writer_killed_anywhere_leaves_the_old_record_or_the_new(tmp_path: Path) -> None:
-    """Fifteen writers are killed in the middle of their work: the record is always whole, and no applied write is lost."""
+    """Fifteen writers are killed in the middle of their work.
+
+    The record is always whole, and no applied write is lost.
+    """
     rng = random.Random(7)
     files = FileRecords(tmp_path / "store", 60.0)
     files.write(ELECTION, Record(uid="u"), None)
@@ -81,7 +90,11 @@ def test_a_writer_killed_anywhere_leaves_the_old_record_or_the_new(tmp_path: Pat
                 writer.process.wait()
                 assert record_of(files)[0].counter >= max([0, *writer.applied()])
             applied += [counter for writer in started for counter in writer.applied()]
-            assert {answer for writer in started for _, answer in writer.lines()} <= {"Applied\n", "Conflict\n", "Unknown\n"}
+            assert {answer for writer in started for _, answer in writer.lines()} <= {
+                "Applied\n",
+                "Conflict\n",
+                "Unknown\n",
+            }
     assert Counter(applied).most_common(1)[0][1] == 1
     # At most one write of each killed writer was applied without being logged.
     assert len(applied) <= record_of(files)[0].counter <= len(applied) + 15
@@ -89,9 +102,11 @@ def test_a_writer_killed_anywhere_leaves_the_old_record_or_the_new(tmp_path: Pat
 
 
 def test_a_stopped_writer_holds_nobody_up(tmp_path: Path) -> None:
-    """Three writers, one after the other stopped at a random instruction while others write, then let go on.
+    """Three writers, one after the other stopped at a random instruction while others write, then
+    let go on.
 
-    Whoever writes meanwhile needs no more than a few tries, and no write that was told to be applied is ever lost.
+    Whoever writes meanwhile needs no more than a few tries, and no write that was told to be
+    applied is ever lost.
     """
     rng = random.Random(11)
     files = FileRecords(tmp_path / "store", 60.0)
@@ -106,7 +121,12 @@ def test_a_stopped_writer_holds_nobody_up(tmp_path: Path) -> None:
             for _ in range(15):
                 record, revision = record_of(files)
                 counter = record.counter + 1
-                if isinstance(files.write(ELECTION, replace(record, counter=counter, holder="test"), revision), Applied):
+                if isinstance(
+                    files.write(
+                        ELECTION, replace(record, counter=counter, holder="test"), revision
+                    ),
+                    Applied,
+                ):
                     applied.append(counter)
             stopped.process.send_signal(signal.SIGCONT)
         assert len(applied) > 36

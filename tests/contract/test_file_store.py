@@ -1,4 +1,7 @@
-"""What only the file store has to answer for: its files, its thread, and a directory that anybody may touch."""
+"""What only the file store has to answer for.
+
+Its files, its thread, and a directory that anybody may touch.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from election.model import Absent, Applied, CandidateRecord, Conflict, Found, Record, Unknown, Unreadable
+from election.model import (
+    Absent,
+    Applied,
+    CandidateRecord,
+    Conflict,
+    Found,
+    Record,
+    Unknown,
+    Unreadable,
+)
 from election.stores.contract import ElectionChanged, WatchLost, WatchStands
 from election.stores.file.records import KEPT, FileRecords, file_name, generation_name
 from election.stores.file.store import FileStore
@@ -46,8 +58,13 @@ def holder(files: FileRecords) -> str:
 
 
 @pytest.mark.parametrize("others", [1, 2, KEPT, 2 * KEPT + 1, 5 * KEPT])
-def test_a_writer_held_up_before_its_last_step_changes_nothing(files: FileRecords, others: int) -> None:
-    """It has compared the revision and is stopped; others write on, up to the point where its generation is tidied away."""
+def test_a_writer_held_up_before_its_last_step_changes_nothing(
+    files: FileRecords, others: int
+) -> None:
+    """It has compared the revision and is stopped.
+
+    Others write on, up to the point where its generation is tidied away.
+    """
     before = written(files, 3)
     draft = files.draft("ingress", replace(RECORD, holder="late"), before)
     assert draft is not None
@@ -59,7 +76,9 @@ def test_a_writer_held_up_before_its_last_step_changes_nothing(files: FileRecord
 
 
 @pytest.mark.parametrize("others", [1, 2, 5 * KEPT])
-def test_a_creator_held_up_before_its_last_step_changes_nothing(files: FileRecords, others: int) -> None:
+def test_a_creator_held_up_before_its_last_step_changes_nothing(
+    files: FileRecords, others: int
+) -> None:
     """Likewise for the first generation."""
     draft = files.draft("ingress", replace(RECORD, holder="late"), None)
     assert draft is not None
@@ -78,8 +97,13 @@ def test_a_write_that_is_followed_at_once_was_applied(files: FileRecords) -> Non
     assert files._was_followed(draft)
 
 
-def test_a_record_removed_under_a_writer_is_unknown_to_it(tmp_path: Path, files: FileRecords) -> None:
-    """The directory goes away between its look and its last step: it must not come back with the write."""
+def test_a_record_removed_under_a_writer_is_unknown_to_it(
+    tmp_path: Path, files: FileRecords
+) -> None:
+    """The directory goes away between its look and its last step.
+
+    It must not come back with the write.
+    """
     before = written(files, 3)
     draft = files.draft("ingress", RECORD, before)
     assert draft is not None
@@ -96,7 +120,9 @@ def test_old_generations_and_temporary_files_go_away(tmp_path: Path, files: File
     assert list((tmp_path / "store" / "tmp").iterdir()) == []
 
 
-def test_what_a_killed_writer_left_is_swept_by_the_next_process(tmp_path: Path, files: FileRecords) -> None:
+def test_what_a_killed_writer_left_is_swept_by_the_next_process(
+    tmp_path: Path, files: FileRecords
+) -> None:
     """Its temporary file is removed once it is old; that of a writer at work is not."""
     written(files, 1)
     old, fresh = tmp_path / "store" / "tmp" / "old", tmp_path / "store" / "tmp" / "fresh"
@@ -113,11 +139,20 @@ def test_litter_of_editors_is_no_record(tmp_path: Path, files: FileRecords) -> N
     before = written(files, 1)
     directory = tmp_path / "store" / "elections"
     files.write_candidate(CandidateRecord("n", "s", 1))
-    for name in ("00000000000000000001~", ".00000000000000000002.swp", "2", "\u0660" * 20, "9" * 20, "0" * 20):
+    for name in (
+        "00000000000000000001~",
+        ".00000000000000000002.swp",
+        "2",
+        "\u0660" * 20,
+        "9" * 20,
+        "0" * 20,
+    ):
         (directory / "ingress" / name).write_text("?")
     (directory / ".hidden").mkdir()
     (directory / "file").write_text("?")
-    (tmp_path / "store" / "nodes" / "n~").write_bytes((tmp_path / "store" / "nodes" / "n").read_bytes())
+    (tmp_path / "store" / "nodes" / "n~").write_bytes(
+        (tmp_path / "store" / "nodes" / "n").read_bytes()
+    )
     (tmp_path / "store" / "nodes" / "m").write_text("?")
     assert files.read("ingress") == Found(replace(RECORD, counter=0), before)
     assert [record.name for record in files.read_candidates()] == ["n"]
@@ -139,7 +174,10 @@ def test_names_and_file_names_are_one_to_one() -> None:
 
 
 def test_a_missing_parent_is_unknown_until_it_is_there(tmp_path: Path) -> None:
-    """The store makes its own directory, and nothing above it: that may be a disk that is not mounted yet."""
+    """The store makes its own directory, and nothing above it.
+
+    That may be a disk that is not mounted yet.
+    """
     place = FilePlace(tmp_path / "later")
 
     async def scenario() -> None:
@@ -161,7 +199,10 @@ def test_a_file_in_the_place_of_the_directory_is_unknown(tmp_path: Path) -> None
 
     async def scenario() -> None:
         async with opened(FilePlace(tmp_path)) as [store]:
-            for answer in (await store.read("ingress", TIMEOUT), await store.write("ingress", RECORD, None, TIMEOUT)):
+            for answer in (
+                await store.read("ingress", TIMEOUT),
+                await store.write("ingress", RECORD, None, TIMEOUT),
+            ):
                 assert isinstance(answer, Unknown)
                 assert str(tmp_path / "store") in answer.why
 
@@ -185,13 +226,18 @@ def test_a_watch_follows_directories_that_are_made_anew(tmp_path: Path) -> None:
             place.path.mkdir()
             await watch.until(lambda event: event == WatchStands())
             last = await revision(one, "ingress", RECORD)
-            await watch.until(lambda event: event == ElectionChanged("ingress", Found(RECORD, last)))
+            await watch.until(
+                lambda event: event == ElectionChanged("ingress", Found(RECORD, last))
+            )
 
     asyncio.run(scenario())
 
 
 def test_a_watch_that_misses_events_looks_again(tmp_path: Path) -> None:
-    """The kernel's queue of events overflows while nobody reads: the change in what was dropped is reported."""
+    """The kernel's queue of events overflows while nobody reads.
+
+    The change in what was dropped is reported.
+    """
     place = FilePlace(tmp_path)
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
 
@@ -199,7 +245,9 @@ def test_a_watch_that_misses_events_looks_again(tmp_path: Path) -> None:
         async with opened(place, 2) as [one, other], watching(other) as watch:
             await one.write_candidate(CandidateRecord("n", "s", 1), TIMEOUT)
             last = await revision(one, "ingress", RECORD)
-            await watch.until(lambda event: event == ElectionChanged("ingress", Found(RECORD, last)))
+            await watch.until(
+                lambda event: event == ElectionChanged("ingress", Found(RECORD, last))
+            )
             for number in range(limit // 2 + 1):
                 path = place.path / "nodes" / f".{number % 2}"
                 path.touch()
@@ -207,7 +255,14 @@ def test_a_watch_that_misses_events_looks_again(tmp_path: Path) -> None:
             assert isinstance(one, FileStore)
             answer = one._files.write("ingress", replace(RECORD, holder="b"), last)
             assert isinstance(answer, Applied)
-            await watch.until(lambda event: event == ElectionChanged("ingress", Found(replace(RECORD, holder="b"), answer.revision)))
+            await watch.until(
+                lambda event: (
+                    event
+                    == ElectionChanged(
+                        "ingress", Found(replace(RECORD, holder="b"), answer.revision)
+                    )
+                )
+            )
 
     asyncio.run(scenario())
 

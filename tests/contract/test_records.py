@@ -9,11 +9,28 @@ from dataclasses import replace
 
 import pytest
 
-from election.model import Absent, Applied, CandidateRecord, Conflict, Found, Record, Unknown, Unreadable
+from election.model import (
+    Absent,
+    Applied,
+    CandidateRecord,
+    Conflict,
+    Found,
+    Record,
+    Unknown,
+    Unreadable,
+)
 from election.stores.contract import Store
 from tests.contract.places import TIMEOUT, Place, current, opened, revision, settled
 
-RECORD = Record(uid="u", holder="a", session="s", epoch=1, counter=1, addresses=("192.0.2.10/32",), renew_time="2026-01-01T00:00:00Z")
+RECORD = Record(
+    uid="u",
+    holder="a",
+    session="s",
+    epoch=1,
+    counter=1,
+    addresses=("192.0.2.10/32",),
+    renew_time="2026-01-01T00:00:00Z",
+)
 CANDIDATE = CandidateRecord("n", "s", 1)
 
 
@@ -45,9 +62,16 @@ def test_of_many_creates_exactly_one_wins(place: Place) -> None:
     async def scenario() -> None:
         async with opened(place, 20) as stores:
             records = [replace(RECORD, uid=f"u{i}") for i in range(len(stores))]
-            answers = await asyncio.gather(*(s.write("ingress", r, None, TIMEOUT) for s, r in zip(stores, records, strict=True)))
+            answers = await asyncio.gather(
+                *(
+                    s.write("ingress", r, None, TIMEOUT)
+                    for s, r in zip(stores, records, strict=True)
+                )
+            )
             assert Counter(map(type, answers)) == {Applied: 1, Conflict: 19}
-            [winner] = [r for r, answer in zip(records, answers, strict=True) if isinstance(answer, Applied)]
+            [winner] = [
+                r for r, answer in zip(records, answers, strict=True) if isinstance(answer, Applied)
+            ]
             assert (await current(stores[0], "ingress")).record == winner
 
     asyncio.run(scenario())
@@ -119,7 +143,10 @@ def test_a_damaged_record_is_unreadable_and_not_absent(place: Place, data: bytes
 
 
 def test_a_foreign_edit_has_a_revision_of_its_own(place: Place) -> None:
-    """A person changes one field and leaves the rest: a write based on what was before is a conflict."""
+    """A person changes one field and leaves the rest.
+
+    A write based on what was before is a conflict.
+    """
 
     async def scenario() -> None:
         async with opened(place) as [store]:
@@ -139,22 +166,34 @@ def test_unknown_fields_survive_a_rewrite(place: Place) -> None:
     async def scenario() -> None:
         async with opened(place) as [store]:
             await revision(store, "ingress", RECORD)
-            await place.edit("ingress", lambda fields: fields.update(version=2, quorum=["a", {"b": 1.5}]))
+            await place.edit(
+                "ingress", lambda fields: fields.update(version=2, quorum=["a", {"b": 1.5}])
+            )
             seen = await current(store, "ingress")
             await revision(store, "ingress", replace(seen.record, counter=2), seen.revision)
             rewritten = (await current(store, "ingress")).record
-            assert rewritten == replace(RECORD, version=2, counter=2, extra={"quorum": ["a", {"b": 1.5}]})
+            assert rewritten == replace(
+                RECORD, version=2, counter=2, extra={"quorum": ["a", {"b": 1.5}]}
+            )
 
     asyncio.run(scenario())
 
 
 def test_fifty_writers_apply_once_for_each_revision(place: Place) -> None:
-    """Every one adds 1 to the counter until it is told that it did: the counter has them all, and no revision is built on twice."""
+    """Every one adds 1 to the counter until it is told that it did.
+
+    The counter has them all, and no revision is built on twice.
+    """
 
     async def add(store: Store, based_on: list[str]) -> None:
         while True:
             seen = await current(store, "ingress")
-            answer = await store.write("ingress", replace(seen.record, counter=seen.record.counter + 1), seen.revision, TIMEOUT)
+            answer = await store.write(
+                "ingress",
+                replace(seen.record, counter=seen.record.counter + 1),
+                seen.revision,
+                TIMEOUT,
+            )
             assert not isinstance(answer, Unknown), answer
             if isinstance(answer, Applied):
                 based_on.append(seen.revision)
@@ -172,7 +211,10 @@ def test_fifty_writers_apply_once_for_each_revision(place: Place) -> None:
 
 
 def test_a_restored_copy_is_not_what_is_there_now(place: Place) -> None:
-    """The store comes back with older content and is written on: no revision from before the restore fits again."""
+    """The store comes back with older content and is written on.
+
+    No revision from before the restore fits again.
+    """
 
     async def scenario() -> None:
         async with opened(place, 2) as [one, other]:
@@ -188,8 +230,13 @@ def test_a_restored_copy_is_not_what_is_there_now(place: Place) -> None:
             assert older.revision not in lost
             last = older.revision
             for counter in range(2, 16):
-                assert await one.write("ingress", replace(RECORD, holder="late"), lost[-1], TIMEOUT) == Conflict()
-                last = await revision(other, "ingress", replace(RECORD, holder="b", counter=counter), last)
+                assert (
+                    await one.write("ingress", replace(RECORD, holder="late"), lost[-1], TIMEOUT)
+                    == Conflict()
+                )
+                last = await revision(
+                    other, "ingress", replace(RECORD, holder="b", counter=counter), last
+                )
                 assert last not in lost
             assert (await current(one, "ingress")).record.holder == "b"
 
@@ -197,7 +244,9 @@ def test_a_restored_copy_is_not_what_is_there_now(place: Place) -> None:
 
 
 def test_a_place_that_hangs_gives_unknown_in_time(place: Place) -> None:
-    """Every call comes back at its timeout with a sentence, and the next one succeeds once the place is well again."""
+    """Every call comes back at its timeout with a sentence, and the next one succeeds once the
+    place is well again.
+    """
 
     async def scenario() -> None:
         async with opened(place) as [store]:
@@ -222,15 +271,22 @@ def test_a_place_that_hangs_gives_unknown_in_time(place: Place) -> None:
 
 
 def test_a_write_that_comes_through_late_harms_nobody(place: Place) -> None:
-    """A write was given up while the place hung. Whether or not it happens later: what others write after it stays."""
+    """A write was given up while the place hung.
+
+    Whether or not it happens later: what others write after it stays.
+    """
 
     async def scenario() -> None:
         async with opened(place, 2) as [one, other]:
             first = await revision(one, "ingress", RECORD)
             async with place.hung():
-                assert isinstance(await one.write("ingress", replace(RECORD, holder="late"), first, 0.1), Unknown)
+                assert isinstance(
+                    await one.write("ingress", replace(RECORD, holder="late"), first, 0.1), Unknown
+                )
             seen = await settled(other, "ingress")
-            answer = await other.write("ingress", replace(RECORD, holder="b"), seen.revision, TIMEOUT)
+            answer = await other.write(
+                "ingress", replace(RECORD, holder="b"), seen.revision, TIMEOUT
+            )
             if answer == Conflict():
                 # It came through between this node's read and its write.
                 seen = await current(other, "ingress")

@@ -7,8 +7,23 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from election.model import Absent, CandidateRecord, Found, Record, Unreadable
-from election.stores.contract import CandidateChanged, ElectionChanged, WatchEvent, WatchLost, WatchStands
-from tests.contract.places import PATIENCE, Place, current, opened, revision, settled, stands, watching
+from election.stores.contract import (
+    CandidateChanged,
+    ElectionChanged,
+    WatchEvent,
+    WatchLost,
+    WatchStands,
+)
+from tests.contract.places import (
+    PATIENCE,
+    Place,
+    current,
+    opened,
+    revision,
+    settled,
+    stands,
+    watching,
+)
 
 RECORD = Record(uid="u", holder="a", session="s", epoch=1, counter=1)
 CANDIDATE = CandidateRecord("n", "s", 1)
@@ -16,12 +31,20 @@ CANDIDATE = CandidateRecord("n", "s", 1)
 
 def holder(event: WatchEvent) -> str:
     """Return the holder that an event reports, if it reports one."""
-    return event.content.record.holder if isinstance(event, ElectionChanged) and isinstance(event.content, Found) else ""
+    return (
+        event.content.record.holder
+        if isinstance(event, ElectionChanged) and isinstance(event.content, Found)
+        else ""
+    )
 
 
 def counter(event: WatchEvent) -> int:
     """Return the counter that an event reports; 0: none."""
-    return event.content.record.counter if isinstance(event, ElectionChanged) and isinstance(event.content, Found) else 0
+    return (
+        event.content.record.counter
+        if isinstance(event, ElectionChanged) and isinstance(event.content, Found)
+        else 0
+    )
 
 
 def test_a_watch_begins_with_all_there_is(place: Place) -> None:
@@ -29,13 +52,20 @@ def test_a_watch_begins_with_all_there_is(place: Place) -> None:
 
     async def scenario() -> None:
         async with opened(place, 2) as [one, other]:
-            there = {name: await revision(one, name, replace(RECORD, uid=name)) for name in ("a", "b")}
+            there = {
+                name: await revision(one, name, replace(RECORD, uid=name)) for name in ("a", "b")
+            }
             await one.write_candidate(CANDIDATE, PATIENCE)
             async with watching(other) as watch:
                 events = [await watch.next() for _ in range(3)]
                 assert await watch.next() == WatchStands()
-            expected = [ElectionChanged(name, Found(replace(RECORD, uid=name), revision)) for name, revision in there.items()]
-            assert sorted(events, key=repr) == sorted([*expected, CandidateChanged("n", CANDIDATE)], key=repr)
+            expected = [
+                ElectionChanged(name, Found(replace(RECORD, uid=name), revision))
+                for name, revision in there.items()
+            ]
+            assert sorted(events, key=repr) == sorted(
+                [*expected, CandidateChanged("n", CANDIDATE)], key=repr
+            )
 
     asyncio.run(scenario())
 
@@ -56,7 +86,10 @@ def test_every_change_is_reported_once_and_in_order(place: Place) -> None:
 
 
 def test_quick_changes_are_reported_in_order_up_to_the_last(place: Place) -> None:
-    """Two hundred writes without a pause: a report may stand for several of them, but none is late and the last one is there."""
+    """Two hundred writes without a pause.
+
+    A report may stand for several of them, but none is late and the last one is there.
+    """
 
     async def scenario() -> None:
         async with opened(place, 2) as [one, other], watching(other) as watch:
@@ -82,7 +115,11 @@ def test_a_stranger_is_seen(place: Place) -> None:
             event = await watch.until(lambda event: isinstance(event, ElectionChanged))
             assert event == ElectionChanged("ingress", await current(one, "ingress"))
             await place.damage("ingress", b"?")
-            event = await watch.until(lambda event: isinstance(event, ElectionChanged) and isinstance(event.content, Unreadable))
+            event = await watch.until(
+                lambda event: (
+                    isinstance(event, ElectionChanged) and isinstance(event.content, Unreadable)
+                )
+            )
             assert isinstance(event, ElectionChanged)
             assert event.content == await one.read("ingress", PATIENCE)
             await place.remove("ingress")
@@ -110,7 +147,10 @@ def test_candidates_come_change_and_go(place: Place) -> None:
 
 
 def test_a_watch_survives_the_place_going_away(place: Place) -> None:
-    """It says that it is lost, once; when it stands again it reports what there is, and what changed meanwhile."""
+    """It says that it is lost, once.
+
+    When it stands again it reports what there is, and what changed meanwhile.
+    """
 
     async def scenario() -> None:
         async with opened(place, 2) as [one, other], watching(other) as watch:
@@ -142,7 +182,9 @@ def test_what_went_away_while_the_watch_was_lost_is_reported(place: Place) -> No
             gone = {ElectionChanged("new", Absent()), CandidateChanged("m", None)}
             seen: set[WatchEvent] = set()
             await watch.until(lambda event: holder(event) == "new")
-            await watch.until(lambda event: isinstance(event, CandidateChanged) and event.name == "m")
+            await watch.until(
+                lambda event: isinstance(event, CandidateChanged) and event.name == "m"
+            )
             place.restore()
             while not gone <= seen:
                 seen.add(await watch.next())

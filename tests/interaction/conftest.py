@@ -7,7 +7,11 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --rewrite. Only commit the changes if you understand them."""
-    parser.addoption("--rewrite", action="store_true", help="write the golden dialogues anew with what the machines say now")
+    parser.addoption(
+        "--rewrite",
+        action="store_true",
+        help="write the golden dialogues anew with what the machines say now",
+    )
 
 
 @pytest.fixture

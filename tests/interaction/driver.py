@@ -1,7 +1,10 @@
-"""Carries out the commands of a golden dialogue. Their language: `name word... key=value...`, one function for each name.
+"""Carries out the commands of a golden dialogue.
 
-Times are seconds of true time, durations seconds. NODE is a node's letter. The functions' docstrings say how each command is
-written: those of `nodes` for who is there and what befalls him, those of `orders` for what people do and for looking.
+Their language: `name word... key=value...`, one function for each name.
+
+Times are seconds of true time, durations seconds. NODE is a node's letter. The functions'
+docstrings say how each command is written: those of `nodes` for who is there and what befalls him,
+those of `orders` for what people do and for looking.
 """
 
 from __future__ import annotations
@@ -30,13 +33,17 @@ class Driver:
         self._play = Play()
 
     def perform(self, line: str) -> list[str]:
-        """Carry out one command and return its output; a broken promise is an output too, and stands out.
+        """Carry out one command and return its output.
+
+        A broken promise is an output too, and stands out.
 
         Raises ValueError for what is no command.
         """
         name, given = parse(line)
         if name not in COMMANDS:
-            raise ValueError(f"there is no command {name!r}; there is {', '.join(sorted(COMMANDS))}")
+            raise ValueError(
+                f"there is no command {name!r}; there is {', '.join(sorted(COMMANDS))}"
+            )
         try:
             said = COMMANDS[name](self._play, given) or []
         except InvariantError as broken:

@@ -1,4 +1,7 @@
-"""The form of a golden file: comments, and for each command its exact output between `----` and an empty line."""
+"""The form of a golden file.
+
+Comments, and for each command its exact output between `----` and an empty line.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ RULE = "----"
 
 
 def replay(text: str, perform: Callable[[str], list[str]]) -> str:
-    """Return the file with the output that its commands give now; raises ValueError if it is not in form."""
+    """Return the file with the output that its commands give now.
+
+    Raises ValueError if it is not in form.
+    """
     written: list[str] = []
     lines = iter(text.splitlines())
     for line in lines:
@@ -34,4 +40,12 @@ def commands(text: str) -> list[str]:
 
 def difference(name: str, written: str, told: str) -> str:
     """Return what differs, with the lines around it; empty: nothing does."""
-    return "\n".join(difflib.unified_diff(written.splitlines(), told.splitlines(), f"{name}, as written", f"{name}, now", lineterm=""))
+    return "\n".join(
+        difflib.unified_diff(
+            written.splitlines(),
+            told.splitlines(),
+            f"{name}, as written",
+            f"{name}, now",
+            lineterm="",
+        )
+    )

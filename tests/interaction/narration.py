@@ -1,10 +1,16 @@
-"""What happened as lines for an operator: one for each transition, write, unknown outcome, netlink call and guard action.
+"""What happened as lines for an operator.
 
-    22.804 b Backup -> Active (lease_expired) epoch=2     who and when; a transition stands first, then its actions in order
-           > Guard until=25.502                           `>` is what the node wants done, `<` what it was told or found out
-    3.003 b,c < holder=a epoch=1                          nodes that say the same in the same moment share a line
+One for each transition, write, unknown outcome, netlink call and guard action.
 
-Routine is left out: reads, refreshes, records that were merely renewed; with `quiet` also renewals that succeed.
+    22.804 b Backup -> Active (lease_expired) epoch=2     who and when; a transition stands first,
+    then its actions in order
+           > Guard until=25.502                           `>` is what the node wants done, `<` what
+           it was told or found out
+    3.003 b,c < holder=a epoch=1                          nodes that say the same in the same moment
+    share a line
+
+Routine is left out: reads, refreshes, records that were merely renewed; with `quiet` also renewals
+that succeed.
 """
 
 from __future__ import annotations
@@ -65,15 +71,18 @@ class Block:
         """Return the lines: the first with time and names, the others under it."""
         time = f"{self.at:.3f} "
         first, *rest = self.lines
-        return [f"{time}{','.join(sorted(self.who))} {first}"] + [" " * len(time) + line for line in rest]
+        return [f"{time}{','.join(sorted(self.who))} {first}"] + [
+            " " * len(time) + line for line in rest
+        ]
 
 
 @dataclass(slots=True)
 class Tale:
     """What the narrator has to remember of one life of a daemon.
 
-    `pending` is the request under way (0: none), which counts as unknown from `gives_up_at` on, by the node's clock.
-    `highest` is the highest (epoch, counter) that the node has seen, `counter` the highest that it has used itself.
+    `pending` is the request under way (0: none), which counts as unknown from `gives_up_at` on, by
+    the node's clock. `highest` is the highest (epoch, counter) that the node has seen, `counter`
+    the highest that it has used itself.
     """
 
     highest: tuple[int, int]
@@ -105,13 +114,36 @@ class Narrator:
         """Add something that happened outside of a machine."""
         self._add(now, who, [text])
 
-    def step(self, now: float, daemon: Daemon, machine: Machine, event: Event, actions: Sequence[Action]) -> None:
+    def step(
+        self, now: float, daemon: Daemon, machine: Machine, event: Event, actions: Sequence[Action]
+    ) -> None:
         """Add one step of a machine."""
         own_time = daemon.now
-        tale = self._tales.setdefault(daemon.me.session, Tale(highest=(daemon.host.known.epochs.get(machine.settings.election, 0), 0)))
-        tale.counter = max([tale.counter, *(a.record.counter for a in actions if isinstance(a, Write) and a.kind is not WriteKind.CREATE)])
-        told = [*_outcome(tale, machine, event, own_time), *_told(event, now - own_time), *_observed(tale, machine, event, own_time)]
-        transitions = [line for action in actions if isinstance(action, Transition) for line in _done(action, now - own_time)]
+        tale = self._tales.setdefault(
+            daemon.me.session,
+            Tale(highest=(daemon.host.known.epochs.get(machine.settings.election, 0), 0)),
+        )
+        tale.counter = max(
+            [
+                tale.counter,
+                *(
+                    a.record.counter
+                    for a in actions
+                    if isinstance(a, Write) and a.kind is not WriteKind.CREATE
+                ),
+            ]
+        )
+        told = [
+            *_outcome(tale, machine, event, own_time),
+            *_told(event, now - own_time),
+            *_observed(tale, machine, event, own_time),
+        ]
+        transitions = [
+            line
+            for action in actions
+            if isinstance(action, Transition)
+            for line in _done(action, now - own_time)
+        ]
         transitions += _asking(tale, machine, own_time)
         done = []
         for action in actions:
@@ -122,7 +154,13 @@ class Narrator:
                     pass
                 case _:
                     done += _done(action, now - own_time)
-        if self.quiet and not tale.in_trouble and not told and not transitions and _is_deadline_only(done):
+        if (
+            self.quiet
+            and not tale.in_trouble
+            and not told
+            and not transitions
+            and _is_deadline_only(done)
+        ):
             return
         if any(isinstance(action, SetDeadline) and action.deadline for action in actions):
             tale.in_trouble = False
@@ -146,7 +184,11 @@ class Narrator:
             return []
         kind, record = request.kind, request.record
         text = say_write(kind, record)
-        if kind is WriteKind.RENEW and tale.written is not None and tale.written.priority != record.priority:
+        if (
+            kind is WriteKind.RENEW
+            and tale.written is not None
+            and tale.written.priority != record.priority
+        ):
             text += f" priority={record.priority}"
         tale.asked[request.request] = text
         routine = _is_routine(tale, kind, record)
@@ -155,8 +197,13 @@ class Narrator:
 
 
 def _outcome(tale: Tale, machine: Machine, event: Event, now: float) -> Iterator[str]:
-    """Say how the request under way ended, unless all is well; a machine may give up before anybody tells it to."""
-    number, answer = (event.request, event.answer) if isinstance(event, ReadDone | WriteDone) else (0, None)
+    """Say how the request under way ended, unless all is well.
+
+    A machine may give up before anybody tells it to.
+    """
+    number, answer = (
+        (event.request, event.answer) if isinstance(event, ReadDone | WriteDone) else (0, None)
+    )
     if number in tale.given_up and not isinstance(answer, model.Unknown):
         tale.given_up.discard(number)
         if tale.asked[number] != READ:
@@ -216,22 +263,36 @@ def _told(event: Event, shift: float) -> Iterator[str]:
         case AddressLost():
             yield "< the address is gone from the interface"
         case AddressClaimed(by):
-            yield f"< the election {by} holds the address" if by else "< no other election holds the address any more"
+            yield (
+                f"< the election {by} holds the address"
+                if by
+                else "< no other election holds the address any more"
+            )
         case NamesakeSeen(present):
-            yield "< another live daemon has this name" if present else "< no other daemon has this name any more"
+            yield (
+                "< another live daemon has this name"
+                if present
+                else "< no other daemon has this name any more"
+            )
 
 
 def _observed(tale: Tale, machine: Machine, event: Event, now: float) -> Iterator[str]:
-    """Say what the node now knows of the record, if it tells more than a renewal and is not its own writing."""
+    """Say what the node now knows of the record, if it tells more than a renewal and is not its own
+    writing.
+    """
     record = machine.snapshot(now).record
     if record is not None:
         age = (record.epoch, record.counter)
         older, tale.highest = age < tale.highest, max(age, tale.highest)
-        text = say_record(replace(record, counter=0, bound=False), usual=_sessions(machine, record)).replace(" counter=0", "")
+        text = say_record(
+            replace(record, counter=0, bound=False), usual=_sessions(machine, record)
+        ).replace(" counter=0", "")
         lease = record.lease_duration / 1000
         text += "" if lease == machine.settings.timing.lease_duration else f" lease={lease:g}s"
         text += " (older than one already seen)" if older else ""
-        mine = record.held_by(machine.me) or (record.released and record.session == machine.me.session)
+        mine = record.held_by(machine.me) or (
+            record.released and record.session == machine.me.session
+        )
         own = mine and not older and 0 < record.counter <= tale.counter
     elif isinstance(event, ReadDone) and not isinstance(event.answer, model.Unknown):
         text, own = f"record {say_answer(sane(event.answer))}", False

@@ -15,7 +15,8 @@ EPSILON = 1e-5
 
 
 def nodes(play: Play, given: Words) -> None:
-    """nodes a:200 b:150 [profile=default] [preempt=on] [preempt_delay=0] [vip=192.0.2.10/32] [probe=off] [candidates=on]: start them.
+    """nodes a:200 b:150 [profile=default] [preempt=on] [preempt_delay=0] [vip=192.0.2.10/32]
+    [probe=off] [candidates=on]: start them.
 
     `candidates=off`: no node can read the candidate records, so none knows its rank.
     """
@@ -35,15 +36,23 @@ def nodes(play: Play, given: Words) -> None:
 
 
 def node(play: Play, given: Words) -> None:
-    """node d:150 [name=a] [vip=192.0.2.11/32]: start one more, with the others' settings; with another's name it is a namesake."""
+    """node d:150 [name=a] [vip=192.0.2.11/32]: start one more, with the others' settings.
+
+    With another's name it is a namesake.
+    """
     label, _, priority = given.words[0].partition(":")
-    addresses = tuple(given.keys["vip"].split(",")) if "vip" in given.keys else play.settings.addresses
+    addresses = (
+        tuple(given.keys["vip"].split(",")) if "vip" in given.keys else play.settings.addresses
+    )
     settings = replace(play.settings, addresses=addresses)
     play.stage.add(label, given.keys.get("name", label), settings, int(priority)).start()
 
 
 def run_until(play: Play, given: Words) -> None:
-    """run-until T [quiet=renew|all]: let time pass; `renew` leaves out renewals that succeed, `all` everything."""
+    """run-until T [quiet=renew|all]: let time pass.
+
+    `renew` leaves out renewals that succeed, `all` everything.
+    """
     narrator = play.stage.narrator
     quiet = given.keys.get("quiet", "")
     narrator.quiet, narrator.mute = quiet == "renew", quiet == "all"
@@ -76,12 +85,18 @@ def drop_reply(play: Play, given: Words) -> None:
 
 
 def delay(play: Play, given: Words) -> None:
-    """delay NODE SECONDS: from now on answers to this node take so much longer; what it asks is done in time."""
+    """delay NODE SECONDS: from now on answers to this node take so much longer.
+
+    What it asks is done in time.
+    """
     play.stage.steered.delays[play.host(given).label] = float(given.words[1])
 
 
 def break_watch(play: Play, given: Words) -> None:
-    """break-watch NODE SECONDS: its watch dies without a word, and is set up again after so long."""
+    """break-watch NODE SECONDS.
+
+    Its watch dies without a word, and is set up again after so long.
+    """
     host = play.host(given)
     if host.watch is not None:
         host.watch.break_off(float(given.words[1]))
@@ -115,15 +130,25 @@ def start(play: Play, given: Words) -> None:
 
 
 def kill(play: Play, given: Words) -> None:
-    """kill NODE daemon|guard|all: SIGKILL; systemd starts the service again 100 ms after the guard's end."""
+    """kill NODE daemon|guard|all: SIGKILL.
+
+    Systemd starts the service again 100 ms after the guard's end.
+    """
     host = play.host(given)
-    for process in {"daemon": (host.daemon,), "guard": (host.guard,), "all": (host.guard, host.daemon)}[given.words[1]]:
+    for process in {
+        "daemon": (host.daemon,),
+        "guard": (host.guard,),
+        "all": (host.guard, host.daemon),
+    }[given.words[1]]:
         if process is not None:
             process.kill()
 
 
 def freeze(play: Play, given: Words) -> None:
-    """freeze NODE daemon|all for=SECONDS: stop the daemon, or the guard too; it thaws after so long."""
+    """freeze NODE daemon|all for=SECONDS.
+
+    Stop the daemon, or the guard too; it thaws after so long.
+    """
     host = play.host(given)
     for process in (host.daemon,) if given.words[1] == "daemon" else (host.guard, host.daemon):
         if process is not None:
@@ -149,7 +174,10 @@ def remove_address(play: Play, given: Words) -> None:
 
 
 def reload(play: Play, given: Words) -> None:
-    """reload NODE|all lease=SECONDS: SIGHUP with a file that says so; the other timings in proportion."""
+    """reload NODE|all lease=SECONDS: SIGHUP with a file that says so.
+
+    The other timings in proportion.
+    """
     lease = given.number("lease")
     profile = next((timing for timing in PROFILES.values() if timing.lease_duration == lease), None)
     timing = profile or Timing(lease, round(lease / 5, 3), round(lease / 4, 3))

@@ -14,7 +14,10 @@ from tests.sim.speech import say_answer
 
 
 def health(play: Play, given: Words) -> None:
-    """health NODE ok|fail|weight=PRIORITY: the verdict of its checks, or an effective priority lowered by one."""
+    """health NODE ok|fail|weight=PRIORITY.
+
+    The verdict of its checks, or an effective priority lowered by one.
+    """
     host = play.host(given)
     priority = int(given.keys.get("weight", host.priority))
     _judge(play, host, FitnessChanged("fail" not in given.words, priority))
@@ -33,13 +36,19 @@ def _judge(play: Play, host: Host, verdict: FitnessChanged) -> None:
 
 
 def claim(play: Play, given: Words) -> None:
-    """claim NODE [by=ELECTION]: another election of the store, which was there first, holds the address (or none any more)."""
+    """claim NODE [by=ELECTION].
+
+    Another election of the store, which was there first, holds the address (or none any more).
+    """
     play.tell(play.host(given), AddressClaimed(given.keys.get("by", "")))
 
 
 def handover(play: Play, given: Words) -> None:
     """handover [to=NODE] [pin=on]: the operator asks the holder for a planned move."""
-    play.tell(play.stage.holder(), HandoverAsked(given.keys.get("to", ""), pin=given.keys.get("pin", "on") == "on"))
+    play.tell(
+        play.stage.holder(),
+        HandoverAsked(given.keys.get("to", ""), pin=given.keys.get("pin", "on") == "on"),
+    )
 
 
 def unpin(play: Play, given: Words) -> None:
@@ -49,7 +58,10 @@ def unpin(play: Play, given: Words) -> None:
 
 
 def drain(play: Play, given: Words) -> None:
-    """drain NODE: out of the election; as with --force, nobody asks whether it is the last fit node."""
+    """drain NODE: out of the election.
+
+    As with --force, nobody asks whether it is the last fit node.
+    """
     _set_drain(play, play.host(given), drained=True)
 
 
@@ -92,8 +104,13 @@ def delete_record(play: Play, given: Words) -> None:
 
 
 def edit(play: Play, given: Words) -> None:
-    """edit FIELD=VALUE...: somebody changes fields of the record, or adds some that are not known; numbers are numbers."""
-    values: dict[str, object] = {key: int(value) if value.isdigit() else value for key, value in given.keys.items()}
+    """edit FIELD=VALUE....
+
+    Somebody changes fields of the record, or adds some that are not known; numbers are numbers.
+    """
+    values: dict[str, object] = {
+        key: int(value) if value.isdigit() else value for key, value in given.keys.items()
+    }
     known = {name for name in values if name in Record.__dataclass_fields__}
     changes: dict[str, object] = {name: values[name] for name in known}
     if unknown := {name: value for name, value in values.items() if name not in known}:
@@ -128,28 +145,46 @@ def snapshot(play: Play, given: Words) -> list[str]:
             said.append(f"{host.label} is not running")
             continue
         sessions.add(host.daemon.me.session)
-        shot, shift = host.daemon.machines[ELECTION].snapshot(host.daemon.now), play.stage.now - host.daemon.now
+        shot, shift = (
+            host.daemon.machines[ELECTION].snapshot(host.daemon.now),
+            play.stage.now - host.daemon.now,
+        )
         right = f", right until {shot.deadline + shift:.3f}" if shot.state is State.ACTIVE else ""
-        said.append(f"{host.label} {shot.state.name.capitalize()} ({shot.reason}) since {shot.since + shift:.3f}{right}")
+        said.append(
+            f"{host.label} {shot.state.name.capitalize()} ({shot.reason}) since {shot.since + shift:.3f}{right}"
+        )
     content = play.stage.store.read(ELECTION)
     more = ""
     if isinstance(content, Found):
         record = content.record
         notes = "".join(f" {key}={value}" for key, value in record.extra.items())
-        more = f" lease={record.lease_duration / 1000:g}s" + (f" version={record.version}" if record.version > 1 else "") + notes
+        more = (
+            f" lease={record.lease_duration / 1000:g}s"
+            + (f" version={record.version}" if record.version > 1 else "")
+            + notes
+        )
     return [*said, f"record {say_answer(content, frozenset(sessions))}{more}"]
 
 
 def check(play: Play, given: Words) -> list[str]:
-    """check: what the judge saw in the whole dialogue; it stops one at once whose promises are violated."""
+    """check: what the judge saw in the whole dialogue.
+
+    It stops one at once whose promises are violated.
+    """
     del given
     judge = play.stage.bystander
     judge.account(ELECTION)
     longest = f"{judge.longest_overlap * 1000:.1f} ms"
-    overlap = f"two at once only in a handover, for {longest}" if judge.longest_overlap else "never two at once"
+    overlap = (
+        f"two at once only in a handover, for {longest}"
+        if judge.longest_overlap
+        else "never two at once"
+    )
     gap = f"longest gap {judge.longest_gap:.3f} s"
     served = "served" if is_served(play.stage, ELECTION) else "not served now"
-    return [f"{', '.join(play.settings.addresses)}: {overlap}; {gap}; {served}; bound: {' '.join(judge.binds)}"]
+    return [
+        f"{', '.join(play.settings.addresses)}: {overlap}; {gap}; {served}; bound: {' '.join(judge.binds)}"
+    ]
 
 
 COMMANDS = {

@@ -1,4 +1,7 @@
-"""What all commands of one dialogue share: the stage, the configuration of its nodes, and what a command was given."""
+"""What all commands of one dialogue share.
+
+The stage, the configuration of its nodes, and what a command was given.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ class Play:
     """One dialogue under way."""
 
     stage: Stage = field(default_factory=Stage)
-    settings: Settings = field(default_factory=lambda: Settings(ELECTION, ("192.0.2.10/32",), PROFILES["default"]))
+    settings: Settings = field(
+        default_factory=lambda: Settings(ELECTION, ("192.0.2.10/32",), PROFILES["default"])
+    )
     backup: Backup | None = None
 
     def host(self, given: Words) -> Host:

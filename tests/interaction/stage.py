@@ -1,6 +1,9 @@
-"""The calm world of the golden dialogues: the simulation's, without dice, with what a story needs to steer it by hand.
+"""The calm world of the golden dialogues.
 
-Every message takes 1 ms one way, every clock runs at the true rate, netlink takes no time, and the gate is there.
+The simulation's, without dice, with what a story needs to steer it by hand.
+
+Every message takes 1 ms one way, every clock runs at the true rate, netlink takes no time, and the
+gate is there.
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ KEYWORD = re.compile(r"<\w+\.\w+: '(\w+)'>")
 
 
 class Stage(World):
-    """A world that narrates. Answers that come after a request was given up reach the machine, as those of a real store may.
+    """A world that narrates.
+
+    Answers that come after a request was given up reach the machine, as those of a real store may.
 
     `bystander` and `steered` are its judge and its store, by the names that commands know them by.
     """
@@ -54,7 +59,9 @@ class Stage(World):
         for host in self.hosts:
             if host.label == label:
                 return host
-        raise ValueError(f"there is no node {label!r}; there is {', '.join(host.label for host in self.hosts)}")
+        raise ValueError(
+            f"there is no node {label!r}; there is {', '.join(host.label for host in self.hosts)}"
+        )
 
     def holder(self) -> Host:
         """Return the Active node; raises ValueError."""
@@ -63,7 +70,9 @@ class Stage(World):
                 return host
         raise ValueError("no node is Active")
 
-    def trace_step(self, daemon: Daemon, election: str, event: Event, actions: Sequence[Action]) -> None:
+    def trace_step(
+        self, daemon: Daemon, election: str, event: Event, actions: Sequence[Action]
+    ) -> None:
         """Narrate what a machine was told and what it wants done."""
         self.narrator.step(self.now, daemon, daemon.machines[election], event, actions)
 
@@ -72,22 +81,33 @@ class Stage(World):
         label, _, process = who.partition(".")
         if process == "guard" and "(" in text and not text.startswith("Quit"):
             name, _, values = KEYWORD.sub(r"\1", text).rstrip(")").partition("(")
-            kept = [value.partition("=") for value in values.split(", ") if not value.startswith(("slot", "close"))]
+            kept = [
+                value.partition("=")
+                for value in values.split(", ")
+                if not value.startswith(("slot", "close"))
+            ]
             said = " ".join(value for _, _, value in kept)
-            self.narrator.line(self.now, label, f"guard: {name} {said}".rstrip() + (" s" if name == "Refresh" else ""))
+            self.narrator.line(
+                self.now,
+                label,
+                f"guard: {name} {said}".rstrip() + (" s" if name == "Refresh" else ""),
+            )
         elif not process:
             self.narrator.line(self.now, label, text.replace("(None)", "(killed)"))
 
 
 class CarefulHost(Host):
-    """A node whose daemon, as that of `vipd run`, looks whose record stands under its name before it publishes its own."""
+    """A node whose daemon, as that of `vipd run`, looks whose record stands under its name before
+    it publishes its own.
+    """
 
     def arm(self, daemon: Daemon, election: str) -> None:
         """Let a new daemon look first; arming is the last thing before it runs."""
         stage = self.world
         if isinstance(stage, Stage) and not stage.candidates_readable:
             daemon.candidates = NobodyKnown(daemon.me)
-            # What a daemon has not read it does not report either: the machine's ranking stays unknown.
+            # What a daemon has not read it does not report either: the machine's ranking stays
+            # unknown.
             daemon._seen[election] = ()
         elif not self.store_cut:
             daemon.candidates.see_all(daemon.now, stage.store.candidates.values())
@@ -121,7 +141,9 @@ class Bystander(Judge):
         now = self._world.now
         if now <= since:
             return
-        until = max((host.kernel.serving_until(election) for host in self._world.hosts), default=since)
+        until = max(
+            (host.kernel.serving_until(election) for host in self._world.hosts), default=since
+        )
         if until > since:
             self._end_gap(since)
             self.served = True
@@ -141,7 +163,10 @@ class Bystander(Judge):
 
 
 class SteeredStore(Store):
-    """The model of a store, with answers that are lost or late by order. A drop holds for one write."""
+    """The model of a store, with answers that are lost or late by order.
+
+    A drop holds for one write.
+    """
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -155,7 +180,9 @@ class SteeredStore(Store):
         self._wrote = True
         return super().write(host, election, write)
 
-    def submit(self, host: Host, perform: Callable[[], Answer], reply: Callable[[Answer], None]) -> None:
+    def submit(
+        self, host: Host, perform: Callable[[], Answer], reply: Callable[[Answer], None]
+    ) -> None:
         """Carry a request there and its answer back, unless a command said otherwise."""
         wrote = False
 
@@ -178,7 +205,10 @@ class SteeredStore(Store):
 
 
 class ToldKernel(Kernel):
-    """A kernel that says when it acts by itself: when a lifetime ends, and when the gate closes over a bound address."""
+    """A kernel that says when it acts by itself.
+
+    When a lifetime ends, and when the gate closes over a bound address.
+    """
 
     def __init__(self, stage: Stage, host: Host) -> None:
         super().__init__(host, gate=True, sloppy=False)
@@ -187,10 +217,17 @@ class ToldKernel(Kernel):
     def open_until(self, words: Words, election: str, deadline: float) -> None:
         """Write a shared word; look when its time has come whether anybody was there to obey it."""
         super().open_until(words, election, deadline)
-        self._stage.at(self._host.clock.true(deadline), partial(self._close, words, election, deadline))
+        self._stage.at(
+            self._host.clock.true(deadline), partial(self._close, words, election, deadline)
+        )
 
     def _close(self, words: Words, election: str, deadline: float) -> None:
-        if deadline and words is self.words and words.get(election) == deadline and self.bound(election):
+        if (
+            deadline
+            and words is self.words
+            and words.get(election) == deadline
+            and self.bound(election)
+        ):
             self._tell("gate: closed at the deadline, though the address is still bound")
 
     def _expire(self, election: str, index: int) -> None:

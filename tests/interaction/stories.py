@@ -1,4 +1,7 @@
-"""The table of contents: what an operator may rely on, by section of the contract, and the stories that prove it."""
+"""The table of contents.
+
+What an operator may rely on, by section of the contract, and the stories that prove it.
+"""
 
 from __future__ import annotations
 

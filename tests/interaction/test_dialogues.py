@@ -1,11 +1,13 @@
-"""Each .txt file beside this one tells one story of the election, to the millisecond of virtual time.
+"""Each .txt file beside this one tells one story of the election, to the millisecond of virtual
+time.
 
 To write all of them anew with what the machines say now, and then to read what has changed:
 
     pytest tests/interaction --rewrite && git diff tests/interaction
 
-A new story: list it in STORIES, write its commands into a file, each with a line `----` and an empty line after it, and
-rewrite. driver.py says what a command is, narration.py what the output means.
+A new story: list it in STORIES, write its commands into a file, each with a line `----` and an
+empty line after it, and rewrite. driver.py says what a command is, narration.py what the output
+means.
 """
 
 from __future__ import annotations
@@ -70,7 +72,9 @@ def test_a_command_without_its_rule_is_refused(text: str) -> None:
         replay(text, Driver().perform)
 
 
-@pytest.mark.parametrize(("text", "said"), [("sing\n----\n", "no command 'sing'"), ("stop a\n----\n", "no node 'a'")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("sing\n----\n", "no command 'sing'"), ("stop a\n----\n", "no node 'a'")]
+)
 def test_a_command_that_makes_no_sense_is_refused(text: str, said: str) -> None:
     """A typing error is no quiet success."""
     with pytest.raises(ValueError, match=said):

@@ -1,8 +1,9 @@
 """Who asks, and what they may.
 
-https://kubernetes.io/docs/reference/access-authn-authz/authentication/ (bearer tokens; client certificates: CN is the user, O the
-groups; without either system:anonymous) and https://kubernetes.io/docs/reference/access-authn-authz/rbac/ : Roles, ClusterRoles and
-their bindings are objects like all others, and hold from the moment they are stored.
+https://kubernetes.io/docs/reference/access-authn-authz/authentication/ (bearer tokens; client
+certificates: CN is the user, O the groups; without either system:anonymous) and
+https://kubernetes.io/docs/reference/access-authn-authz/rbac/ : Roles, ClusterRoles and their
+bindings are objects like all others, and hold from the moment they are stored.
 """
 
 from __future__ import annotations
@@ -29,14 +30,19 @@ class User:
     groups: tuple[str, ...] = ()
 
     def is_meant(self, subject: Json) -> bool:
-        """Whether a subject of a binding is this user, or a group with it: …/rbac/#referring-to-subjects ."""
+        """Whether a subject of a binding is this user, or a group with it.
+
+        …/rbac/#referring-to-subjects .
+        """
         match subject["kind"]:
             case "User":
                 return subject["name"] == self.name
             case "Group":
                 return subject["name"] in self.groups
             case "ServiceAccount":
-                return f"system:serviceaccount:{subject['namespace']}:{subject['name']}" == self.name
+                return (
+                    f"system:serviceaccount:{subject['namespace']}:{subject['name']}" == self.name
+                )
         return False
 
 
@@ -58,7 +64,10 @@ class Rule:
     names: tuple[str, ...] = ()
 
     def allows(self, verb: str, target: Target) -> bool:
-        """Whether a request needs no further rule. A name in the rule fits no CREATE and no list: they name nothing."""
+        """Whether a request needs no further rule.
+
+        A name in the rule fits no CREATE and no list: they name nothing.
+        """
         return (
             _in(target.resource.group, self.groups)
             and _in(_path(target), self.resources)
@@ -72,14 +81,21 @@ def _in(value: str, allowed: Sequence[str]) -> bool:
 
 
 def _path(target: Target) -> str:
-    return f"{target.resource.plural}/{target.subresource}" if target.subresource else target.resource.plural
+    return (
+        f"{target.resource.plural}/{target.subresource}"
+        if target.subresource
+        else target.resource.plural
+    )
 
 
 def _rules_of(role: Json | None) -> Iterator[Rule]:
     entries = (role or {}).get("rules") or []
     assert isinstance(entries, list)
     for entry in entries:
-        found = [tuple(entry.get(key) or ()) for key in ("apiGroups", "resources", "verbs", "resourceNames")]
+        found = [
+            tuple(entry.get(key) or ())
+            for key in ("apiGroups", "resources", "verbs", "resourceNames")
+        ]
         yield Rule(*found)
 
 
@@ -94,7 +110,10 @@ def forbidden(user: User, verb: str, target: Target) -> ApiError:
 
 @dataclass(slots=True)
 class Access:
-    """Tokens with their users; their rules are in the storage. Members of system:masters may do all."""
+    """Tokens with their users; their rules are in the storage.
+
+    Members of system:masters may do all.
+    """
 
     storage: Storage
     tokens: dict[str, User] = field(default_factory=dict)
@@ -110,7 +129,9 @@ class Access:
 
     def check(self, user: User, verb: str, target: Target) -> None:
         """Raise a 403 with the real server's sentence, unless a rule allows the request."""
-        if SUPERUSERS in user.groups or any(rule.allows(verb, target) for rule in self._rules(user, target.namespace)):
+        if SUPERUSERS in user.groups or any(
+            rule.allows(verb, target) for rule in self._rules(user, target.namespace)
+        ):
             return
         raise forbidden(user, verb, target)
 
@@ -127,7 +148,9 @@ class Access:
             assert isinstance(role, dict)
             if any(user.is_meant(subject) for subject in subjects):
                 resource = ROLES[role["kind"]]
-                key = Key(resource.qualified, namespace if resource.namespaced else "", role["name"])
+                key = Key(
+                    resource.qualified, namespace if resource.namespaced else "", role["name"]
+                )
                 yield from _rules_of(self.storage.get(key))
 
 
@@ -136,4 +159,6 @@ def _certified(certificate: Mapping[str, object]) -> User:
     assert isinstance(subject, tuple)
     parts = [pair for part in subject for pair in part]
     names = [value for key, value in parts if key == "commonName"]
-    return known(names[0] if names else "", [value for key, value in parts if key == "organizationName"])
+    return known(
+        names[0] if names else "", [value for key, value in parts if key == "organizationName"]
+    )

@@ -11,12 +11,16 @@ from tests.kube.fixture import Cluster, KubeServer
 from tests.kube.real import RealServer, has_programs
 
 ASSETS = os.environ.get("KUBEBUILDER_ASSETS", "")
-"""A folder with kube-apiserver and etcd (the convention of envtest, https://book.kubebuilder.io/reference/envtest)."""
+"""A folder with kube-apiserver and etcd (the convention of envtest,
+https://book.kubebuilder.io/reference/envtest)."""
 
 
 @contextlib.contextmanager
 def start_cluster(directory: Path) -> Iterator[Cluster]:
-    """Return an API server for the block. A folder that is named and lacks the programs is an error: nobody wants ours then."""
+    """Return an API server for the block.
+
+    A folder that is named and lacks the programs is an error: nobody wants ours then.
+    """
     if not ASSETS:
         with KubeServer(directory) as ours:
             yield ours
@@ -24,4 +28,6 @@ def start_cluster(directory: Path) -> Iterator[Cluster]:
         with RealServer(Path(ASSETS), directory) as real:
             yield real
     else:
-        raise FileNotFoundError(f"KUBEBUILDER_ASSETS={ASSETS} does not hold kube-apiserver and etcd")
+        raise FileNotFoundError(
+            f"KUBEBUILDER_ASSETS={ASSETS} does not hold kube-apiserver and etcd"
+        )

@@ -1,4 +1,7 @@
-"""The API server that is tested here: ours, or a real one, against which the same tests prove what ours claims."""
+"""The API server that is tested here.
+
+Ours, or a real one, against which the same tests prove what ours claims.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,19 @@
-"""What kubectl asks first: versions, groups, resources. https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api ."""
+"""What kubectl asks first: versions, groups, resources.
+
+Https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api .
+"""
 
 from __future__ import annotations
 
 from tests.kube.resources import RESOURCES, Resource
 from tests.kube.status import ApiError, Json
 
-VERSION: Json = {"major": "1", "minor": "34", "gitVersion": "v1.34.0-tests", "platform": "linux/amd64"}
+VERSION: Json = {
+    "major": "1",
+    "minor": "34",
+    "gitVersion": "v1.34.0-tests",
+    "platform": "linux/amd64",
+}
 VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 
 
@@ -20,10 +28,16 @@ def discovered(path: str) -> Json:
             return {"kind": "APIVersions", "versions": ["v1"]}
         case ["apis"]:
             groups = sorted({row.group for row in RESOURCES if row.group})
-            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(name) for name in groups]}
+            return {
+                "kind": "APIGroupList",
+                "apiVersion": "v1",
+                "groups": [_group(name) for name in groups],
+            }
         case ["api", "v1"]:
             return _resources("v1")
-        case ["apis", group, version] if any((row.group, row.version) == (group, version) for row in RESOURCES):
+        case ["apis", group, version] if any(
+            (row.group, row.version) == (group, version) for row in RESOURCES
+        ):
             return _resources(f"{group}/{version}")
     raise ApiError(404, "NotFound", "the server could not find the requested resource")
 
@@ -36,9 +50,24 @@ def _group(name: str) -> Json:
 def _resources(api_version: str) -> Json:
     rows = [row for row in RESOURCES if row.api_version == api_version]
     entries = [_entry(row, row.plural, VERBS) for row in rows]
-    entries += [_entry(row, f"{row.plural}/status", ["get", "patch", "update"]) for row in rows if row.status]
-    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": entries}
+    entries += [
+        _entry(row, f"{row.plural}/status", ["get", "patch", "update"])
+        for row in rows
+        if row.status
+    ]
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": api_version,
+        "resources": entries,
+    }
 
 
 def _entry(row: Resource, name: str, verbs: list[str]) -> Json:
-    return {"name": name, "singularName": "", "namespaced": row.namespaced, "kind": row.kind, "verbs": verbs}
+    return {
+        "name": name,
+        "singularName": "",
+        "namespaced": row.namespaced,
+        "kind": row.kind,
+        "verbs": verbs,
+    }

@@ -29,7 +29,10 @@ class Kind(enum.StrEnum):
 
 @dataclass(slots=True)
 class Fault:
-    """What happens to requests with this verb (of RBAC; empty: any), resource and name. `times`: how often; 0: until cleared."""
+    """What happens to requests with this verb (of RBAC; empty: any), resource and name.
+
+    `times`: how often; 0: until cleared.
+    """
 
     kind: Kind
     verb: str = ""
@@ -44,7 +47,9 @@ class Fault:
 
     def concerns(self, verb: str, resource: str, name: str) -> bool:
         """Whether this fault is meant for such a request."""
-        return self.verb in ("", verb) and self.resource in ("", resource) and self.name in ("", name)
+        return (
+            self.verb in ("", verb) and self.resource in ("", resource) and self.name in ("", name)
+        )
 
 
 @dataclass(slots=True)

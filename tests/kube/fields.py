@@ -1,7 +1,7 @@
 """Who manages which field: metadata.managedFields and Server-Side Apply.
 
-https://kubernetes.io/docs/reference/using-api/server-side-apply/ . A field is the path to a value; items of a list are told
-apart by the resource's merge key, other lists are one value.
+https://kubernetes.io/docs/reference/using-api/server-side-apply/ . A field is the path to a value;
+items of a list are told apart by the resource's merge key, other lists are one value.
 """
 
 from __future__ import annotations
@@ -32,8 +32,17 @@ NOT_MANAGED = {
 """Fields of metadata that the server itself manages."""
 
 
-ATOMIC = {"fieldRef", "resourceFieldRef", "secretKeyRef", "configMapKeyRef", "nodeSelector", "selector", "roleRef"}
-"""Maps that are one value each, and have one manager: x-kubernetes-map-type in the published OpenAPI."""
+ATOMIC = {
+    "fieldRef",
+    "resourceFieldRef",
+    "secretKeyRef",
+    "configMapKeyRef",
+    "nodeSelector",
+    "selector",
+    "roleRef",
+}
+"""Maps that are one value each, and have one manager: x-kubernetes-map-type in the published
+OpenAPI."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +62,28 @@ def fields(resource: Resource, thing: Json) -> dict[Path, object]:
     metadata = thing.get("metadata") or {}
     assert isinstance(metadata, dict)
     shown = {key: value for key, value in metadata.items() if key not in NOT_MANAGED}
-    rest = {key: value for key, value in thing.items() if key not in {"apiVersion", "kind", "metadata"}}
+    rest = {
+        key: value for key, value in thing.items() if key not in {"apiVersion", "kind", "metadata"}
+    }
     return dict(_walk({**rest, "metadata": shown}, (), {**resource.merge_keys, **OWNERS}, ""))
 
 
-def _walk(value: object, path: Path, keys: Mapping[str, str], name: str) -> Iterator[tuple[Path, object]]:
+def _walk(
+    value: object, path: Path, keys: Mapping[str, str], name: str
+) -> Iterator[tuple[Path, object]]:
     if name in ATOMIC:
         yield path, value
         return
-    # An empty map is a value (`emptyDir: {}`), but not where every object has a map: `spec: {}` says nothing of any field.
+    # An empty map is a value (`emptyDir: {}`), but not where every object has a map: `spec: {}`
+    # says nothing of any field.
     if isinstance(value, dict) and (value or len(path) <= 1):
         for key, item in value.items():
             yield from _walk(item, (*path, f"f:{key}"), keys, key)
-    elif isinstance(value, list) and name in keys and all(isinstance(item, dict) and keys[name] in item for item in value):
+    elif (
+        isinstance(value, list)
+        and name in keys
+        and all(isinstance(item, dict) and keys[name] in item for item in value)
+    ):
         for item in value:
             yield from _walk(item, (*path, _item_key(keys[name], item)), keys, "")
     else:
@@ -128,24 +146,41 @@ def updated(resource: Resource, before: Json | None, after: Json, who: Manager) 
     """Return the managers after an Update: who changes a field takes it from all others."""
     old, new = fields(resource, before or {}), fields(resource, after)
     mine = {path for path, value in new.items() if path not in old or old[path] != value}
-    managers = {other: {path for path in paths if path in new and path not in mine} for other, paths in managers_of(before).items()}
+    managers = {
+        other: {path for path in paths if path in new and path not in mine}
+        for other, paths in managers_of(before).items()
+    }
     managers[who] = managers.get(who, set()) | mine
     return managers
 
 
-def applied(resource: Resource, live: Json | None, config: Json, who: Manager, *, force: bool) -> tuple[Json, Managers]:
-    """Return the object with a configuration applied, and its managers; raises a 409 for fields that others manage."""
+def applied(
+    resource: Resource, live: Json | None, config: Json, who: Manager, *, force: bool
+) -> tuple[Json, Managers]:
+    """Return the object with a configuration applied, and its managers.
+
+    Raises a 409 for fields that others manage.
+    """
     managers = managers_of(live)
     wanted = fields(resource, config)
     current = fields(resource, live or {})
     others = {other: paths for other, paths in managers.items() if other != who}
-    taken = [(other, path) for other, paths in others.items() for path in sorted(paths & set(wanted)) if current.get(path) != wanted[path]]
+    taken = [
+        (other, path)
+        for other, paths in others.items()
+        for path in sorted(paths & set(wanted))
+        if current.get(path) != wanted[path]
+    ]
     if taken and not force:
         raise _conflicts(resource, config, taken)
     for other, path in taken:
         others[other].discard(path)
     owned = {path for paths in others.values() for path in paths}
-    result = copy.deepcopy(live) if live else {"apiVersion": config["apiVersion"], "kind": config["kind"], "metadata": {}}
+    result = (
+        copy.deepcopy(live)
+        if live
+        else {"apiVersion": config["apiVersion"], "kind": config["kind"], "metadata": {}}
+    )
     for path in managers.get(who, set()) - set(wanted) - owned:
         _drop(result, path)
     for path, value in wanted.items():
@@ -156,7 +191,10 @@ def applied(resource: Resource, live: Json | None, config: Json, who: Manager, *
 def _conflicts(resource: Resource, config: Json, taken: list[tuple[Manager, Path]]) -> ApiError:
     metadata = config["metadata"]
     assert isinstance(metadata, dict)
-    causes = [Cause("FieldManagerConflict", f'conflict with "{who.name}"', _dotted(path)) for who, path in taken]
+    causes = [
+        Cause("FieldManagerConflict", f'conflict with "{who.name}"', _dotted(path))
+        for who, path in taken
+    ]
     told = ", ".join(f'conflict with "{who.name}": {_dotted(path)}' for who, path in taken)
     text = f"Apply failed with {len(taken)} conflict{'s' if len(taken) > 1 else ''}: {told}"
     return ApiError(409, "Conflict", text, details_of(resource, str(metadata["name"]), causes))
@@ -173,7 +211,9 @@ def _step(at: object, part: str, *, make: bool) -> object:
         return at.get(part[2:])
     assert isinstance(at, list)
     wanted = json.loads(part[2:])
-    found = next((item for item in at if all(item.get(key) == value for key, value in wanted.items())), None)
+    found = next(
+        (item for item in at if all(item.get(key) == value for key, value in wanted.items())), None
+    )
     if found is None and make:
         found = dict(wanted)
         at.append(found)

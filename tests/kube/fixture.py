@@ -1,7 +1,9 @@
-"""The API server for tests: a process that can be stopped, frozen, restarted, put into a namespace and made to fail.
+"""The API server for tests.
 
-Where the environment variable KUBEBUILDER_ASSETS names a folder with kube-apiserver and etcd, cluster.start_cluster starts those in
-its place.
+A process that can be stopped, frozen, restarted, put into a namespace and made to fail.
+
+Where the environment variable KUBEBUILDER_ASSETS names a folder with kube-apiserver and etcd,
+cluster.start_cluster starts those in its place.
 """
 
 from __future__ import annotations
@@ -66,7 +68,10 @@ class Cluster(Protocol):
         ...
 
     def terminate(self) -> None:
-        """Begin to end in good order, as for a planned restart; `come_back` follows once it has `ended`."""
+        """Begin to end in good order, as for a planned restart.
+
+        `come_back` follows once it has `ended`.
+        """
         ...
 
     @property
@@ -88,9 +93,12 @@ class Cluster(Protocol):
 
 
 class KubeServer:
-    """Our API server with its files below `directory`, on `host`. It ends with the process that started it.
+    """Our API server with its files below `directory`, on `host`.
 
-    `netns`: the name of a network namespace that exists and whose addresses include `host`; the port is 6443 there.
+    It ends with the process that started it.
+
+    `netns`: the name of a network namespace that exists and whose addresses include `host`; the
+    port is 6443 there.
     """
 
     def __init__(self, directory: Path, *, host: str = "127.0.0.1", netns: str = "") -> None:
@@ -121,7 +129,12 @@ class KubeServer:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
     # ------------------------------------------------------------------ life
@@ -130,8 +143,17 @@ class KubeServer:
         """Start it and wait until it serves."""
         inside = ["ip", "netns", "exec", self.netns] if self.netns else []
         argv = [sys.executable, "-m", "tests.kube.server", "--listen", f"{self.host}:{self.port}"]
-        argv += ["--certs", str(self.authority.folder), "--control", str(self._control_path), "--seed", str(SEED)]
-        self._process = subprocess.Popen([*inside, *argv], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        argv += [
+            "--certs",
+            str(self.authority.folder),
+            "--control",
+            str(self._control_path),
+            "--seed",
+            str(SEED),
+        ]
+        self._process = subprocess.Popen(
+            [*inside, *argv], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -141,7 +163,8 @@ class KubeServer:
         self.order("token", token=ADMIN, user="admin", groups=["system:masters"])
 
     def _connect(self) -> None:
-        # /proc/self/fd: a path of a Unix socket has at most 107 bytes, and those of pytest may be longer.
+        # /proc/self/fd: a path of a Unix socket has at most 107 bytes, and those of pytest may be
+        # longer.
         folder = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with socket.socket(socket.AF_UNIX) as connection:
@@ -176,7 +199,10 @@ class KubeServer:
         self.order("stop_listening")
 
     def terminate(self, patience: float = 60.0) -> None:
-        """Begin to end as on SIGTERM: refuse connections, and wait so many seconds for watches to end."""
+        """Begin to end as on SIGTERM.
+
+        Refuse connections, and wait so many seconds for watches to end.
+        """
         self.order("terminate", patience=patience)
 
     @property
@@ -215,7 +241,10 @@ class KubeServer:
         self.order("clear")
 
     def reset(self) -> None:
-        """Be as at the start for the next test: no faults, no other habits, no time in which all is forbidden."""
+        """Be as at the start for the next test.
+
+        No faults, no other habits, no time in which all is forbidden.
+        """
         self.order("reset")
 
     def requests(self) -> list[dict[str, object]]:
@@ -237,19 +266,31 @@ class KubeServer:
         self.order("backup", name=name)
 
     def restore(self, name: str) -> None:
-        """Put a copy in the place of everything; versions given out since then are given out again."""
+        """Put a copy in the place of everything.
+
+        Versions given out since then are given out again.
+        """
         self.order("restore", name=name)
 
 
-def kubeconfig(cluster: Cluster, path: Path, user: dict[str, object], namespace: str = "default") -> Path:
-    """Write a kubeconfig for a user entry, as JSON, which is YAML: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/ ."""
+def kubeconfig(
+    cluster: Cluster, path: Path, user: dict[str, object], namespace: str = "default"
+) -> Path:
+    """Write a kubeconfig for a user entry, as JSON, which is YAML.
+
+    Https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/ .
+    """
     ca = base64.b64encode(cluster.authority.file.read_bytes()).decode()
     content = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "c", "cluster": {"server": cluster.url, "certificate-authority-data": ca}}],
+        "clusters": [
+            {"name": "c", "cluster": {"server": cluster.url, "certificate-authority-data": ca}}
+        ],
         "users": [{"name": "u", "user": user}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u", "namespace": namespace}}],
+        "contexts": [
+            {"name": "x", "context": {"cluster": "c", "user": "u", "namespace": namespace}}
+        ],
         "current-context": "x",
     }
     path.write_text(json.dumps(content))

@@ -13,11 +13,14 @@ from tests.kube.status import Json
 FOLDER = Path(__file__).parents[2] / "deploy" / "manifests"
 NAMESPACE = "vipd-system"
 USER = f"system:serviceaccount:{NAMESPACE}:vipd"
-"""https://kubernetes.io/docs/reference/access-authn-authz/authentication/#service-account-tokens ."""
+"""https://kubernetes.io/docs/reference/access-authn-authz/authentication/#service-account-tokens
+."""
 
 
 def read(folder: Path = FOLDER) -> Iterator[tuple[str, Json]]:
-    """Yield the file name and the content of each object, in the order in which kubectl applies a folder."""
+    """Yield the file name and the content of each object, in the order in which kubectl applies a
+    folder.
+    """
     for path in sorted(folder.glob("*.yaml")):
         for thing in yaml.safe_load_all(path.read_text()):
             yield path.name, thing

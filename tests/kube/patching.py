@@ -1,8 +1,8 @@
 """The kinds of PATCH but apply.
 
 https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-apply and
-https://kubernetes.io/docs/tasks/manage-kubernetes-objects/update-api-object-kubectl-patch/ . The merge patch is RFC 7386, the
-JSON patch RFC 6902.
+https://kubernetes.io/docs/tasks/manage-kubernetes-objects/update-api-object-kubectl-patch/ . The
+merge patch is RFC 7386, the JSON patch RFC 6902.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ def patched(resource: Resource, kind: str, live: Json, patch: object) -> Json:
     elif kind == STRATEGIC:
         result = _strategic(live, patch, {**resource.merge_keys, **OWNERS})
     else:
-        raise ApiError(415, "UnsupportedMediaType", f"the body of the request was in an unknown format - {kind}")
+        raise ApiError(
+            415,
+            "UnsupportedMediaType",
+            f"the body of the request was in an unknown format - {kind}",
+        )
     assert isinstance(result, dict)
     return result
 
@@ -51,7 +55,10 @@ def merge(base: object, patch: object) -> object:
 
 
 def _strategic(base: object, patch: Json, keys: Mapping[str, str]) -> Json:
-    """Merge lists of which the key is known, item by item; `$patch: delete` removes one, `$patch: replace` replaces a map."""
+    """Merge lists of which the key is known, item by item.
+
+    `$patch: delete` removes one, `$patch: replace` replaces a map.
+    """
     result = dict(base) if isinstance(base, dict) else {}
     if patch.get("$patch") == "replace":
         return {key: value for key, value in patch.items() if key != "$patch"}
@@ -86,13 +93,17 @@ def _json_patch(thing: object, operations: list[Json]) -> Json:
             thing = _operate(thing, operation)
         except (KeyError, IndexError, ValueError, TypeError):
             # A test that fails is no different from a path that is not there.
-            raise ApiError(422, "Invalid", "the server rejected our request due to an error in our request") from None
+            raise ApiError(
+                422, "Invalid", "the server rejected our request due to an error in our request"
+            ) from None
     assert isinstance(thing, dict)
     return thing
 
 
 def _operate(root: object, operation: Json) -> object:
-    parts = [part.replace("~1", "/").replace("~0", "~") for part in str(operation["path"]).split("/")[1:]]
+    parts = [
+        part.replace("~1", "/").replace("~0", "~") for part in str(operation["path"]).split("/")[1:]
+    ]
     at = _follow(root, parts[:-1])
     last = parts[-1]
     match operation["op"]:

@@ -1,7 +1,11 @@
-"""A real kube-apiserver with its etcd, both from one folder: the convention of envtest (https://book.kubebuilder.io/reference/envtest).
+"""A real kube-apiserver with its etcd, both from one folder.
 
-The flags are those of https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/ that its releases 1.30 to
-1.36 have in common. There is no controller manager: nothing is garbage-collected, and pods never run.
+The convention of envtest (https://book.kubebuilder.io/reference/envtest).
+
+The flags are those of
+https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/ that its releases
+1.30 to 1.36 have in common. There is no controller manager: nothing is garbage-collected, and pods
+never run.
 """
 
 from __future__ import annotations
@@ -43,10 +47,12 @@ class AssetsEtcd(EtcdServer):
 
 
 class Signer:
-    """The key for tokens of service accounts, in the only forms in which kube-apiserver takes an EC key for both purposes.
+    """The key for tokens of service accounts, in the only forms in which kube-apiserver takes an EC
+    key for both purposes.
 
-    Of PKCS#8, which `openssl req` writes, it reads no EC key where it expects a public one. So: SEC 1 ("EC PRIVATE KEY") and the
-    public key by itself. https://pkg.go.dev/k8s.io/client-go/util/keyutil
+    Of PKCS#8, which `openssl req` writes, it reads no EC key where it expects a public one. So: SEC
+    1 ("EC PRIVATE KEY") and the public key by itself.
+    https://pkg.go.dev/k8s.io/client-go/util/keyutil
     """
 
     def __init__(self, directory: Path) -> None:
@@ -58,13 +64,18 @@ class Signer:
 
 
 class RealServer:
-    """kube-apiserver with its files below `directory`, on the loopback interface. It dies with the process that started it."""
+    """kube-apiserver with its files below `directory`, on the loopback interface.
+
+    It dies with the process that started it.
+    """
 
     def __init__(self, assets: Path, directory: Path) -> None:
         self.host = "127.0.0.1"
         self.port = free_port()
         self.authority = Authority(directory / "certs")
-        self._certificate = self.authority.sign("server", "/CN=kube-apiserver", f"IP:{self.host},DNS:kubernetes.default.svc")
+        self._certificate = self.authority.sign(
+            "server", "/CN=kube-apiserver", f"IP:{self.host},DNS:kubernetes.default.svc"
+        )
         self._signer = Signer(directory)
         self._program = assets / "kube-apiserver"
         self._directory = directory
@@ -83,7 +94,12 @@ class RealServer:
         self.come_back()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
     # ------------------------------------------------------------------ life
@@ -114,12 +130,16 @@ class RealServer:
         """Start the API server and wait until it is ready."""
         log = self._directory / "kube-apiserver.log"
         with log.open("ab") as output:
-            self._process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *self._argv()], stdout=output, stderr=output)
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *self._argv()], stdout=output, stderr=output
+            )
         deadline = time.monotonic() + START_TIMEOUT
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise RuntimeError(f"kube-apiserver did not start: {log.read_text(errors='replace')[-2000:]}")
+                raise RuntimeError(
+                    f"kube-apiserver did not start: {log.read_text(errors='replace')[-2000:]}"
+                )
             time.sleep(POLL)
 
     def freeze(self) -> None:
@@ -142,7 +162,10 @@ class RealServer:
         assert code == 201, answer
 
     def backup(self, name: str) -> None:
-        """Copy the data of etcd while it stands still for a moment: what a power failure would leave, and nobody is cut off."""
+        """Copy the data of etcd while it stands still for a moment.
+
+        What a power failure would leave, and nobody is cut off.
+        """
         self._copies[name] = self._directory / f"copy-{name}"
         self._etcd.freeze()
         try:
@@ -161,7 +184,10 @@ class RealServer:
         self.come_back()
 
     def compact(self) -> None:
-        """Let etcd forget what was; so does the API server, which keeps the last changes in a cache of its own, by a restart."""
+        """Let etcd forget what was.
+
+        So does the API server, which keeps the last changes in a cache of its own, by a restart.
+        """
         self.leave()
         try:
             header = self._etcd_call("maintenance/status", {})["header"]
@@ -188,7 +214,8 @@ class RealServer:
             "service-account-issuer": "https://kubernetes.default.svc",
             "service-account-key-file": str(self._signer.public),
             "service-account-signing-key-file": str(self._signer.private),
-            # Without a controller manager no namespace has a service account, and this plugin would refuse every pod.
+            # Without a controller manager no namespace has a service account, and this plugin would
+            # refuse every pod.
             "disable-admission-plugins": "ServiceAccount",
         }
         return [str(self._program), *(f"--{key}={value}" for key, value in flags.items())]
@@ -200,14 +227,25 @@ class RealServer:
 
     def _ask(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
         tls = ssl.create_default_context(cafile=self.authority.file)
-        connection = http.client.HTTPSConnection(self.host, self.port, context=tls, timeout=STOP_TIMEOUT)
+        connection = http.client.HTTPSConnection(
+            self.host, self.port, context=tls, timeout=STOP_TIMEOUT
+        )
         with contextlib.closing(connection):
-            connection.request(method, path, body, {"Authorization": f"Bearer {ADMIN}", "Content-Type": "application/json"})
+            connection.request(
+                method,
+                path,
+                body,
+                {"Authorization": f"Bearer {ADMIN}", "Content-Type": "application/json"},
+            )
             answer = connection.getresponse()
             return answer.status, answer.read()
 
     def _etcd_call(self, path: str, body: dict[str, object]) -> dict[str, object]:
-        request = Request(f"{self._etcd.url}/v3/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310 - our own
+        request = Request(
+            f"{self._etcd.url}/v3/{path}",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )  # noqa: S310 - our own
         with urlopen(request, timeout=STOP_TIMEOUT) as answer:  # noqa: S310 - http on the loopback interface
             found: dict[str, object] = json.load(answer)
         return found

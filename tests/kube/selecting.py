@@ -1,4 +1,8 @@
-"""Label and field selectors: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#api and …/field-selectors/ ."""
+"""Label and field selectors.
+
+Https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#api and …/field-selectors/
+.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,10 @@ def selector(labels: str, fields: str) -> Matches:
     """Return whether an object is selected; raises a 400 for what cannot be understood."""
     label_terms = [_label_term(term) for term in _split(labels)]
     field_terms = [_field_term(term) for term in _split(fields)]
-    return lambda thing: all(term(_labels(thing)) for term in label_terms) and all(term(thing) for term in field_terms)
+    return lambda thing: (
+        all(term(_labels(thing)) for term in label_terms)
+        and all(term(thing) for term in field_terms)
+    )
 
 
 def _split(text: str) -> list[str]:

@@ -1,9 +1,10 @@
-"""The API server as a process of its own, so that it can be frozen and put into a network namespace.
+"""The API server as a process of its own, so that it can be frozen and put into a network
+namespace.
 
     python -m tests.kube.server --listen 127.0.0.1:6443 --certs FOLDER --control SOCKET
 
-FOLDER has ca.crt, server.crt and server.key. SOCKET takes lines of JSON, `{"do": NAME, …}`, and answers each with one line. It
-prints the port it listens on, and ends with its standard input.
+FOLDER has ca.crt, server.crt and server.key. SOCKET takes lines of JSON, `{"do": NAME, …}`, and
+answers each with one line. It prints the port it listens on, and ends with its standard input.
 """
 
 from __future__ import annotations
@@ -43,9 +44,14 @@ class Control:
         self._service.faults.waiting.clear()
 
     def reset(self) -> None:
-        """End all faults, take back all changes of habit, know the roles: nothing is left for the next test."""
+        """End all faults, take back all changes of habit, know the roles.
+
+        Nothing is left for the next test.
+        """
         self.clear()
-        self.habit(**{one.name: one.default for one in dataclasses.fields(Habits) if one.name != "watches"})
+        self.habit(
+            **{one.name: one.default for one in dataclasses.fields(Habits) if one.name != "watches"}
+        )
         self._service.know_roles()
 
     def habit(self, **values: object) -> None:
@@ -95,7 +101,9 @@ class Control:
         self._copies[name] = self._service.storage.backup()
 
     async def restore(self, name: str) -> None:
-        """Put a copy in the place of everything, as the documentation wants it: while the API server is stopped.
+        """Put a copy in the place of everything, as the documentation wants it.
+
+        While the API server is stopped.
 
         https://kubernetes.io/docs/tasks/administer-cluster/configure-upgrade-etcd/#restoring-an-etcd-cluster
         """
@@ -126,7 +134,9 @@ class Control:
         return found
 
 
-async def _converse(control: Control, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _converse(
+    control: Control, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
     with contextlib.suppress(ConnectionError):
         while line := await reader.readline():
             order = json.loads(line)
@@ -161,7 +171,9 @@ async def serve(host: str, port: int, certs: Path, control: Path, seed: int) -> 
     service = Service(host, port, _context(certs), seed)
     await service.start()
     orders = Control(service)
-    server = await asyncio.start_unix_server(lambda reader, writer: _converse(orders, reader, writer), control)
+    server = await asyncio.start_unix_server(
+        lambda reader, writer: _converse(orders, reader, writer), control
+    )
     # A full collection over all that was imported takes 20 ms, which would be told of the clients.
     gc.collect()
     gc.freeze()
@@ -180,7 +192,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     host, _, port = arguments.listen.rpartition(":")
-    asyncio.run(serve(host.strip("[]"), int(port), arguments.certs, arguments.control, arguments.seed))
+    asyncio.run(
+        serve(host.strip("[]"), int(port), arguments.certs, arguments.control, arguments.seed)
+    )
 
 
 if __name__ == "__main__":

@@ -27,12 +27,16 @@ POLL = 0.01
 LARGEST_BODY = 3 * 1024 * 1024
 """Bytes of a request: the real server's limit."""
 LINKED = ("default", "kube-system", "kube-public", "kube-node-lease")
-"""Namespaces that every cluster has: https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/ ."""
+"""Namespaces that every cluster has:
+https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/ ."""
 
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """A request that came: who asked what over which connection, and the code of the answer (0: none was given)."""
+    """A request that came.
+
+    Who asked what over which connection, and the code of the answer (0: none was given).
+    """
 
     verb: str
     resource: str
@@ -45,7 +49,10 @@ class Logged:
 
 
 class Service:
-    """One API server. Serves once `listen` is called, on the same port each time. `seed` decides what it leaves to chance."""
+    """One API server. Serves once `listen` is called, on the same port each time.
+
+    `seed` decides what it leaves to chance.
+    """
 
     def __init__(self, host: str, port: int, tls: ssl.SSLContext, seed: int = 0) -> None:
         self.host, self.port = host, port
@@ -60,7 +67,9 @@ class Service:
         self._knows_roles_at = 0.0
         self._busy: set[asyncio.Transport] = set()
         self._ending: asyncio.Task[None] | None = None
-        self._runner = web.AppRunner(self._app(), access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(
+            self._app(), access_log=None, handler_cancellation=True, shutdown_timeout=0.1
+        )
         for name in LINKED:
             self.add_namespace(name)
 
@@ -82,13 +91,19 @@ class Service:
         await self.listen()
 
     async def listen(self) -> None:
-        """Serve; after a pause what was changed before cannot be watched any more, as after a restart of the real server."""
+        """Serve; after a pause what was changed before cannot be watched any more, as after a
+        restart of the real server.
+        """
         if self._server is None:
             assert self._runner.server is not None
             loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(self._runner.server, self.host, self.port, ssl=self._tls, reuse_address=True)
+            self._server = await loop.create_server(
+                self._runner.server, self.host, self.port, ssl=self._tls, reuse_address=True
+            )
             if self.port:
-                self._knows_roles_at = loop.time() + self._chance.uniform(0.5, 1.0) * self.habits.forbidden_for
+                self._knows_roles_at = (
+                    loop.time() + self._chance.uniform(0.5, 1.0) * self.habits.forbidden_for
+                )
             self.port = self._server.sockets[0].getsockname()[1]
             self.storage.compact()
 
@@ -104,9 +119,12 @@ class Service:
             self.cut_connections()
 
     def terminate(self, patience: float) -> None:
-        """End as the real server does on SIGTERM: listen no more, close what is idle, and wait until no request is under way.
+        """End as the real server does on SIGTERM.
 
-        A watch is one all the time. After `patience` seconds (of the real one 60) they are cut. `ended` says when it is over.
+        Listen no more, close what is idle, and wait until no request is under way.
+
+        A watch is one all the time. After `patience` seconds (of the real one 60) they are cut.
+        `ended` says when it is over.
         """
         if self._server is not None:
             self._server.close()
@@ -124,7 +142,10 @@ class Service:
             async with asyncio.timeout(patience):
                 while self._busy:
                     for connection in self._runner.server.connections:
-                        if connection.transport is not None and connection.transport not in self._busy:
+                        if (
+                            connection.transport is not None
+                            and connection.transport not in self._busy
+                        ):
                             connection.transport.close()
                     await asyncio.sleep(POLL)
         self.cut_connections()
@@ -151,8 +172,11 @@ class Service:
         target = target_of(request.path)
         verb = _verb(request, target)
         user = User("")
-        # Now, for later the connection may be gone: the client's port, of which no two connections of a short test have the same.
-        peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+        # Now, for later the connection may be gone: the client's port, of which no two connections
+        # of a short test have the same.
+        peer = (
+            request.transport.get_extra_info("peername") if request.transport is not None else None
+        )
         connection, code = peer[1] if peer else 0, 0
         transport = request.transport
         if transport is not None:
@@ -174,11 +198,16 @@ class Service:
                 asyncio.get_running_loop().call_soon(self._busy.discard, transport)
         return answer
 
-    async def _serve(self, request: web.Request, verb: str, target: Target, user: User) -> web.StreamResponse:
+    async def _serve(
+        self, request: web.Request, verb: str, target: Target, user: User
+    ) -> web.StreamResponse:
         fault = self.faults.take(verb, target.resource.plural, target.name)
         if fault is not None:
             await self._before(fault, request)
-        if asyncio.get_running_loop().time() < self._knows_roles_at and SUPERUSERS not in user.groups:
+        if (
+            asyncio.get_running_loop().time() < self._knows_roles_at
+            and SUPERUSERS not in user.groups
+        ):
             raise forbidden(user, verb, target)
         self.access.check(user, verb, target)
         if verb == "watch":
@@ -198,10 +227,16 @@ class Service:
             case Kind.DROPPED:
                 await _drop(request)
             case Kind.REFUSED:
-                raise ApiError(fault.code, fault.reason, fault.message, retry_after=fault.retry_after)
+                raise ApiError(
+                    fault.code, fault.reason, fault.message, retry_after=fault.retry_after
+                )
 
-    async def _in_some_order(self, request: web.Request, verb: str, target: Target, body: object) -> tuple[Json, int]:
-        """Carry a request out; if it changes something, its answer may come before or after what watches report of it.
+    async def _in_some_order(
+        self, request: web.Request, verb: str, target: Target, body: object
+    ) -> tuple[Json, int]:
+        """Carry a request out.
+
+        If it changes something, its answer may come before or after what watches report of it.
 
         A real server's does: its watches hear from etcd while the answer is still on its way.
         """
@@ -219,11 +254,17 @@ class Service:
                 if storage.version != before:
                     asyncio.get_running_loop().call_later(pause, storage.publish, storage.version)
 
-    def _do(self, request: web.Request, verb: str, target: Target, body: object) -> tuple[Json, int]:
+    def _do(
+        self, request: web.Request, verb: str, target: Target, body: object
+    ) -> tuple[Json, int]:
         query = request.query
         if self.habits.strip_labels and verb in {"create", "update"} and isinstance(body, dict):
             body = {**body, "metadata": {**body.get("metadata", {}), "labels": {}}}
-        manager = query.get("fieldManager") or request.headers.get("User-Agent", "").partition("/")[0] or "unknown"
+        manager = (
+            query.get("fieldManager")
+            or request.headers.get("User-Agent", "").partition("/")[0]
+            or "unknown"
+        )
         call = verbs.Call(target, query, manager, body)
         storage = self.storage
         match verb:
@@ -245,7 +286,11 @@ class Service:
                 return verbs.delete(storage, call), 200
             case "deletecollection":
                 return self._delete_collection(target, call), 200
-        raise ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        raise ApiError(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
 
     def _delete_collection(self, target: Target, call: verbs.Call) -> Json:
         for name in delete_all(self.storage, target, call.query):
@@ -263,20 +308,50 @@ class Service:
         await response.write_eof()
         return response
 
-    def _note(self, request: web.Request, verb: str, target: Target | None, user: User, connection: int, code: int) -> None:
+    def _note(
+        self,
+        request: web.Request,
+        verb: str,
+        target: Target | None,
+        user: User,
+        connection: int,
+        code: int,
+    ) -> None:
         where = target or Target(NAMESPACES)
         resource = request.path if target is None else target.resource.plural
-        self.log.append(Logged(verb, resource, where.namespace, where.name, user.name, connection, code, request.query_string))
+        self.log.append(
+            Logged(
+                verb,
+                resource,
+                where.namespace,
+                where.name,
+                user.name,
+                connection,
+                code,
+                request.query_string,
+            )
+        )
 
 
 def _verb(request: web.Request, target: Target | None) -> str:
-    """Return the verb of RBAC: https://kubernetes.io/docs/reference/access-authn-authz/authorization/#determine-the-request-verb ."""
+    """Return the verb of RBAC.
+
+    Https://kubernetes.io/docs/reference/access-authn-authz/authorization/#determine-the-request-verb
+    .
+    """
     if target is None:
         return request.method.lower()
     match request.method, bool(target.name):
         case "GET", named:
-            # `watch` means nothing for one object: that is a watch of the collection with fieldSelector=metadata.name=….
-            return "get" if named else "watch" if request.query.get("watch") in ("1", "true") else "list"
+            # `watch` means nothing for one object: that is a watch of the collection with
+            # fieldSelector=metadata.name=….
+            return (
+                "get"
+                if named
+                else "watch"
+                if request.query.get("watch") in ("1", "true")
+                else "list"
+            )
         case "DELETE", named:
             return "delete" if named else "deletecollection"
         case "POST", False:
@@ -306,7 +381,11 @@ async def _body(request: web.Request) -> object:
 
 def _answer(body: Json, code: int, *, garbled: bool = False) -> web.Response:
     data = json.dumps(body).encode()
-    return web.Response(body=data[: len(data) // 2] if garbled else data, status=code, headers={"Content-Type": "application/json"})
+    return web.Response(
+        body=data[: len(data) // 2] if garbled else data,
+        status=code,
+        headers={"Content-Type": "application/json"},
+    )
 
 
 def _refused(error: ApiError) -> web.Response:
@@ -324,7 +403,9 @@ async def _after(fault: Fault, request: web.Request, answer: Json) -> None:
             await _for_ever()
         case Kind.CUT:
             data = json.dumps(answer).encode()
-            response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(data))})
+            response = web.StreamResponse(
+                headers={"Content-Type": "application/json", "Content-Length": str(len(data))}
+            )
             await response.prepare(request)
             await response.write(data[: len(data) // 2])
             await _drop(request, at_once=False)

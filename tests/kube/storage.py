@@ -1,7 +1,10 @@
-"""What the server remembers: objects, their versions, and for a while each change. Knows nothing of HTTP.
+"""What the server remembers.
 
-The versions are those of one counter for all resources, as with etcd: strictly rising, and after a backup was put back the
-same ones are given out again. Objects in here are never changed in place; whoever gets one must not do so either.
+Objects, their versions, and for a while each change. Knows nothing of HTTP.
+
+The versions are those of one counter for all resources, as with etcd: strictly rising, and after a
+backup was put back the same ones are given out again. Objects in here are never changed in place;
+whoever gets one must not do so either.
 """
 
 from __future__ import annotations
@@ -46,7 +49,8 @@ class Copy:
 
 
 class Storage:
-    """All objects. Watches are woken after each change, and when they have something else to look at.
+    """All objects. Watches are woken after each change, and when they have something else to look
+    at.
 
     `published` is the version up to which watches report changes.
     """
@@ -79,8 +83,13 @@ class Storage:
         self._changed(change)
         return change
 
-    def objects(self, resource: Resource, namespace: str, version: int | None = None) -> list[tuple[Key, Json]]:
-        """Return a collection, sorted; `namespace` may be empty for all. Raises a 410 for a version that is compacted."""
+    def objects(
+        self, resource: Resource, namespace: str, version: int | None = None
+    ) -> list[tuple[Key, Json]]:
+        """Return a collection, sorted; `namespace` may be empty for all.
+
+        Raises a 410 for a version that is compacted.
+        """
         found = self._objects if version is None else self._at(version)
         mine = [(key, item) for key, item in found.items() if key.resource == resource.qualified]
         return sorted((key, item) for key, item in mine if namespace in ("", key.namespace))
@@ -104,7 +113,10 @@ class Storage:
         return Copy(self.version, dict(self._objects))
 
     def restore(self, copy: Copy) -> None:
-        """Put a copy in the place of everything; the versions since then will be given out again."""
+        """Put a copy in the place of everything.
+
+        The versions since then will be given out again.
+        """
         self.version = self.published = self.compacted = copy.version
         self.changes = []
         self._objects = dict(copy.objects)
@@ -145,7 +157,9 @@ class Storage:
 
     def _at(self, version: int) -> dict[Key, Json]:
         if version < self.compacted:
-            raise expired("The provided continue parameter is too old to display a consistent list result.")
+            raise expired(
+                "The provided continue parameter is too old to display a consistent list result."
+            )
         objects = dict(self._objects)
         for change in reversed(self.changes):
             if change.version <= version:

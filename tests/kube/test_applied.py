@@ -1,4 +1,7 @@
-"""The manifests of deploy/, applied in both ways that kubectl has: neither gets into the other's way."""
+"""The manifests of deploy/, applied in both ways that kubectl has.
+
+Neither gets into the other's way.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ LAST = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def client_side(admin: Admin, path: str, name: str, thing: Json) -> tuple[int, Json]:
-    """Apply as `kubectl apply -f` does: what was applied stands in an annotation; the object is made, or patched."""
+    """Apply as `kubectl apply -f` does: what was applied stands in an annotation.
+
+    The object is made, or patched.
+    """
     sent = copy.deepcopy(thing)
     about(sent).setdefault("annotations", {})[LAST] = json.dumps(thing)  # type: ignore[index]  # a map
     manager = {"fieldManager": "kubectl-client-side-apply"}
@@ -33,9 +39,21 @@ def server_side(admin: Admin, path: str, name: str, thing: Json) -> tuple[int, J
     return admin.ask("PATCH", f"{path}/{name}", thing, {"fieldManager": "kubectl"}, APPLY)
 
 
-@pytest.mark.parametrize("order", [(client_side, server_side), (server_side, client_side), (client_side, server_side, client_side)])
-def test_the_two_ways_to_apply_do_not_conflict(cluster: Cluster, admin: Admin, namespace: str, order: tuple[object, ...]) -> None:
-    """In each order, again and again: what the server fills in is not what another manager has to give up."""
+@pytest.mark.parametrize(
+    "order",
+    [
+        (client_side, server_side),
+        (server_side, client_side),
+        (client_side, server_side, client_side),
+    ],
+)
+def test_the_two_ways_to_apply_do_not_conflict(
+    cluster: Cluster, admin: Admin, namespace: str, order: tuple[object, ...]
+) -> None:
+    """In each order, again and again.
+
+    What the server fills in is not what another manager has to give up.
+    """
     for way in (*order, *order):
         for _, thing in read():
             if thing["kind"] == "Namespace":

@@ -1,4 +1,7 @@
-"""An API server lists, watches and allows what the documentation says: ours, and a real one where there is one. Pages are named."""
+"""An API server lists, watches and allows what the documentation says.
+
+Ours, and a real one where there is one. Pages are named.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ LOOK_AGAIN = 0.02
 
 
 def wait_for(look: Callable[[], bool]) -> None:
-    """Return once `look` is true: a real server hears of a new Role a moment later than it stores it."""
+    """Return once `look` is true.
+
+    A real server hears of a new Role a moment later than it stores it.
+    """
     end = time.monotonic() + PATIENCE
     while not look():
         assert time.monotonic() < end
@@ -34,7 +40,15 @@ def put(admin: Admin, namespace: str, name: str, holder: str, **labels: str) -> 
     path = f"{LEASES.format(namespace)}/{name}"
     code, there = admin.ask("GET", path)
     about_it = about(there) if code == 200 else {"name": name}
-    code, answer = admin.ask("PUT", path, {**lease(name), "metadata": {**about_it, "labels": labels}, "spec": {"holderIdentity": holder}})
+    code, answer = admin.ask(
+        "PUT",
+        path,
+        {
+            **lease(name),
+            "metadata": {**about_it, "labels": labels},
+            "spec": {"holderIdentity": holder},
+        },
+    )
     assert code in (200, 201), answer
     return str(about(answer)["resourceVersion"])
 
@@ -51,7 +65,9 @@ class Stream:
 
     def __init__(self, cluster: Cluster, namespace: str, query: dict[str, str]) -> None:
         tls = ssl.create_default_context(cafile=cluster.authority.file)
-        self._connection = http.client.HTTPSConnection(cluster.host, cluster.port, context=tls, timeout=5)
+        self._connection = http.client.HTTPSConnection(
+            cluster.host, cluster.port, context=tls, timeout=5
+        )
         target = f"{LEASES.format(namespace)}?{urlencode({'watch': 'true', **query})}"
         self._connection.request("GET", target, headers={"Authorization": f"Bearer {ADMIN}"})
         self.answer = self._connection.getresponse()
@@ -78,7 +94,10 @@ def watch(cluster: Cluster, namespace: str, **query: str) -> Iterator[Stream]:
 
 
 def test_a_list_comes_in_portions_of_one_moment(admin: Admin, namespace: str) -> None:
-    """…/using-api/api-concepts/#retrieving-large-results-sets-in-chunks : what is made meanwhile is not in later portions."""
+    """…/using-api/api-concepts/#retrieving-large-results-sets-in-chunks .
+
+    What is made meanwhile is not in later portions.
+    """
     for number in range(5):
         put(admin, namespace, f"l{number}", "x")
     path = LEASES.format(namespace)
@@ -87,21 +106,31 @@ def test_a_list_comes_in_portions_of_one_moment(admin: Admin, namespace: str) ->
     assert about(first)["remainingItemCount"] == 3
     put(admin, namespace, "l11", "x")
     put(admin, namespace, "l3", "changed")
-    _, second = admin.ask("GET", path, query={"limit": "2", "continue": str(about(first)["continue"])})
-    _, third = admin.ask("GET", path, query={"limit": "2", "continue": str(about(second)["continue"])})
+    _, second = admin.ask(
+        "GET", path, query={"limit": "2", "continue": str(about(first)["continue"])}
+    )
+    _, third = admin.ask(
+        "GET", path, query={"limit": "2", "continue": str(about(second)["continue"])}
+    )
     assert names(second) + names(third) == ["l2", "l3", "l4"]
     assert about(first)["resourceVersion"] == about(third)["resourceVersion"]
     assert "continue" not in about(third)
 
 
-def test_a_portion_that_is_asked_for_too_late_is_gone(admin: Admin, namespace: str, cluster: Cluster) -> None:
+def test_a_portion_that_is_asked_for_too_late_is_gone(
+    admin: Admin, namespace: str, cluster: Cluster
+) -> None:
     """…/#retrieving-large-results-sets-in-chunks : 410 once its version is not kept any more."""
     for number in range(3):
         put(admin, namespace, f"l{number}", "x")
     _, first = admin.ask("GET", LEASES.format(namespace), query={"limit": "1"})
     put(admin, namespace, "l9", "x")
     cluster.compact()
-    code, answer = admin.ask("GET", LEASES.format(namespace), query={"limit": "1", "continue": str(about(first)["continue"])})
+    code, answer = admin.ask(
+        "GET",
+        LEASES.format(namespace),
+        query={"limit": "1", "continue": str(about(first)["continue"])},
+    )
     assert (code, answer["reason"]) == (410, "Expired")
 
 
@@ -112,13 +141,20 @@ def test_a_list_without_a_version_is_the_most_recent(admin: Admin, namespace: st
     for number in range(5):
         put(admin, namespace, f"b{number}", "x")
     assert len(names(admin.ask("GET", path)[1])) == 6
-    _, exact = admin.ask("GET", path, query={"resourceVersion": first, "resourceVersionMatch": "Exact"})
+    _, exact = admin.ask(
+        "GET", path, query={"resourceVersion": first, "resourceVersionMatch": "Exact"}
+    )
     assert (names(exact), about(exact)["resourceVersion"]) == (["a"], first)
 
 
 def test_a_version_from_the_future_is_a_timeout(admin: Admin, namespace: str) -> None:
-    """…/#unavailable-resource-versions : 504 with the cause ResourceVersionTooLarge and an advice when to come back."""
-    code, headers, answer = admin.full("GET", LEASES.format(namespace), query={"resourceVersion": "999999999"})
+    """…/#unavailable-resource-versions .
+
+    504 with the cause ResourceVersionTooLarge and an advice when to come back.
+    """
+    code, headers, answer = admin.full(
+        "GET", LEASES.format(namespace), query={"resourceVersion": "999999999"}
+    )
     assert (code, answer["reason"], headers["Retry-After"]) == (504, "Timeout", "1")
 
 
@@ -133,8 +169,13 @@ def test_a_version_from_the_future_is_a_timeout(admin: Admin, namespace: str) ->
         ({"labelSelector": "a in"}, 400),
     ],
 )
-def test_queries_that_make_no_sense_are_refused(admin: Admin, namespace: str, query: dict[str, str], code: int) -> None:
-    """…/#resource-versions : combinations that are forbidden are Invalid, parameters that cannot be read are a BadRequest."""
+def test_queries_that_make_no_sense_are_refused(
+    admin: Admin, namespace: str, query: dict[str, str], code: int
+) -> None:
+    """…/#resource-versions .
+
+    Combinations that are forbidden are Invalid, parameters that cannot be read are a BadRequest.
+    """
     assert admin.ask("GET", LEASES.format(namespace), query=query)[0] == code
 
 
@@ -158,8 +199,13 @@ def test_selectors(admin: Admin, namespace: str, query: dict[str, str], found: l
     assert names(admin.ask("GET", LEASES.format(namespace), query=query)[1]) == found
 
 
-def test_a_watch_reports_all_changes_after_a_version(admin: Admin, namespace: str, cluster: Cluster) -> None:
-    """…/#efficient-detection-of-changes : those before the request too. Selected by label, one that loses it is DELETED."""
+def test_a_watch_reports_all_changes_after_a_version(
+    admin: Admin, namespace: str, cluster: Cluster
+) -> None:
+    """…/#efficient-detection-of-changes : those before the request too.
+
+    Selected by label, one that loses it is DELETED.
+    """
     first = put(admin, namespace, "a", "1", app="x")
     put(admin, namespace, "a", "2", app="x")
     put(admin, namespace, "b", "1")
@@ -168,7 +214,9 @@ def test_a_watch_reports_all_changes_after_a_version(admin: Admin, namespace: st
         put(admin, namespace, "b", "2", app="x")
         admin.delete(namespace, "b")
         events = [stream.next() for _ in range(4)]
-    assert [(kind, about(thing)["name"], thing["spec"]["holderIdentity"]) for kind, thing in events] == [  # type: ignore[index]
+    assert [
+        (kind, about(thing)["name"], thing["spec"]["holderIdentity"]) for kind, thing in events
+    ] == [  # type: ignore[index]
         ("MODIFIED", "a", "2"),
         ("DELETED", "a", "2"),
         ("ADDED", "b", "2"),
@@ -177,7 +225,9 @@ def test_a_watch_reports_all_changes_after_a_version(admin: Admin, namespace: st
     assert about(events[1][1])["resourceVersion"] == last
 
 
-def test_a_watch_without_a_version_begins_with_what_there_is(admin: Admin, namespace: str, cluster: Cluster) -> None:
+def test_a_watch_without_a_version_begins_with_what_there_is(
+    admin: Admin, namespace: str, cluster: Cluster
+) -> None:
     """…/#semantics-for-watch : synthetic ADDED events, then changes."""
     put(admin, namespace, "a", "1")
     with watch(cluster, namespace) as stream:
@@ -186,7 +236,9 @@ def test_a_watch_without_a_version_begins_with_what_there_is(admin: Admin, names
         assert stream.next()[0] == "MODIFIED"
 
 
-def test_a_watch_of_a_version_that_is_gone_is_told_so(admin: Admin, namespace: str, cluster: Cluster) -> None:
+def test_a_watch_of_a_version_that_is_gone_is_told_so(
+    admin: Admin, namespace: str, cluster: Cluster
+) -> None:
     """…/#410-gone-responses : in the stream."""
     first = put(admin, namespace, "a", "1")
     put(admin, namespace, "a", "2")
@@ -204,7 +256,10 @@ def test_a_watch_ends_at_its_time(admin: Admin, namespace: str, cluster: Cluster
 
 
 def test_who_is_not_known_is_unauthorized(cluster: Cluster, namespace: str) -> None:
-    """…/access-authn-authz/authentication/ : a token that nobody has is a 401; without any it is system:anonymous, who may nothing."""
+    """…/access-authn-authz/authentication/ : a token that nobody has is a 401.
+
+    Without any it is system:anonymous, who may nothing.
+    """
     assert Admin(cluster, "unknown").ask("GET", LEASES.format(namespace))[0] == 401
     code, answer = Admin(cluster, "").ask("GET", LEASES.format(namespace))
     assert code == 403
@@ -212,10 +267,18 @@ def test_who_is_not_known_is_unauthorized(cluster: Cluster, namespace: str) -> N
 
 
 def test_a_role_allows_what_it_names(cluster: Cluster, admin: Admin, namespace: str) -> None:
-    """…/access-authn-authz/rbac/ : verbs on resources in a namespace; resourceNames fit no create."""
+    """…/access-authn-authz/rbac/ : verbs on resources in a namespace.
+
+    ResourceNames fit no create.
+    """
     made(admin, namespace)
     weak = Admin(cluster, "", cluster.authority.sign(namespace, f"/CN={namespace}"))
-    rule: Json = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create"], "resourceNames": ["a"]}
+    rule: Json = {
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "verbs": ["get", "create"],
+        "resourceNames": ["a"],
+    }
     admin.grant(namespace, namespace, [rule])
     wait_for(lambda: weak.ask("GET", f"{LEASES.format(namespace)}/a")[0] == 200)
     assert weak.ask("GET", f"{LEASES.format(namespace)}/b")[0] == 403
@@ -226,13 +289,28 @@ def test_a_role_allows_what_it_names(cluster: Cluster, admin: Admin, namespace: 
 
 
 @pytest.mark.parametrize("subject", ["Group", "ServiceAccount"])
-def test_a_cluster_role_can_be_bound_to_many_and_in_one_namespace(cluster: Cluster, admin: Admin, namespace: str, subject: str) -> None:
-    """…/access-authn-authz/rbac/#rolebinding-example : a RoleBinding to a ClusterRole holds in its namespace only."""
+def test_a_cluster_role_can_be_bound_to_many_and_in_one_namespace(
+    cluster: Cluster, admin: Admin, namespace: str, subject: str
+) -> None:
+    """…/access-authn-authz/rbac/#rolebinding-example .
+
+    A RoleBinding to a ClusterRole holds in its namespace only.
+    """
     group = "rbac.authorization.k8s.io"
     rule = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list"]}
-    admin.apply({"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": {"name": namespace}, "rules": [rule]})
+    admin.apply(
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": namespace},
+            "rules": [rule],
+        }
+    )
     subjects = {
-        "Group": ({"kind": "Group", "name": namespace, "apiGroup": group}, f"/O={namespace}/CN=somebody"),
+        "Group": (
+            {"kind": "Group", "name": namespace, "apiGroup": group},
+            f"/O={namespace}/CN=somebody",
+        ),
         "ServiceAccount": (
             {"kind": "ServiceAccount", "name": "sa", "namespace": namespace},
             f"/CN=system:serviceaccount:{namespace}:sa",
@@ -241,26 +319,45 @@ def test_a_cluster_role_can_be_bound_to_many_and_in_one_namespace(cluster: Clust
     meant, distinguished = subjects[subject]
     role = {"kind": "ClusterRole", "name": namespace, "apiGroup": group}
     about_it = {"name": "b", "namespace": namespace}
-    admin.apply({"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": about_it, "subjects": [meant], "roleRef": role})
+    admin.apply(
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": about_it,
+            "subjects": [meant],
+            "roleRef": role,
+        }
+    )
     user = Admin(cluster, "", cluster.authority.sign(namespace, distinguished))
     wait_for(lambda: user.ask("GET", LEASES.format(namespace))[0] == 200)
     assert user.ask("GET", LEASES.format("default"))[0] == 403
 
 
 def test_an_applied_field_is_managed(admin: Admin, namespace: str) -> None:
-    """…/using-api/server-side-apply/#conflicts : a field that another manager has is a 409, unless forced."""
+    """…/using-api/server-side-apply/#conflicts .
+
+    A field that another manager has is a 409, unless forced.
+    """
     path = f"{LEASES.format(namespace)}/a"
     apply = "application/apply-patch+yaml"
 
     def applied(manager: str, force: str = "false", **spec: object) -> tuple[int, Json]:
-        return admin.ask("PATCH", path, lease(**spec), {"fieldManager": manager, "force": force}, apply)
+        return admin.ask(
+            "PATCH", path, lease(**spec), {"fieldManager": manager, "force": force}, apply
+        )
 
     assert applied("one", holderIdentity="x", leaseTransitions=1)[0] == 201
     code, answer = applied("two", holderIdentity="y")
     assert (code, answer["reason"]) == (409, "Conflict")
-    assert answer["message"] == 'Apply failed with 1 conflict: conflict with "one": .spec.holderIdentity'
+    assert (
+        answer["message"]
+        == 'Apply failed with 1 conflict: conflict with "one": .spec.holderIdentity'
+    )
     assert applied("two", holderIdentity="x")[0] == 200
-    assert applied("two", "true", holderIdentity="y")[1]["spec"] == {"holderIdentity": "y", "leaseTransitions": 1}
+    assert applied("two", "true", holderIdentity="y")[1]["spec"] == {
+        "holderIdentity": "y",
+        "leaseTransitions": 1,
+    }
     # What its only manager does not apply any more goes away.
     code, answer = applied("one")
     assert (code, answer["spec"]) == (200, {"holderIdentity": "y"})
@@ -269,11 +366,21 @@ def test_an_applied_field_is_managed(admin: Admin, namespace: str) -> None:
 
 
 def test_an_update_takes_fields_from_their_manager(admin: Admin, namespace: str) -> None:
-    """…/using-api/server-side-apply/#managers : whoever changes a field by other means than apply has it then."""
+    """…/using-api/server-side-apply/#managers .
+
+    Whoever changes a field by other means than apply has it then.
+    """
     apply = "application/apply-patch+yaml"
     path = f"{LEASES.format(namespace)}/a"
-    _, there = admin.ask("PATCH", path, lease(holderIdentity="x", leaseTransitions=1), {"fieldManager": "one"}, apply)
-    _, there = admin.ask("PUT", path, {**there, "spec": {"holderIdentity": "y", "leaseTransitions": 1}}, {"fieldManager": "two"})
+    _, there = admin.ask(
+        "PATCH", path, lease(holderIdentity="x", leaseTransitions=1), {"fieldManager": "one"}, apply
+    )
+    _, there = admin.ask(
+        "PUT",
+        path,
+        {**there, "spec": {"holderIdentity": "y", "leaseTransitions": 1}},
+        {"fieldManager": "two"},
+    )
     entries = about(there)["managedFields"]
     assert isinstance(entries, list)
     assert {entry["manager"]: entry["fieldsV1"] for entry in entries} == {

@@ -1,4 +1,7 @@
-"""What the documentation leaves to a server, or to its controllers: how ours decides, so that the tests meet the harder case."""
+"""What the documentation leaves to a server, or to its controllers.
+
+How ours decides, so that the tests meet the harder case.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,10 @@ def namespace(server: KubeServer) -> str:
 
 
 def test_the_cache_is_always_old(admin: Admin, namespace: str) -> None:
-    """…/#resource-versions : resourceVersion=0 means any version; a real server's cache may lag, ours does all the time."""
+    """…/#resource-versions : resourceVersion=0 means any version.
+
+    A real server's cache may lag, ours does all the time.
+    """
     path = LEASES.format(namespace)
     for name in "abcdef":
         put(admin, namespace, name, "x")
@@ -56,7 +62,9 @@ def test_the_cache_is_always_old(admin: Admin, namespace: str) -> None:
     assert admin.ask("GET", f"{path}/f", query={"resourceVersion": "0"})[0] == 404
 
 
-def test_a_watch_may_be_refused_before_it_begins(admin: Admin, namespace: str, server: KubeServer) -> None:
+def test_a_watch_may_be_refused_before_it_begins(
+    admin: Admin, namespace: str, server: KubeServer
+) -> None:
     """…/#410-gone-responses : the answer itself is a 410, and not an event in it."""
     first = put(admin, namespace, "a", "1")
     put(admin, namespace, "a", "2")
@@ -66,20 +74,33 @@ def test_a_watch_may_be_refused_before_it_begins(admin: Admin, namespace: str, s
         assert stream.answer.status == 410
 
 
-def test_bookmarks_say_how_far_the_watch_is(admin: Admin, namespace: str, server: KubeServer) -> None:
-    """…/#watch-bookmarks : an object with nothing but a resourceVersion; only for who asks for them."""
+def test_bookmarks_say_how_far_the_watch_is(
+    admin: Admin, namespace: str, server: KubeServer
+) -> None:
+    """…/#watch-bookmarks : an object with nothing but a resourceVersion.
+
+    Only for who asks for them.
+    """
     server.order("habit", bookmark_interval=0.05)
     put(admin, namespace, "a", "1")
     version = about(admin.ask("GET", LEASES.format(namespace))[1])["resourceVersion"]
-    with watch(server, namespace, resourceVersion=str(version), allowWatchBookmarks="true") as stream:
+    with watch(
+        server, namespace, resourceVersion=str(version), allowWatchBookmarks="true"
+    ) as stream:
         kind, thing = stream.next()
     assert (kind, about(thing)) == ("BOOKMARK", {"resourceVersion": version})
 
 
-def test_a_streaming_list_tells_where_it_ends(admin: Admin, namespace: str, server: KubeServer) -> None:
+def test_a_streaming_list_tells_where_it_ends(
+    admin: Admin, namespace: str, server: KubeServer
+) -> None:
     """…/#streaming-lists : a bookmark with the annotation k8s.io/initial-events-end."""
     put(admin, namespace, "a", "1")
-    query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", "allowWatchBookmarks": "true"}
+    query = {
+        "sendInitialEvents": "true",
+        "resourceVersionMatch": "NotOlderThan",
+        "allowWatchBookmarks": "true",
+    }
     with watch(server, namespace, **query) as stream:
         assert stream.next()[0] == "ADDED"
         kind, thing = stream.next()
@@ -87,17 +108,28 @@ def test_a_streaming_list_tells_where_it_ends(admin: Admin, namespace: str, serv
     assert about(thing)["annotations"] == {"k8s.io/initial-events-end": "true"}
 
 
-def test_what_is_owned_goes_with_its_owner(admin: Admin, namespace: str, server: KubeServer) -> None:
+def test_what_is_owned_goes_with_its_owner(
+    admin: Admin, namespace: str, server: KubeServer
+) -> None:
     """…/architecture/garbage-collection/#owners-dependents ."""
-    code, node = admin.ask("POST", "/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": namespace}})
+    code, node = admin.ask(
+        "POST",
+        "/api/v1/nodes",
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": namespace}},
+    )
     assert code == 201
     owner = {"apiVersion": "v1", "kind": "Node", "name": namespace, "uid": about(node)["uid"]}
-    assert admin.ask("POST", LEASES.format(namespace), lease("a", {"ownerReferences": [owner]}))[0] == 201
+    assert (
+        admin.ask("POST", LEASES.format(namespace), lease("a", {"ownerReferences": [owner]}))[0]
+        == 201
+    )
     assert admin.ask("DELETE", f"/api/v1/nodes/{namespace}")[0] == 200
     assert admin.ask("GET", f"{LEASES.format(namespace)}/a")[0] == 404
 
 
-def test_a_write_is_answered_before_or_after_it_is_reported(admin: Admin, namespace: str, server: KubeServer) -> None:
+def test_a_write_is_answered_before_or_after_it_is_reported(
+    admin: Admin, namespace: str, server: KubeServer
+) -> None:
     """A real server does both: of 400 writes 226 were reported first."""
     orders = set()
     server.order("habit", gap=0.02)
@@ -106,7 +138,9 @@ def test_a_write_is_answered_before_or_after_it_is_reported(admin: Admin, namesp
         with watch(server, namespace, resourceVersion=version) as stream:
             for number in range(1, 40):
                 reported: list[float] = []
-                reading = threading.Thread(target=lambda told=reported: (stream.next(), told.append(time.monotonic())))
+                reading = threading.Thread(
+                    target=lambda told=reported: (stream.next(), told.append(time.monotonic()))
+                )
                 reading.start()
                 put(admin, namespace, "a", str(number))
                 answered = time.monotonic()
@@ -117,10 +151,16 @@ def test_a_write_is_answered_before_or_after_it_is_reported(admin: Admin, namesp
     assert orders == {True, False}
 
 
-def test_a_server_that_has_just_come_back_forbids_everything(admin: Admin, namespace: str, server: KubeServer) -> None:
+def test_a_server_that_has_just_come_back_forbids_everything(
+    admin: Admin, namespace: str, server: KubeServer
+) -> None:
     """It does not know the roles yet; only members of system:masters need none."""
     server.order("token", token=WEAK, user="weak", groups=[])
-    admin.grant(namespace, "weak", [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list"]}])
+    admin.grant(
+        namespace,
+        "weak",
+        [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list"]}],
+    )
     weak = Admin(server, WEAK)
     assert weak.ask("GET", LEASES.format(namespace))[0] == 200
     server.order("habit", forbidden_for=0.6)
@@ -133,10 +173,16 @@ def test_a_server_that_has_just_come_back_forbids_everything(admin: Admin, names
         assert time.monotonic() - begin < PATIENCE
 
 
-def test_what_a_test_changed_is_not_there_for_the_next_one(admin: Admin, namespace: str, server: KubeServer) -> None:
+def test_what_a_test_changed_is_not_there_for_the_next_one(
+    admin: Admin, namespace: str, server: KubeServer
+) -> None:
     """Faults, habits, and that the server forbids everything because it has just come back."""
     server.order("token", token=WEAK, user="weak", groups=[])
-    admin.grant(namespace, "weak", [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list"]}])
+    admin.grant(
+        namespace,
+        "weak",
+        [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list"]}],
+    )
     weak = Admin(server, WEAK)
     server.order("habit", forbidden_for=600.0)
     server.fault("refused", verb="list")
@@ -146,7 +192,9 @@ def test_what_a_test_changed_is_not_there_for_the_next_one(admin: Admin, namespa
     assert weak.ask("GET", LEASES.format(namespace))[0] == 200
 
 
-def test_a_server_that_is_told_to_end_waits_for_its_watches(namespace: str, server: KubeServer, admin: Admin) -> None:
+def test_a_server_that_is_told_to_end_waits_for_its_watches(
+    namespace: str, server: KubeServer, admin: Admin
+) -> None:
     """It refuses connections at once, and ends with the last watch or after its patience."""
     version = put(admin, namespace, "a", "1")
     try:

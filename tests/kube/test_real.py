@@ -1,4 +1,7 @@
-"""What the real server's stand-in for tests does beside the server itself: its keys, and its backups."""
+"""What the real server's stand-in for tests does beside the server itself.
+
+Its keys, and its backups.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from tests.kube.real import RealServer, Signer
 
 
 def test_the_signers_key_is_in_forms_that_the_server_reads(tmp_path: Path) -> None:
-    """An EC key in PKCS#8 ("PRIVATE KEY") is refused where the server expects the key that it checks tokens with."""
+    """An EC key in PKCS#8 ("PRIVATE KEY") is refused where the server expects the key that it
+    checks tokens with.
+    """
     signer = Signer(tmp_path)
     assert signer.private.read_text().startswith("-----BEGIN EC PRIVATE KEY-----")
     assert signer.public.read_text().startswith("-----BEGIN PUBLIC KEY-----")

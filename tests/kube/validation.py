@@ -1,6 +1,7 @@
 """What an object must look like before it is stored. Each function returns all that is wrong.
 
-Names, labels, annotations: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/, …/labels/ and
+Names, labels, annotations:
+https://kubernetes.io/docs/concepts/overview/working-with-objects/names/, …/labels/ and
 …/annotations/. Leases: https://kubernetes.io/docs/reference/kubernetes-api/coordination/lease-v1/
 """
 
@@ -21,7 +22,8 @@ LONGEST_NAME_PART = 63
 ALL_ANNOTATIONS = 256 * 1024
 """Bytes that the keys and values of all annotations may have together."""
 MICRO_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6})(Z|[+-]\d\d:\d\d)")
-"""Exactly six digits: the decoder takes the layout 2006-01-02T15:04:05.000000Z07:00 and no other."""
+"""Exactly six digits: the decoder takes the layout 2006-01-02T15:04:05.000000Z07:00 and no
+other."""
 INT32 = 2**31
 LEASE_SPEC = {
     "holderIdentity": str,
@@ -30,8 +32,9 @@ LEASE_SPEC = {
     "renewTime": "time",
     "leaseTransitions": int,
 }
-"""The fields of the stable API. `strategy` and `preferredHolder` fall away unless the feature gate CoordinatedLeaderElection is on,
-which it is not by default: https://kubernetes.io/docs/concepts/cluster-administration/coordinated-leader-election/ ."""
+"""The fields of the stable API. `strategy` and `preferredHolder` fall away unless the feature gate
+CoordinatedLeaderElection is on, which it is not by default:
+https://kubernetes.io/docs/concepts/cluster-administration/coordinated-leader-election/ ."""
 
 
 def is_subdomain(text: str) -> bool:
@@ -40,21 +43,31 @@ def is_subdomain(text: str) -> bool:
 
 
 def is_qualified_name(text: str) -> bool:
-    """Whether this may be the key of a label or an annotation: an optional prefix, a slash, a name."""
+    """Whether this may be the key of a label or an annotation.
+
+    An optional prefix, a slash, a name.
+    """
     prefix, slash, name = text.rpartition("/")
     good = len(name) <= LONGEST_NAME_PART and NAME_PART.fullmatch(name) is not None
     return good and (not slash or is_subdomain(prefix))
 
 
 def decoded(resource: Resource, body: object) -> Json:
-    """Return a body as the resource's type has it: unknown fields fall away; raises a 400 for wrong types.
+    """Return a body as the resource's type has it: unknown fields fall away.
 
-    https://kubernetes.io/docs/reference/using-api/api-concepts/#field-validation (level Warn: dropped)
+    Raises a 400 for wrong types.
+
+    https://kubernetes.io/docs/reference/using-api/api-concepts/#field-validation (level Warn:
+    dropped)
     """
     if not isinstance(body, dict):
-        raise bad_request("the object provided is unrecognized (must be of type Object): couldn't get version/kind")
+        raise bad_request(
+            "the object provided is unrecognized (must be of type Object): couldn't get version/kind"
+        )
     if (body.get("kind"), body.get("apiVersion")) != (resource.kind, resource.api_version):
-        raise bad_request(f"the object provided is {body.get('kind')}.{body.get('apiVersion')}, not {resource.kind}")
+        raise bad_request(
+            f"the object provided is {body.get('kind')}.{body.get('apiVersion')}, not {resource.kind}"
+        )
     metadata = body.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise bad_request("metadata is not an object")
@@ -67,12 +80,16 @@ def decoded(resource: Resource, body: object) -> Json:
 
 def _texts_only(key: str, values: object) -> None:
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
-        raise bad_request(f"json: cannot unmarshal into Go struct field ObjectMeta.metadata.{key} of type string")
+        raise bad_request(
+            f"json: cannot unmarshal into Go struct field ObjectMeta.metadata.{key} of type string"
+        )
 
 
 def _lease_spec(spec: object) -> Json:
     if not isinstance(spec, dict):
-        raise bad_request("json: cannot unmarshal into Go struct field Lease.spec of type v1.LeaseSpec")
+        raise bad_request(
+            "json: cannot unmarshal into Go struct field Lease.spec of type v1.LeaseSpec"
+        )
     found: Json = {}
     for key, kind in LEASE_SPEC.items():
         value = spec.get(key)
@@ -88,7 +105,9 @@ def _lease_spec(spec: object) -> Json:
 def _time(value: object) -> str:
     match = MICRO_TIME.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise bad_request(f'parsing time "{value}" as "2006-01-02T15:04:05.000000Z07:00": cannot parse')
+        raise bad_request(
+            f'parsing time "{value}" as "2006-01-02T15:04:05.000000Z07:00": cannot parse'
+        )
     moment = dt.datetime.fromisoformat(match[0])
     return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
@@ -104,21 +123,45 @@ def problems(resource: Resource, thing: Json) -> list[Cause]:
 def _metadata_problems(metadata: Json) -> Iterator[Cause]:
     name = str(metadata.get("name"))
     if not is_subdomain(name):
-        yield _cause("metadata.name", name, "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.'")
+        yield _cause(
+            "metadata.name",
+            name,
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.'",
+        )
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     assert isinstance(labels, dict)
     assert isinstance(annotations, dict)
     for key, value in labels.items():
         if not is_qualified_name(key):
-            yield _cause("metadata.labels", key, "name part must consist of alphanumeric characters, '-', '_' or '.'")
+            yield _cause(
+                "metadata.labels",
+                key,
+                "name part must consist of alphanumeric characters, '-', '_' or '.'",
+            )
         if value and not (len(value) <= LONGEST_NAME_PART and NAME_PART.fullmatch(value)):
-            yield _cause("metadata.labels", value, "a valid label must be an empty string or consist of alphanumeric characters")
-    # Keys of annotations are compared without regard to case: the prefix of one may be written in capitals.
+            yield _cause(
+                "metadata.labels",
+                value,
+                "a valid label must be an empty string or consist of alphanumeric characters",
+            )
+    # Keys of annotations are compared without regard to case: the prefix of one may be written in
+    # capitals.
     for key in annotations:
         if not is_qualified_name(key.lower()):
-            yield _cause("metadata.annotations", key, "name part must consist of alphanumeric characters, '-', '_' or '.'")
-    if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > ALL_ANNOTATIONS:
-        yield Cause("FieldValueTooLong", f"Too long: may not be more than {ALL_ANNOTATIONS} bytes", "metadata.annotations")
+            yield _cause(
+                "metadata.annotations",
+                key,
+                "name part must consist of alphanumeric characters, '-', '_' or '.'",
+            )
+    if (
+        sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
+        > ALL_ANNOTATIONS
+    ):
+        yield Cause(
+            "FieldValueTooLong",
+            f"Too long: may not be more than {ALL_ANNOTATIONS} bytes",
+            "metadata.annotations",
+        )
     yield from _owner_problems(metadata.get("ownerReferences") or [])
 
 
@@ -132,9 +175,13 @@ def _owner_problems(owners: object) -> Iterator[Cause]:
 def _lease_problems(spec: object) -> Iterator[Cause]:
     assert isinstance(spec, dict)
     if spec.get("leaseDurationSeconds", 1) <= 0:
-        yield _cause("spec.leaseDurationSeconds", spec["leaseDurationSeconds"], "must be greater than 0")
+        yield _cause(
+            "spec.leaseDurationSeconds", spec["leaseDurationSeconds"], "must be greater than 0"
+        )
     if spec.get("leaseTransitions", 0) < 0:
-        yield _cause("spec.leaseTransitions", spec["leaseTransitions"], "must be greater than or equal to 0")
+        yield _cause(
+            "spec.leaseTransitions", spec["leaseTransitions"], "must be greater than or equal to 0"
+        )
 
 
 def _cause(path: str, value: object, text: str) -> Cause:

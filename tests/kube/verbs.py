@@ -1,7 +1,10 @@
-"""The verbs that change or return one object: what a request does to the storage, in the order of the real server.
+"""The verbs that change or return one object.
 
-https://kubernetes.io/docs/reference/using-api/api-concepts/ ; where a page is silent, the generic registry in the sources of
-Kubernetes (staging/src/k8s.io/apiserver/pkg/registry) tells the order of checks.
+What a request does to the storage, in the order of the real server.
+
+https://kubernetes.io/docs/reference/using-api/api-concepts/ ; where a page is silent, the generic
+registry in the sources of Kubernetes (staging/src/k8s.io/apiserver/pkg/registry) tells the order of
+checks.
 """
 
 from __future__ import annotations
@@ -32,7 +35,10 @@ SYSTEM = (
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a request asks of one object. `manager` is the field manager; `dry`: all but storing it."""
+    """What a request asks of one object.
+
+    `manager` is the field manager; `dry`: all but storing it.
+    """
 
     target: Target
     query: Mapping[str, str]
@@ -41,7 +47,10 @@ class Call:
 
     @property
     def dry(self) -> bool:
-        """Whether nothing is stored: https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run ."""
+        """Whether nothing is stored.
+
+        Https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run .
+        """
         return self.query.get("dryRun") == "All"
 
     @property
@@ -81,13 +90,17 @@ def create(storage: Storage, call: Call) -> Json:
     if not metadata.get("name") and metadata.get("generateName"):
         metadata["name"] = f"{metadata['generateName']}{secrets.token_hex(3)[:5]}"
     if call.target.name and metadata.get("name") != call.target.name:
-        raise status.bad_request(f"the name of the object ({metadata.get('name')}) does not match the name on the URL ({call.target.name})")
+        raise status.bad_request(
+            f"the name of the object ({metadata.get('name')}) does not match the name on the URL ({call.target.name})"
+        )
     key = Key(resource.qualified, namespace, str(metadata.get("name") or ""))
     fresh = {name: value for name, value in metadata.items() if name not in SYSTEM}
     fresh |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
     fresh |= {"namespace": namespace} if namespace else {}
     fresh |= {"generation": 1} if resource.generation else {}
-    thing = {key: value for key, value in thing.items() if key != "status" or not resource.status} | {"metadata": fresh}
+    thing = {
+        key: value for key, value in thing.items() if key != "status" or not resource.status
+    } | {"metadata": fresh}
     if causes := _named(key.name) + problems(resource, thing):
         raise status.invalid(resource, key.name, causes)
     if storage.get(key) is not None:
@@ -97,12 +110,17 @@ def create(storage: Storage, call: Call) -> Json:
 
 
 def update(storage: Storage, call: Call) -> Json:
-    """Replace an object: a compare-and-swap on its resourceVersion, and on its uid if the body has one."""
+    """Replace an object.
+
+    A compare-and-swap on its resourceVersion, and on its uid if the body has one.
+    """
     resource, name = call.target.resource, call.target.name
     thing = decoded(resource, call.body)
     metadata = metadata_of(thing)
     if metadata.get("name") != name:
-        raise status.bad_request(f"the name of the object ({metadata.get('name')}) does not match the name on the URL ({name})")
+        raise status.bad_request(
+            f"the name of the object ({metadata.get('name')}) does not match the name on the URL ({name})"
+        )
     before = storage.get(call.key)
     if uid := metadata.get("uid"):
         found = str(metadata_of(before)["uid"]) if before else ""
@@ -112,11 +130,21 @@ def update(storage: Storage, call: Call) -> Json:
         if not resource.create_on_update or call.target.subresource:
             raise status.not_found(resource, name)
         plain = {key: value for key, value in metadata.items() if key != "resourceVersion"}
-        return create(storage, Call(call.target, call.query, call.manager, {**thing, "metadata": plain}))
+        return create(
+            storage, Call(call.target, call.query, call.manager, {**thing, "metadata": plain})
+        )
     version = metadata.get("resourceVersion")
     if not version and not resource.unconditional_update:
         raise status.invalid(
-            resource, name, [Cause("FieldValueInvalid", "Invalid value: 0: must be specified for an update", "metadata.resourceVersion")]
+            resource,
+            name,
+            [
+                Cause(
+                    "FieldValueInvalid",
+                    "Invalid value: 0: must be specified for an update",
+                    "metadata.resourceVersion",
+                )
+            ],
         )
     if version and version != metadata_of(before)["resourceVersion"]:
         raise status.conflict(resource, name)
@@ -134,7 +162,9 @@ def patch(storage: Storage, call: Call, kind: str) -> Json:
     changed = decoded(resource, patching.patched(resource, kind, before, call.body))
     metadata, old = metadata_of(changed), metadata_of(before)
     if metadata.get("uid") != old["uid"]:
-        raise status.precondition_failed(resource, name, "UID", str(metadata.get("uid")), str(old["uid"]))
+        raise status.precondition_failed(
+            resource, name, "UID", str(metadata.get("uid")), str(old["uid"])
+        )
     if metadata.get("resourceVersion") != old["resourceVersion"]:
         raise status.conflict(resource, name)
     who = fields.Manager(call.manager, "Update", call.target.subresource)
@@ -152,11 +182,18 @@ def delete(storage: Storage, call: Call) -> Json:
         wanted = (options.get("preconditions") or {}).get(key)
         if wanted is not None and wanted != metadata[key]:
             raise status.precondition_failed(resource, name, what, wanted, str(metadata[key]))
-    grace = options.get("gracePeriodSeconds", 30) if resource.graceful and (before.get("spec") or {}).get("nodeName") else 0  # type: ignore[attr-defined]
+    grace = (
+        options.get("gracePeriodSeconds", 30)
+        if resource.graceful and (before.get("spec") or {}).get("nodeName")
+        else 0
+    )  # type: ignore[attr-defined]
     if call.dry:
         return before
     if metadata.get("finalizers") or grace:
-        marks = {"deletionTimestamp": metadata.get("deletionTimestamp") or now(), "deletionGracePeriodSeconds": grace}
+        marks = {
+            "deletionTimestamp": metadata.get("deletionTimestamp") or now(),
+            "deletionGracePeriodSeconds": grace,
+        }
         marked = {**before, "metadata": {**metadata, **marks}}
         return _replace(storage, call, before, marked, fields.managers_of(before))
     remove(storage, call.key)
@@ -164,7 +201,10 @@ def delete(storage: Storage, call: Call) -> Json:
 
 
 def remove(storage: Storage, key: Key) -> None:
-    """Remove an object, and what it alone owned: https://kubernetes.io/docs/concepts/architecture/garbage-collection/ ."""
+    """Remove an object, and what it alone owned.
+
+    Https://kubernetes.io/docs/concepts/architecture/garbage-collection/ .
+    """
     change = storage.remove(key)
     assert change.before is not None
     gone = metadata_of(change.before)["uid"]
@@ -181,19 +221,34 @@ def _check_namespace(storage: Storage, namespace: str, metadata: Json, namespace
     if not namespaced:
         return
     if metadata.get("namespace", namespace) != namespace:
-        raise status.bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        raise status.bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
     if storage.get(Key(NAMESPACES.qualified, "", namespace)) is None:
         raise status.not_found(NAMESPACES, namespace)
 
 
 def _named(name: str) -> list[Cause]:
-    return [] if name else [Cause("FieldValueRequired", "Required value: name or generateName is required", "metadata.name")]
+    return (
+        []
+        if name
+        else [
+            Cause(
+                "FieldValueRequired",
+                "Required value: name or generateName is required",
+                "metadata.name",
+            )
+        ]
+    )
 
 
 def _combined(call: Call, before: Json, sent: Json) -> Json:
-    """Return what is stored: the server's own fields stay, and status changes through its subresource only, and only there.
+    """Return what is stored.
 
-    https://kubernetes.io/docs/reference/using-api/api-concepts/#… status: /docs/concepts/overview/working-with-objects/
+    The server's own fields stay, and status changes through its subresource only, and only there.
+
+    https://kubernetes.io/docs/reference/using-api/api-concepts/#… status:
+    /docs/concepts/overview/working-with-objects/
     """
     resource, old = call.target.resource, metadata_of(before)
     if call.target.subresource:
@@ -214,15 +269,22 @@ def _outside(thing: Json) -> Json:
     return {key: value for key, value in thing.items() if key not in {"metadata", "status"}}
 
 
-def _replace(storage: Storage, call: Call, before: Json, after: Json, managers: fields.Managers) -> Json:
+def _replace(
+    storage: Storage, call: Call, before: Json, after: Json, managers: fields.Managers
+) -> Json:
     resource, after = call.target.resource, defaulted(after)
     if causes := problems(resource, after):
         raise status.invalid(resource, call.target.name, causes)
     if _plain(before) == _plain(after):
-        # A write that changes nothing is no change: it gets the old version, and no watch hears of it.
+        # A write that changes nothing is no change: it gets the old version, and no watch hears of
+        # it.
         return before
     metadata = metadata_of(after)
-    if metadata.get("deletionTimestamp") and not metadata.get("finalizers") and not metadata.get("deletionGracePeriodSeconds"):
+    if (
+        metadata.get("deletionTimestamp")
+        and not metadata.get("finalizers")
+        and not metadata.get("deletionGracePeriodSeconds")
+    ):
         remove(storage, call.key)
         return after
     return _stored(storage, call, call.key, after, managers)
@@ -231,7 +293,8 @@ def _replace(storage: Storage, call: Call, before: Json, after: Json, managers: 
 def defaulted(thing: Json) -> Json:
     """Return an object as it is stored: what clients left out is filled in where the type says so.
 
-    Only what matters to who applies the same object twice: a value inside a map that is one value as a whole.
+    Only what matters to who applies the same object twice: a value inside a map that is one value
+    as a whole.
     https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/object-field-selector/
     """
 
@@ -247,7 +310,11 @@ def defaulted(thing: Json) -> Json:
 
 
 def _plain(thing: Json) -> Json:
-    bare = {key: value for key, value in metadata_of(thing).items() if key not in {"managedFields", "resourceVersion"} and value}
+    bare = {
+        key: value
+        for key, value in metadata_of(thing).items()
+        if key not in {"managedFields", "resourceVersion"} and value
+    }
     return {**thing, "metadata": bare}
 
 
@@ -255,7 +322,14 @@ def _stored(storage: Storage, call: Call, key: Key, thing: Json, managers: field
     entries, thing = fields.entries(call.target.resource, managers, now()), defaulted(thing)
 
     def at(version: str) -> Json:
-        return {**thing, "metadata": {**metadata_of(thing), "resourceVersion": version, "managedFields": entries}}
+        return {
+            **thing,
+            "metadata": {
+                **metadata_of(thing),
+                "resourceVersion": version,
+                "managedFields": entries,
+            },
+        }
 
     return at(str(storage.version)) if call.dry else storage.put(key, at)
 
@@ -263,17 +337,23 @@ def _stored(storage: Storage, call: Call, key: Key, thing: Json, managers: field
 def _apply(storage: Storage, call: Call) -> Json:
     resource, name = call.target.resource, call.target.name
     if not call.query.get("fieldManager"):
-        raise status.bad_options("fieldManager", "Required value: is required for apply patch", "PatchOptions")
+        raise status.bad_options(
+            "fieldManager", "Required value: is required for apply patch", "PatchOptions"
+        )
     config = decoded(resource, call.body)
     if metadata_of(config).get("managedFields"):
         raise status.bad_request("metadata.managedFields must be nil")
     before = storage.get(call.key)
     who = fields.Manager(call.manager, "Apply", call.target.subresource)
     named = {**config, "metadata": {**metadata_of(config), "name": name}}
-    after, managers = fields.applied(resource, before, named, who, force=call.query.get("force") == "true")
+    after, managers = fields.applied(
+        resource, before, named, who, force=call.query.get("force") == "true"
+    )
     if before is None:
         metadata = {**metadata_of(after), "name": name}
-        made = create(storage, Call(call.target, call.query, call.manager, {**after, "metadata": metadata}))
+        made = create(
+            storage, Call(call.target, call.query, call.manager, {**after, "metadata": metadata})
+        )
         return made if call.dry else _stored(storage, call, call.key, made, managers)
     version = metadata_of(config).get("resourceVersion")
     if version and version != metadata_of(before)["resourceVersion"]:

@@ -1,6 +1,9 @@
-"""A real guard with a daemon that does what the test tells it: one command a line on stdin, one JSON object a line on stdout.
+"""A real guard with a daemon that does what the test tells it.
 
-Run as a program: `guard_standin.py FILE`. The file is a JSON object; `prepare` hands it on as it is.
+One command a line on stdin, one JSON object a line on stdout.
+
+Run as a program: `guard_standin.py FILE`. The file is a JSON object; `prepare` hands it on as it
+is.
 """
 
 from __future__ import annotations
@@ -90,11 +93,24 @@ class Daemon:
             os.kill(os.getpid(), signal.SIGSTOP)
         if self.config.get("slow") and self.link.start_info.crashes:
             time.sleep(float(str(self.config["slow"])))
-        armed = self.link.arm(str(self.config["name"]), [self.ready.to_bytes()], float(str(self.config["lease"])))
+        armed = self.link.arm(
+            str(self.config["name"]), [self.ready.to_bytes()], float(str(self.config["lease"]))
+        )
         self.word = self.link.word(armed)
         start_info = self.link.start_info
-        values = {"ppid": os.getppid(), "crashes": start_info.crashes, "fenced": dict(start_info.fenced), "note": self.config.get("note")}
-        tell("start", slot=armed.slot, deadline=armed.deadline, refused=self.link.config.refused, **values)
+        values = {
+            "ppid": os.getppid(),
+            "crashes": start_info.crashes,
+            "fenced": dict(start_info.fenced),
+            "note": self.config.get("note"),
+        }
+        tell(
+            "start",
+            slot=armed.slot,
+            deadline=armed.deadline,
+            refused=self.link.config.refused,
+            **values,
+        )
         self.link.beat(now())
         self.link.ready()
         self.link.status("all is well")
@@ -149,13 +165,20 @@ class Daemon:
                 self.beating = False
             case "rearm":
                 self.ready = ready_messages(str(self.config["interface"]), [argument])
-                self.link.arm(str(self.config["name"]), [self.ready.to_bytes()], float(str(self.config["lease"])))
+                self.link.arm(
+                    str(self.config["name"]),
+                    [self.ready.to_bytes()],
+                    float(str(self.config["lease"])),
+                )
             case "orphan":
                 subprocess.run(["/bin/sh", "-c", "sleep 0.1 &"], check=True)
             case "write":
                 Path(argument).write_bytes(b"x" * 4096)
             case "spawn":
-                tell("spawned", child=subprocess.Popen(["/bin/sleep", "60"], start_new_session=True).pid)
+                tell(
+                    "spawned",
+                    child=subprocess.Popen(["/bin/sleep", "60"], start_new_session=True).pid,
+                )
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -175,4 +198,9 @@ def daemon(config: dict[str, object], link: GuardLink) -> int:
 
 if __name__ == "__main__":
     tell("guard")
-    sys.exit(Guard(sys.argv[1], Entries(prepare=prepare, common=lambda: None, preload=preload, daemon=daemon)).run())
+    sys.exit(
+        Guard(
+            sys.argv[1],
+            Entries(prepare=prepare, common=lambda: None, preload=preload, daemon=daemon),
+        ).run()
+    )

@@ -1,7 +1,8 @@
 """A host of its own with a real systemd as PID 1, in namespaces: for the unit as it is shipped.
 
-The process namespace, the cgroups, /run, /var/lib and the network are the host's own; programs and libraries are those of the
-machine, bound to a place that an ordinary user may read. Nothing of the machine itself is changed.
+The process namespace, the cgroups, /run, /var/lib and the network are the host's own; programs and
+libraries are those of the machine, bound to a place that an ordinary user may read. Nothing of the
+machine itself is changed.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def missing() -> str:
     """Say what this machine lacks for a systemd of its own, or nothing."""
     if not SYSTEMD.exists():
         return "needs systemd (package systemd)"
-    if not ((CGROUPS / "systemd" / "cgroup.procs").exists() or (CGROUPS / "cgroup.controllers").exists()):
+    if not (
+        (CGROUPS / "systemd" / "cgroup.procs").exists() or (CGROUPS / "cgroup.controllers").exists()
+    ):
         return "needs cgroups with systemd's hierarchy"
     return ""
 
@@ -93,7 +96,9 @@ class SystemdHost:
         namespaces = "unshare --pid --mount --uts --ipc --net --cgroup --fork --mount-proc --kill-child=SIGKILL"
         with (self._folder / "boot.log").open("wb") as log:
             argv = ["sh", "-c", join + namespaces + ' sh -c "$0"', BOOT]
-            self._outside = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._outside = subprocess.Popen(
+                argv, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         try:
             self._boot()
         except BaseException:
@@ -103,11 +108,21 @@ class SystemdHost:
 
     def _boot(self) -> None:
         self._pid = self.until(self._init, "PID 1 of the host")
-        self.until(lambda: "running" in self.run("systemctl", "is-system-running", check=False), "systemd to be up")
+        self.until(
+            lambda: "running" in self.run("systemctl", "is-system-running", check=False),
+            "systemd to be up",
+        )
         with (self._folder / "addresses").open("wb") as news:
-            self._monitor = subprocess.Popen([*self._inside(), "ip", "-o", "monitor", "address"], stdout=news)
+            self._monitor = subprocess.Popen(
+                [*self._inside(), "ip", "-o", "monitor", "address"], stdout=news
+            )
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Kill PID 1 and with it everything else, then remove the cgroup."""
         self._end()
 
@@ -133,8 +148,12 @@ class SystemdHost:
 
     def run(self, *argv: str, check: bool = True) -> str:
         """Run a command on the host and return what it printed."""
-        done = subprocess.run([*self._inside(), *argv], capture_output=True, text=True, check=False, timeout=PATIENCE)
-        assert done.returncode == 0 or not check, f"{' '.join(argv)}: {done.stdout}{done.stderr}\n{self.log()}"
+        done = subprocess.run(
+            [*self._inside(), *argv], capture_output=True, text=True, check=False, timeout=PATIENCE
+        )
+        assert done.returncode == 0 or not check, (
+            f"{' '.join(argv)}: {done.stdout}{done.stderr}\n{self.log()}"
+        )
         return done.stdout
 
     def unit(self, key: str) -> str:
@@ -154,7 +173,10 @@ class SystemdHost:
 
     def removals(self) -> int:
         """Return how often the VIP went away since the boot."""
-        return sum(line.startswith("Deleted") and VIP in line for line in (self._folder / "addresses").read_text().splitlines())
+        return sum(
+            line.startswith("Deleted") and VIP in line
+            for line in (self._folder / "addresses").read_text().splitlines()
+        )
 
     def status(self) -> dict[str, Any]:
         """Return `vipd status --json` of the one instance; empty if the daemon cannot be asked."""
@@ -163,7 +185,9 @@ class SystemdHost:
 
     def document(self) -> dict[str, Any]:
         """Return `vipd status --json`; empty if the daemon cannot be asked."""
-        text = self.run(*self._python(), "status", "--json", "--socket", "/run/vipd/vipd.sock", check=False)
+        text = self.run(
+            *self._python(), "status", "--json", "--socket", "/run/vipd/vipd.sock", check=False
+        )
         return dict(json.loads(text)) if text else {}
 
     def wait_active(self, after_epoch: int = 0) -> int:
@@ -171,7 +195,11 @@ class SystemdHost:
 
         def look() -> int:
             seen = self.status()
-            return int(seen["epoch"]) if seen.get("state") == "Active" and int(seen["epoch"]) > after_epoch else 0
+            return (
+                int(seen["epoch"])
+                if seen.get("state") == "Active" and int(seen["epoch"]) > after_epoch
+                else 0
+            )
 
         return self.until(look, "Active")
 
@@ -190,7 +218,9 @@ class SystemdHost:
         (units / "vipd.service.d").mkdir(parents=True)
         shutil.copy(REPOSITORY / "systemd" / "vipd.service", units)
         for name in TARGETS:
-            (units / f"{name}.target").write_text(f"[Unit]\nDescription={name}\nDefaultDependencies=no\n")
+            (units / f"{name}.target").write_text(
+                f"[Unit]\nDescription={name}\nDefaultDependencies=no\n"
+            )
         start = " ".join(self._python())
         (units / "vipd.service.d" / "test.conf").write_text(
             "[Service]\nExecStart=\n"
@@ -201,15 +231,33 @@ class SystemdHost:
         )
 
     def _python(self) -> list[str]:
-        return [f"/run/lab/python/bin/python{sys.version_info.major}.{sys.version_info.minor}", "-m", "vipd"]
+        return [
+            f"/run/lab/python/bin/python{sys.version_info.major}.{sys.version_info.minor}",
+            "-m",
+            "vipd",
+        ]
 
     def _inside(self) -> list[str]:
-        enter = ["nsenter", "--target", str(self._pid), "--mount", "--pid", "--net", "--ipc", "--uts"]
+        enter = [
+            "nsenter",
+            "--target",
+            str(self._pid),
+            "--mount",
+            "--pid",
+            "--net",
+            "--ipc",
+            "--uts",
+        ]
         return [*enter, "env", *ENVIRONMENT.split()]
 
     def _init(self) -> int:
         assert self._outside.poll() is None, (self._folder / "boot.log").read_text()
-        found = subprocess.run(["pgrep", "-P", str(self._outside.pid), "systemd"], capture_output=True, text=True, check=False)
+        found = subprocess.run(
+            ["pgrep", "-P", str(self._outside.pid), "systemd"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         return int(found.stdout.split()[0]) if found.stdout else 0
 
 

@@ -28,9 +28,7 @@ ROOT = Path(__file__).parents[2]
 STANDIN = Path(__file__).with_name("guard_standin.py")
 VIP = "192.0.2.10"
 PATIENCE = 15.0
-SETUP = (
-    "ip link set lo up && ip link add vip0 type veth peer name vip1 && ip link set vip0 up && ip link set vip1 up && echo up && exec cat"
-)
+SETUP = "ip link set lo up && ip link add vip0 type veth peer name vip1 && ip link set vip0 up && ip link set vip1 up && echo up && exec cat"
 Event = dict[str, Any]
 
 
@@ -45,7 +43,10 @@ def until(condition: Callable[[], bool], what: str) -> None:
 def alive(pid: int) -> bool:
     """Whether a process is there and no zombie."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+            != "Z"
+        )
     except FileNotFoundError:
         return False
 
@@ -63,7 +64,12 @@ class Namespace:
 
     def addresses(self) -> dict[str, int]:
         """Return what is bound on vip0, with the valid lifetimes in seconds."""
-        done = subprocess.run([*self.enter, "ip", "-j", "addr", "show", "dev", "vip0"], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [*self.enter, "ip", "-j", "addr", "show", "dev", "vip0"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         found = json.loads(done.stdout)[0]["addr_info"]
         return {each["local"]: each["valid_life_time"] for each in found if each["scope"] != "link"}
 
@@ -81,12 +87,16 @@ class Guarded:
     _rest: bytes = b""
 
     def wait_for(self, event: str, **values: object) -> Event:
-        """Return the next event of this kind and with these values, after the one that was waited for last."""
+        """Return the next event of this kind and with these values, after the one that was waited
+        for last.
+        """
         end = time.monotonic() + PATIENCE
         while True:
             for found in self.events[self._seen :]:
                 self._seen += 1
-                if found["event"] == event and all(found.get(key) == value for key, value in values.items()):
+                if found["event"] == event and all(
+                    found.get(key) == value for key, value in values.items()
+                ):
                     return found
             assert time.monotonic() < end, f"no {event}; {self.events}; {self.log()}"
             self._read(0.1)
@@ -113,7 +123,10 @@ class Guarded:
 
     def configure(self, **values: object) -> None:
         """Change the file."""
-        self.file.write_text(json.dumps({**json.loads(self.file.read_text(encoding="utf-8")), **values}), encoding="utf-8")
+        self.file.write_text(
+            json.dumps({**json.loads(self.file.read_text(encoding="utf-8")), **values}),
+            encoding="utf-8",
+        )
 
     def exit_code(self) -> int:
         """Wait for the guard's end, and for all that its daemons said."""
@@ -147,17 +160,30 @@ class Stage:
 
     def namespace(self) -> Namespace:
         """Make a namespace with an interface vip0."""
-        holder = subprocess.Popen(["unshare", "--net", "sh", "-c", SETUP], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        holder = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", SETUP],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self._stack.callback(_end, holder)
         assert holder.stdout is not None
         assert holder.stdout.readline() == "up\n"
         return Namespace(holder)
 
-    def guard(self, namespace: Namespace, prefix: tuple[str, ...] = (), **config: object) -> Guarded:
+    def guard(
+        self, namespace: Namespace, prefix: tuple[str, ...] = (), **config: object
+    ) -> Guarded:
         """Start a guard."""
         self._count += 1
         file, log = self._path / f"{self._count}.json", self._path / f"{self._count}.log"
-        settings = {"name": "ingress", "interface": "vip0", "address": f"{VIP}/32", "lease": 3.0, **config}
+        settings = {
+            "name": "ingress",
+            "interface": "vip0",
+            "address": f"{VIP}/32",
+            "lease": 3.0,
+            **config,
+        }
         environment = {
             **os.environ,
             "PYTHONPATH": str(config.get("source", ROOT)),
@@ -166,22 +192,43 @@ class Stage:
         if "watchdog" in config:
             environment["WATCHDOG_USEC"] = str(config["watchdog"])
         file.write_text(json.dumps(settings), encoding="utf-8")
-        command = [*namespace.enter, *prefix, sys.executable, "-W", "error", str(STANDIN), str(file)]
+        command = [
+            *namespace.enter,
+            *prefix,
+            sys.executable,
+            "-W",
+            "error",
+            str(STANDIN),
+            str(file),
+        ]
         with log.open("wb") as stderr:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=environment)
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=environment,
+            )
         guarded = Guarded(namespace, process, file, log)
         self._stack.callback(_end_guard, guarded)
         return guarded
 
     def monitor(self, namespace: Namespace) -> Callable[[], list[str]]:
-        """Watch the addresses of vip0; return a function that tells what has happened to the VIP so far."""
+        """Watch the addresses of vip0.
+
+        Return a function that tells what has happened to the VIP so far.
+        """
         file = self._path / "monitor"
         with file.open("wb") as output:
-            process = subprocess.Popen([*namespace.enter, "ip", "monitor", "address", "dev", "vip0"], stdout=output)
+            process = subprocess.Popen(
+                [*namespace.enter, "ip", "monitor", "address", "dev", "vip0"], stdout=output
+            )
         self._stack.callback(_end, process)
 
         def mark(address: str) -> bool:
-            subprocess.run([*namespace.enter, "ip", "addr", "replace", address, "dev", "vip0"], check=True)
+            subprocess.run(
+                [*namespace.enter, "ip", "addr", "replace", address, "dev", "vip0"], check=True
+            )
             return address in file.read_text(encoding="utf-8")
 
         until(lambda: mark("198.51.100.1/32"), "the monitor does not start")
@@ -229,7 +276,10 @@ def namespace(stage: Stage) -> Namespace:
 
 
 def test_a_crash_does_not_move_the_address(stage: Stage, namespace: Namespace) -> None:
-    """A new daemon is there at once and finds slot and deadline; the address never went away and ends with the right."""
+    """A new daemon is there at once and finds slot and deadline.
+
+    The address never went away and ends with the right.
+    """
     guarded = stage.guard(namespace)
     first = guarded.wait_for("start")
     assert (first["deadline"], first["crashes"], first["ppid"]) == (0.0, 0, guarded.process.pid)
@@ -240,7 +290,9 @@ def test_a_crash_does_not_move_the_address(stage: Stage, namespace: Namespace) -
     second = guarded.wait_for("start")
     assert (second["slot"], second["deadline"], second["crashes"]) == (first["slot"], deadline, 1)
     assert second["ppid"] == guarded.process.pid
-    assert namespace.addresses()[VIP] <= 8, "the guard has refreshed the lifetime, as the deadline allows"
+    assert namespace.addresses()[VIP] <= 8, (
+        "the guard has refreshed the lifetime, as the deadline allows"
+    )
     assert watched()
     assert not any(line.startswith("Deleted") for line in watched())
     guarded.process.terminate()
@@ -270,11 +322,16 @@ def test_a_daemon_without_progress_is_replaced(stage: Stage, namespace: Namespac
     assert guarded.wait_for("start")["crashes"] == 1
     stack = guarded.log().partition("gives no sign of life: killed")[2]
     assert "(most recent call first):" in stack
-    assert re.search(r'File ".*guard_standin\.py", line \d+ in run', stack), "what it was doing: the test's own loop"
+    assert re.search(r'File ".*guard_standin\.py", line \d+ in run', stack), (
+        "what it was doing: the test's own loop"
+    )
 
 
 def test_a_host_that_stood_still_is_no_reason_to_kill(stage: Stage, namespace: Namespace) -> None:
-    """Guard and daemon were stopped together (a paused machine, a starved host): who runs first does not judge the other."""
+    """Guard and daemon were stopped together (a paused machine, a starved host).
+
+    Who runs first does not judge the other.
+    """
     guarded = stage.guard(namespace)
     first = guarded.wait_for("start")
     for pid in (guarded.process.pid, first["pid"]):
@@ -302,7 +359,10 @@ def test_three_crashes_end_it(stage: Stage, namespace: Namespace) -> None:
     assert guarded.exit_code() == 1
     assert len(guarded.said("start")) == 3
     assert namespace.addresses() == {}
-    assert re.search(r"giving up: 3 deaths in \d+\.\d s; the addresses are removed, and another node takes over", guarded.log())
+    assert re.search(
+        r"giving up: 3 deaths in \d+\.\d s; the addresses are removed, and another node takes over",
+        guarded.log(),
+    )
 
 
 def test_what_a_dead_daemon_started_is_ended(stage: Stage, namespace: Namespace) -> None:
@@ -322,13 +382,18 @@ def test_adopted_processes_are_reaped(stage: Stage, namespace: Namespace) -> Non
     guarded = stage.guard(namespace)
     guarded.wait_for("start")
     guarded.say("orphan")
-    until(lambda: len(child_pids(guarded.process.pid)) == 2, "a zombie is left besides the daemon and the template")
+    until(
+        lambda: len(child_pids(guarded.process.pid)) == 2,
+        "a zombie is left besides the daemon and the template",
+    )
 
 
 # ---------------------------------------------------------------- deadlines
 
 
-def test_a_frozen_daemon_loses_its_addresses_at_the_deadline(stage: Stage, namespace: Namespace) -> None:
+def test_a_frozen_daemon_loses_its_addresses_at_the_deadline(
+    stage: Stage, namespace: Namespace
+) -> None:
     """It is killed first; the next one knows of the fence and finds no right."""
     guarded = stage.guard(namespace, lease=30.0)
     first = guarded.wait_for("start")
@@ -344,7 +409,9 @@ def test_a_frozen_daemon_loses_its_addresses_at_the_deadline(stage: Stage, names
 
 
 def test_a_lowered_deadline_counts_at_once(stage: Stage, namespace: Namespace) -> None:
-    """The guard would sleep until the earlier one, or until the heartbeat is overdue (5 s with this lease)."""
+    """The guard would sleep until the earlier one, or until the heartbeat is overdue (5 s with this
+    lease).
+    """
     guarded = stage.guard(namespace, lease=30.0)
     first = guarded.wait_for("start")
     guarded.say("open 20")
@@ -368,7 +435,10 @@ def test_a_closed_word_is_no_reason_to_kill(stage: Stage, namespace: Namespace) 
 
 
 def test_a_slow_start_is_no_reason_to_kill(stage: Stage, namespace: Namespace) -> None:
-    """The right ends before the new daemon has armed its election: the guard removes the addresses beside it."""
+    """The right ends before the new daemon has armed its election.
+
+    The guard removes the addresses beside it.
+    """
     guarded = stage.guard(namespace, slow=1.0)
     guarded.wait_for("start")
     guarded.say("open 0.5")
@@ -392,9 +462,15 @@ def test_addresses_of_an_earlier_arming_go_as_well(stage: Stage, namespace: Name
     assert namespace.addresses() == {}
 
 
-@pytest.mark.long  # it does not take long, but it needs a loop device, which a container may not have
-def test_a_daemon_that_cannot_even_be_killed_loses_its_addresses(stage: Stage, namespace: Namespace, tmp_path: Path) -> None:
-    """It sleeps in the kernel, waiting for a disk: the addresses go at the deadline, the word closes when it is reaped."""
+# it does not take long, but it needs a loop device, which a container may not have
+@pytest.mark.long
+def test_a_daemon_that_cannot_even_be_killed_loses_its_addresses(
+    stage: Stage, namespace: Namespace, tmp_path: Path
+) -> None:
+    """It sleeps in the kernel, waiting for a disk.
+
+    The addresses go at the deadline, the word closes when it is reaped.
+    """
     guarded = stage.guard(namespace, lease=30.0)
     first = guarded.wait_for("start")
     with frozen_disk(tmp_path) as file:
@@ -402,7 +478,13 @@ def test_a_daemon_that_cannot_even_be_killed_loses_its_addresses(stage: Stage, n
         guarded.tell(f"write {file}")
         until(lambda: "killed" in guarded.log(), "not killed")
         until(lambda: VIP not in namespace.addresses(), "not removed")
-        assert Path(f"/proc/{first['pid']}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "D"
+        assert (
+            Path(f"/proc/{first['pid']}/stat")
+            .read_text(encoding="ascii")
+            .rpartition(")")[2]
+            .split()[0]
+            == "D"
+        )
     second = guarded.wait_for("start")
     assert second["at"] > deadline
     assert (second["deadline"], second["fenced"]) == (0.0, {"ingress": 1})
@@ -462,12 +544,17 @@ def test_a_dead_guard_is_told_to_the_daemon(stage: Stage, namespace: Namespace) 
     guarded.process.kill()
     guarded.wait_for("left")
     assert guarded.said("term")[0]["pid"] == start["pid"]
-    until(lambda: not alive(start["pid"]) and not alive(guarded.said("template")[0]["pid"]), "processes are left behind")
+    until(
+        lambda: not alive(start["pid"]) and not alive(guarded.said("template")[0]["pid"]),
+        "processes are left behind",
+    )
     assert namespace.addresses() == {}
 
 
 @pytest.mark.parametrize("code", [2, 4])
-def test_what_a_new_start_cannot_mend_is_not_tried_again(stage: Stage, namespace: Namespace, code: int) -> None:
+def test_what_a_new_start_cannot_mend_is_not_tried_again(
+    stage: Stage, namespace: Namespace, code: int
+) -> None:
     """The guard removes what is still open and ends with the daemon's own exit code."""
     guarded = stage.guard(namespace)
     guarded.wait_for("start")
@@ -507,8 +594,13 @@ def test_a_stop_before_the_first_start_is_a_stop(stage: Stage, namespace: Namesp
 # ---------------------------------------------------------------- reload
 
 
-def test_a_reload_starts_a_new_daemon_with_the_new_configuration(stage: Stage, namespace: Namespace) -> None:
-    """The old one ends when it has seen the new configuration; the address stays, and it is no crash."""
+def test_a_reload_starts_a_new_daemon_with_the_new_configuration(
+    stage: Stage, namespace: Namespace
+) -> None:
+    """The old one ends when it has seen the new configuration.
+
+    The address stays, and it is no crash.
+    """
     guarded = stage.guard(namespace)
     guarded.wait_for("start")
     deadline = guarded.say("open 20")["deadline"]
@@ -537,7 +629,9 @@ def test_a_wrong_new_configuration_changes_nothing(stage: Stage, namespace: Name
     assert guarded.said("reload") == []
 
 
-def test_a_new_configuration_that_cannot_be_started_with_changes_nothing(stage: Stage, namespace: Namespace) -> None:
+def test_a_new_configuration_that_cannot_be_started_with_changes_nothing(
+    stage: Stage, namespace: Namespace
+) -> None:
     """The new template fails before anything of the old is given up."""
     guarded = stage.guard(namespace)
     guarded.wait_for("start")
@@ -548,7 +642,9 @@ def test_a_new_configuration_that_cannot_be_started_with_changes_nothing(stage: 
     assert guarded.wait_for("start")["crashes"] == 1
 
 
-def test_a_reload_of_the_same_configuration_changes_nothing(stage: Stage, namespace: Namespace) -> None:
+def test_a_reload_of_the_same_configuration_changes_nothing(
+    stage: Stage, namespace: Namespace
+) -> None:
     """No daemon is even asked, and systemd is notified that all is as it was."""
     guarded = stage.guard(namespace)
     first = guarded.wait_for("start")
@@ -583,7 +679,11 @@ def test_the_next_daemon_knows_that_the_file_is_refused(stage: Stage, namespace:
 def source(tmp_path: Path) -> Path:
     """Give a copy of the program, to be changed while it runs."""
     for package in ("announce", "election", "health", "vipd"):
-        shutil.copytree(ROOT / package, tmp_path / "source" / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / package,
+            tmp_path / "source" / package,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
     return tmp_path / "source"
 
 
@@ -593,8 +693,13 @@ def upgrade(source: Path) -> None:
     (source / "vipd" / "prepare.py").write_text("raise RuntimeError\n")
 
 
-def test_a_reload_after_an_upgrade_is_refused(stage: Stage, namespace: Namespace, source: Path) -> None:
-    """A new daemon under an old guard need not understand it: what runs goes on, and the sentence says what to do."""
+def test_a_reload_after_an_upgrade_is_refused(
+    stage: Stage, namespace: Namespace, source: Path
+) -> None:
+    """A new daemon under an old guard need not understand it.
+
+    What runs goes on, and the sentence says what to do.
+    """
     guarded = stage.guard(namespace, source=str(source))
     guarded.wait_for("start")
     guarded.say("open 30")
@@ -602,7 +707,10 @@ def test_a_reload_after_an_upgrade_is_refused(stage: Stage, namespace: Namespace
     guarded.configure(note="new")
     guarded.process.send_signal(signal.SIGHUP)
     until(lambda: "systemctl restart vipd" in guarded.log(), "not refused")
-    assert re.search(r"vipd 99\.0\.0 \(\w{8}\) is installed, and \S+ \(\w{8}\) runs: run `systemctl restart vipd`", guarded.log())
+    assert re.search(
+        r"vipd 99\.0\.0 \(\w{8}\) is installed, and \S+ \(\w{8}\) runs: run `systemctl restart vipd`",
+        guarded.log(),
+    )
     guarded.say("nothing")
     assert guarded.said("reload") == []
     assert VIP in namespace.addresses()
@@ -612,22 +720,34 @@ def test_a_reload_after_an_upgrade_is_refused(stage: Stage, namespace: Namespace
     assert "systemctl restart vipd" in second["refused"]
 
 
-def test_no_daemon_of_another_version_is_started_after_a_crash_either(stage: Stage, namespace: Namespace, source: Path) -> None:
-    """1. upgrade, 2. the process to fork from dies: none is made of the new code, 3. the daemon dies: the whole service starts afresh."""
+def test_no_daemon_of_another_version_is_started_after_a_crash_either(
+    stage: Stage, namespace: Namespace, source: Path
+) -> None:
+    """1. upgrade, 2. the process to fork from dies: none is made of the new code, 3.
+
+    The daemon dies: the whole service starts afresh.
+    """
     guarded = stage.guard(namespace, source=str(source))
     template = guarded.wait_for("template")["pid"]
     guarded.wait_for("start")
     guarded.say("open 30")
     upgrade(source)
     os.kill(template, signal.SIGKILL)
-    until(lambda: "no daemon can be started again: another version of vipd was installed" in guarded.log(), "not said")
+    until(
+        lambda: (
+            "no daemon can be started again: another version of vipd was installed" in guarded.log()
+        ),
+        "not said",
+    )
     guarded.say("nothing")
     guarded.tell("die")
     assert guarded.exit_code() == 1
     assert VIP not in namespace.addresses()
 
 
-def test_a_reload_after_the_same_code_was_installed_again_is_a_reload(stage: Stage, namespace: Namespace, source: Path) -> None:
+def test_a_reload_after_the_same_code_was_installed_again_is_a_reload(
+    stage: Stage, namespace: Namespace, source: Path
+) -> None:
     """What counts is the content, not the time of the files."""
     guarded = stage.guard(namespace, source=str(source))
     guarded.wait_for("start")
@@ -640,7 +760,9 @@ def test_a_reload_after_the_same_code_was_installed_again_is_a_reload(stage: Sta
     assert guarded.wait_for("start")["note"] == "new"
 
 
-def test_reloads_in_a_row_end_with_the_last_configuration(stage: Stage, namespace: Namespace) -> None:
+def test_reloads_in_a_row_end_with_the_last_configuration(
+    stage: Stage, namespace: Namespace
+) -> None:
     """However they overlap."""
     guarded = stage.guard(namespace)
     guarded.wait_for("start")
@@ -655,12 +777,16 @@ def test_reloads_in_a_row_end_with_the_last_configuration(stage: Stage, namespac
 
 
 def test_one_daemon_for_one_address(stage: Stage, namespace: Namespace) -> None:
-    """A second one of the same namespace is refused, one in another is not, and a frozen daemon keeps its lock."""
+    """A second one of the same namespace is refused, one in another is not, and a frozen daemon
+    keeps its lock.
+    """
     first = stage.guard(namespace, lease=30.0)
     os.kill(first.wait_for("start")["pid"], signal.SIGSTOP)
     second = stage.guard(namespace)
     assert second.exit_code() == 4
-    assert second.said("refused")[0]["by"].startswith(f"{VIP}/32 is managed by another vipd (process {first.process.pid})")
+    assert second.said("refused")[0]["by"].startswith(
+        f"{VIP}/32 is managed by another vipd (process {first.process.pid})"
+    )
     elsewhere = stage.guard(stage.namespace())
     elsewhere.wait_for("start")
     first.process.kill()
@@ -669,7 +795,9 @@ def test_one_daemon_for_one_address(stage: Stage, namespace: Namespace) -> None:
     assert third.exit_code() == 4, "the frozen daemon holds the lock without its guard"
 
 
-def test_a_daemon_that_freezes_with_the_lock_is_replaced_by_one_that_gets_it(stage: Stage, namespace: Namespace, tmp_path: Path) -> None:
+def test_a_daemon_that_freezes_with_the_lock_is_replaced_by_one_that_gets_it(
+    stage: Stage, namespace: Namespace, tmp_path: Path
+) -> None:
     """Before its first beat, so after four seconds."""
     guarded = stage.guard(namespace, freeze_with_lock=str(tmp_path / "frozen"))
     guarded.wait_for("locked")
@@ -694,7 +822,9 @@ def test_a_dead_template_is_replaced(stage: Stage, namespace: Namespace) -> None
     assert first["ppid"] == second["ppid"] == guarded.process.pid
 
 
-def test_a_frozen_template_is_replaced_when_it_is_needed(stage: Stage, namespace: Namespace) -> None:
+def test_a_frozen_template_is_replaced_when_it_is_needed(
+    stage: Stage, namespace: Namespace
+) -> None:
     """It does not fork: half a second later another one does, and the address stays."""
     guarded = stage.guard(namespace)
     guarded.wait_for("start")
@@ -709,11 +839,15 @@ def test_a_frozen_template_is_replaced_when_it_is_needed(stage: Stage, namespace
 
 
 def test_systemd_is_told(stage: Stage, namespace: Namespace, tmp_path: Path) -> None:
-    """Ready when the daemon is, the watchdog fed while it makes progress and not while it does not, reload, stop."""
+    """Ready when the daemon is, the watchdog fed while it makes progress and not while it does not,
+    reload, stop.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(PATIENCE)
-        guarded = stage.guard(namespace, lease=30.0, notify=str(tmp_path / "notify"), watchdog=300_000)
+        guarded = stage.guard(
+            namespace, lease=30.0, notify=str(tmp_path / "notify"), watchdog=300_000
+        )
 
         def heard_until(text: str) -> list[str]:
             said = [manager.recv(4096).decode()]
@@ -722,7 +856,10 @@ def test_systemd_is_told(stage: Stage, namespace: Namespace, tmp_path: Path) -> 
             return said
 
         start = guarded.wait_for("start")
-        assert [text for text in heard_until("STATUS") if text != "WATCHDOG=1"] == ["READY=1", "STATUS=all is well"]
+        assert [text for text in heard_until("STATUS") if text != "WATCHDOG=1"] == [
+            "READY=1",
+            "STATUS=all is well",
+        ]
         heard_until("WATCHDOG=1")
         guarded.configure(invalid=True)
         guarded.process.send_signal(signal.SIGHUP)
@@ -738,11 +875,18 @@ def test_systemd_is_told(stage: Stage, namespace: Namespace, tmp_path: Path) -> 
         assert guarded.exit_code() == 0
 
 
-def test_the_watchdog_is_not_fed_for_a_daemon_without_progress(stage: Stage, namespace: Namespace, tmp_path: Path) -> None:
+def test_the_watchdog_is_not_fed_for_a_daemon_without_progress(
+    stage: Stage, namespace: Namespace, tmp_path: Path
+) -> None:
     """From the moment that its silence is too long until its successor beats."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        guarded = stage.guard(namespace, notify=str(tmp_path / "notify"), watchdog=30_000, freeze_with_lock=str(tmp_path / "later"))
+        guarded = stage.guard(
+            namespace,
+            notify=str(tmp_path / "notify"),
+            watchdog=30_000,
+            freeze_with_lock=str(tmp_path / "later"),
+        )
         (tmp_path / "later").touch()
         guarded.wait_for("start")
         guarded.say("mute")
@@ -757,9 +901,13 @@ def test_the_watchdog_is_not_fed_for_a_daemon_without_progress(stage: Stage, nam
             manager.recv(4096)
 
 
-def test_the_guard_may_be_the_first_process_of_a_container(stage: Stage, namespace: Namespace) -> None:
+def test_the_guard_may_be_the_first_process_of_a_container(
+    stage: Stage, namespace: Namespace
+) -> None:
     """With process id 1 it is everybody's parent; its end is the end of all."""
-    guarded = stage.guard(namespace, prefix=("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"))
+    guarded = stage.guard(
+        namespace, prefix=("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    )
     first = guarded.wait_for("start")
     assert first["ppid"] == 1
     guarded.say("orphan")

@@ -1,4 +1,7 @@
-"""The demo's stage with real namespaces: its faults do what they say, and its instruments measure what happened."""
+"""The demo's stage with real namespaces.
+
+Its faults do what they say, and its instruments measure what happened.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,11 @@ def stage() -> Iterator[Stage]:
     with Lab(f"vl{os.getpid()}-") as lab, contextlib.ExitStack() as stack:
         one, two, client = lab.add("one"), lab.add("two"), lab.add("client")
         for host in (one, two):
-            process = lab.spawn(host, [sys.executable, "-m", "vipd.demo.ingress", host.name, VIP], subprocess.DEVNULL)
+            process = lab.spawn(
+                host,
+                [sys.executable, "-m", "vipd.demo.ingress", host.name, VIP],
+                subprocess.DEVNULL,
+            )
             stack.callback(process.wait)
             stack.callback(process.kill)
         yield Stage(lab, one, two, client, stack.enter_context(Monitor([one, two], [VIP, VIP6])))
@@ -89,7 +96,9 @@ except ConnectionRefusedError:
 
 
 def reaches(stage: Stage, source: Host, target: Host) -> bool:
-    """Tell whether one host gets an answer from another, a refused connection at least, within 0.7 s."""
+    """Tell whether one host gets an answer from another, a refused connection at least, within 0.7
+    s.
+    """
     try:
         stage.lab.run(source, sys.executable, "-c", KNOCK, target.address)
     except LabError:
@@ -98,17 +107,27 @@ def reaches(stage: Stage, source: Host, target: Host) -> bool:
 
 
 def test_nothing_is_lost_while_nothing_happens(stage: Stage) -> None:
-    """A second of probes, every one answered by the same node: the instruments add no gap of their own."""
+    """A second of probes, every one answered by the same node.
+
+    The instruments add no gap of their own.
+    """
     stage.give(stage.one)
     with stage.probe() as probing:
         assert not probing.prober.wait(1.0, other_than="one")
         probes = probing.result()
     assert len(measure.served(probes)) >= 900
-    assert (measure.lost(probes), measure.outage(probes).length, measure.seen_twice(probes)) == (0, 0.0, 0.0)
+    assert (measure.lost(probes), measure.outage(probes).length, measure.seen_twice(probes)) == (
+        0,
+        0.0,
+        0.0,
+    )
 
 
 def test_a_move_is_seen_by_client_and_monitor(stage: Stage) -> None:
-    """The VIP deleted on one node and added on another 0.3 s later: the gap is in the probes and in the kernel's news."""
+    """The VIP deleted on one node and added on another 0.3 s later.
+
+    The gap is in the probes and in the kernel's news.
+    """
     stage.give(stage.one)
     with stage.probe() as probing:
         stage.lab.delete_address(stage.one, f"{VIP}/32")
@@ -121,7 +140,11 @@ def test_a_move_is_seen_by_client_and_monitor(stage: Stage) -> None:
     events = stage.monitor.events
     begin, end = events[0].at, events[-1].at
     without = measure.longest_with(events, range(1), begin, end)
-    assert [(event.node, event.present) for event in events] == [("one", True), ("one", False), ("two", True)]
+    assert [(event.node, event.present) for event in events] == [
+        ("one", True),
+        ("one", False),
+        ("two", True),
+    ]
     assert without > 0.3
     assert measure.outage(probes).length >= without - 0.05
     assert measure.longest_with(events, range(2, 9), begin, end) == 0.0
@@ -135,7 +158,9 @@ def test_two_owners_are_found_out(stage: Stage) -> None:
     stage.lab.delete_address(stage.one, f"{VIP6}/128")
     assert stage.monitor.wait_owner(VIP6, PATIENCE, other_than="one") == "two"
     first, second, third = stage.monitor.events
-    assert measure.longest_with([first, second, third], range(2, 9), first.at, third.at) == pytest.approx(third.at - second.at)
+    assert measure.longest_with(
+        [first, second, third], range(2, 9), first.at, third.at
+    ) == pytest.approx(third.at - second.at)
 
 
 def test_a_pulled_cable_takes_the_carrier(stage: Stage) -> None:
@@ -178,7 +203,9 @@ def test_the_end_of_a_lab_ends_what_runs_in_it() -> None:
 
 
 def test_a_lab_that_cannot_be_built_leaves_nothing() -> None:
-    """A second lab of one name fails with the command and its complaint, and the first one stays whole."""
+    """A second lab of one name fails with the command and its complaint, and the first one stays
+    whole.
+    """
     with Lab(f"vl{os.getpid()}-") as lab:
         host = lab.add("one")
         with pytest.raises(LabError, match="netns add"):

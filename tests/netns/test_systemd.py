@@ -1,4 +1,6 @@
-"""The unit as it is shipped, under a real systemd: rights, readiness, every kind of death, reload, stop.
+"""The unit as it is shipped, under a real systemd.
+
+Rights, readiness, every kind of death, reload, stop.
 
 One host for all tests of this file; each leaves the instance Active, or starts the service again.
 """
@@ -56,7 +58,11 @@ def kill(host: SystemdHost, number: signal.Signals, *pids: int) -> None:
 def test_it_has_three_rights_and_runs_as_nobody_special(host: SystemdHost) -> None:
     """Guard and daemon alike; no other capability is in reach."""
     for pid in (guard(host), daemon(host)):
-        status = dict(line.split(":\t", 1) for line in host.run("cat", f"/proc/{pid}/status").splitlines() if ":\t" in line)
+        status = dict(
+            line.split(":\t", 1)
+            for line in host.run("cat", f"/proc/{pid}/status").splitlines()
+            if ":\t" in line
+        )
         assert status["Uid"].split()[0] == host.run("id", "-u", "vipd").strip() != "0"
         rights = 1 << CAP_NET_ADMIN | 1 << CAP_NET_RAW | 1 << CAP_BPF
         assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == rights
@@ -95,7 +101,10 @@ def test_a_reload_with_a_wrong_file_fails(host: SystemdHost) -> None:
     """systemctl says so, and nothing changes; nor is a file any good that only root may read."""
     main, epoch, removals = guard(host), host.wait_active(), host.removals()
     good = host.run("cat", "/run/lab/vipd.yaml")
-    for spoil in ("printf 'instances: nonsense' >/run/lab/vipd.yaml", "chmod 0600 /run/lab/vipd.yaml"):
+    for spoil in (
+        "printf 'instances: nonsense' >/run/lab/vipd.yaml",
+        "chmod 0600 /run/lab/vipd.yaml",
+    ):
         host.run("sh", "-c", spoil)
         answer = host.run("sh", "-c", "systemctl reload vipd >/dev/null 2>&1; echo $?").strip()
         host.until(lambda: host.document()["config"]["refused"], "the refusal in the status")
@@ -109,7 +118,10 @@ def test_a_reload_with_a_wrong_file_fails(host: SystemdHost) -> None:
 
 
 def test_a_dead_guard_is_started_again(host: SystemdHost) -> None:
-    """The daemon hands over, unless systemd ends what is left of the unit before that; either way there is a new life."""
+    """The daemon hands over, unless systemd ends what is left of the unit before that.
+
+    Either way there is a new life.
+    """
     restarts, epoch = int(host.unit("NRestarts")), host.wait_active()
     former = daemon(host)
     kill(host, signal.SIGKILL, guard(host))

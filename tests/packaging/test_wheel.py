@@ -21,9 +21,13 @@ PATIENCE = 120
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel as `make wheel` does, from a copy of what git knows, and return its path."""
     folder = tmp_path_factory.mktemp("wheel")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True
+    ).stdout
     for name in filter(None, listed.decode().split("\0")):
-        if name.startswith((*(f"{package}/" for package in PACKAGES), "pyproject", "README", "LICENSE")):
+        if name.startswith(
+            (*(f"{package}/" for package in PACKAGES), "pyproject", "README", "LICENSE")
+        ):
             target = folder / "source" / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((ROOT / name).read_bytes())
@@ -38,7 +42,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the wheel into a new environment and return the folder of its programs.
 
-    Its dependencies are those of this environment, by a path file: an editable vipd is not found that way.
+    Its dependencies are those of this environment, by a path file: an editable vipd is not found
+    that way.
     """
     home = tmp_path_factory.mktemp("home") / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(home)], check=True, timeout=PATIENCE)
@@ -54,11 +59,21 @@ def vipd(programs: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the installed command in a folder that has no source."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     argv = [str(programs / "vipd"), *words]
-    return subprocess.run(argv, cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    return subprocess.run(
+        argv,
+        cwd="/",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
 
 
 def test_every_module_is_in_the_wheel(wheel: Path) -> None:
-    """A sub-package that `pyproject.toml` does not find would be missing only where vipd is installed."""
+    """A sub-package that `pyproject.toml` does not find would be missing only where vipd is
+    installed.
+    """
     inside = set(zipfile.ZipFile(wheel).namelist())
     files = {
         str(path.relative_to(ROOT))
@@ -75,7 +90,9 @@ def test_what_is_installed_is_what_runs(installed: Path) -> None:
     said = vipd(installed, "version")
     assert (said.returncode, said.stdout.split()[0], said.stderr) == (0, "vipd", "")
     code = "import vipd, election, announce, health; print(vipd.__file__, election.__file__)"
-    found = subprocess.run([str(installed / "python"), "-c", code], cwd="/", capture_output=True, text=True, check=True).stdout.split()
+    found = subprocess.run(
+        [str(installed / "python"), "-c", code], cwd="/", capture_output=True, text=True, check=True
+    ).stdout.split()
     assert all(path.startswith(str(installed.parent)) for path in found), found
 
 
@@ -88,7 +105,10 @@ def test_the_shipped_configuration_is_valid(installed: Path) -> None:
 @pytest.mark.root
 @pytest.mark.netns
 def test_the_demo_plays_from_the_wheel(installed: Path) -> None:
-    """Three nodes come up, and one of them serves the address: nothing of the checkout is needed."""
+    """Three nodes come up, and one of them serves the address.
+
+    Nothing of the checkout is needed.
+    """
     said = vipd(installed, "demo", "--backend", "file", "--until", "baseline", "--json")
     assert said.returncode == 0, said.stderr
     (scenario,) = json.loads(said.stdout)["scenarios"]

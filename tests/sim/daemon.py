@@ -1,4 +1,7 @@
-"""The daemon as a process: one inbox, the machines, what they want carried out, and this node's candidate record."""
+"""The daemon as a process.
+
+One inbox, the machines, what they want carried out, and this node's candidate record.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,16 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from election.candidates import Candidates
-from election.events import CandidatesSeen, Event, FitnessChanged, NamesakeSeen, RecordSeen, Started, StopAsked, Tick
+from election.events import (
+    CandidatesSeen,
+    Event,
+    FitnessChanged,
+    NamesakeSeen,
+    RecordSeen,
+    Started,
+    StopAsked,
+    Tick,
+)
 from election.fencing import EXIT_RELOAD
 from election.machine.machine import Machine
 from election.model import Applied, Candidacy, Candidate, CandidateRecord, Content, Identity, State
@@ -24,7 +36,8 @@ LONGEST_SPIN = 60
 RELOAD_PATIENCE, RELOAD_PAUSE = 1.5, 0.3
 """Seconds; a third of the shipped daemon's, so that they fit into the time that a stop has."""
 STOP_PATIENCE = 3.0
-"""Seconds after which a daemon that was told to stop ends though the store did not let it release."""
+"""Seconds after which a daemon that was told to stop ends though the store did not let it
+release."""
 
 
 class Daemon(Process):
@@ -66,7 +79,8 @@ class Daemon(Process):
         self._wakes = dict.fromkeys(self.machines, 0.0)
         self._candidates_change_at = float("inf")
         for election, event in started.items():
-            # What is remembered comes first, as in the daemon: the drain flag, then the last verdict.
+            # What is remembered comes first, as in the daemon: the drain flag, then the last
+            # verdict.
             self.inbox += [(election, order) for order in host.orders()]
             self.inbox += [(election, host.fit[election]), (election, event)]
             host.arm(self, election)
@@ -105,10 +119,14 @@ class Daemon(Process):
         self._look_at_candidates()
 
     def ask_stop(self) -> None:
-        """Tell the daemon to hand over and end: SIGTERM, or the kernel's word that the guard is dead."""
+        """Tell the daemon to hand over and end.
+
+        SIGTERM, or the kernel's word that the guard is dead.
+        """
         if self.alive and self.stopping_since is None:
             self.stopping_since = self.now
-            # A reload that changes addresses waits for a successor. Rough weather has both kinds, without a throw of its dice.
+            # A reload that changes addresses waits for a successor. Rough weather has both kinds,
+            # without a throw of its dice.
             patient = self.world.weather.rough and int(self.now * 1000) % 2
             self.deliver_all(StopAsked(RELOAD_PATIENCE, RELOAD_PAUSE) if patient else StopAsked())
 
@@ -171,7 +189,9 @@ class Daemon(Process):
     def exit(self, status: int) -> None:
         """End by itself."""
         if status == 0:
-            self.world.store.submit(self.host, lambda: self.world.store.delete_candidate(self.host.name), lambda _: None)
+            self.world.store.submit(
+                self.host, lambda: self.world.store.delete_candidate(self.host.name), lambda _: None
+            )
         self.host.save_all()
         self.host.daemon_status = status
         self.kill()
@@ -204,7 +224,9 @@ class Daemon(Process):
         at, count = self._spin
         self._spin = (self.world.now, count + 1 if at == self.world.now else 1)
         if self._spin[1] > LONGEST_SPIN:
-            self.world.judge.blame(self.host, election, "the machine spins: next_wake does not move on")
+            self.world.judge.blame(
+                self.host, election, "the machine spins: next_wake does not move on"
+            )
 
     # ------------------------------------------------------------------ candidates
 
@@ -218,10 +240,20 @@ class Daemon(Process):
             return
         self._published = dict(self.own)
         self._counter += 1
-        record = CandidateRecord(self.me.name, self.me.session, self._counter, dict(self.own), refresh_interval=round(self._refresh * 1000))
+        record = CandidateRecord(
+            self.me.name,
+            self.me.session,
+            self._counter,
+            dict(self.own),
+            refresh_interval=round(self._refresh * 1000),
+        )
         store = self.world.store
         self._answer_due = self._publish_at = now + self._patience
-        store.submit(self.host, lambda: store.write_candidate(record), lambda answer: self._candidate_written(record, answer))
+        store.submit(
+            self.host,
+            lambda: store.write_candidate(record),
+            lambda answer: self._candidate_written(record, answer),
+        )
         self._look_at_candidates()
 
     def _candidate_written(self, record: CandidateRecord, answer: Answer) -> None:

@@ -1,4 +1,7 @@
-"""Planted defects about the gate: when its word is opened, what the word says, and whose programs are attached."""
+"""Planted defects about the gate.
+
+When its word is opened, what the word says, and whose programs are attached.
+"""
 
 from __future__ import annotations
 

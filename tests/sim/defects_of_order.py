@@ -1,4 +1,7 @@
-"""Planted defects about order: of unbind and release, of planned moves, and of what the guard does."""
+"""Planted defects about order.
+
+Of unbind and release, of planned moves, and of what the guard does.
+"""
 
 from __future__ import annotations
 
@@ -89,8 +92,16 @@ DEFECTS = (
             ),
         ),
     ),
-    Defect("tell the guard after the bind", "planned", (Patch("machine/ownership", joined(TELL, BIND), joined(BIND, TELL)),)),
-    Defect("announce before the bind", "planned", (Patch("machine/ownership", joined(BIND, ANNOUNCE), joined(ANNOUNCE, BIND)),)),
+    Defect(
+        "tell the guard after the bind",
+        "planned",
+        (Patch("machine/ownership", joined(TELL, BIND), joined(BIND, TELL)),),
+    ),
+    Defect(
+        "announce before the bind",
+        "planned",
+        (Patch("machine/ownership", joined(BIND, ANNOUNCE), joined(ANNOUNCE, BIND)),),
+    ),
     # ------------------------------------------------------------ planned moves
     Defect(
         "trust a strike-out that is not confirmed",

@@ -1,4 +1,7 @@
-"""Planted defects about rights: until when one lasts, from when on others may take it, and who it is."""
+"""Planted defects about rights.
+
+Until when one lasts, from when on others may take it, and who it is.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Planted defects that cost a move, or wait for the wrong thing: what a guard, a successor and a holder owe each other."""
+"""Planted defects that cost a move, or wait for the wrong thing.
+
+What a guard, a successor and a holder owe each other.
+"""
 
 from __future__ import annotations
 

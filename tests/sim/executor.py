@@ -1,4 +1,7 @@
-"""Carries out what a machine decided, in its order: the shared word, netlink, frames, requests, the state directory."""
+"""Carries out what a machine decided, in its order.
+
+The shared word, netlink, frames, requests, the state directory.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +53,11 @@ class Executor:
         self._waiting: dict[tuple[str, int], Read | Write] = {}
         self._burst: dict[str, int] = {}
         self.holds: set[str] = set()
-        # Where the kernel has it from a previous daemon, on whatever interface: there it is unbound.
-        self._places = {election: self._host.kernel.places(election) for election in self._host.settings}
+        # Where the kernel has it from a previous daemon, on whatever interface: there it is
+        # unbound.
+        self._places = {
+            election: self._host.kernel.places(election) for election in self._host.settings
+        }
         self.index: int | None = None
         self.look()
 
@@ -77,7 +83,9 @@ class Executor:
                     yield from self._unbind(election)
                 case Announce():
                     if bound:
-                        self._world.judge.announcing(self._host, election, holds=election in self.holds)
+                        self._world.judge.announcing(
+                            self._host, election, holds=election in self.holds
+                        )
                         self._announce(election)
                 case _:
                     self._do_at_once(election, action)
@@ -121,9 +129,16 @@ class Executor:
             self._world.availability.refused(self._host, election)
         return BindDone(bind.epoch, ok=ok is True, why="EPERM" if ok is None else "")
 
-    def _touch(self, election: str, lease_duration: float, *, shrink: bool = False) -> Generator[float, None, bool | None]:
-        """Bind or refresh: ask before, call, ask after, and undo what came late. Return whether it is bound; None: it was refused."""
-        seconds = lifetime_to_set(self._daemon.now, self._words.get(election), lease_duration, shrink=shrink)
+    def _touch(
+        self, election: str, lease_duration: float, *, shrink: bool = False
+    ) -> Generator[float, None, bool | None]:
+        """Bind or refresh: ask before, call, ask after, and undo what came late.
+
+        Return whether it is bound; None: it was refused.
+        """
+        seconds = lifetime_to_set(
+            self._daemon.now, self._words.get(election), lease_duration, shrink=shrink
+        )
         if seconds < 1:
             return False
         if self._host.kernel.gate and self._daemon.hazard():
@@ -131,7 +146,10 @@ class Executor:
         spent = self._world.weather.kernel_time(fence_margin(lease_duration))
         if spent:
             yield spent
-        done = [self._host.kernel.add(election, index, seconds, lease_duration) for index in self._places[election]]
+        done = [
+            self._host.kernel.add(election, index, seconds, lease_duration)
+            for index in self._places[election]
+        ]
         if self._host.kernel.gate and self._daemon.hazard():
             yield 0.0
         if came_late(self._daemon.now, self._words.get(election)):
@@ -143,7 +161,9 @@ class Executor:
     def _unbind(self, election: str) -> Turn:
         self.holds.discard(election)
         self._burst[election] = self._burst.get(election, 0) + 1
-        spent = self._world.weather.kernel_time(fence_margin(self._host.settings[election].timing.lease_duration))
+        spent = self._world.weather.kernel_time(
+            fence_margin(self._host.settings[election].timing.lease_duration)
+        )
         if spent:
             yield spent
         # Without the gate nothing stands behind a kernel that does not answer within the margin.
@@ -162,7 +182,11 @@ class Executor:
 
     def _send_frames(self, election: str, burst: int) -> None:
         running = self._daemon.alive and not self._daemon.frozen
-        if running and self._burst[election] == burst and not came_late(self._daemon.now, self._words.get(election)):
+        if (
+            running
+            and self._burst[election] == burst
+            and not came_late(self._daemon.now, self._words.get(election))
+        ):
             self._world.send_frames(self._host, election)
 
     def _probe(self, election: str, probe: Probe) -> None:
@@ -178,17 +202,35 @@ class Executor:
         self._waiting[key] = request
         if isinstance(request, Write):
             self._world.judge.sending(host, election, request)
-            stamped = replace(request, record=replace(request.record, renew_time=f"{self._daemon.now + host.wall_offset:.3f}"))
-            store.submit(host, lambda: store.write(host, election, stamped), lambda answer: self._answered(key, request, answer))
+            stamped = replace(
+                request,
+                record=replace(
+                    request.record, renew_time=f"{self._daemon.now + host.wall_offset:.3f}"
+                ),
+            )
+            store.submit(
+                host,
+                lambda: store.write(host, election, stamped),
+                lambda answer: self._answered(key, request, answer),
+            )
         else:
-            store.submit(host, lambda: store.read(election), lambda answer: self._answered(key, request, answer))
+            store.submit(
+                host,
+                lambda: store.read(election),
+                lambda answer: self._answered(key, request, answer),
+            )
         self._world.after(request.timeout / self._daemon.clock.rate, self._give_up, key)
 
     def _answered(self, key: tuple[str, int], request: Read | Write, answer: Answer) -> None:
         in_time = self._waiting.pop(key, None) is not None
         if not in_time and not self._world.weather.answers_late():
             return
-        if in_time and isinstance(request, Write) and request.kind is WriteKind.NAME and isinstance(answer, Conflict):
+        if (
+            in_time
+            and isinstance(request, Write)
+            and request.kind is WriteKind.NAME
+            and isinstance(answer, Conflict)
+        ):
             self._world.judge.naming_refused(self._host, key[0])
         self._report(key, request, answer)
 

@@ -1,4 +1,7 @@
-"""What goes wrong at random: stops and kills between two steps of a process, and the plan of everything else."""
+"""What goes wrong at random.
+
+Stops and kills between two steps of a process, and the plan of everything else.
+"""
 
 from __future__ import annotations
 

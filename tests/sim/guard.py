@@ -1,4 +1,7 @@
-"""The guard as a process: carries out what `election.fencing` decides, with the words that daemon and gate share."""
+"""The guard as a process.
+
+Carries out what `election.fencing` decides, with the words that daemon and gate share.
+"""
 
 from __future__ import annotations
 
@@ -53,11 +56,17 @@ class Guard(Process):
 
     def __init__(self, host: Host) -> None:
         super().__init__(host, "guard")
-        self.words = host.kernel.fresh_words(tuple(host.settings), max(s.timing.lease_duration for s in host.settings.values()))
-        self._held = {e: Held(i, s.timing.lease_duration) for i, (e, s) in enumerate(host.settings.items())}
+        self.words = host.kernel.fresh_words(
+            tuple(host.settings), max(s.timing.lease_duration for s in host.settings.values())
+        )
+        self._held = {
+            e: Held(i, s.timing.lease_duration) for i, (e, s) in enumerate(host.settings.items())
+        }
         self._life = Life.NONE
         self._ready_at = self.now + host.start_delay()
-        self._started_at = self._late_at = self._killed_at = self._ended_at = self._stop_asked_at = 0.0
+        self._started_at = self._late_at = self._killed_at = self._ended_at = (
+            self._stop_asked_at
+        ) = 0.0
         self._status: int | None = None
         self._crashes: list[float] = []
         self._wake_at = self._gate_at = float("inf")
@@ -92,7 +101,11 @@ class Guard(Process):
         now = self.now
         if is_crash(status, stop_asked=self._stop_asked_at > 0, reload_asked=self._reloading):
             self._crashes = [at for at in self._crashes if at > now - CRASH_WINDOW] + [now]
-        if status and (self._stop_asked_at or len(self._crashes) >= CRASHES) and status != EXIT_RELOAD:
+        if (
+            status
+            and (self._stop_asked_at or len(self._crashes) >= CRASHES)
+            and status != EXIT_RELOAD
+        ):
             # Nobody takes the lease back, and nobody released it: it has to expire.
             self.world.availability.permit_recovery()
         self._reloading = self._reloading and status != EXIT_RELOAD
@@ -131,7 +144,10 @@ class Guard(Process):
 
     @property
     def patience(self) -> float:
-        """Seconds without a sign of life after which a daemon counts as stuck: no later does the guard look again."""
+        """Seconds without a sign of life after which a daemon counts as stuck.
+
+        No later does the guard look again.
+        """
         return patience(self._view())
 
     def work(self) -> Turn:
@@ -169,7 +185,15 @@ class Guard(Process):
         daemon = self.host.daemon
         beat = self.host.clock.local(daemon.last_sign()) if daemon is not None else 0.0
         slots = tuple(
-            Slot(h.number, self.words.get(e), h.lease_duration, h.armed, h.refreshed_at, h.removal_tried_at) for e, h in self._held.items()
+            Slot(
+                h.number,
+                self.words.get(e),
+                h.lease_duration,
+                h.armed,
+                h.refreshed_at,
+                h.removal_tried_at,
+            )
+            for e, h in self._held.items()
         )
         return View(
             slots=slots,
@@ -187,7 +211,8 @@ class Guard(Process):
 
     def _set_timer(self) -> None:
         daemon = self.host.daemon
-        # A daemon in good health beats all the time; it pokes this guard when it falls silent, which saves many looks.
+        # A daemon in good health beats all the time; it pokes this guard when it falls silent,
+        # which saves many looks.
         beating = daemon is not None and daemon.silent_since is None
         wake = next_wake(self.now, self._view(healthy=1e6 if beating else 0.0))
         wake = min(wake, self._gate_at)

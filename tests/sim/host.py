@@ -1,4 +1,6 @@
-"""One node: its clock, kernel, state directory and service manager, and the lives of guard and daemon."""
+"""One node: its clock, kernel, state directory and service manager, and the lives of guard and
+daemon.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from election.actions import Remember
-from election.events import AddressLost, DrainChanged, Event, FitnessChanged, InterfaceChanged, Remembered, Started
+from election.events import (
+    AddressLost,
+    DrainChanged,
+    Event,
+    FitnessChanged,
+    InterfaceChanged,
+    Remembered,
+    Started,
+)
 from election.model import Reason
 from election.timing import Settings
 from tests.sim.clock import Clock
@@ -37,11 +47,14 @@ SILENCE = 0.2
 
 @dataclass(slots=True)
 class State:
-    """The state directory: sessions of this boot, and what the machines asked to remember (longest in seconds).
+    """The state directory.
+
+    Sessions of this boot, and what the machines asked to remember (longest in seconds).
 
     `chosen`: the highest epochs seen or chosen here.
 
-    `place`: whose it is; in a copy on another node, or under another inode, no session is proven to be gone.
+    `place`: whose it is; in a copy on another node, or under another inode, no session is proven to
+    be gone.
     """
 
     place: str = ""
@@ -52,13 +65,18 @@ class State:
 
 
 class Host:
-    """A node. `label` is unique; `name` is what its configuration says, so two hosts may share one by mistake.
+    """A node. `label` is unique.
 
-    `distance`: seconds that each request and each answer takes longer than the weather has it, always; a watch does not.
-    `slowness`: seconds that each request takes longer to reach the store, for a while.
+    `name` is what its configuration says, so two hosts may share one by mistake.
+
+    `distance`: seconds that each request and each answer takes longer than the weather has it,
+    always; a watch does not. `slowness`: seconds that each request takes longer to reach the store,
+    for a while.
     """
 
-    def __init__(self, world: World, label: str, name: str, settings: dict[str, Settings], priority: int) -> None:
+    def __init__(
+        self, world: World, label: str, name: str, settings: dict[str, Settings], priority: int
+    ) -> None:
         self.world = world
         self.label = label
         self.name = name
@@ -67,7 +85,9 @@ class Host:
         self.clock = Clock()
         self.wall_offset = 0.0
         self.state = State(label)
-        self.fit: dict[str, FitnessChanged] = {e: FitnessChanged(fit=True, priority=priority) for e in settings}
+        self.fit: dict[str, FitnessChanged] = {
+            e: FitnessChanged(fit=True, priority=priority) for e in settings
+        }
         self.drained = False
         self.distance = self.slowness = 0.0
         self.store_cut = self.replies_cut = self.link_cut = False
@@ -99,7 +119,11 @@ class Host:
         """What a daemon that starts now finds in the state directory, and may go by."""
         if not self.state_readable:
             return State(self.label)
-        return self.state if self.state.place == self.label else replace(self.state, sessions=frozenset())
+        return (
+            self.state
+            if self.state.place == self.label
+            else replace(self.state, sessions=frozenset())
+        )
 
     @property
     def running(self) -> bool:
@@ -139,7 +163,10 @@ class Host:
             self.guard.ask_stop()
 
     def power_off(self) -> None:
-        """Lose power: processes, addresses, gate and the boot are gone; the state directory stays."""
+        """Lose power: processes, addresses, gate and the boot are gone.
+
+        The state directory stays.
+        """
         self._boots += 1
         self.powered = False
         for process in (self.guard, self.daemon):
@@ -156,16 +183,20 @@ class Host:
             self.want()
 
     def guard_ended(self, guard: Guard, code: int | None) -> None:
-        """Tell the daemon to stop, since the guard is gone, and start both again unless that was wanted."""
+        """Tell the daemon to stop, since the guard is gone, and start both again unless that was
+        wanted.
+        """
         self.guard = None
         self.note_stunned()
         if self.world.tracing:
             self.world.say(self.label, f"guard ended ({code})")
         if self.daemon is not None:
-            # A kill of everything often hits the guard first: the daemon waits until the blow has fallen.
+            # A kill of everything often hits the guard first: the daemon waits until the blow has
+            # fallen.
             self.world.after(ORPHAN_PAUSE, self.daemon.ask_stop)
         elif code == 0 and guard.started_one:
-            # A guard whose daemon did not live to remove what a former daemon bound leaves that to its lifetimes.
+            # A guard whose daemon did not live to remove what a former daemon bound leaves that to
+            # its lifetimes.
             self.world.judge.stopped(self)
         if self.wanted:
             self.world.after(RESTART_SEC, self.start)
@@ -184,7 +215,9 @@ class Host:
         started = {}
         for election in self.settings:
             word = self.kernel.words.get(election)
-            started[election] = Started(self.known.sessions, word, leftover=self.kernel.bound(election) and word == 0.0)
+            started[election] = Started(
+                self.known.sessions, word, leftover=self.kernel.bound(election) and word == 0.0
+            )
         self.lives += 1
         self._unsaved.clear()
         daemon = Daemon(self, started)
@@ -199,7 +232,9 @@ class Host:
         """Write the session down, a moment later: the disk must not hold up the election."""
 
         def write() -> None:
-            self.state = replace(self.known, place=self.label, sessions=self.known.sessions | {daemon.me.session})
+            self.state = replace(
+                self.known, place=self.label, sessions=self.known.sessions | {daemon.me.session}
+            )
 
         self._save(daemon, write)
 
@@ -218,13 +253,19 @@ class Host:
         self._save(daemon, write)
 
     def _save(self, daemon: Daemon, write: Callable[[], None]) -> None:
-        """Let a daemon write to the state directory; what it has not written when it is killed is lost."""
+        """Let a daemon write to the state directory.
+
+        What it has not written when it is killed is lost.
+        """
         if not self.state_readable:
             return
         self._unsaved.append(write)
-        # As a rule at once: a bind that always waited for the disk would hide what comes a few milliseconds too early.
+        # As a rule at once: a bind that always waited for the disk would hide what comes a few
+        # milliseconds too early.
         slow = self.world.weather.rough and self.world.rng.random() < SLOW_SAVES
-        self.world.after(SAVE_TIME if slow else 0.0, lambda: self._write(write) if daemon.alive else None)
+        self.world.after(
+            SAVE_TIME if slow else 0.0, lambda: self._write(write) if daemon.alive else None
+        )
 
     def save_all(self) -> None:
         """Write what is not written yet: a daemon does so before it ends by itself."""
@@ -262,12 +303,17 @@ class Host:
             self.guard.poke()
 
     def daemon_silent(self, seconds: float) -> None:
-        """Let the guard watch a daemon that gives no sign of life for longer than a netlink call takes."""
+        """Let the guard watch a daemon that gives no sign of life for longer than a netlink call
+        takes.
+        """
         if seconds > SILENCE:
             self.guard_looks_soon()
 
     def guard_looks_soon(self) -> None:
-        """Let the guard look at the words and the heartbeat as it does anyway: once within its patience, and nobody knows when."""
+        """Let the guard look at the words and the heartbeat as it does anyway.
+
+        Once within its patience, and nobody knows when.
+        """
         if self.guard is not None:
             self.world.after(self.world.weather.phase(self.guard.patience), self.guard.poke)
 
@@ -283,7 +329,10 @@ class Host:
             self.daemon.kill()
 
     def note_stunned(self) -> None:
-        """Note when nobody of vipd is left to act: from here on only the kernel stands behind the right."""
+        """Note when nobody of vipd is left to act.
+
+        From here on only the kernel stands behind the right.
+        """
         if not self.running:
             self.stunned = True
             if any(self.kernel.bound(election) for election in self.settings):
@@ -292,16 +341,23 @@ class Host:
     def acted(self) -> None:
         """Note that guard or daemon has done all that there was to do.
 
-        What a former guard's life left is bound under words that nobody reads any more: only its lifetime ends it for certain.
+        What a former guard's life left is bound under words that nobody reads any more: only its
+        lifetime ends it for certain.
         """
-        orphaned = any(self.kernel.bound(e) and self.kernel.bound_under[e] is not self.kernel.words for e in self.settings)
+        orphaned = any(
+            self.kernel.bound(e) and self.kernel.bound_under[e] is not self.kernel.words
+            for e in self.settings
+        )
         if self.stunned and self.running and not orphaned:
             for election in self.settings:
                 self.world.judge.account(election)
             self.stunned = False
 
     def interface_changed(self) -> None:
-        """Tell the daemon that a setting of the interface changed: what the kernel refused it may now grant."""
+        """Tell the daemon that a setting of the interface changed.
+
+        What the kernel refused it may now grant.
+        """
         self.world.after(LINK_NEWS, self._tell_of_interface)
 
     def _tell_of_interface(self) -> None:

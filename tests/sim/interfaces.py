@@ -31,7 +31,9 @@ class Interfaces:
     def make(self, name: str) -> Interface:
         """Make an interface, with a MAC address that nobody else has."""
         self._made += 1
-        made = Interface(self._made, name, f"02:00:00:{self._made:02x}:00:{self._label.encode().hex()}")
+        made = Interface(
+            self._made, name, f"02:00:00:{self._made:02x}:00:{self._label.encode().hex()}"
+        )
         self._all[made.index] = made
         return made
 

@@ -1,4 +1,7 @@
-"""One node's kernel: addresses with whole-second lifetimes, and the gate that obeys the shared words."""
+"""One node's kernel.
+
+Addresses with whole-second lifetimes, and the gate that obeys the shared words.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,15 @@ if TYPE_CHECKING:
     from tests.sim.host import Host
 
 EARLIEST, USUALLY_LATEST, LATEST = -0.02, 0.5, 1.2
-"""Seconds by which a lifetime ends early or late (measured; the last one only with other timed addresses on the host)."""
+"""Seconds by which a lifetime ends early or late (measured; the last one only with other timed
+addresses on the host)."""
 
 
 class Words:
-    """The memory that guard, daemon and gate share: a deadline in the node's own seconds for each election, 0.0 for closed."""
+    """The memory that guard, daemon and gate share.
+
+    A deadline in the node's own seconds for each election, 0.0 for closed.
+    """
 
     def __init__(self) -> None:
         self._deadlines: dict[str, float] = {}
@@ -32,14 +39,18 @@ class Words:
 
     def open(self, now: float) -> frozenset[str]:
         """Return the elections whose deadline is still ahead."""
-        return frozenset(election for election, deadline in self._deadlines.items() if deadline > now)
+        return frozenset(
+            election for election, deadline in self._deadlines.items() if deadline > now
+        )
 
 
 class Kernel:
-    """Addresses by election and interface (all of an election's are bound and unbound in one batch).
+    """Addresses by election and interface (all of an election's are bound and unbound in one
+    batch).
 
-    `refused`: elections whose addresses the kernel takes from nobody at present (IPv6 switched off, no right, MTU too small).
-    `foreign`: elections whose address somebody else has bound here; vipd leaves it alone.
+    `refused`: elections whose addresses the kernel takes from nobody at present (IPv6 switched off,
+    no right, MTU too small). `foreign`: elections whose address somebody else has bound here; vipd
+    leaves it alone.
     """
 
     def __init__(self, host: Host, *, gate: bool, sloppy: bool) -> None:
@@ -65,26 +76,37 @@ class Kernel:
 
     def places(self, election: str) -> set[int]:
         """Return the indexes of the interfaces on which vipd's addresses are."""
-        return {index for index, end in self._ends.get(election, {}).items() if self._world.now < end}
+        return {
+            index for index, end in self._ends.get(election, {}).items() if self._world.now < end
+        }
 
     def _latest_end(self, election: str) -> float:
         ends = self._ends.get(election)
         return max(ends.values(), default=-math.inf) if ends else -math.inf
 
     def serving_until(self, election: str) -> float:
-        """Return the true time until which this node answers for the addresses if nothing is done (-inf: it doesn't)."""
+        """Return the true time until which this node answers for the addresses if nothing is done
+        (-inf: it doesn't).
+        """
         ends = self._latest_end(election)
         return min(ends, self._host.clock.true(self._obeyed.get(election))) if self.gate else ends
 
     def add(self, election: str, index: int, seconds: int, lease_duration: float) -> bool:
-        """Bind, or give a new lifetime, and return whether the kernel did it; `lease_duration` is for the judge."""
+        """Bind, or give a new lifetime, and return whether the kernel did it.
+
+        `lease_duration` is for the judge.
+        """
         if self.links.at(index) is None or election in self.refused or election in self.foreign:
             return False
         self._world.judge.account(election)
         self.promises[election] = (lease_duration, seconds)
         self.bound_under[election] = self.words
         rng = self._world.rng
-        late = rng.uniform(EARLIEST, USUALLY_LATEST if rng.random() < 0.9 else self._latest) if self._world.weather.rough else 0.0
+        late = (
+            rng.uniform(EARLIEST, USUALLY_LATEST if rng.random() < 0.9 else self._latest)
+            if self._world.weather.rough
+            else 0.0
+        )
         ends = self._ends.setdefault(election, {})
         ends[index] = self._world.now + seconds + late
         if (election, index) not in self._watched:
@@ -113,7 +135,10 @@ class Kernel:
     # ------------------------------------------------------------------ whose programs are attached
 
     def fresh_words(self, elections: tuple[str, ...], longest_right: float) -> Words:
-        """Start a new guard's life: a new memory. The programs of a life that did not end in order stay attached, and read the old one."""
+        """Start a new guard's life: a new memory.
+
+        The programs of a life that did not end in order stay attached, and read the old one.
+        """
         self._slots = {election: number for number, election in enumerate(elections)}
         if self._obeyed.open(-math.inf):
             self._succession = Succession(self._host.clock.local(self._world.now) + longest_right)
@@ -123,7 +148,10 @@ class Kernel:
         return self.words
 
     def cover(self, election: str) -> None:
-        """Learn that a daemon answers for this election: an address that is bound then was left by the former daemon."""
+        """Learn that a daemon answers for this election.
+
+        An address that is bound then was left by the former daemon.
+        """
         if self._succession is not None and self.bound(election):
             self._succession.inherited.add(self._slots[election])
 
@@ -138,11 +166,16 @@ class Kernel:
             self._succession.settled = True
 
     def succeed(self) -> float:
-        """Put the new programs in the place of the old ones if it is time; return when it will be, in the node's own seconds."""
+        """Put the new programs in the place of the old ones if it is time.
+
+        Return when it will be, in the node's own seconds.
+        """
         if self._succession is None:
             return math.inf
         now = self._host.clock.local(self._world.now)
-        at = self._succession.replace_at(now, {self._slots[e] for e in self.words.open(now) if e in self._slots})
+        at = self._succession.replace_at(
+            now, {self._slots[e] for e in self.words.open(now) if e in self._slots}
+        )
         if now < at:
             return at
         self._account_all()

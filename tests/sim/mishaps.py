@@ -1,4 +1,7 @@
-"""Everything that befalls a world at a point in time: faults, operators and foreign writers. Each takes the world and picks a victim."""
+"""Everything that befalls a world at a point in time: faults, operators and foreign writers.
+
+Each takes the world and picks a victim.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,15 @@ from tests.sim.node_mishaps import (
     spoil_state,
 )
 from tests.sim.timings import any_timing
-from tests.sim.victims import any_election, any_length, cut_off_host, for_a_while, holder_of, kill_all, victim
+from tests.sim.victims import (
+    any_election,
+    any_length,
+    cut_off_host,
+    for_a_while,
+    holder_of,
+    kill_all,
+    victim,
+)
 
 if TYPE_CHECKING:
     from tests.sim.host import Host
@@ -135,13 +146,23 @@ def cut_off(world: World) -> None:
 def cut_replies(world: World) -> None:
     """Let a node reach the store, but hear no answer."""
     host = victim(world)
-    for_a_while(world, any_length(world), lambda: setattr(host, "replies_cut", True), lambda: setattr(host, "replies_cut", False))
+    for_a_while(
+        world,
+        any_length(world),
+        lambda: setattr(host, "replies_cut", True),
+        lambda: setattr(host, "replies_cut", False),
+    )
 
 
 def cut_link(world: World) -> None:
     """Let a node's frames reach nobody."""
     host = victim(world)
-    for_a_while(world, any_length(world), lambda: setattr(host, "link_cut", True), lambda: setattr(host, "link_cut", False))
+    for_a_while(
+        world,
+        any_length(world),
+        lambda: setattr(host, "link_cut", True),
+        lambda: setattr(host, "link_cut", False),
+    )
 
 
 def store_down(world: World) -> None:
@@ -160,13 +181,22 @@ def store_stalls(world: World) -> None:
 
 
 def slow_requests_and_cut_off(world: World) -> None:
-    """Let the requests of all but one node take long to reach the store, with no watch, and cut off the one some time later."""
+    """Let the requests of all but one node take long to reach the store, with no watch, and cut off
+    the one some time later.
+    """
     host, lease = victim(world), world.faults.longest_lease
     break_watches(world)
-    slowness = world.rng.uniform(0.8, 0.95) * min(settings.timing.request_timeout for settings in host.settings.values())
+    slowness = world.rng.uniform(0.8, 0.95) * min(
+        settings.timing.request_timeout for settings in host.settings.values()
+    )
     for other in world.hosts:
         if other is not host:
-            for_a_while(world, lease, partial(setattr, other, "slowness", slowness), partial(setattr, other, "slowness", 0.0))
+            for_a_while(
+                world,
+                lease,
+                partial(setattr, other, "slowness", slowness),
+                partial(setattr, other, "slowness", 0.0),
+            )
     world.later(world.rng.uniform(0.5, 0.9) * lease, cut_off_host, world, host, 2.0 * lease)
 
 
@@ -209,7 +239,10 @@ def _restore(world: World, backup: Backup) -> None:
 
 
 def _tamper(world: World, election: str) -> None:
-    """Note that a foreign writer writes to the record: its holder puts it back, but where nobody holds it the wait begins anew."""
+    """Note that a foreign writer writes to the record.
+
+    Its holder puts it back, but where nobody holds it the wait begins anew.
+    """
     world.judge.tampered(election)
     if not any(host.daemon is not None and host.daemon.is_active(election) for host in world.hosts):
         world.availability.permit_recovery()
@@ -227,7 +260,13 @@ def remake_record(world: World) -> None:
     election = any_election(world)
     _tamper(world, election)
     world.store.delete(election)
-    world.later(world.rng.uniform(0.0, 0.5), _put, world, election, Record(uid=f"stranger{world.now}", lease_duration=1000))
+    world.later(
+        world.rng.uniform(0.0, 0.5),
+        _put,
+        world,
+        election,
+        Record(uid=f"stranger{world.now}", lease_duration=1000),
+    )
 
 
 def _put(world: World, election: str, record: Record) -> None:
@@ -280,7 +319,11 @@ def edit_record(world: World) -> None:
         {"session": "nobody"},
         {"holder": rng.choice([*(h.name for h in world.hosts), "nobody"])},
         {"uid": "other"},
-        {"lease_duration": rng.randrange(record.lease_duration, 12_000) if record.lease_duration < 12_000 else record.lease_duration},
+        {
+            "lease_duration": rng.randrange(record.lease_duration, 12_000)
+            if record.lease_duration < 12_000
+            else record.lease_duration
+        },
     ]
     _tamper(world, election)
     # Another holder, session or epoch is a loss; nothing shows that a foreign writer did it.
@@ -300,7 +343,9 @@ def remove_address(world: World) -> None:
 def rival_on_wire(world: World) -> None:
     """Somebody who is no part of the group answers for the address for a while."""
     election, on_wire = any_election(world), world.rivals_on_wire
-    for_a_while(world, any_length(world), lambda: on_wire.add(election), lambda: on_wire.discard(election))
+    for_a_while(
+        world, any_length(world), lambda: on_wire.add(election), lambda: on_wire.discard(election)
+    )
 
 
 # ---------------------------------------------------------------- health

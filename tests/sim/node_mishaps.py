@@ -1,4 +1,7 @@
-"""What befalls one node from inside: its interfaces, its kernel, its state directory; and what somebody writes in its name."""
+"""What befalls one node from inside: its interfaces, its kernel, its state directory.
+
+And what somebody writes in its name.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ def _rename_back(world: World, host: Host, index: int) -> None:
 
 
 def remake_interface(world: World) -> None:
-    """Delete the interface, and make one of its name anew: another index, another MAC, and nothing is bound there."""
+    """Delete the interface, and make one of its name anew.
+
+    Another index, another MAC, and nothing is bound there.
+    """
     host = victim(world)
     found = host.kernel.links.find(NAME)
     if found is None:
@@ -58,7 +64,10 @@ def _make(host: Host) -> None:
 
 
 def move_interface(world: World) -> None:
-    """Move the interface to another network namespace and back: the same index, and the kernel has flushed what was bound."""
+    """Move the interface to another network namespace and back.
+
+    The same index, and the kernel has flushed what was bound.
+    """
     host = victim(world)
     found = host.kernel.links.find(NAME)
     if found is None:
@@ -88,9 +97,15 @@ def _lose(host: Host, index: int) -> None:
 
 
 def refuse_for_long(world: World) -> None:
-    """Let the kernel of one node take an election's addresses from nobody, as with IPv6 switched off: what is bound is flushed."""
+    """Let the kernel of one node take an election's addresses from nobody, as with IPv6 switched
+    off: what is bound is flushed.
+    """
     election = any_election(world)
-    host = max(world.hosts, key=lambda one: one.priority) if world.rng.random() < 0.7 else holder_of(world, election)
+    host = (
+        max(world.hosts, key=lambda one: one.priority)
+        if world.rng.random() < 0.7
+        else holder_of(world, election)
+    )
     if election in host.kernel.refused:
         return
     world.availability.refusal_begins(host, election)
@@ -99,7 +114,13 @@ def refuse_for_long(world: World) -> None:
         host.kernel.remove(election)
         host.address_lost(election)
     host.interface_changed()
-    world.later(world.rng.uniform(1.0, 4.0) * world.faults.longest_lease + 10.0, grant, world, host, election)
+    world.later(
+        world.rng.uniform(1.0, 4.0) * world.faults.longest_lease + 10.0,
+        grant,
+        world,
+        host,
+        election,
+    )
 
 
 def grant(world: World, host: Host, election: str) -> None:
@@ -133,11 +154,16 @@ def lose_state(world: World) -> None:
 
 
 def copy_state(world: World) -> None:
-    """Kill all of a node, and let it find another's state directory: nothing in it proves that one of its sessions is gone."""
+    """Kill all of a node, and let it find another's state directory.
+
+    Nothing in it proves that one of its sessions is gone.
+    """
     host, other = victim(world), any_host(world)
     kill_all(world, host)
     world.judge.forgotten(host)
-    host.state = replace(other.state, epochs=dict(other.state.epochs), longest=dict(other.state.longest))
+    host.state = replace(
+        other.state, epochs=dict(other.state.epochs), longest=dict(other.state.longest)
+    )
 
 
 def spoil_state(world: World) -> None:
@@ -154,7 +180,10 @@ def spoil_state(world: World) -> None:
 
 
 def false_candidate(world: World) -> None:
-    """Write a candidate record that is none, or change one: absurd figures, another session, a name that nobody has."""
+    """Write a candidate record that is none, or change one.
+
+    Absurd figures, another session, a name that nobody has.
+    """
     rng = world.rng
     names = [*(host.name for host in world.hosts), "nobody", "zz"]
     said = Candidacy(
@@ -170,6 +199,7 @@ def false_candidate(world: World) -> None:
         elections={any_election(world): said},
         refresh_interval=rng.choice((0, 1, 3000, 10**9)),
     )
-    # A record in a live node's own name keeps that node out as a namesake would; a phantom is named and struck out.
+    # A record in a live node's own name keeps that node out as a namesake would; a phantom is named
+    # and struck out.
     world.disturb(0.0)
     world.store.write_candidate(record)

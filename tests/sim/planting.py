@@ -1,4 +1,7 @@
-"""What a defect planted on purpose is: a patch to the election or to the gate, and the kind of trouble in which it must be caught."""
+"""What a defect planted on purpose is.
+
+A patch to the election or to the gate, and the kind of trouble in which it must be caught.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Replace `old`, which must occur exactly once in the module, by `new`. Both begin with the indentation of a first line.
+    """Replace `old`, which must occur exactly once in the module, by `new`.
 
-    `module`: its path in `package`, without `.py`. The simulation runs `election`, and the gate's succession in `announce`.
+    Both begin with the indentation of a first line.
+
+    `module`: its path in `package`, without `.py`. The simulation runs `election`, and the gate's
+    succession in `announce`.
     """
 
     module: str
@@ -20,7 +26,10 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """One mistake that somebody could make. `theme` is where it shows, `seeds` how many seeds that takes at most."""
+    """One mistake that somebody could make.
+
+    `theme` is where it shows, `seeds` how many seeds that takes at most.
+    """
 
     name: str
     theme: str

@@ -1,4 +1,6 @@
-"""A process that does its work in turns, and that can be stopped or killed between any two steps of a turn."""
+"""A process that does its work in turns, and that can be stopped or killed between any two steps of
+a turn.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ KILL_DISTURBS = 0.5
 
 
 class Process:
-    """Runs one turn at a time. SIGSTOP is `freeze`, SIGKILL is `kill`; both act at the points where a turn yields."""
+    """Runs one turn at a time.
+
+    SIGSTOP is `freeze`, SIGKILL is `kill`; both act at the points where a turn yields.
+    """
 
     def __init__(self, host: Host, kind: str) -> None:
         self.host = host
@@ -39,7 +44,10 @@ class Process:
         return self._turn is not None and self.silent_since is not None and not self.frozen
 
     def last_sign(self) -> float:
-        """Return the true time of the last heartbeat: now, unless the process is stopped, in a long call, or dead."""
+        """Return the true time of the last heartbeat.
+
+        Now, unless the process is stopped, in a long call, or dead.
+        """
         return self.world.now if self.silent_since is None else self.silent_since
 
     def freeze(self, seconds: float) -> None:
@@ -90,7 +98,10 @@ class Process:
         """Act at the process's end, on its parent's or the kernel's behalf."""
 
     def hazard(self) -> bool:
-        """Perhaps stop or kill this process right here; whether the turn must yield for it to take effect."""
+        """Perhaps stop or kill this process right here.
+
+        Whether the turn must yield for it to take effect.
+        """
         if self.alive and self._stop_for:
             seconds, self._stop_for = self._stop_for, 0.0
             self.freeze(seconds)

@@ -1,4 +1,7 @@
-"""Run the simulation: python -m tests.sim.run --seeds 2000 [--start N] [--jobs 2] [--theme NAME] [--seed N --trace]."""
+"""Run the simulation.
+
+Python -m tests.sim.run --seeds 2000 [--start N] [--jobs 2] [--theme NAME] [--seed N --trace].
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ def run_seed(seed: int, theme: str = "", tell: Callable[[str], object] | None = 
         problem = str(violation)
     except Exception:  # noqa: BLE001 -- whatever is raised in a step is the finding
         problem = f"{world.now:.4f} " + traceback.format_exc()
-    return Result(seed, scenario.theme, world.now, world.judge.failovers, world.judge.handovers, problem)
+    return Result(
+        seed, scenario.theme, world.now, world.judge.failovers, world.judge.handovers, problem
+    )
 
 
 def run_chunk(seeds: range, theme: str) -> list[Result]:
@@ -55,11 +60,18 @@ def run_chunk(seeds: range, theme: str) -> list[Result]:
 
 def run_seeds(start: int, count: int, jobs: int, theme: str = "") -> list[Result]:
     """Run seeds in parallel processes."""
-    chunks = [range(first, min(first + CHUNK, start + count)) for first in range(start, start + count, CHUNK)]
+    chunks = [
+        range(first, min(first + CHUNK, start + count))
+        for first in range(start, start + count, CHUNK)
+    ]
     if jobs <= 1:
         return [result for chunk in chunks for result in run_chunk(chunk, theme)]
     with ProcessPoolExecutor(jobs) as pool:
-        return [result for results in pool.map(run_chunk, chunks, [theme] * len(chunks)) for result in results]
+        return [
+            result
+            for results in pool.map(run_chunk, chunks, [theme] * len(chunks))
+            for result in results
+        ]
 
 
 def until_failure(seeds: range, theme: str) -> Iterator[Result]:
@@ -77,9 +89,13 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=2000, help="how many seeds")
     parser.add_argument("--start", type=int, default=0, help="the first seed")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--theme", default="", choices=["", *THEMES, *DIRECTED], help="only this kind of trouble")
+    parser.add_argument(
+        "--theme", default="", choices=["", *THEMES, *DIRECTED], help="only this kind of trouble"
+    )
     parser.add_argument("--seed", type=int, default=None, help="run this seed alone")
-    parser.add_argument("--first", action="store_true", help="stop at the first seed that fails, in one process")
+    parser.add_argument(
+        "--first", action="store_true", help="stop at the first seed that fails, in one process"
+    )
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
     arguments = parser.parse_args()
     if arguments.seed is not None:
@@ -89,7 +105,11 @@ def main() -> int:
         return 1 if result.problem else 0
     begun = time.monotonic()
     if arguments.first:
-        results = list(until_failure(range(arguments.start, arguments.start + arguments.seeds), arguments.theme))
+        results = list(
+            until_failure(
+                range(arguments.start, arguments.start + arguments.seeds), arguments.theme
+            )
+        )
     else:
         results = run_seeds(arguments.start, arguments.seeds, arguments.jobs, arguments.theme)
     print(summary(results, time.monotonic() - begun))

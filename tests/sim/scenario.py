@@ -1,4 +1,7 @@
-"""What one seed stands for: who takes part, how rough it gets, and of which kind the mishaps are."""
+"""What one seed stands for.
+
+Who takes part, how rough it gets, and of which kind the mishaps are.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,17 @@ HARDSHIP = 2.5
 PRIORITIES = (50, 100, 100, 150, 200)
 
 SWITCHED_OFF: dict[str, str] = {}
-"""Mishaps that show what is known to be wrong, each with what that is: they are left out until it is mended."""
+"""Mishaps that show what is known to be wrong, each with what that is: they are left out until it
+is mended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """A kind of trouble: mishaps in twenty leases by name, the weather's knobs it turns up, what is not left to a Scenario's seed."""
+    """A kind of trouble.
+
+    Mishaps in twenty leases by name, the weather's knobs it turns up, what is not left to a
+    Scenario's seed.
+    """
 
     rates: dict[str, float]
     climate: dict[str, float] = field(default_factory=dict)
@@ -77,11 +85,18 @@ THEMES = {
 }  # fmt: skip
 
 
-GATED: dict[str, object] = {"gate": True, "latency": 0.0005, "jitter": 0.0, "namesakes": False, "annotated": False}
+GATED: dict[str, object] = {
+    "gate": True,
+    "latency": 0.0005,
+    "jitter": 0.0,
+    "namesakes": False,
+    "annotated": False,
+}
 OPEN: dict[str, object] = {**GATED, "gate": False}
 FAST, DEFAULT, RELAXED = PROFILES["fast"], PROFILES["default"], PROFILES["relaxed"]
 BARE = Timing(1.9, 0.38, 0.45)
-"""Below 2 s address lifetimes end after the right does: nothing but the rules of daemon and guard stands behind it."""
+"""Below 2 s address lifetimes end after the right does: nothing but the rules of daemon and guard
+stands behind it."""
 
 DIRECTED = {
     # Each is rough in the one way that a kind of defect cannot bear: for tests/sim/test_defects.py.
@@ -132,7 +147,8 @@ DIRECTED = {
 class Scenario:
     """One world to be: all of it follows from the seed, unless a test sets it.
 
-    `farthest`: the largest distance of a node from the store, in halves of its request_timeout one way.
+    `farthest`: the largest distance of a node from the store, in halves of its request_timeout one
+    way.
     """
 
     seed: int
@@ -186,25 +202,35 @@ def from_seed(seed: int, theme: str = "") -> Scenario:
 def build(scenario: Scenario, world: World) -> None:
     """Put the nodes into the world, start them, and plan what befalls them."""
     rng, theme = world.rng, theme_named(scenario.theme)
-    world.weather.climate = Climate(latency=scenario.latency, jitter=scenario.jitter, rough=1.0, **theme.climate)
+    world.weather.climate = Climate(
+        latency=scenario.latency, jitter=scenario.jitter, rough=1.0, **theme.climate
+    )
     world.faults.longest_lease = scenario.timing.lease_duration
     for number in range(scenario.nodes):
         label = "abcde"[number]
         name = "a" if scenario.namesakes and number == 1 else label
         host = Host(world, label, name, _settings(scenario, rng), rng.choice(PRIORITIES))
         host.clock.rate = 1.0 + rng.uniform(-LARGEST_DRIFT, LARGEST_DRIFT)
-        host.distance = rng.uniform(0.5, 0.95) * scenario.farthest * scenario.timing.request_timeout / 2
+        host.distance = (
+            rng.uniform(0.5, 0.95) * scenario.farthest * scenario.timing.request_timeout / 2
+        )
         host.wall_offset = rng.uniform(-1000.0, 1000.0)
         host.clock.offset = rng.uniform(1.0, 100_000.0)
         host.kernel = Kernel(host, gate=scenario.gate, sloppy=scenario.sloppy)
         world.hosts.append(host)
-        world.after(rng.uniform(0.0, 1.0) if rng.random() < 0.7 else rng.uniform(0.0, scenario.seconds / 3), host.start)
+        world.after(
+            rng.uniform(0.0, 1.0) if rng.random() < 0.7 else rng.uniform(0.0, scenario.seconds / 3),
+            host.start,
+        )
     if scenario.annotated:
         for election in ELECTIONS[: scenario.elections]:
             annotate_for_ever(world, election, scenario.timing.lease_duration / 7)
-    # Two nodes of one name keep each other out, for as long as both live. A planned move has 500 ms, a restart what is left
-    # of the lease: with a store that needs longer for three requests both may cost a part of a lease, as section 4 says.
-    world.availability.demanding = not scenario.namesakes and all(6 * host.distance < HANDOVER_TIMEOUT for host in world.hosts)
+    # Two nodes of one name keep each other out, for as long as both live. A planned move has 500
+    # ms, a restart what is left of the lease: with a store that needs longer for three requests
+    # both may cost a part of a lease, as section 4 says.
+    world.availability.demanding = not scenario.namesakes and all(
+        6 * host.distance < HANDOVER_TIMEOUT for host in world.hosts
+    )
     _plan(world, theme, scenario.seconds)
 
 
@@ -227,7 +253,8 @@ def _plan(world: World, theme: Theme, seconds: float) -> None:
     for name, rate in theme.rates.items():
         if name in SWITCHED_OFF:
             continue
-        # A short lease lives faster: what befalls a group is counted in its leases, up to three seconds.
+        # A short lease lives faster: what befalls a group is counted in its leases, up to three
+        # seconds.
         pace = rate * HARDSHIP / 20.0 / min(3.0, world.faults.longest_lease)
         at = rng.expovariate(pace) + 1.0
         while at < seconds:

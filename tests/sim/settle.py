@@ -1,4 +1,7 @@
-"""After the last fault: everything heals, and within a bounded time exactly one node is Active, the right one."""
+"""After the last fault.
+
+Everything heals, and within a bounded time exactly one node is Active, the right one.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 RESTARTS = 16.0
-"""Seconds for what is not the election's: a guard that gives up after three crashes, a refused bind (5 s), a stop (5 s)."""
+"""Seconds for what is not the election's: a guard that gives up after three crashes, a refused bind
+(5 s), a stop (5 s)."""
 LAST_STOP = 12.0
 DAMPING = 75.0
 """Seconds for what may hold a preemption back: damping (60 s), preempt_delay."""
@@ -50,8 +54,16 @@ def heal(world: World) -> None:
 
 
 def one_active_within(world: World) -> float:
-    """Return the bound: the longest lease that any node knows of is waited out once, an old look at the record included."""
-    longest = [machine.longest for host in world.hosts if host.daemon is not None for machine in host.daemon.machines.values()]
+    """Return the bound.
+
+    The longest lease that any node knows of is waited out once, an old look at the record included.
+    """
+    longest = [
+        machine.longest
+        for host in world.hosts
+        if host.daemon is not None
+        for machine in host.daemon.machines.values()
+    ]
     return 1.6 * max([world.faults.longest_lease, *longest]) + RESTARTS
 
 
@@ -60,7 +72,9 @@ def active(world: World, election: str) -> list[Host]:
     return [
         host
         for host in world.hosts
-        if host.daemon is not None and host.daemon.is_active(election) and host.kernel.serving_until(election) > world.now
+        if host.daemon is not None
+        and host.daemon.is_active(election)
+        and host.kernel.serving_until(election) > world.now
     ]
 
 
@@ -101,32 +115,49 @@ def settle(world: World) -> None:
     elections = list(world.hosts[0].settings)
     bound = one_active_within(world)
     world.availability.permit(bound)
-    if not world.run_until_true(world.now + bound, lambda: all(is_served(world, e) for e in elections)):
+    if not world.run_until_true(
+        world.now + bound, lambda: all(is_served(world, e) for e in elections)
+    ):
         missing = next(e for e in elections if not is_served(world, e))
         names = [host.label for host in active(world, missing)]
-        world.judge.blame(world.hosts[0], missing, f"{bound:.1f} s after the last fault Active are: {names}")
-    if not world.run_until_true(world.now + DAMPING + bound, lambda: all(is_served(world, e) and is_best(world, e) for e in elections)):
+        world.judge.blame(
+            world.hosts[0], missing, f"{bound:.1f} s after the last fault Active are: {names}"
+        )
+    if not world.run_until_true(
+        world.now + DAMPING + bound,
+        lambda: all(is_served(world, e) and is_best(world, e) for e in elections),
+    ):
         world.judge.blame(world.hosts[0], elections[0], "the best node did not take over")
-    # Two nodes of one name may need a second look at each other until one of them gives way for good.
+    # Two nodes of one name may need a second look at each other until one of them gives way for
+    # good.
     if world.availability.demanding:
         stay_calm(world, elections)
 
 
 def stay_calm(world: World, elections: list[str]) -> None:
-    """See that a group at rest serves at every instant, and that a preemption that was still to come is the last move.
+    """See that a group at rest serves at every instant, and that a preemption that was still to
+    come is the last move.
 
-    One instant says nothing: in the middle of a planned move two nodes are Active, and the record names one of them.
+    One instant says nothing: in the middle of a planned move two nodes are Active, and the record
+    names one of them.
     """
     # Who was cut off serves on, at first, though its lease runs out before it is renewed.
     world.run_until(world.now + world.availability.recovery())
-    if not world.run_until_true(world.now + DAMPING, lambda: all(is_served(world, e) for e in elections)):
+    if not world.run_until_true(
+        world.now + DAMPING, lambda: all(is_served(world, e) for e in elections)
+    ):
         world.judge.blame(world.hosts[0], elections[0], "nobody serves long after the last fault")
     world.availability.forgive_nothing()
     world.run_until(world.now + 2 * world.faults.longest_lease)
     for election in elections:
         world.judge.account(election)
-    if not world.run_until_true(world.now + DAMPING, lambda: all(is_served(world, e) and is_best(world, e) for e in elections)):
-        world.judge.blame(world.hosts[0], elections[0], "nobody, or not only one, is Active in calm")
+    if not world.run_until_true(
+        world.now + DAMPING,
+        lambda: all(is_served(world, e) and is_best(world, e) for e in elections),
+    ):
+        world.judge.blame(
+            world.hosts[0], elections[0], "nobody, or not only one, is Active in calm"
+        )
 
 
 def stop_all(world: World) -> None:
@@ -134,14 +165,25 @@ def stop_all(world: World) -> None:
     world.availability.demanding = False
     for number, host in enumerate(world.hosts):
         world.after(number * 0.05, host.stop)
-    if not world.run_until_true(world.now + LAST_STOP, lambda: all(h.guard is None and h.daemon is None for h in world.hosts)):
+    if not world.run_until_true(
+        world.now + LAST_STOP,
+        lambda: all(h.guard is None and h.daemon is None for h in world.hosts),
+    ):
         world.judge.blame(world.hosts[0], "", "did not stop")
     for host in world.hosts:
         world.judge.stopped(host)
-    # A guard that has seen three crashes gives up: that daemon's lease is left to expire. So is one that the store, or the
-    # successors, did not let it go in the time that a stop has.
+    # A guard that has seen three crashes gives up: that daemon's lease is left to expire. So is one
+    # that the store, or the successors, did not let it go in the time that a stop has.
     killed = {host.name for host in world.hosts if host.last_killed or host.gave_up}
     for election in world.hosts[0].settings:
         content = world.store.records.get(election)
-        if isinstance(content, Found) and content.record.holder and content.record.holder not in killed:
-            world.judge.blame(world.hosts[0], election, f"{content.record.holder} holds the lease after everybody stopped")
+        if (
+            isinstance(content, Found)
+            and content.record.holder
+            and content.record.holder not in killed
+        ):
+            world.judge.blame(
+                world.hosts[0],
+                election,
+                f"{content.record.holder} holds the lease after everybody stopped",
+            )

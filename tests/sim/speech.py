@@ -6,15 +6,32 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 from election import model
-from election.actions import Action, Bind, Notice, Read, Refresh, SetDeadline, Transition, Unbind, Write
+from election.actions import (
+    Action,
+    Bind,
+    Notice,
+    Read,
+    Refresh,
+    SetDeadline,
+    Transition,
+    Unbind,
+    Write,
+)
 from election.events import CandidatesSeen, Event, ReadDone, RecordSeen, WriteDone
 from election.model import Absent, Found, Identity, Record
 
 
 def say_record(record: Record, usual: frozenset[str] = frozenset()) -> str:
-    """Say what decides in a record. `usual` are sessions that need not be named (those that the nodes' names tell)."""
+    """Say what decides in a record.
+
+    `usual` are sessions that need not be named (those that the nodes' names tell).
+    """
     session = f"({record.session})" if record.session and record.session not in usual else ""
-    parts = [f"holder={record.holder or '-'}{session}", f"epoch={record.epoch}", f"counter={record.counter}"]
+    parts = [
+        f"holder={record.holder or '-'}{session}",
+        f"epoch={record.epoch}",
+        f"counter={record.counter}",
+    ]
     if record.successor is not None:
         parts.append(f"successor={_identity(record.successor, usual)}")
     if record.bound:
@@ -69,7 +86,9 @@ def _candidate(candidate: model.Candidate) -> str:
     return f"{candidate.name}:{candidate.priority}{marks.replace(' ', '/')}"
 
 
-def say_actions(actions: Sequence[Action], usual: frozenset[str] = frozenset(), shift: float = 0.0) -> Iterator[str]:
+def say_actions(
+    actions: Sequence[Action], usual: frozenset[str] = frozenset(), shift: float = 0.0
+) -> Iterator[str]:
     """Say what is to be done; `shift` turns a node's seconds into true ones."""
     for action in actions:
         match action:
@@ -97,7 +116,11 @@ def say_actions(actions: Sequence[Action], usual: frozenset[str] = frozenset(), 
 def _plain(value: Event | Action) -> str:
     """Say a small value by its name and those fields that are not empty."""
     values = ((field.name, getattr(value, field.name)) for field in fields(value))
-    said = [f"{name}={_value(said)}" for name, said in values if said not in (False, "", 0.0, None, frozenset())]
+    said = [
+        f"{name}={_value(said)}"
+        for name, said in values
+        if said not in (False, "", 0.0, None, frozenset())
+    ]
     return " ".join([type(value).__name__, *said])
 
 

@@ -1,4 +1,7 @@
-"""The store as a model: linearizable records with unique revisions, behind a network that delays, loses and reorders."""
+"""The store as a model.
+
+Linearizable records with unique revisions, behind a network that delays, loses and reorders.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ class Backup:
 
 
 class Store:
-    """Records and candidate records, and the watches on them. `down_until` and `stalled_until` are true times."""
+    """Records and candidate records, and the watches on them.
+
+    `down_until` and `stalled_until` are true times.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -79,7 +85,9 @@ class Store:
             watch.candidate_changed(name, None)
         return Applied("")
 
-    def submit(self, host: Host, perform: Callable[[], Answer], reply: Callable[[Answer], None]) -> None:
+    def submit(
+        self, host: Host, perform: Callable[[], Answer], reply: Callable[[Answer], None]
+    ) -> None:
         """Carry a request there and its answer back, if the weather lets them through."""
         weather = self._world.weather
         if host.store_cut or self._world.now < self.down_until:
@@ -88,9 +96,13 @@ class Store:
             return
         if weather.loses_request():
             return
-        self._world.after(weather.delay() + host.distance + host.slowness, self._arrive, host, perform, reply)
+        self._world.after(
+            weather.delay() + host.distance + host.slowness, self._arrive, host, perform, reply
+        )
 
-    def _arrive(self, host: Host, perform: Callable[[], Answer], reply: Callable[[Answer], None]) -> None:
+    def _arrive(
+        self, host: Host, perform: Callable[[], Answer], reply: Callable[[Answer], None]
+    ) -> None:
         now, weather = self._world.now, self._world.weather
         if now < self.down_until:
             return
@@ -133,7 +145,10 @@ class Store:
 
     def restore(self, backup: Backup) -> None:
         """Come back with older content; revisions are never used twice."""
-        for election, content in {**dict.fromkeys(self.records, Absent()), **backup.records}.items():
+        for election, content in {
+            **dict.fromkeys(self.records, Absent()),
+            **backup.records,
+        }.items():
             match content:
                 case Found(record):
                     self._put(election, record)
@@ -159,7 +174,9 @@ class Store:
 
 
 class Watch:
-    """One daemon's watch. It may lag, reorder, or die silently; then it is set up again after a while.
+    """One daemon's watch.
+
+    It may lag, reorder, or die silently; then it is set up again after a while.
 
     `stands_since`: the true time from which on it reports every change (inf: it does not).
     """

@@ -14,7 +14,10 @@ START = int(os.environ.get("VIPD_SIM_START", "0"))
 
 @pytest.mark.parametrize("first", range(START, START + SEEDS, CHUNK))
 def test_invariants_hold(first: int) -> None:
-    """A failing seed is named with what broke; `python -m tests.sim.run --seed N --trace` shows how it came."""
+    """A failing seed is named with what broke.
+
+    `python -m tests.sim.run --seed N --trace` shows how it came.
+    """
     results = [run_seed(seed) for seed in range(first, min(first + CHUNK, START + SEEDS))]
     problems = {result.seed: result.problem for result in results if result.problem}
     assert problems == {}

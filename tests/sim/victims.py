@@ -31,7 +31,9 @@ def victim(world: World) -> Host:
     return holder_of(world, any_election(world))
 
 
-def for_a_while(world: World, seconds: float, begin: Callable[[], None], end: Callable[[], None]) -> None:
+def for_a_while(
+    world: World, seconds: float, begin: Callable[[], None], end: Callable[[], None]
+) -> None:
     """Let a fault last for so long."""
     world.disturb(seconds)
     begin()
@@ -44,9 +46,18 @@ def _end(world: World, end: Callable[[], None]) -> None:
 
 
 def any_length(world: World) -> float:
-    """Return a duration around the lease's: the interesting ones are just shorter and just longer."""
+    """Return a duration around the lease's.
+
+    The interesting ones are just shorter and just longer.
+    """
     lease = world.faults.longest_lease
-    return world.rng.choice((world.rng.uniform(0.0, 0.5), world.rng.uniform(0.0, lease), world.rng.uniform(lease * 0.8, lease * 2.5)))
+    return world.rng.choice(
+        (
+            world.rng.uniform(0.0, 0.5),
+            world.rng.uniform(0.0, lease),
+            world.rng.uniform(lease * 0.8, lease * 2.5),
+        )
+    )
 
 
 def kill_all(world: World, host: Host) -> None:
@@ -59,4 +70,9 @@ def kill_all(world: World, host: Host) -> None:
 
 def cut_off_host(world: World, host: Host, seconds: float) -> None:
     """Let this node not reach the store."""
-    for_a_while(world, seconds, lambda: setattr(host, "store_cut", True), lambda: setattr(host, "store_cut", False))
+    for_a_while(
+        world,
+        seconds,
+        lambda: setattr(host, "store_cut", True),
+        lambda: setattr(host, "store_cut", False),
+    )

@@ -1,7 +1,9 @@
-"""How the network, the store and the kernel behave at present: delays, losses, errors, and stops between two steps.
+"""How the network, the store and the kernel behave at present.
 
-All knobs are probabilities unless they say seconds. `Weather()` is the calm of the golden dialogues: every message takes
-`latency`, nothing is lost, and no dice are thrown.
+Delays, losses, errors, and stops between two steps.
+
+All knobs are probabilities unless they say seconds. `Weather()` is the calm of the golden
+dialogues: every message takes `latency`, nothing is lost, and no dice are thrown.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 SLOW = 0.008
-"""Seconds one way; a slower message counts as a disturbance, so it may stretch a handover's overlap beyond 50 ms."""
+"""Seconds one way; a slower message counts as a disturbance, so it may stretch a handover's overlap
+beyond 50 ms."""
 SLOWEST_KERNEL = 0.25
 
 
@@ -55,7 +58,9 @@ class Weather:
     def clear_up(self) -> None:
         """End all that is random but harmless delays."""
         kept = {"latency", "jitter", "lag", "kernel_time", "rough"}
-        self.climate = Climate(**{f.name: getattr(self.climate, f.name) for f in fields(Climate) if f.name in kept})
+        self.climate = Climate(
+            **{f.name: getattr(self.climate, f.name) for f in fields(Climate) if f.name in kept}
+        )
 
     @property
     def latency(self) -> float:
@@ -81,7 +86,9 @@ class Weather:
 
     def lag(self) -> float:
         """Return how long a watch takes to report."""
-        return self.delay() + (self._rng.expovariate(1 / self.climate.lag) if self.climate.lag else 0.0)
+        return self.delay() + (
+            self._rng.expovariate(1 / self.climate.lag) if self.climate.lag else 0.0
+        )
 
     def reorders(self) -> bool:
         """Whether this report may overtake others."""
@@ -133,7 +140,9 @@ class Weather:
         return c.kernel_time
 
     def phase(self, period: float) -> float:
-        """Return how long it takes until something happens that happens once in every period; no time at all in calm."""
+        """Return how long it takes until something happens that happens once in every period; no
+        time at all in calm.
+        """
         return self._rng.uniform(0.0, period) if self.rough else 0.0
 
     def watch_retry(self) -> float:

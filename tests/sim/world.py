@@ -1,4 +1,7 @@
-"""A world of nodes around one store, in virtual time: deterministic for a seed, and as fast as it can be computed."""
+"""A world of nodes around one store, in virtual time.
+
+Deterministic for a seed, and as fast as it can be computed.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,17 @@ FRAME_TIME = 0.0002
 
 
 class World:
-    """The heap of what will happen: (true time, order of planning, what). `now` is true time in seconds."""
+    """The heap of what will happen: (true time, order of planning, what).
 
-    def __init__(self, seed: int = 0, climate: Climate | None = None, tell: Callable[[str], object] | None = None) -> None:
+    `now` is true time in seconds.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        climate: Climate | None = None,
+        tell: Callable[[str], object] | None = None,
+    ) -> None:
         self.rng = Random(seed)
         self.now = 0.0
         self._heap: list[tuple[float, int, Callable[..., object], tuple[object, ...]]] = []
@@ -74,7 +85,9 @@ class World:
         self.now = max(self.now, time)
 
     def run_until_true(self, time: float, done: Callable[[], bool]) -> bool:
-        """Let everything happen until `done`, looked at every LOOK seconds, or up to this time; return whether it was."""
+        """Let everything happen until `done`, looked at every LOOK seconds, or up to this time;
+        return whether it was.
+        """
         while not done():
             if self.now >= time:
                 return False
@@ -82,12 +95,18 @@ class World:
         return True
 
     def disturb(self, seconds: float) -> None:
-        """Note a fault that lasts so long: a handover that it meets may overlap for longer, and an address may be away."""
+        """Note a fault that lasts so long.
+
+        A handover that it meets may overlap for longer, and an address may be away.
+        """
         self.stir(seconds)
         self.availability.permit_recovery(seconds)
 
     def stir(self, seconds: float) -> None:
-        """Note an event that lasts so long and costs no address: only a handover that it meets may overlap for longer."""
+        """Note an event that lasts so long and costs no address.
+
+        Only a handover that it meets may overlap for longer.
+        """
         self.disturbed_until = max(self.disturbed_until, self.now + seconds)
 
     # ------------------------------------------------------------------ who is there
@@ -109,7 +128,12 @@ class World:
         self.judge.sent_frames(sender, election)
         for host in self.hosts:
             apart = host is sender or host.link_cut or sender.link_cut
-            if not apart and host.daemon is not None and host.daemon.is_active(election) and not self.weather.loses_frame():
+            if (
+                not apart
+                and host.daemon is not None
+                and host.daemon.is_active(election)
+                and not self.weather.loses_frame()
+            ):
                 self.after(FRAME_TIME, host.daemon.deliver, election, RivalSeen())
 
     def who_answers(self, asker: Host, election: str) -> str:
@@ -117,7 +141,12 @@ class World:
         if election in self.rivals_on_wire:
             return "02:00:00:00:00:99"
         for host in self.hosts:
-            if host is not asker and not host.link_cut and not asker.link_cut and host.kernel.serving_until(election) > self.now:
+            if (
+                host is not asker
+                and not host.link_cut
+                and not asker.link_cut
+                and host.kernel.serving_until(election) > self.now
+            ):
                 return f"02:00:00:00:00:{host.label.encode().hex()}"
         return ""
 
@@ -128,8 +157,13 @@ class World:
         if self._tell is not None:
             self._tell(f"{self.now:9.4f} {who:<9} {text}")
 
-    def trace_step(self, daemon: Daemon, election: str, event: Event, actions: Sequence[Action]) -> None:
+    def trace_step(
+        self, daemon: Daemon, election: str, event: Event, actions: Sequence[Action]
+    ) -> None:
         """Write what a machine was told and what it wants done."""
-        self.say(daemon.me.session, f"< {say_event(event)}" + (f"   [{election}]" if len(daemon.machines) > 1 else ""))
+        self.say(
+            daemon.me.session,
+            f"< {say_event(event)}" + (f"   [{election}]" if len(daemon.machines) > 1 else ""),
+        )
         for line in say_actions(actions, shift=self.now - daemon.now):
             self.say("", f"    > {line}")

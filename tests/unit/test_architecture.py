@@ -22,7 +22,17 @@ PURE = (
 )
 """Modules whose every decision follows from their arguments; further ones are those that
 election/machine/machine.py imports."""
-IMPURE_IMPORTS = {"time", "asyncio", "socket", "random", "os", "subprocess", "threading", "select", "secrets"}
+IMPURE_IMPORTS = {
+    "time",
+    "asyncio",
+    "socket",
+    "random",
+    "os",
+    "subprocess",
+    "threading",
+    "select",
+    "secrets",
+}
 PYROUTE2_HOMES = ("announce/kernel/messages.py", "announce/kernel/watch.py", "vipd/demo/")
 LONGEST_FILE = 500
 LONGEST_FUNCTION = 45
@@ -68,7 +78,11 @@ def own_modules(path: Path) -> set[Path]:
         parts = name.split(".")
         for size in range(1, len(parts) + 1):
             base = ROOT.joinpath(*parts[:size])
-            found |= {file for file in (base.with_suffix(".py"), base / "__init__.py") if parts[0] in PACKAGES and file.is_file()}
+            found |= {
+                file
+                for file in (base.with_suffix(".py"), base / "__init__.py")
+                if parts[0] in PACKAGES and file.is_file()
+            }
     return found
 
 
@@ -87,13 +101,18 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
     """Yield the name and number of lines of every function."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield f"{relative(path)}:{node.lineno} {node.name}", (node.end_lineno or node.lineno) - node.lineno + 1
+            yield (
+                f"{relative(path)}:{node.lineno} {node.name}",
+                (node.end_lineno or node.lineno) - node.lineno + 1,
+            )
 
 
 def test_decisions_see_no_clock_no_network_and_no_chance() -> None:
     """The pure modules and all that they import get time and randomness as parameters."""
     files = {file for name in PURE for file in closure(ROOT / name)}
-    assert {relative(file): sorted(bad) for file in files if (bad := imports(file) & IMPURE_IMPORTS)} == {}
+    assert {
+        relative(file): sorted(bad) for file in files if (bad := imports(file) & IMPURE_IMPORTS)
+    } == {}
 
 
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -140,8 +159,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vipd.demo": ("vipd", "election.timing", "vipd.control.client"),
 }
 """Who may import what, by folder; a module that may more (or something else) has a line of its own.
-What is named is a module, or a folder for the modules directly in it; its own folder, everybody may.
-The command line may import all, and does so inside functions."""
+What is named is a module, or a folder for the modules directly in it; its own folder, everybody
+may. The command line may import all, and does so inside functions."""
 
 
 def module_name(path: Path) -> str:
@@ -182,7 +201,9 @@ def test_every_folder_has_its_line() -> None:
     """A new room is let in knowingly, and a rule for a room that is gone is dead."""
     folders = {folder_of(module_name(path)) for path in sources() if path.name != "__init__.py"}
     assert folders - set(ALLOWED) == {"vipd.cli"}
-    assert {name for name in ALLOWED if not ROOT.joinpath(*name.split(".")).is_dir()} <= {module_name(path) for path in sources()}
+    assert {name for name in ALLOWED if not ROOT.joinpath(*name.split(".")).is_dir()} <= {
+        module_name(path) for path in sources()
+    }
 
 
 def test_the_command_line_imports_inside_functions() -> None:
@@ -198,12 +219,17 @@ def test_the_command_line_imports_inside_functions() -> None:
 def test_a_package_file_only_says_what_is_in_it() -> None:
     """A re-export would pull libraries into processes that live without them."""
     files = [path for path in sources() if path.name == "__init__.py"]
-    assert {relative(path): len(tree(path).body) for path in files if len(tree(path).body) != 1} == {}
+    assert {
+        relative(path): len(tree(path).body) for path in files if len(tree(path).body) != 1
+    } == {}
     assert [relative(path) for path in files if not ast.get_docstring(tree(path))] == []
 
 
 def test_pyroute2_stays_in_its_adapters() -> None:
-    """Strings, errnos and untyped values of the library stop in two files; the demo has a network of its own to build."""
+    """Strings, errnos and untyped values of the library stop in two files.
+
+    The demo has a network of its own to build.
+    """
     users = [relative(path) for path in sources() if "pyroute2" in imports(path)]
     assert [user for user in users if not user.startswith(PYROUTE2_HOMES)] == []
 
@@ -211,13 +237,21 @@ def test_pyroute2_stays_in_its_adapters() -> None:
 def test_the_guard_needs_the_standard_library_only() -> None:
     """What ends the right to the VIP when all else hangs must not depend on what may hang."""
     allowed = set(sys.stdlib_module_names) | set(PACKAGES)
-    offenders = {relative(path): sorted(bad) for path in closure(ROOT / "vipd/guard/guard.py") if (bad := imports(path) - allowed)}
+    offenders = {
+        relative(path): sorted(bad)
+        for path in closure(ROOT / "vipd/guard/guard.py")
+        if (bad := imports(path) - allowed)
+    }
     assert offenders == {}
 
 
 def test_the_demo_is_no_part_of_the_daemon() -> None:
     """Only the command line knows the demo, and it loads it when it is asked for."""
-    users = [relative(path) for path in sources() if any(name.startswith("vipd.demo") for name in names_in(tree(path)))]
+    users = [
+        relative(path)
+        for path in sources()
+        if any(name.startswith("vipd.demo") for name in names_in(tree(path)))
+    ]
     assert [user for user in users if not user.startswith(("vipd/demo/", "vipd/cli"))] == []
 
 
@@ -229,9 +263,14 @@ def test_a_file_fits_into_the_head() -> None:
 
 def test_no_function_is_longer_than_a_screen() -> None:
     """What is longer than that is a list of functions."""
-    assert [found for path in sources() for found in functions(path) if found[1] > LONGEST_FUNCTION] == []
+    assert [
+        found for path in sources() for found in functions(path) if found[1] > LONGEST_FUNCTION
+    ] == []
 
 
 def test_most_functions_are_short() -> None:
     """The median tells whether the limit is the rule or the exception."""
-    assert statistics.median(lines for path in sources() for _, lines in functions(path)) <= USUAL_FUNCTION
+    assert (
+        statistics.median(lines for path in sources() for _, lines in functions(path))
+        <= USUAL_FUNCTION
+    )

@@ -1,1 +1,4 @@
-"""The command line: `main.main` reads the arguments; each command imports what it needs and nothing else."""
+"""The command line: `main.main` reads the arguments.
+
+Each command imports what it needs and nothing else.
+"""

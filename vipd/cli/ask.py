@@ -1,4 +1,7 @@
-"""How a command asks the running daemon: finds its socket, sends one request, shows the answer or why there is none."""
+"""How a command asks the running daemon.
+
+Finds its socket, sends one request, shows the answer or why there is none.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ Show = Callable[[dict[str, object]], None]
 
 
 def ask(args: argparse.Namespace, command: str, arguments: dict[str, object], show: Show) -> int:
-    """Send a command and show its result; return the exit code. `args`: socket, config (None: not given)."""
+    """Send a command and show its result; return the exit code.
+
+    `args`: socket, config (None: not given).
+    """
     path = args.socket or _socket_of(args.config)
     if not path:
         return USAGE
@@ -37,8 +43,8 @@ def ask(args: argparse.Namespace, command: str, arguments: dict[str, object], sh
 def _socket_of(config: str | None) -> str:
     """Return the control socket that a file names; empty after saying why that cannot be told.
 
-    A daemon that runs may have been started with a file that is broken by now: the one at the default socket says with
-    which. Any other one is not asked.
+    A daemon that runs may have been started with a file that is broken by now: the one at the
+    default socket says with which. Any other one is not asked.
     """
     path, errors = control_socket(config or CONFIG_FILE, required=config is not None)
     for error in errors:
@@ -46,7 +52,10 @@ def _socket_of(config: str | None) -> str:
     if config is None or not errors:
         return path
     if _file_of(CONTROL_SOCKET) != os.path.realpath(config):
-        print(f"--socket names the control socket of a daemon; none at {CONTROL_SOCKET} runs with this file", file=sys.stderr)
+        print(
+            f"--socket names the control socket of a daemon; none at {CONTROL_SOCKET} runs with this file",
+            file=sys.stderr,
+        )
         return ""
     print(f"the daemon at {CONTROL_SOCKET} answers: it was started with this file", file=sys.stderr)
     return CONTROL_SOCKET

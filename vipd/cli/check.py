@@ -1,4 +1,6 @@
-"""`vipd check`: what is wrong with a configuration file, what it promises, and what this host says of it."""
+"""`vipd check`: what is wrong with a configuration file, what it promises, and what this host says
+of it.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,17 @@ _TRIED = "tried here and now, as this user:"
 
 
 def main(args: argparse.Namespace) -> int:
-    """Check a file; `args`: file or config, reload (None: no reload is coming; 0; a guard's process number). Return the exit code."""
+    """Check a file; `args`.
+
+    File or config, reload (None: no reload is coming; 0; a guard's process number). Return the exit
+    code.
+    """
     path = args.file or args.config
     examined = examine(path)
-    findings = [*examined.findings, *(findings_here(path, examined.config) if examined.config else ())]
+    findings = [
+        *examined.findings,
+        *(findings_here(path, examined.config) if examined.config else ()),
+    ]
     for finding in findings:
         print(finding)
     errors = sum(not finding.warning for finding in findings)
@@ -43,7 +52,11 @@ def main(args: argparse.Namespace) -> int:
     print(f"{path} is valid")
     if args.reload is not None:
         return _before_reload(examined.config, args.reload)
-    for sentence in [*promises(examined.config), *_gate_here(examined.config), *_obstacles_here(examined.config)]:
+    for sentence in [
+        *promises(examined.config),
+        *_gate_here(examined.config),
+        *_obstacles_here(examined.config),
+    ]:
         print(f"  {sentence}")
     return DONE
 
@@ -59,7 +72,9 @@ def _before_reload(config: Config, guard: int) -> int:
 
 
 def outdated(socket_path: str) -> str:
-    """Return why the vipd behind this control socket would refuse to be reloaded: another version is installed by now.
+    """Return why the vipd behind this control socket would refuse to be reloaded.
+
+    Another version is installed by now.
 
     Empty: it would not, or nobody answers there.
     """
@@ -71,12 +86,17 @@ def outdated(socket_path: str) -> str:
 
 
 def _refused(guard: int | None, code: int) -> int:
-    """Return the code, after having the guard read the file that it will refuse: then status and metrics say why."""
+    """Return the code, after having the guard read the file that it will refuse.
+
+    Then status and metrics say why.
+    """
     if guard:
         try:
             os.kill(guard, signal.SIGHUP)
         except OSError as error:
-            print(f"process {guard} cannot be made to look at it: {error.strerror}", file=sys.stderr)
+            print(
+                f"process {guard} cannot be made to look at it: {error.strerror}", file=sys.stderr
+            )
     return code
 
 
@@ -85,12 +105,17 @@ def _refused(guard: int | None, code: int) -> int:
 
 def _obstacles_here(config: Config) -> list[str]:
     """Say which addresses the kernel of this host would refuse as things are."""
-    found = [(instance.name, obstacle(instance.interface, instance.addresses)) for instance in config.instances]
+    found = [
+        (instance.name, obstacle(instance.interface, instance.addresses))
+        for instance in config.instances
+    ]
     return [f"{name}: here and now {why}" for name, why in found if why]
 
 
 def _gate_here(config: Config) -> list[str]:
-    """Say whether the kernel's gate can be had, what is missing first; nothing if it is not wanted. Changes nothing.
+    """Say whether the kernel's gate can be had, what is missing first.
+
+    Nothing if it is not wanted. Changes nothing.
 
     That holds as far as this process can tell: the service may have other rights.
     """
@@ -101,16 +126,24 @@ def _gate_here(config: Config) -> list[str]:
     names = list(dict.fromkeys(instance.interface for instance in config.instances))
     with contextlib.closing(TrafficControl()) as control:
         tried = {name: _tried(control, name) for name in names}
-    said = [f"{_TRIED} there is no gate on {name} ({why})" for name, (_, why, _) in tried.items() if why]
+    said = [
+        f"{_TRIED} there is no gate on {name} ({why})" for name, (_, why, _) in tried.items() if why
+    ]
     if works := [name for name, (_, why, _) in tried.items() if not why]:
         said.append(f"{_TRIED} the gate works on {', '.join(works)}")
-    said += [f"on {name} {sentence}" for name, (_, _, before) in tried.items() for sentence in before]
+    said += [
+        f"on {name} {sentence}" for name, (_, _, before) in tried.items() for sentence in before
+    ]
     return said + _second_ways(config, {ifindex for ifindex, _, _ in tried.values() if ifindex})
 
 
 def _second_ways(config: Config, carriers: set[int]) -> list[str]:
-    """Say on which other interfaces Linux would answer for the addresses, and whether the gate can stand there."""
-    addresses = [address.ip.packed for instance in config.instances for address in instance.addresses]
+    """Say on which other interfaces Linux would answer for the addresses, and whether the gate can
+    stand there.
+    """
+    addresses = [
+        address.ip.packed for instance in config.instances for address in instance.addresses
+    ]
     try:
         return second_ways(carriers, addresses) if carriers else []
     except OSError as error:
@@ -118,7 +151,9 @@ def _second_ways(config: Config, carriers: set[int]) -> list[str]:
 
 
 def _tried(control: TrafficControl, name: str) -> tuple[int, str, tuple[str, ...]]:
-    """Return an interface's number (0: it is not known), why it cannot have the gate, and what decides about frames before it."""
+    """Return an interface's number (0: it is not known), why it cannot have the gate, and what
+    decides about frames before it.
+    """
     ifindex = 0
     try:
         ifindex = find(name).ifindex

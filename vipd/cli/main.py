@@ -1,4 +1,7 @@
-"""The command line: `vipd COMMAND …`. Each command is a module, which is imported when it is given."""
+"""The command line: `vipd COMMAND …`.
+
+Each command is a module, which is imported when it is given.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     path = _run_only(words)
     if path:
-        # The guard stays in memory for as long as the node lives, and argparse with it if it was ever imported.
+        # The guard stays in memory for as long as the node lives, and argparse with it if it was
+        # ever imported.
         return _guard(path)
     closed = _standard_output_closed()
     for stream in (sys.stdout, sys.stderr):
@@ -49,9 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _standard_output_closed() -> bool:
-    """Return whether there is no standard output (`vipd status >&-`), and open /dev/null in its place.
+    """Return whether there is no standard output (`vipd status >&-`), and open /dev/null in its
+    place.
 
-    Without that the next socket or file that is opened would get descriptor 1, and the output with it.
+    Without that the next socket or file that is opened would get descriptor 1, and the output with
+    it.
     """
     if sys.stdout is not None:
         return False
@@ -60,7 +66,10 @@ def _standard_output_closed() -> bool:
 
 
 def _discard_output() -> None:
-    """Send what is still buffered nowhere: it could not be written before, and Python would try again at its end."""
+    """Send what is still buffered nowhere.
+
+    It could not be written before, and Python would try again at its end.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -85,7 +94,9 @@ def _command(module: str, function: str) -> Callable[[argparse.Namespace], int]:
     """Return what does a command; it returns the exit code."""
     import importlib  # noqa: PLC0415 - `run` needs none
 
-    found: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(f"vipd.cli.{module}"), function)
+    found: Callable[[argparse.Namespace], int] = getattr(
+        importlib.import_module(f"vipd.cli.{module}"), function
+    )
     return found
 
 
@@ -95,22 +106,41 @@ def _command(module: str, function: str) -> Callable[[argparse.Namespace], int]:
 def _parser() -> argparse.ArgumentParser:
     import argparse  # noqa: PLC0415 - see main
 
-    parser = argparse.ArgumentParser(prog="vipd", description="One virtual IP for several nodes, on one that works.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="vipd",
+        description="One virtual IP for several nodes, on one that works.",
+        allow_abbrev=False,
+    )
     parser.add_argument("--version", action="store_true", help="the same as the command version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(name: str, text: str, module: str = "", function: str = "main") -> argparse.ArgumentParser:
+    def command(
+        name: str, text: str, module: str = "", function: str = "main"
+    ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         added.set_defaults(module=module or name, function=function)
         return added
 
-    _file_argument(command("run", "run in the foreground; SIGTERM hands over and stops, SIGHUP reloads"))
-    _check_arguments(command("check", "check the configuration: all findings, and what it promises"))
-    _file_argument(command("release", "clean up by hand after a dead daemon: addresses, then leases"))
+    _file_argument(
+        command("run", "run in the foreground; SIGTERM hands over and stops, SIGHUP reloads")
+    )
+    _check_arguments(
+        command("check", "check the configuration: all findings, and what it promises")
+    )
+    _file_argument(
+        command("release", "clean up by hand after a dead daemon: addresses, then leases")
+    )
     clients = (
         command("status", "this node and the whole group: who, since when, why"),
-        command("handover", "move an instance to another node as planned, without loss", "orders", "handover"),
-        command("drain", "take this node out of all elections, also after a restart", "orders", "drain"),
+        command(
+            "handover",
+            "move an instance to another node as planned, without loss",
+            "orders",
+            "handover",
+        ),
+        command(
+            "drain", "take this node out of all elections, also after a restart", "orders", "drain"
+        ),
         command("resume", "take part in the elections again", "orders", "resume"),
     )
     status, handover, drain, _ = clients
@@ -119,15 +149,26 @@ def _parser() -> argparse.ArgumentParser:
     drain.add_argument("--force", action="store_true", help="even if no other node is fit")
     for client in clients:
         which = client.add_mutually_exclusive_group()
-        which.add_argument("-c", "--config", metavar="FILE", help=f"ask the daemon of this file; default {CONFIG_FILE}")
-        which.add_argument("--socket", metavar="PATH", help="ask the daemon behind this control socket")
-    _demo_arguments(command("demo", "the product at work, in network namespaces of this machine (needs root)"))
+        which.add_argument(
+            "-c",
+            "--config",
+            metavar="FILE",
+            help=f"ask the daemon of this file; default {CONFIG_FILE}",
+        )
+        which.add_argument(
+            "--socket", metavar="PATH", help="ask the daemon behind this control socket"
+        )
+    _demo_arguments(
+        command("demo", "the product at work, in network namespaces of this machine (needs root)")
+    )
     command("version", "print the version")
     return parser
 
 
 def _file_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-c", "--config", metavar="FILE", default=CONFIG_FILE, help=f"default {CONFIG_FILE}")
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", default=CONFIG_FILE, help=f"default {CONFIG_FILE}"
+    )
 
 
 def _check_arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,20 +186,44 @@ def _check_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _status_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("instance", metavar="INSTANCE", nargs="?", default="", help="all about this one; default: all of them")
-    parser.add_argument("-v", "--verbose", action="store_true", help="all about each, also where there are many")
-    parser.add_argument("--json", action="store_true", help="the status document (schema version 1)")
+    parser.add_argument(
+        "instance",
+        metavar="INSTANCE",
+        nargs="?",
+        default="",
+        help="all about this one; default: all of them",
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="all about each, also where there are many"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="the status document (schema version 1)"
+    )
 
 
 def _handover_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("instance", metavar="INSTANCE", help="its name, or that of its group: all of a group move together")
+    parser.add_argument(
+        "instance",
+        metavar="INSTANCE",
+        help="its name, or that of its group: all of a group move together",
+    )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--to", metavar="NODE", default="", help="the node to move to; default: the best one")
-    where.add_argument("--auto", action="store_true", help="unpin: give the choice back to the priorities")
+    where.add_argument(
+        "--to", metavar="NODE", default="", help="the node to move to; default: the best one"
+    )
+    where.add_argument(
+        "--auto", action="store_true", help="unpin: give the choice back to the priorities"
+    )
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--nodes", type=int, choices=range(2, 10), default=3, metavar="N", help="2..9, default 3")
-    parser.add_argument("--backend", choices=("file", "etcd"), help="default: etcd where it is installed")
-    parser.add_argument("--until", metavar="SCENARIO", default="", help="stop after this one; default: play all")
+    parser.add_argument(
+        "--nodes", type=int, choices=range(2, 10), default=3, metavar="N", help="2..9, default 3"
+    )
+    parser.add_argument(
+        "--backend", choices=("file", "etcd"), help="default: etcd where it is installed"
+    )
+    parser.add_argument(
+        "--until", metavar="SCENARIO", default="", help="stop after this one; default: play all"
+    )
     parser.add_argument("--json", action="store_true", help="the results as JSON")

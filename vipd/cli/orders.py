@@ -8,7 +8,10 @@ from vipd.cli.ask import ask
 
 
 def handover(args: argparse.Namespace) -> int:
-    """Move an instance; `args`: instance, to (empty: the best node), auto (True: unpin). Return the exit code."""
+    """Move an instance; `args`.
+
+    Instance, to (empty: the best node), auto (True: unpin). Return the exit code.
+    """
     arguments = {"instance": args.instance, "to": args.to, "auto": args.auto}
     return ask(args, "handover", arguments, _print_message)
 

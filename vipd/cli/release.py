@@ -1,4 +1,7 @@
-"""`vipd release`: cleans up by hand after a dead daemon. Addresses first, then leases; refused while a daemon runs."""
+"""`vipd release`: cleans up by hand after a dead daemon.
+
+Addresses first, then leases; refused while a daemon runs.
+"""
 
 from __future__ import annotations
 
@@ -36,20 +39,25 @@ def main(args: argparse.Namespace) -> int:
 
 
 def release(config: Config) -> int:
-    """Remove this node's addresses and release the leases that it is known to have held; return the exit code."""
+    """Remove this node's addresses and release the leases that it is known to have held; return the
+    exit code.
+    """
     locks = Locks(lambda text: print(text, file=sys.stderr))
     try:
         memory = Memory.open(Path(config.state_dir), secrets.token_hex(8))
         if memory.trouble:
             print(memory.trouble, file=sys.stderr)
-        locks.lock([str(address.ip) for instance in config.instances for address in instance.addresses])
+        locks.lock(
+            [str(address.ip) for instance in config.instances for address in instance.addresses]
+        )
     except (InUseError, LockedError) as error:
         print(f"refused: {error}; stop it instead", file=sys.stderr)
         return REFUSED
     try:
         failures = _remove_addresses(config)
         if failures:
-            # Unbind before release, always: a lease let go while the address is bound makes two owners.
+            # Unbind before release, always: a lease let go while the address is bound makes two
+            # owners.
             print(*failures, sep="\n", file=sys.stderr)
             return FAILED
         gate_is_gone = _remove_gate()
@@ -66,7 +74,11 @@ def _remove_addresses(config: Config) -> list[str]:
     for instance in config.instances:
         try:
             places = _places(kernel, instance)
-            failures += [trouble for place in places if (trouble := _remove_from(kernel, instance.name, place))]
+            failures += [
+                trouble
+                for place in places
+                if (trouble := _remove_from(kernel, instance.name, place))
+            ]
         except OSError as error:
             failures.append(f"{instance.name}: {error}")
     kernel.close()
@@ -74,7 +86,10 @@ def _remove_addresses(config: Config) -> list[str]:
 
 
 def _remove_from(kernel: RouteSocket, name: str, ready: ReadyMessages) -> str:
-    """Remove what vipd has bound of these addresses there, and say so; return what could not be removed. Raises OSError."""
+    """Remove what vipd has bound of these addresses there, and say so.
+
+    Return what could not be removed. Raises OSError.
+    """
     where = interface_name(ready.ifindex)
     before, _ = look(kernel, ready)
     done = unbind(kernel, ready, own_only=True)
@@ -91,9 +106,14 @@ def _remove_from(kernel: RouteSocket, name: str, ready: ReadyMessages) -> str:
 
 
 def _places(kernel: RouteSocket, instance: Instance) -> list[ReadyMessages]:
-    """Return the messages for where the addresses may be bound: the interface may have been renamed since the daemon died."""
+    """Return the messages for where the addresses may be bound.
+
+    The interface may have been renamed since the daemon died.
+    """
     try:
-        present = [ready_messages(instance.interface, instance.addresses, find(instance.interface).ifindex)]
+        present = [
+            ready_messages(instance.interface, instance.addresses, find(instance.interface).ifindex)
+        ]
     except OSError:
         print(f"{instance.name}: interface {instance.interface} does not exist")
         present = []
@@ -103,7 +123,10 @@ def _places(kernel: RouteSocket, instance: Instance) -> list[ReadyMessages]:
 
 
 def _remove_gate() -> bool:
-    """Take down the gates of dead daemons, now that nothing is behind them; those of a living one of this host stay."""
+    """Take down the gates of dead daemons, now that nothing is behind them.
+
+    Those of a living one of this host stay.
+    """
     try:
         for interface in remove_leftovers():
             print(f"the kernel's gate on {interface} is removed")
@@ -126,8 +149,13 @@ async def _release_leases(config: Config, former: frozenset[str]) -> int:
     return code
 
 
-async def _release(config: Config, store: Store, election: str, former: frozenset[str]) -> tuple[str, bool]:
-    """Release one lease if a former daemon of this host and boot held it; a namesake's on another host is left alone."""
+async def _release(
+    config: Config, store: Store, election: str, former: frozenset[str]
+) -> tuple[str, bool]:
+    """Release one lease if a former daemon of this host and boot held it.
+
+    A namesake's on another host is left alone.
+    """
     timeout = config.timing.request_timeout
     for _ in range(ATTEMPTS):
         answer = await store.read(election, timeout)
@@ -136,8 +164,13 @@ async def _release(config: Config, store: Store, election: str, former: frozense
                 return f"the lease could not be read ({why}); it ends by itself", False
             case model.Found(record, revision) if record.holder == config.node:
                 if record.session not in former:
-                    return "the lease is held under this node's name, but not by a daemon of this host and boot: left alone", False
-                written = await store.write(election, requests.released(record, record.counter + 1), revision, timeout)
+                    return (
+                        "the lease is held under this node's name, but not by a daemon of this host and boot: left alone",
+                        False,
+                    )
+                written = await store.write(
+                    election, requests.released(record, record.counter + 1), revision, timeout
+                )
                 if isinstance(written, model.Applied):
                     return "lease released", True
             case _:

@@ -1,4 +1,7 @@
-"""What `vipd check`, run by root, cannot see by itself: whether the service's own user may read what the configuration names."""
+"""What `vipd check`, run by root, cannot see by itself.
+
+Whether the service's own user may read what the configuration names.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,12 @@ REFUSED = "r"
 
 
 def unreadable(path: str, config: Config, name: str = SERVICE_USER) -> list[str]:
-    """Return a sentence for each file that root may read and the service's user (`name`) may not. `path`: the configuration.
+    """Return a sentence for each file that root may read and the service's user (`name`) may not.
 
-    Nothing is found where somebody else asks, or where there is no such user (a DaemonSet, a trial).
+    `path`: the configuration.
+
+    Nothing is found where somebody else asks, or where there is no such user (a DaemonSet, a
+    trial).
     """
     if os.geteuid() != 0:
         return []
@@ -25,8 +31,13 @@ def unreadable(path: str, config: Config, name: str = SERVICE_USER) -> list[str]
         user = pwd.getpwnam(name)
     except KeyError:
         return []
-    named = list(dict.fromkeys(file for file in (path, *_files(config)) if file and os.access(file, os.R_OK)))
-    return [f"the user {name}, as which the service runs, may not read {file}" for file in _refused_to(user, named)]
+    named = list(
+        dict.fromkeys(file for file in (path, *_files(config)) if file and os.access(file, os.R_OK))
+    )
+    return [
+        f"the user {name}, as which the service runs, may not read {file}"
+        for file in _refused_to(user, named)
+    ]
 
 
 def _files(config: Config) -> Iterator[str]:
@@ -44,7 +55,10 @@ def _files(config: Config) -> Iterator[str]:
 
 
 def _refused_to(user: pwd.struct_passwd, names: list[str]) -> list[str]:
-    """Return those of the files that this user may not read: tried by a child that becomes it, so that groups and ACLs count."""
+    """Return those of the files that this user may not read.
+
+    Tried by a child that becomes it, so that groups and ACLs count.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -52,7 +66,9 @@ def _refused_to(user: pwd.struct_passwd, names: list[str]) -> list[str]:
             os.initgroups(user.pw_name, user.pw_gid)
             os.setgid(user.pw_gid)
             os.setuid(user.pw_uid)
-            os.write(writing, b"".join(b"." if os.access(name, os.R_OK) else b"r" for name in names))
+            os.write(
+                writing, b"".join(b"." if os.access(name, os.R_OK) else b"r" for name in names)
+            )
         finally:
             os._exit(0)
     os.close(writing)

@@ -43,7 +43,10 @@ def _print_status(result: dict[str, object], instance: str, *, whole: bool) -> N
 
 
 def _only(document: Status, name: str) -> Status:
-    """Return the document with this instance, or the instances of this group, only. Raises RefusedError if there is none."""
+    """Return the document with this instance, or the instances of this group, only.
+
+    Raises RefusedError if there is none.
+    """
     chosen = tuple(one for one in document.instances if name in {one.name, one.group})
     if not chosen:
         known = ", ".join(one.name for one in document.instances) or "none"

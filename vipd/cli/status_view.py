@@ -12,7 +12,8 @@ from vipd.observe.store_health import WORDS
 RED, GREEN, YELLOW, BOLD, FAINT = "31", "32", "33", "1", "2"
 STATE_COLOURS = {"Active": GREEN, "Backup": "36", "Fault": RED, "Initialize": YELLOW}
 FEW = 3
-"""Up to so many instances are shown whole; more are a table, since 20 of them would be 200 lines."""
+"""Up to so many instances are shown whole; more are a table, since 20 of them would be 200
+lines."""
 NOT_REACHABLE = "NOT REACHABLE"
 OUTAGES = {str(kind): words.upper() for kind, words in WORDS.items()}
 """By `outage_kind`; a kind of another version's is NOT_REACHABLE."""
@@ -30,12 +31,15 @@ class Paint:
 
 
 def clean(text: str) -> str:
-    """Return text from a store, a check or another node without anything that would drive the terminal."""
+    """Return text from a store, a check or another node without anything that would drive the
+    terminal.
+    """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def render(document: Status, *, colour: bool = False, width: int = 0, whole: bool = False) -> str:
-    """Return the view: everything about each instance, or where there are many (and not `whole`) a line each.
+    """Return the view: everything about each instance, or where there are many (and not `whole`) a
+    line each.
 
     `width` in columns folds long lines; 0: it does not.
     """
@@ -56,7 +60,9 @@ def _table(instances: Sequence[Instance], paint: Paint) -> Iterable[str]:
         more = f" +{len(one.addresses) - 1}" if len(one.addresses) > 1 else ""
         address = one.addresses[0].address.partition("/")[0] + more if one.addresses else ""
         holder = one.holder.name if one.holder else "nobody"
-        rows.append((one.name, one.state, duration(one.since), holder, str(one.effective_priority), address))
+        rows.append(
+            (one.name, one.state, duration(one.since), holder, str(one.effective_priority), address)
+        )
     for index, cells in enumerate(aligned(rows)):
         name, state, *rest = cells
         if index == 0:
@@ -67,11 +73,17 @@ def _table(instances: Sequence[Instance], paint: Paint) -> Iterable[str]:
     if notes:
         yield ""
     yield from (paint(f"  ! {note}", YELLOW) for note in notes)
-    yield paint(f"`vipd status {clean(instances[0].name)}` shows all about one, `vipd status -v` about each", FAINT)
+    yield paint(
+        f"`vipd status {clean(instances[0].name)}` shows all about one, `vipd status -v` about each",
+        FAINT,
+    )
 
 
 def _wrong(instance: Instance) -> Iterable[str]:
-    """Yield what is wrong with an instance beside its notes: its addresses, or why it is in Fault."""
+    """Yield what is wrong with an instance beside its notes.
+
+    Its addresses, or why it is in Fault.
+    """
     if instance.state == "Fault":
         yield f"Fault ({instance.reason})" + (f": {instance.detail}" if instance.detail else "")
     for address in instance.addresses:
@@ -80,33 +92,56 @@ def _wrong(instance: Instance) -> Iterable[str]:
 
 
 def _node(document: Status, paint: Paint) -> Iterable[str]:
-    drained = paint("  DRAINED: takes part in no election until `vipd resume`", YELLOW) if document.drained else ""
+    drained = (
+        paint("  DRAINED: takes part in no election until `vipd resume`", YELLOW)
+        if document.drained
+        else ""
+    )
     up = f", up {duration(document.uptime)}" if document.uptime else ""
     yield f"node   {paint(document.node, BOLD)}  vipd {clean(document.version)}{up}, session {clean(document.session)}{drained}"
     if document.config.refused:
-        yield paint(f"  ! the file on disk was refused at {document.config.refused_at}; that of {document.config.loaded} runs:", RED)
+        yield paint(
+            f"  ! the file on disk was refused at {document.config.refused_at}; that of {document.config.loaded} runs:",
+            RED,
+        )
         yield paint(f"    {document.config.refused}", RED)
     yield f"store  {_store(document.store, paint)}"
     if document.store.reaction:
         yield f"       {clean(document.store.reaction)}"
     if document.store.watch:
-        since = "" if document.store.watch_since is None else f" for {duration(document.store.watch_since)}"
+        since = (
+            ""
+            if document.store.watch_since is None
+            else f" for {duration(document.store.watch_since)}"
+        )
         yield paint(f"  ! the watch is lost{since}: {document.store.watch}", YELLOW)
     fence = "guard and gate" if document.fence.gate else "guard, no gate"
     named = paint(fence, GREEN) if document.fence.guard else paint("no guard", RED)
-    yield f"fence  {named}: {clean(document.fence.covers)}" if document.fence.covers else f"fence  {named}"
+    yield (
+        f"fence  {named}: {clean(document.fence.covers)}"
+        if document.fence.covers
+        else f"fence  {named}"
+    )
     if document.fence.gate and document.fence.on:
         yield f"       on {clean(', '.join(document.fence.on))}"
     if document.fence.gate and document.fence.left_alone:
         yield f"       not on {clean(document.fence.left_alone)}, taken for containers': if one leads to the LAN, set its arp_ignore to 1"
     times = document.fence.put_back
-    taken = [f"somebody took the gate away {times} time{'s' if times > 1 else ''}; it was put back"] if times else []
+    taken = (
+        [f"somebody took the gate away {times} time{'s' if times > 1 else ''}; it was put back"]
+        if times
+        else []
+    )
     for note in (*document.fence.before, *taken):
         yield paint(f"  ! {note}", YELLOW)
 
 
 def _store(store: Store, paint: Paint) -> str:
-    age = "never answered" if store.last_success_age is None else f"last answer {duration(store.last_success_age)} ago"
+    age = (
+        "never answered"
+        if store.last_success_age is None
+        else f"last answer {duration(store.last_success_age)} ago"
+    )
     if not store.outage:
         word = paint("reachable", GREEN) if store.reachable else paint(NOT_REACHABLE, RED)
         return f"{clean(store.kind)} {word}, {age}"
@@ -132,7 +167,10 @@ def _instance(instance: Instance, node: str, paint: Paint) -> Iterable[str]:
 
 
 def _address(address: Address, instance: Instance, paint: Paint) -> str:
-    """Return the address; bound while not Active, or the other way round, is what an operator must not overlook."""
+    """Return the address.
+
+    Bound while not Active, or the other way round, is what an operator must not overlook.
+    """
     word = "bound" if address.bound else "not bound"
     wrong = address.bound != (instance.state == "Active")
     return f"{clean(address.address)} {paint(word, RED) if wrong else word}"
@@ -143,19 +181,34 @@ def _holder(instance: Instance, node: str, paint: Paint) -> str:
         return paint("nobody", RED) + f", epoch {instance.epoch}"
     name = clean(instance.holder.name) + (" (this node)" if instance.holder.name == node else "")
     since = f" since {clean(instance.holder.since)}" if instance.holder.since else ""
-    remaining = "" if instance.lease_remaining is None else f", lease ends in {max(instance.lease_remaining, 0):.1f}s unless renewed"
+    remaining = (
+        ""
+        if instance.lease_remaining is None
+        else f", lease ends in {max(instance.lease_remaining, 0):.1f}s unless renewed"
+    )
     return f"{name}{since}, epoch {instance.epoch}{remaining}"
 
 
 def _priority(instance: Instance) -> str:
     effective = instance.effective_priority
-    configured = "" if effective == instance.priority else f" (configured {instance.priority}, the rest comes from checks)"
-    pin = f", pinned to {clean(instance.pin)} until `vipd handover {clean(instance.name)} --auto`" if instance.pin else ""
+    configured = (
+        ""
+        if effective == instance.priority
+        else f" (configured {instance.priority}, the rest comes from checks)"
+    )
+    pin = (
+        f", pinned to {clean(instance.pin)} until `vipd handover {clean(instance.name)} --auto`"
+        if instance.pin
+        else ""
+    )
     return f"{effective}{configured}, {'preempts' if instance.preempt else 'does not preempt'}{pin}"
 
 
 def _checks(checks: Sequence[Check], paint: Paint) -> Iterable[str]:
-    rows = [(check.name, check.kind, _verdict(check), duration(check.since), check.detail) for check in checks]
+    rows = [
+        (check.name, check.kind, _verdict(check), duration(check.since), check.detail)
+        for check in checks
+    ]
     colours = {"ok": GREEN, "FAILS": RED, "undecided": YELLOW}
     for index, cells in enumerate(aligned(rows)):
         word = rows[index][2]
@@ -171,13 +224,16 @@ def _verdict(check: Check) -> str:
 
 def _candidates(instance: Instance, node: str, paint: Paint) -> Iterable[str]:
     rows = [
-        (candidate.name, candidate.state or "?", str(candidate.priority), _remark(candidate, node)) for candidate in instance.candidates
+        (candidate.name, candidate.state or "?", str(candidate.priority), _remark(candidate, node))
+        for candidate in instance.candidates
     ]
     for index, (name, state, priority, remark) in enumerate(aligned(rows)):
         label = "group" if index == 0 else ""
         candidate = instance.candidates[index]
         line = f"{name}  {state}  {priority}  {remark}".rstrip()
-        yield f"  {label:8}  " + (line if candidate.live and candidate.eligible else paint(line, FAINT))
+        yield f"  {label:8}  " + (
+            line if candidate.live and candidate.eligible else paint(line, FAINT)
+        )
 
 
 def _remark(candidate: Candidate, node: str) -> str:
@@ -195,11 +251,14 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Return the rows, cleaned and padded so that their columns stand below each other."""
     cleaned = [tuple(map(clean, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cleaned, strict=True)]
-    return [tuple(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cleaned]
+    return [
+        tuple(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cleaned
+    ]
 
 
 def folded(line: str, width: int) -> list[str]:
-    """Return the line in parts of at most this many columns, broken between words where there are some; later ones are indented.
+    """Return the line in parts of at most this many columns, broken between words where there are
+    some; later ones are indented.
 
     Escapes for colours take no column, and each part ends the colour that it begins.
     """
@@ -239,7 +298,14 @@ def _painted(text: str, colours: Sequence[str]) -> str:
 
 def _indentation(text: str) -> int:
     """Return the column at which the text of a line begins, behind its label."""
-    for start, column in (("  ! ", 4), ("  ", 12), ("node ", 7), ("store ", 7), ("fence ", 7), (" ", 7)):
+    for start, column in (
+        ("  ! ", 4),
+        ("  ", 12),
+        ("node ", 7),
+        ("store ", 7),
+        ("fence ", 7),
+        (" ", 7),
+    ):
         if text.startswith(start):
             return column
     return 2

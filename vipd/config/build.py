@@ -1,4 +1,7 @@
-"""From drafts to frozen values. Where a key is not given, the default of the frozen class itself holds."""
+"""From drafts to frozen values.
+
+Where a key is not given, the default of the frozen class itself holds.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,14 @@ from election.timing import PROFILES, Timing, longest_request
 from health.model import Check, HttpCheck, InterfaceCheck, Kind, OnUnknown, TcpCheck
 from vipd.config.defaults import CONTROL_SOCKET, STATE_DIR
 from vipd.config.scalars import Address
-from vipd.config.schema import BackendDraft, CheckDraft, ConfigDraft, Draft, InstanceDraft, TimingDraft
+from vipd.config.schema import (
+    BackendDraft,
+    CheckDraft,
+    ConfigDraft,
+    Draft,
+    InstanceDraft,
+    TimingDraft,
+)
 from vipd.config.values import (
     DEFAULT_METRICS,
     LINK_CHECK,
@@ -35,10 +45,12 @@ KUBERNETES_PROFILE = "relaxed"
 """Without `timing`: an API server that restarts, for some seconds, must not drop the VIP."""
 RENEWALS_PER_LEASE = 5
 REQUESTS_PER_LEASE = 4
-"""Where only lease_duration is given: the proportions of the profile `fast`, which leave room for two requests after a missed renewal.
-A lease of 2 s to 2.5 s leaves room for shorter requests only."""
+"""Where only lease_duration is given: the proportions of the profile `fast`, which leave room for
+two requests after a missed renewal. A lease of 2 s to 2.5 s leaves room for shorter requests
+only."""
 TIMEOUT_SHARE = 0.8
-"""Where a check's interval is given and its timeout is not: the proportion of the defaults 400ms and 500ms."""
+"""Where a check's interval is given and its timeout is not: the proportion of the defaults 400ms
+and 500ms."""
 
 T = TypeVar("T")
 
@@ -52,18 +64,33 @@ def needed(value: T | None) -> T:
 
 def given(draft: Draft | None) -> dict[str, Any]:
     """Return the keys that were given, so that the defaults of a frozen class fill in the others."""
-    return {} if draft is None else {name: value for name in type(draft).model_fields if (value := getattr(draft, name)) is not None}
+    return (
+        {}
+        if draft is None
+        else {
+            name: value
+            for name in type(draft).model_fields
+            if (value := getattr(draft, name)) is not None
+        }
+    )
 
 
 def timing(draft: TimingDraft | None, store: BackendDraft | None) -> tuple[Timing, str]:
-    """Return the timings and the name of their profile, which is empty if they are written out; the store decides the default."""
+    """Return the timings and the name of their profile, which is empty if they are written out.
+
+    The store decides the default.
+    """
     draft = draft or TimingDraft()
     if draft.lease_duration is None:
-        name = draft.profile or (KUBERNETES_PROFILE if store and store.kubernetes is not None else DEFAULT_PROFILE)
+        name = draft.profile or (
+            KUBERNETES_PROFILE if store and store.kubernetes is not None else DEFAULT_PROFILE
+        )
         return PROFILES[name], name
     lease = draft.lease_duration
     renew = draft.renew_interval if draft.renew_interval is not None else lease / RENEWALS_PER_LEASE
-    proportional = min(lease / REQUESTS_PER_LEASE, math.floor(100 * min(longest_request(lease), lease)) / 100)
+    proportional = min(
+        lease / REQUESTS_PER_LEASE, math.floor(100 * min(longest_request(lease), lease)) / 100
+    )
     timeout = draft.request_timeout if draft.request_timeout is not None else proportional
     return Timing(lease, renew, timeout), ""
 
@@ -106,12 +133,17 @@ def alone(address: Address) -> Address:
 
 
 def instance(draft: InstanceDraft) -> Instance:
-    """Return an instance; the check of its own link comes first: proof that it is down needs no second try."""
+    """Return an instance; the check of its own link comes first.
+
+    Proof that it is down needs no second try.
+    """
     interface = needed(draft.interface)
     own = Check(LINK_CHECK, InterfaceCheck(interface), fall=1)
     options = given(draft)
     options["announce"] = Announce(**given(draft.announce))
-    options["addresses"] = tuple(alone(address) for address in needed(draft.addresses) if address is not None)
+    options["addresses"] = tuple(
+        alone(address) for address in needed(draft.addresses) if address is not None
+    )
     drafts = [needed(one) for one in draft.checks or ()]
     options["checks"] = (own, *map(complete_check, drafts))
     if draft.on_conflict:
@@ -122,7 +154,9 @@ def instance(draft: InstanceDraft) -> Instance:
 def backend(draft: BackendDraft) -> Backend:
     """Return the one backend that is given."""
     if draft.etcd is not None:
-        return EtcdBackend(**{**given(draft.etcd), "endpoints": tuple(map(needed, needed(draft.etcd.endpoints)))})
+        return EtcdBackend(
+            **{**given(draft.etcd), "endpoints": tuple(map(needed, needed(draft.etcd.endpoints)))}
+        )
     if draft.kubernetes is not None:
         return KubernetesBackend(**given(draft.kubernetes))
     return FileBackend(**given(draft.file))
@@ -130,13 +164,23 @@ def backend(draft: BackendDraft) -> Backend:
 
 def log(options: Mapping[str, str]) -> Log:
     """Return how to log."""
-    return Log(LogFormat(options.get("format", LogFormat.TEXT)), LogLevel(options.get("level", LogLevel.INFO)))
+    return Log(
+        LogFormat(options.get("format", LogFormat.TEXT)),
+        LogLevel(options.get("level", LogLevel.INFO)),
+    )
 
 
 def config(draft: ConfigDraft, *, host_name: str, state_dir: str, path: str) -> Config:
-    """Return the configuration of a draft without errors; `state_dir`, if not empty, wins over the file's."""
+    """Return the configuration of a draft without errors.
+
+    `state_dir`, if not empty, wins over the file's.
+    """
     durations, profile = timing(draft.timing, draft.backend)
-    listen = draft.metrics.listen if draft.metrics and draft.metrics.listen is not None else DEFAULT_METRICS
+    listen = (
+        draft.metrics.listen
+        if draft.metrics and draft.metrics.listen is not None
+        else DEFAULT_METRICS
+    )
     return Config(
         node=draft.node or host_name,
         backend=backend(needed(draft.backend)),
@@ -144,7 +188,9 @@ def config(draft: ConfigDraft, *, host_name: str, state_dir: str, path: str) -> 
         instances=tuple(instance(needed(one)) for one in needed(draft.instances)),
         profile=profile,
         metrics_listen=None if isinstance(listen, str) else listen,
-        control_socket=draft.control.socket if draft.control and draft.control.socket else CONTROL_SOCKET,
+        control_socket=draft.control.socket
+        if draft.control and draft.control.socket
+        else CONTROL_SOCKET,
         state_dir=state_dir or draft.state_dir or STATE_DIR,
         log=log(given(draft.log)),
         fence=Fence(Gate(draft.fence.gate)) if draft.fence and draft.fence.gate else Fence(),

@@ -1,4 +1,7 @@
-"""What is wrong with a configuration file, and where: one finding for each fault, all of them at once."""
+"""What is wrong with a configuration file, and where.
+
+One finding for each fault, all of them at once.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ NOWHERE = Position(0, 0)
 
 
 class BadValueError(ValueError):
-    """A value that cannot be used: what is wrong, what is allowed instead, and the nearest valid name."""
+    """A value that cannot be used.
+
+    What is wrong, what is allowed instead, and the nearest valid name.
+    """
 
     def __init__(self, problem: str, allowed: str = "", nearest: str = "") -> None:
         super().__init__(problem)
@@ -46,7 +52,11 @@ class Finding:
 
     def __str__(self) -> str:
         """Return `file:line:column: error: path: problem; allowed: …; did you mean …?` on one line."""
-        place = self.file if self.position == NOWHERE else f"{self.file}:{self.position.line}:{self.position.column}"
+        place = (
+            self.file
+            if self.position == NOWHERE
+            else f"{self.file}:{self.position.line}:{self.position.column}"
+        )
         where = f"{written(self.path)}: " if self.path else ""
         text = f"{place}: {'warning' if self.warning else 'error'}: {where}{self.problem}"
         if self.allowed:
@@ -66,12 +76,19 @@ class ConfigErrors(Exception):  # noqa: N818 - it carries all the errors there a
 
 def written(path: Path) -> str:
     """Return a path as an operator writes it: `instances[0].checks[1].http.url`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(
+        "."
+    )
 
 
 def printable(text: str) -> str:
-    """Return the text on one line and without control characters: a file's content must not drive the terminal."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    """Return the text on one line and without control characters.
+
+    A file's content must not drive the terminal.
+    """
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in text
+    )
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
@@ -81,7 +98,10 @@ def nearest(word: str, names: Iterable[str]) -> str:
 
 @dataclass(slots=True)
 class Findings:
-    """Collects findings while a file is read; knows the place of every value and key that the file has."""
+    """Collects findings while a file is read.
+
+    Knows the place of every value and key that the file has.
+    """
 
     file: str
     values: dict[Path, Position] = field(default_factory=dict)
@@ -89,8 +109,18 @@ class Findings:
     found: list[Finding] = field(default_factory=list)
     wrong: set[Path] = field(default_factory=set)
 
-    def error(self, path: Path, problem: str, allowed: str = "", near: str = "", *, at: Position | None = None) -> None:
-        """Note a fault; without `at` its place is that of the value at the path, or of the nearest one around it."""
+    def error(
+        self,
+        path: Path,
+        problem: str,
+        allowed: str = "",
+        near: str = "",
+        *,
+        at: Position | None = None,
+    ) -> None:
+        """Note a fault; without `at` its place is that of the value at the path, or of the nearest
+        one around it.
+        """
         self.wrong.add(path)
         self.found.append(Finding(self.file, at or self._place(path), path, problem, allowed, near))
 
@@ -110,17 +140,25 @@ class Findings:
             if value is None:
                 continue
             if value in first:
-                self.error(path, f"{what} {value} is given twice, first on line {self.values[first[value]].line}")
+                self.error(
+                    path,
+                    f"{what} {value} is given twice, first on line {self.values[first[value]].line}",
+                )
             else:
                 first[value] = path
 
     def refused(self, path: Path) -> bool:
-        """Whether an error stands at this very path: what is missing because it was wrong is not reported twice."""
+        """Whether an error stands at this very path.
+
+        What is missing because it was wrong is not reported twice.
+        """
         return path in self.wrong
 
     def in_order(self) -> tuple[Finding, ...]:
         """Return all findings in the order of the file."""
-        return tuple(sorted(self.found, key=lambda finding: (finding.position.line, finding.position.column)))
+        return tuple(
+            sorted(self.found, key=lambda finding: (finding.position.line, finding.position.column))
+        )
 
     def _place(self, path: Path) -> Position:
         for length in range(len(path), -1, -1):

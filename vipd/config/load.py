@@ -1,4 +1,7 @@
-"""Reads and checks a configuration file: all findings at once, and no exception for any content of the file."""
+"""Reads and checks a configuration file.
+
+All findings at once, and no exception for any content of the file.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,9 @@ def here() -> Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A file's findings in its own order, and the configuration, which is None if one of them is an error."""
+    """A file's findings in its own order, and the configuration, which is None if one of them is an
+    error.
+    """
 
     config: Config | None
     findings: tuple[Finding, ...]
@@ -77,7 +82,10 @@ def load(path: str, surroundings: Surroundings | None = None) -> Config:
 
 
 def _host_name(values: ConfigDraft, host_name: str, findings: Findings) -> str:
-    """Return the name that a node has without `node:`; Linux allows host names that no store takes as a key."""
+    """Return the name that a node has without `node:`.
+
+    Linux allows host names that no store takes as a key.
+    """
     name = node_like(host_name) or host_name
     if values.node is not None or findings.refused(("node",)):
         return ""

@@ -1,4 +1,7 @@
-"""What this host has to say of a configuration that is valid by itself: addresses that are its own, and how it answers ARP."""
+"""What this host has to say of a configuration that is valid by itself.
+
+Addresses that are its own, and how it answers ARP.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,18 @@ SILENT_ARP = {
     3: "does not answer ARP for addresses of the scope `host`, which vipd's are",
     8: "answers ARP for no address at all",
 }
-"""Values of net.ipv4.conf.*.arp_ignore with which the VIP is not found (Documentation/networking/ip-sysctl.rst)."""
+"""Values of net.ipv4.conf.*.arp_ignore with which the VIP is not found
+(Documentation/networking/ip-sysctl.rst)."""
 _SIOCGIFFLAGS = 0x8913
 _IFF_LOOPBACK, _IFF_NOARP = 0x08, 0x80
 _INTERFACE = struct.Struct("16sH14x")
 
 
 def findings_here(path: str, config: Config) -> list[Finding]:
-    """Return what is wrong with this configuration on this host; nothing where the kernel cannot be asked."""
+    """Return what is wrong with this configuration on this host.
+
+    Nothing where the kernel cannot be asked.
+    """
     try:
         kernel = RouteSocket()
     except OSError:
@@ -47,19 +54,29 @@ def findings_here(path: str, config: Config) -> list[Finding]:
 
 
 def _own(path: str, index: int, instance: Instance, bound: list[BoundAddress]) -> Iterator[Finding]:
-    """Refuse the host's own addresses: bound and unbound as a VIP they would take the host off the network."""
+    """Refuse the host's own addresses.
+
+    Bound and unbound as a VIP they would take the host off the network.
+    """
     for number, address in enumerate(instance.addresses):
         own = [one for one in bound if one.ip == address.ip.packed and _answers(one.ifindex)]
         for one in own:
             problem = f"{written(one)} on {interface_name(one.ifindex)} is this host's own address, not bound by vipd"
-            yield Finding(path, NOWHERE, ("instances", index, "addresses", number), problem, ANOTHER)
+            yield Finding(
+                path, NOWHERE, ("instances", index, "addresses", number), problem, ANOTHER
+            )
 
 
 def _answers(ifindex: int) -> bool:
-    """Whether the interface speaks to a network: what is on lo, or on one without ARP as kube-ipvs0, is not how the host is reached."""
+    """Whether the interface speaks to a network.
+
+    What is on lo, or on one without ARP as kube-ipvs0, is not how the host is reached.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         try:
-            answer = fcntl.ioctl(asked, _SIOCGIFFLAGS, _INTERFACE.pack(interface_name(ifindex).encode(), 0))
+            answer = fcntl.ioctl(
+                asked, _SIOCGIFFLAGS, _INTERFACE.pack(interface_name(ifindex).encode(), 0)
+            )
         except OSError:
             return False
     return not _INTERFACE.unpack(answer)[1] & (_IFF_LOOPBACK | _IFF_NOARP)
@@ -75,7 +92,9 @@ def _silent(path: str, index: int, instance: Instance) -> Iterator[Finding]:
         return
     if value in SILENT_ARP:
         problem = f"net.ipv4.conf.{instance.interface}.arp_ignore (or conf.all) is {value}: this host {SILENT_ARP[value]}"
-        yield Finding(path, NOWHERE, ("instances", index, "interface"), problem, "0 or 1", warning=True)
+        yield Finding(
+            path, NOWHERE, ("instances", index, "interface"), problem, "0 or 1", warning=True
+        )
 
 
 def _arp_ignore(name: str) -> int:

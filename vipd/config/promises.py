@@ -1,4 +1,7 @@
-"""What a configuration promises, in sentences: how long which fault takes, computed from its durations."""
+"""What a configuration promises, in sentences.
+
+How long which fault takes, computed from its durations.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ LONG_ROUND = 5.0
 def promises(config: Config) -> list[str]:
     """Return one sentence for each thing that this configuration promises."""
     timing = config.timing
-    soonest, latest = timing.lease_duration - timing.renew_interval, timing.lease_duration + RANK_STEP
+    soonest, latest = (
+        timing.lease_duration - timing.renew_interval,
+        timing.lease_duration + RANK_STEP,
+    )
     planned = f"at most 50 ms, with a second fault in its middle {HANDOVER_TIMEOUT * 1000:g} ms"
     return [
         f"node {config.node}, {_store(config)}, {_profile(config)}",
@@ -34,7 +40,9 @@ def promises(config: Config) -> list[str]:
 def _instance(instance: Instance) -> str:
     addresses = ", ".join(map(str, instance.addresses))
     group = f", elected with the group {instance.group}" if instance.group else ""
-    return f"{instance.name}: {addresses} on {instance.interface}, priority {instance.priority}{group}"
+    return (
+        f"{instance.name}: {addresses} on {instance.interface}, priority {instance.priority}{group}"
+    )
 
 
 def _store(config: Config) -> str:
@@ -56,10 +64,16 @@ def _checks(instance: Instance) -> list[str]:
 
 
 def _check(check: Check, group: str) -> str:
-    change = f"all addresses of the group {group} are given up" if group else "the address is given up"
+    change = (
+        f"all addresses of the group {group} are given up" if group else "the address is given up"
+    )
     if isinstance(check.on_fail, Weight):
         points = check.on_fail.points
-        change = f"the priority of the group {group} changes by {-abs(points)}" if group else f"the priority changes by {-abs(points)}"
+        change = (
+            f"the priority of the group {group} changes by {-abs(points)}"
+            if group
+            else f"the priority changes by {-abs(points)}"
+        )
     if isinstance(check.kind, InterfaceCheck):
         return f"when {check.kind.interface} goes down, {change} at once"
     seen = check.interval * check.fall + check.timeout
@@ -67,10 +81,14 @@ def _check(check: Check, group: str) -> str:
 
 
 def _announced(instances: Sequence[Instance]) -> list[str]:
-    """Say how long it takes until all addresses of an interface are known behind a switch that limits announcements, if it is long."""
+    """Say how long it takes until all addresses of an interface are known behind a switch that
+    limits announcements, if it is long.
+    """
     seconds: Counter[str] = Counter()
     for instance in instances:
-        seconds[instance.interface] += math.ceil(1000 * len(instance.addresses) / instance.announce.pace)
+        seconds[instance.interface] += math.ceil(
+            1000 * len(instance.addresses) / instance.announce.pace
+        )
     return [
         f"all addresses of {interface} are announced at once, and behind a switch that limits that, one after the other, "
         f"in {milliseconds / 1000:.0f}s (announce.pace)"
@@ -80,22 +98,34 @@ def _announced(instances: Sequence[Instance]) -> list[str]:
 
 
 def _killed_at_once(lease: float, gate: Gate) -> list[str]:
-    """Say what is left when daemon and guard die or freeze at once, with and without the kernel's gate."""
+    """Say what is left when daemon and guard die or freeze at once, with and without the kernel's
+    gate.
+    """
     kernel = "if all of vipd is killed or frozen at once, the kernel"
     strictly = f"{kernel}'s gate stops this node at its deadline, to the millisecond"
-    cut = "" if lease >= STRICT_LEASE else "; a full kill in the middle of a handover may then overlap by 1.5s, 2.2s at worst"
+    cut = (
+        ""
+        if lease >= STRICT_LEASE
+        else "; a full kill in the middle of a handover may then overlap by 1.5s, 2.2s at worst"
+    )
     alone = f"lets the addresses expire: {lifetimes(lease)}{cut}"
     match gate:
         case Gate.OFF:
             return [f"{kernel} {alone}"]
         case Gate.REQUIRE:
-            return [f"{strictly}; where there is no gate (it needs CAP_BPF and Linux 5.8) this node does not take part"]
+            return [
+                f"{strictly}; where there is no gate (it needs CAP_BPF and Linux 5.8) this node does not take part"
+            ]
         case Gate.AUTO:
-            return [strictly, f"where there is no gate (it needs CAP_BPF and Linux 5.8) the kernel {alone}"]
+            return [
+                strictly,
+                f"where there is no gate (it needs CAP_BPF and Linux 5.8) the kernel {alone}",
+            ]
 
 
 STRICT_LEASE = 8.0
-"""Seconds: from here on the kernel's lifetimes alone, in whole seconds and up to 1.2 s late, end before the next owner starts."""
+"""Seconds: from here on the kernel's lifetimes alone, in whole seconds and up to 1.2 s late, end
+before the next owner starts."""
 
 
 def with_gate() -> str:
@@ -104,7 +134,9 @@ def with_gate() -> str:
 
 
 def without_gate(lease_duration: float, why: str) -> str:
-    """Return what is left without the gate, and whether that is enough for this lease; `why` there is none."""
+    """Return what is left without the gate, and whether that is enough for this lease; `why` there
+    is none.
+    """
     return f"only address lifetimes stand behind the guard, no kernel gate ({why}): {lifetimes(lease_duration)}"
 
 

@@ -1,4 +1,7 @@
-"""Looks up host names within a bounded time, in threads that nobody waits for: getaddrinfo(3) itself has no limit."""
+"""Looks up host names within a bounded time, in threads that nobody waits for.
+
+getaddrinfo(3) itself has no limit.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,18 @@ Resolve = Callable[[Sequence[str], float], Mapping[str, Addresses]]
 """Names and seconds in, addresses out; names that could not be resolved in time are missing."""
 
 MOST_NAMES = 32
-"""Each lookup is a thread; a configuration with more host names than this has the rest reported as not looked up."""
+"""Each lookup is a thread; a configuration with more host names than this has the rest reported as
+not looked up."""
 
 
 def resolve(names: Sequence[str], seconds: float) -> dict[str, Addresses]:
     """Return the addresses of the names that were resolved within `seconds`, all together."""
     end = time.monotonic() + seconds
     found: dict[str, Addresses] = {}
-    threads = [threading.Thread(target=_look_up, args=(name, found), daemon=True) for name in list(dict.fromkeys(names))[:MOST_NAMES]]
+    threads = [
+        threading.Thread(target=_look_up, args=(name, found), daemon=True)
+        for name in list(dict.fromkeys(names))[:MOST_NAMES]
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -35,4 +42,6 @@ def _look_up(name: str, found: dict[str, Addresses]) -> None:
         answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return
-    found[name] = frozenset(ipaddress.ip_address(str(answer[4][0]).partition("%")[0]) for answer in answers)
+    found[name] = frozenset(
+        ipaddress.ip_address(str(answer[4][0]).partition("%")[0]) for answer in answers
+    )

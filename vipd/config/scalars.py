@@ -1,6 +1,9 @@
-"""The meaning of single values in the configuration file: each function takes the text and returns the value.
+"""The meaning of single values in the configuration file.
 
-All of them raise BadValueError, with what is wrong and what is allowed. Durations become seconds (float).
+Each function takes the text and returns the value.
+
+All of them raise BadValueError, with what is wrong and what is allowed. Durations become seconds
+(float).
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ _TRUE = frozenset({"true", "yes", "on"})
 _FALSE = frozenset({"false", "no", "off"})
 
 FROM_MILLISECONDS = 100
-"""Numbers without a unit from here on are taken for milliseconds in suggestions: nobody waits for 500 s between two checks."""
+"""Numbers without a unit from here on are taken for milliseconds in suggestions: nobody waits for
+500 s between two checks."""
 LABEL_RULE = "a DNS label: 1 to 63 of a-z, 0-9 and -, no - at either end"
 LONGEST_NODE = 248
 """A candidate Lease is called `vipd.<node>` and a name in Kubernetes has at most 253 characters."""
@@ -56,8 +60,14 @@ def seconds(low: float, high: float) -> Callable[[object], float]:
         match = _DURATION.fullmatch(word)
         if match is None:
             if _NUMBER.fullmatch(word):
-                raise BadValueError(f"{word} has no unit", "a duration with its unit: 250ms, 3s or 1m", _with_unit(word, low, high))
-            raise BadValueError(f"{word!r} is not a duration", "a number with its unit: 250ms, 3s or 1m")
+                raise BadValueError(
+                    f"{word} has no unit",
+                    "a duration with its unit: 250ms, 3s or 1m",
+                    _with_unit(word, low, high),
+                )
+            raise BadValueError(
+                f"{word!r} is not a duration", "a number with its unit: 250ms, 3s or 1m"
+            )
         result = round(float(match[1]) * _UNITS[match[2]], 6)
         if not low <= result <= high:
             raise BadValueError(f"{word} is out of range", allowed)
@@ -67,7 +77,10 @@ def seconds(low: float, high: float) -> Callable[[object], float]:
 
 
 def _with_unit(number: str, low: float, high: float) -> str:
-    """Return what an operator most probably meant by a number without a unit: 500 is 500ms, 10 is 10s, 0.4 is 400ms."""
+    """Return what an operator most probably meant by a number without a unit.
+
+    500 is 500ms, 10 is 10s, 0.4 is 400ms.
+    """
     value = float(number)
     in_seconds, in_milliseconds = low <= value <= high, low <= value / 1000 <= high
     if in_milliseconds and (value >= FROM_MILLISECONDS or not in_seconds):
@@ -105,9 +118,15 @@ def priority(value: object) -> int:
     """Return a priority; 0 and 255 mean something else in VRRP and are refused with the reason."""
     word = text(value)
     if word == "0":
-        raise BadValueError("0 is reserved: in VRRP it says that the Active router stops (RFC 9568, 5.2.4)", "1..254")
+        raise BadValueError(
+            "0 is reserved: in VRRP it says that the Active router stops (RFC 9568, 5.2.4)",
+            "1..254",
+        )
     if word == "255":
-        raise BadValueError("255 is reserved: in VRRP it marks the router that owns the address (RFC 9568, 5.2.4)", "1..254")
+        raise BadValueError(
+            "255 is reserved: in VRRP it marks the router that owns the address (RFC 9568, 5.2.4)",
+            "1..254",
+        )
     return whole(1, 254)(value)
 
 
@@ -125,7 +144,9 @@ def choice(names: Sequence[str]) -> Callable[[object], str]:
     def read(value: object) -> str:
         word = text(value)
         if word not in names:
-            raise BadValueError(f"{word!r} is not one of the names", ", ".join(names), nearest(word, names))
+            raise BadValueError(
+                f"{word!r} is not one of the names", ", ".join(names), nearest(word, names)
+            )
         return word
 
     return read
@@ -143,23 +164,34 @@ def node(value: object) -> str:
     """Return a node's name: DNS labels joined by dots, as Kubernetes names nodes."""
     word = text(value)
     if len(word) > LONGEST_NODE or not all(_LABEL.fullmatch(part) for part in word.split(".")):
-        raise BadValueError(f"{word!r} is not a node name", "DNS labels of a-z, 0-9 and -, joined by dots", node_like(word))
+        raise BadValueError(
+            f"{word!r} is not a node name",
+            "DNS labels of a-z, 0-9 and -, joined by dots",
+            node_like(word),
+        )
     return word
 
 
 def node_like(word: str) -> str:
     """Return the node name that a host name such as `Node_1` stands for; empty: none."""
     candidate = word.lower().replace("_", "-")
-    valid = len(candidate) <= LONGEST_NODE and all(_LABEL.fullmatch(part) for part in candidate.split("."))
+    valid = len(candidate) <= LONGEST_NODE and all(
+        _LABEL.fullmatch(part) for part in candidate.split(".")
+    )
     return candidate if valid and candidate != word else ""
 
 
 def interface(value: object) -> str:
     """Return a name of a network interface, its first or an alternative one: it need not exist yet."""
     word = text(value)
-    wrong = word in {".", ".."} or any(c in "/:" or c.isspace() or not c.isprintable() for c in word)
+    wrong = word in {".", ".."} or any(
+        c in "/:" or c.isspace() or not c.isprintable() for c in word
+    )
     if wrong or len(word.encode("utf-8", "replace")) > LONGEST_INTERFACE:
-        raise BadValueError(f"{word!r} cannot be the name of an interface", f"1 to {LONGEST_INTERFACE} bytes without spaces, / and :")
+        raise BadValueError(
+            f"{word!r} cannot be the name of an interface",
+            f"1 to {LONGEST_INTERFACE} bytes without spaces, / and :",
+        )
     return word
 
 
@@ -169,7 +201,10 @@ def address(value: object) -> Address:
     try:
         parsed = ipaddress.ip_interface(word)
     except ValueError as error:
-        raise BadValueError(f"{word!r} is not an address", "192.0.2.10/32 or 2001:db8::10/128, /32 and /128 may be left out") from error
+        raise BadValueError(
+            f"{word!r} is not an address",
+            "192.0.2.10/32 or 2001:db8::10/128, /32 and /128 may be left out",
+        ) from error
     why = _unfit(parsed)
     if why:
         raise BadValueError(f"{word} cannot be a virtual address: {why}")
@@ -210,7 +245,10 @@ def absolute_path(value: object) -> str:
 
 
 def secret_path(value: object) -> str:
-    """Return the path of a file with a secret; somebody will give the secret itself, so what is no path is not quoted back."""
+    """Return the path of a file with a secret.
+
+    Somebody will give the secret itself, so what is no path is not quoted back.
+    """
     word = text(value)
     if not word.startswith("/") or "\0" in word:
         raise BadValueError("this is not an absolute path", "a path that begins with /")
@@ -221,7 +259,9 @@ def socket_path(value: object) -> str:
     """Return a path that fits into the address of a unix socket."""
     word = absolute_path(value)
     if len(word.encode("utf-8", "surrogateescape")) > LONGEST_SOCKET:
-        raise BadValueError("the path is too long for a unix socket", f"at most {LONGEST_SOCKET} bytes")
+        raise BadValueError(
+            "the path is too long for a unix socket", f"at most {LONGEST_SOCKET} bytes"
+        )
     return word
 
 
@@ -233,7 +273,9 @@ def plain_text(value: object) -> str:
     return word
 
 
-_HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?")
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?"
+)
 _ALL_DIGITS = re.compile(r"[0-9.]+")
 LONGEST_HOST = 253
 """RFC 1035 section 3.1, as text without the last dot."""
@@ -248,7 +290,8 @@ def host(value: object) -> str:
     word = text(value)
     if _is_address(word):
         return word
-    # `10.0.0` and `10.0.0.300` are typos of addresses; getaddrinfo would take the first for 10.0.0.0.
+    # `10.0.0` and `10.0.0.300` are typos of addresses; getaddrinfo would take the first for
+    # 10.0.0.0.
     if len(word) > LONGEST_HOST or _HOST.fullmatch(word) is None or _ALL_DIGITS.fullmatch(word):
         raise BadValueError(f"{word!r} is neither an address nor a host name")
     return word
@@ -263,7 +306,10 @@ def _is_address(word: str) -> bool:
 
 
 def url(value: object) -> str:
-    """Return a URL that carries no password; whether a check can use it is the check's own business."""
+    """Return a URL that carries no password.
+
+    Whether a check can use it is the check's own business.
+    """
     word = plain_text(value)
     if "@" in word.partition("://")[2].partition("/")[0]:
         raise BadValueError(NO_PASSWORD, "the header Authorization")
@@ -279,7 +325,11 @@ def endpoint(value: object) -> str:
     if parts.port is None:
         raise BadValueError("the endpoint has no port", allowed)
     name = str(parts.hostname)
-    return f"{parts.scheme}://[{name}]:{parts.port}" if ":" in name else f"{parts.scheme}://{name}:{parts.port}"
+    return (
+        f"{parts.scheme}://[{name}]:{parts.port}"
+        if ":" in name
+        else f"{parts.scheme}://{name}:{parts.port}"
+    )
 
 
 def _split(word: str, allowed: str) -> SplitResult:
@@ -310,7 +360,9 @@ def prefix(value: object) -> str:
     """Return the prefix of all keys in etcd, beginning and ending with a slash."""
     word = plain_text(value)
     if not word.startswith("/") or "//" in word:
-        raise BadValueError(f"{word!r} cannot be a prefix", "begins with /, without //, for example /vipd/")
+        raise BadValueError(
+            f"{word!r} cannot be a prefix", "begins with /, without //, for example /vipd/"
+        )
     return word if word.endswith("/") else word + "/"
 
 

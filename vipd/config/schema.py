@@ -1,8 +1,9 @@
 """The keys of the configuration file, and which value each of them takes.
 
-A draft has every key optional, also those that must be given: so what is right in a file with faults can still be looked at,
-and a missing name does not hide an address that stands there twice. What must be given, what contradicts something else and
-what is out of range for a check is found in `rules`; the defaults stand in `values` and `health.model`.
+A draft has every key optional, also those that must be given: so what is right in a file with
+faults can still be looked at, and a missing name does not hide an address that stands there twice.
+What must be given, what contradicts something else and what is out of range for a check is found in
+`rules`; the defaults stand in `values` and `health.model`.
 """
 
 from __future__ import annotations
@@ -92,7 +93,9 @@ class TimingDraft(Draft):
     """`timing`: a profile, or the durations."""
 
     profile: Annotated[str, PlainValidator(scalars.choice(tuple(PROFILES)))] | None = None
-    lease_duration: Annotated[float, PlainValidator(scalars.seconds(1.0, LONGEST_LEASE))] | None = None
+    lease_duration: Annotated[float, PlainValidator(scalars.seconds(1.0, LONGEST_LEASE))] | None = (
+        None
+    )
     renew_interval: Duration | None = None
     request_timeout: Duration | None = None
 
@@ -111,9 +114,13 @@ class HttpDraft(Draft):
 
     url: Annotated[str, PlainValidator(scalars.url)] | None = None
     method: Plain | None = None
-    status: Annotated[tuple[tuple[int, int], ...], PlainValidator(scalars.status_ranges)] | None = None
+    status: Annotated[tuple[tuple[int, int], ...], PlainValidator(scalars.status_ranges)] | None = (
+        None
+    )
     body: Text | None = None
-    headers: Annotated[tuple[tuple[str, str], ...], PlainValidator(scalars.header_map)] | None = None
+    headers: Annotated[tuple[tuple[str, str], ...], PlainValidator(scalars.header_map)] | None = (
+        None
+    )
     host: Plain | None = None
     unix_socket: SocketPath | None = None
     ca_file: AbsolutePath | None = None
@@ -217,7 +224,10 @@ def later(path: Path) -> tuple[str, ...]:
 
 
 def draft(tree: dict[str, Tree], findings: Findings) -> ConfigDraft:
-    """Return what is right in the tree; each wrong value is noted in `findings` and left out of the draft (None in a list)."""
+    """Return what is right in the tree.
+
+    Each wrong value is noted in `findings` and left out of the draft (None in a list).
+    """
     try:
         return ConfigDraft.model_validate(tree)
     except ValidationError as error:
@@ -249,11 +259,20 @@ def _unknown_key(findings: Findings, path: Path) -> None:
         return
     names = keys_at(path[:-1])
     near = nearest(str(path[-1]), (*names, *later(path[:-1])))
-    findings.error(path, "there is no such key", ", ".join(names), near if near in names or not near else f"{near} ({NOT_YET})", at=place)
+    findings.error(
+        path,
+        "there is no such key",
+        ", ".join(names),
+        near if near in names or not near else f"{near} ({NOT_YET})",
+        at=place,
+    )
 
 
 def _leave_out(tree: Tree, path: Path) -> None:
-    """Remove the value at the path, or put None in its place in a list; a value around it may be gone already."""
+    """Remove the value at the path, or put None in its place in a list.
+
+    A value around it may be gone already.
+    """
     container: object = tree
     for part in path[:-1]:
         if isinstance(container, dict) and isinstance(part, str):

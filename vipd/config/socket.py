@@ -16,11 +16,14 @@ from vipd.config.yaml import read_tree
 PLACE = ("control", "socket")
 
 
-def control_socket(file: str, *, required: bool, environ: Mapping[str, str] = os.environ) -> tuple[str, list[Finding]]:
+def control_socket(
+    file: str, *, required: bool, environ: Mapping[str, str] = os.environ
+) -> tuple[str, list[Finding]]:
     """Return the path of the socket and what stands in its way, if anything.
 
-    `required`: the operator named this file, so a fault in it that hides the socket leaves the path empty. Otherwise the
-    default socket is the best guess, since a client may not even have the right to read the daemon's file.
+    `required`: the operator named this file, so a fault in it that hides the socket leaves the path
+    empty. Otherwise the default socket is the best guess, since a client may not even have the
+    right to read the daemon's file.
     """
     findings = Findings(file)
     tree = read_tree(findings, environ)

@@ -1,7 +1,8 @@
 """One node's configuration as everything else sees it: checked, complete and frozen.
 
-Plain dataclasses that can be pickled, so that whoever uses a configuration needs neither YAML nor pydantic. Durations are
-seconds (float). The defaults of all optional keys stand here and in `health.model`.
+Plain dataclasses that can be pickled, so that whoever uses a configuration needs neither YAML nor
+pydantic. Durations are seconds (float). The defaults of all optional keys stand here and in
+`health.model`.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ class FileBackend:
 
 @dataclass(frozen=True, slots=True)
 class EtcdBackend:
-    """An etcd cluster; endpoints are `https://host:port` or `http://…`, the prefix begins and ends with a slash.
+    """An etcd cluster; endpoints are `https://host:port` or `http://…`, the prefix begins and ends
+    with a slash.
 
-    The files are names: what is in them is read by whoever connects, and never part of a configuration. Empty: not given.
+    The files are names: what is in them is read by whoever connects, and never part of a
+    configuration. Empty: not given.
     """
 
     endpoints: tuple[str, ...]
@@ -45,9 +48,12 @@ class EtcdBackend:
 
 @dataclass(frozen=True, slots=True)
 class KubernetesBackend:
-    """Leases in one namespace of a cluster; without `kubeconfig` that in which vipd runs as a pod. `context`: empty for the current one.
+    """Leases in one namespace of a cluster; without `kubeconfig` that in which vipd runs as a pod.
 
-    The default namespace does not follow the pod's: two nodes that looked into two namespaces would both be Active.
+    `context`: empty for the current one.
+
+    The default namespace does not follow the pod's: two nodes that looked into two namespaces would
+    both be Active.
     """
 
     namespace: str = "vipd-system"
@@ -60,7 +66,9 @@ Backend = FileBackend | EtcdBackend | KubernetesBackend
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """After the first frames `burst` more, `interval` seconds apart; then one each `refresh` seconds for as long as Active.
+    """After the first frames `burst` more, `interval` seconds apart.
+
+    Then one each `refresh` seconds for as long as Active.
 
     All but the first are spread, to at most `pace` frames a second.
     """
@@ -80,7 +88,9 @@ class OnConflict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One virtual IP or several that move together. Instances of one `group` are elected as one; empty: by itself.
+    """One virtual IP or several that move together.
+
+    Instances of one `group` are elected as one; empty: by itself.
 
     `priority` is 1..254. `checks` begins with the built-in one of the own interface (LINK_CHECK).
     """
@@ -127,7 +137,10 @@ class Log:
 
 
 class Gate(enum.StrEnum):
-    """Whether the kernel's gate stands behind the guard: where it can be had, on a node that has it only, or never."""
+    """Whether the kernel's gate stands behind the guard.
+
+    Where it can be had, on a node that has it only, or never.
+    """
 
     AUTO = "auto"
     REQUIRE = "require"
@@ -145,8 +158,8 @@ class Fence:
 class Config:
     """All of a node's configuration.
 
-    `profile` is empty where the timings are written out. `metrics_listen` is host (empty: all addresses) and port; None: off.
-    `path` is the file that it was read from.
+    `profile` is empty where the timings are written out. `metrics_listen` is host (empty: all
+    addresses) and port; None: off. `path` is the file that it was read from.
     """
 
     node: str
@@ -175,9 +188,15 @@ def changed(old: Config, new: Config) -> set[str]:
     if (old.node, old.backend, old.state_dir) != (new.node, new.backend, new.state_dir):
         return set(old.elections)
     kept = {name: _places(instances) for name, instances in new.elections.items()}
-    return {name for name, instances in old.elections.items() if kept.get(name) != _places(instances)}
+    return {
+        name for name, instances in old.elections.items() if kept.get(name) != _places(instances)
+    }
 
 
 def _places(instances: Iterable[Instance]) -> frozenset[tuple[str, str]]:
     """Return what of an election is in the kernel: pairs of interface and address."""
-    return frozenset((instance.interface, str(address)) for instance in instances for address in instance.addresses)
+    return frozenset(
+        (instance.interface, str(address))
+        for instance in instances
+        for address in instance.addresses
+    )

@@ -1,8 +1,9 @@
 """From the bytes of a configuration file to a tree of text values, with the place of each.
 
-YAML is used for structure only: every scalar stays text and the schema decides what it means, so that `node: no` is a node
-called "no" and `${PRIORITY:-100}` may stand where a number is wanted. An empty value is the same as no key at all.
-Nothing but a `Findings` with errors comes out of a bad file: no exception leaves this module.
+YAML is used for structure only: every scalar stays text and the schema decides what it means, so
+that `node: no` is a node called "no" and `${PRIORITY:-100}` may stand where a number is wanted. An
+empty value is the same as no key at all. Nothing but a `Findings` with errors comes out of a bad
+file: no exception leaves this module.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from election.stores.files import read_file
 from vipd.config.findings import NOWHERE, Findings, Path, Position
 
 Tree: TypeAlias = "str | dict[str, Tree] | list[Tree | None]"
-"""Text, mappings and lists; None in a list stands for an item that was refused, so that the others keep their index."""
+"""Text, mappings and lists; None in a list stands for an item that was refused, so that the others
+keep their index."""
 
 MAX_BYTES = 1 << 20
 """A configuration of a thousand instances has half of this."""
@@ -30,7 +32,8 @@ MAX_DEPTH = 16
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")
 _STANDARD_TAG = "tag:yaml.org,2002:"
 _IMPLICIT_TAGS = frozenset(
-    _STANDARD_TAG + name for name in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge", "value")
+    _STANDARD_TAG + name
+    for name in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge", "value")
 )
 """What a value without a tag of its own may be taken for by YAML 1.1."""
 
@@ -40,12 +43,20 @@ class _GiveUpError(Exception):
 
 
 def read_tree(findings: Findings, environ: Mapping[str, str]) -> dict[str, Tree]:
-    """Return the tree of `findings.file`; whatever is wrong with it is noted in `findings`, which also learns all places."""
+    """Return the tree of `findings.file`.
+
+    Whatever is wrong with it is noted in `findings`, which also learns all places.
+    """
     try:
         node = _compose(_text(findings), findings)
         if not isinstance(node, yaml.MappingNode):
             place = _position(node.start_mark)
-            findings.error((), "the file must be a mapping of keys to values", "node, backend, timing, instances, …", at=place)
+            findings.error(
+                (),
+                "the file must be a mapping of keys to values",
+                "node, backend, timing, instances, …",
+                at=place,
+            )
             return {}
         return _Reader(findings, environ).mapping(node, ())
     except _GiveUpError:
@@ -66,7 +77,11 @@ def _text(findings: Findings) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8", "replace")
-        findings.error((), f"byte 0x{data[error.start]:02x} is not UTF-8: save the file as UTF-8", at=_position_after(before))
+        findings.error(
+            (),
+            f"byte 0x{data[error.start]:02x} is not UTF-8: save the file as UTF-8",
+            at=_position_after(before),
+        )
         raise _GiveUpError from error
 
 
@@ -74,14 +89,19 @@ def _compose(text: str, findings: Findings) -> yaml.Node:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        findings.error((), _syntax_problem(error, text), at=_position(error.problem_mark or error.context_mark))
+        findings.error(
+            (), _syntax_problem(error, text), at=_position(error.problem_mark or error.context_mark)
+        )
     except yaml.reader.ReaderError as error:
         place = _position_after(text[: error.position])
-        findings.error((), f"the character {_named(error.character)} is not allowed in YAML", at=place)
+        findings.error(
+            (), f"the character {_named(error.character)} is not allowed in YAML", at=place
+        )
     except RecursionError:
         findings.error((), f"values are nested deeper than {MAX_DEPTH} levels")
     except (ValueError, OverflowError, yaml.YAMLError):
-        # The YAML library turns a number like "\UFFFFFFFF" into a character without looking at its size.
+        # The YAML library turns a number like "\UFFFFFFFF" into a character without looking at its
+        # size.
         findings.error((), "not valid YAML: an escape or a directive has a number out of range")
     else:
         if node is not None:
@@ -140,12 +160,19 @@ class _Reader:
             self.findings.error(path, "a key must be a single word", at=place)
             return None
         if node.tag == _STANDARD_TAG + "merge":
-            self.findings.error(path, "merge keys (<<) are not supported", "an alias in the place of a whole value", at=place)
+            self.findings.error(
+                path,
+                "merge keys (<<) are not supported",
+                "an alias in the place of a whole value",
+                at=place,
+            )
             return None
         key = str(node.value)
         first = self.findings.keys.get((*path, key))
         if first:
-            self.findings.error((*path, key), f"the key is given twice, first on line {first.line}", at=place)
+            self.findings.error(
+                (*path, key), f"the key is given twice, first on line {first.line}", at=place
+            )
             return None
         self.findings.keys[*path, key] = place
         return key
@@ -171,10 +198,15 @@ class _Reader:
     def _count_one(self, path: Path) -> None:
         self.count += 1
         if self.count > MAX_VALUES:
-            self.findings.error(path, f"the file has more than {MAX_VALUES} values, aliases counted as often as they are used")
+            self.findings.error(
+                path,
+                f"the file has more than {MAX_VALUES} values, aliases counted as often as they are used",
+            )
             raise _GiveUpError
         if len(path) > MAX_DEPTH:
-            self.findings.error(path[:MAX_DEPTH], f"values are nested deeper than {MAX_DEPTH} levels")
+            self.findings.error(
+                path[:MAX_DEPTH], f"values are nested deeper than {MAX_DEPTH} levels"
+            )
             raise _GiveUpError
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> str | None:
@@ -187,7 +219,8 @@ class _Reader:
         expanded = _VARIABLE.sub(lambda match: self._variable(match, problems), text)
         for problem in problems:
             self.findings.error(path, problem, "${NAME} or ${NAME:-default}")
-        # `group: ${GROUP:-}` is how a template says that the key is not set; a quoted empty text was meant as one.
+        # `group: ${GROUP:-}` is how a template says that the key is not set; a quoted empty text
+        # was meant as one.
         return None if problems or (not expanded and node.style is None) else expanded
 
     def _variable(self, match: re.Match[str], problems: list[str]) -> str:

@@ -1,4 +1,7 @@
-"""The client's side of the control socket, for the command line: one call, one answer, only the standard library."""
+"""The client's side of the control socket, for the command line.
+
+One call, one answer, only the standard library.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,13 @@ class FailedError(Exception):
     """The daemon could not do it, or its answer cannot be understood."""
 
 
-def request(path: str, command: str, arguments: Mapping[str, object] | None = None) -> dict[str, object]:
-    """Return the result of a command. Raises UnreachableError, RefusedError or FailedError, each with a sentence."""
+def request(
+    path: str, command: str, arguments: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """Return the result of a command.
+
+    Raises UnreachableError, RefusedError or FailedError, each with a sentence.
+    """
     line = json.dumps({"command": command, "arguments": dict(arguments or {})}).encode() + b"\n"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         _connect(connection, path)
@@ -35,7 +43,9 @@ def request(path: str, command: str, arguments: Mapping[str, object] | None = No
             _send(connection, line)
             reply = _line(connection)
         except TimeoutError as error:
-            raise FailedError(f"the daemon at {path} did not answer within {ANSWER_SECONDS:g}s") from error
+            raise FailedError(
+                f"the daemon at {path} did not answer within {ANSWER_SECONDS:g}s"
+            ) from error
         except OSError as error:
             raise UnreachableError(f"the connection to {path} broke: {error.strerror}") from error
     return _result(reply)
@@ -55,7 +65,9 @@ def _why(error: OSError | ValueError) -> str:
         case errno.ENOENT | errno.ECONNREFUSED:
             return "it does not run, or has another control socket"
         case errno.EACCES:
-            return "permission denied; allowed are root, the daemon's user and the group of the socket"
+            return (
+                "permission denied; allowed are root, the daemon's user and the group of the socket"
+            )
         case int(code):
             return os.strerror(code)
         case _:

@@ -1,4 +1,6 @@
-"""Listening sockets whose every connection is a task: bounded in number, and still there after descriptors have run out.
+"""Listening sockets whose every connection is a task.
+
+Bounded in number, and still there after descriptors have run out.
 
 asyncio's own servers report a lack of descriptors as an internal error, a hundred times a second.
 """
@@ -17,17 +19,19 @@ log = logging.getLogger(__name__)
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 BACKLOG = 100
 ACCEPT_PAUSE = 0.2
-"""Seconds before the next attempt to accept after one that failed; who connects waits in the kernel."""
+"""Seconds before the next attempt to accept after one that failed; who connects waits in the
+kernel."""
 COMPLAINT_PAUSE = 60.0
 PASSING = {errno.ECONNABORTED, errno.EPROTO, errno.EPERM}
-"""The next connection is another one (accept(2)): it is asked for at once, and nobody needs to know."""
+"""The next connection is another one (accept(2)): it is asked for at once, and nobody needs to
+know."""
 
 
 class Listener:
     """Serves each connection by `serve`, with at most `most` at a time. `what` names it in the log.
 
-    One more ends another: the one that has been silent longest, so that who connects and says nothing keeps nobody out; if all have asked
-    something, the oldest.
+    One more ends another: the one that has been silent longest, so that who connects and says
+    nothing keeps nobody out; if all have asked something, the oldest.
     """
 
     def __init__(self, what: str, serve: Serve, *, most: int, limit: int) -> None:
@@ -46,7 +50,9 @@ class Listener:
         self.sockets = tuple(sockets)
         for listening in self.sockets:
             listening.settimeout(0.0)
-            self._accepting.append(asyncio.create_task(self._accept(listening), name=f"{self._what}: accept"))
+            self._accepting.append(
+                asyncio.create_task(self._accept(listening), name=f"{self._what}: accept")
+            )
 
     async def close(self) -> None:
         """Stop listening and end all connections. Idempotent."""
@@ -75,12 +81,15 @@ class Listener:
                     self._complain(error)
                     await asyncio.sleep(ACCEPT_PAUSE)
                 continue
-            task = asyncio.create_task(self._connected(connection), name=f"{self._what}: connection")
+            task = asyncio.create_task(
+                self._connected(connection), name=f"{self._what}: connection"
+            )
             self._silent[task] = None
             task.add_done_callback(self._ended)
             if len(self._silent) + len(self._answered) > self._most:
                 self._make_room()
-            # Among many that wait already, none is accepted before the one ahead of it has begun to be served.
+            # Among many that wait already, none is accepted before the one ahead of it has begun to
+            # be served.
             await asyncio.sleep(0)
 
     def _make_room(self) -> None:
@@ -106,7 +115,8 @@ class Listener:
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             log.debug("%s: a connection ended early: %r", self._what, error)
         finally:
-            # What was not taken within its time is not sent any more: a client that reads nothing must not stay for ever.
+            # What was not taken within its time is not sent any more: a client that reads nothing
+            # must not stay for ever.
             if writer is not None:
                 writer.transport.abort()
             else:
@@ -114,7 +124,10 @@ class Listener:
 
 
 async def finish(writer: asyncio.StreamWriter, seconds: float) -> None:
-    """Send what was written and close; raises TimeoutError if the client does not take it in time."""
+    """Send what was written and close.
+
+    Raises TimeoutError if the client does not take it in time.
+    """
     async with asyncio.timeout(seconds):
         await writer.drain()
         writer.close()
@@ -122,8 +135,13 @@ async def finish(writer: asyncio.StreamWriter, seconds: float) -> None:
 
 
 async def bound(host: str, port: int) -> list[socket.socket]:
-    """Return listening sockets on all addresses of a host; empty: on all of this one, both families. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    """Return listening sockets on all addresses of a host; empty.
+
+    On all of this one, both families. Raises OSError.
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
     with contextlib.ExitStack() as opened:
         sockets = []
         for family, kind, protocol, _, address in dict.fromkeys(found):

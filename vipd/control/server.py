@@ -4,9 +4,10 @@
     {"ok": true, "result": {...}}
     {"ok": false, "refused": true, "error": "a sentence"}
 
-`refused`: the daemon understood and does not want to; otherwise it could not. The socket file has mode 0660; beyond that the
-kernel tells who is calling, and only root, the daemon's own user and members of the socket's group are answered.
-Sizes, times and the number of connections are bounded: whoever may write to the socket must not be able to hold up the election.
+`refused`: the daemon understood and does not want to; otherwise it could not. The socket file has
+mode 0660; beyond that the kernel tells who is calling, and only root, the daemon's own user and
+members of the socket's group are answered. Sizes, times and the number of connections are bounded:
+whoever may write to the socket must not be able to hold up the election.
 """
 
 from __future__ import annotations
@@ -38,15 +39,18 @@ READ_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 WRITE_SECONDS = 5.0
 SO_PEERGROUPS = 59
-"""asm-generic/socket.h; Python has no name for it. The supplementary groups of the peer, since Linux 4.13.
-Python reads at most 1024 bytes of an option: 256 groups."""
+"""asm-generic/socket.h; Python has no name for it. The supplementary groups of the peer, since
+Linux 4.13. Python reads at most 1024 bytes of an option: 256 groups."""
 MOST_GROUPS = 256
 _CREDENTIALS = struct.Struct("iII")
 _GROUP = struct.Struct("I")
 
 
 class Refused(Exception):  # noqa: N818 - a decision, not an error
-    """The daemon does not do what was asked for; the text says why, in a sentence for the operator."""
+    """The daemon does not do what was asked for.
+
+    The text says why, in a sentence for the operator.
+    """
 
 
 class ControlError(Exception):
@@ -81,20 +85,29 @@ class ControlServer:
     def __init__(self, path: str | Path, handle: Handle) -> None:
         self._path = Path(path)
         self._handle = handle
-        self._listener = Listener("control socket", self._serve, most=MOST_CONNECTIONS, limit=LONGEST_REQUEST)
+        self._listener = Listener(
+            "control socket", self._serve, most=MOST_CONNECTIONS, limit=LONGEST_REQUEST
+        )
         self._inode = 0
         self._permit = Permit(os.geteuid(), os.getegid())
 
     async def start(self) -> None:
-        """Listen; a stale socket file is replaced. Raises ControlError, also if another daemon answers there."""
+        """Listen; a stale socket file is replaced.
+
+        Raises ControlError, also if another daemon answers there.
+        """
         try:
             listener = self._listen()
         except OSError as error:
-            raise ControlError(f"cannot listen on {self._path}: {error.strerror or error}") from error
+            raise ControlError(
+                f"cannot listen on {self._path}: {error.strerror or error}"
+            ) from error
         self._listener.start([listener])
 
     async def close(self) -> None:
-        """Stop listening, end all connections and remove the socket file, if it is still ours. Idempotent."""
+        """Stop listening, end all connections and remove the socket file, if it is still ours.
+        Idempotent.
+        """
         await self._listener.close()
         with contextlib.suppress(OSError):
             if self._path.stat().st_ino == self._inode:
@@ -106,7 +119,8 @@ class ControlServer:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(str(self._path))
-            # Nobody gets in between these two lines: a socket that does not listen yet refuses everybody.
+            # Nobody gets in between these two lines: a socket that does not listen yet refuses
+            # everybody.
             self._path.chmod(SOCKET_MODE)
             found = self._path.stat()
             self._inode, self._permit = found.st_ino, Permit(os.geteuid(), found.st_gid)
@@ -120,8 +134,11 @@ class ControlServer:
         writer.write(json.dumps(await self._reply(reader, writer)).encode() + b"\n")
         await finish(writer, WRITE_SECONDS)
 
-    async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> dict[str, object]:
-        # Read first, refuse then: a socket that is closed with something unread in it takes its last answer along.
+    async def _reply(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> dict[str, object]:
+        # Read first, refuse then: a socket that is closed with something unread in it takes its
+        # last answer along.
         request = await _request(reader)
         self._listener.asked()
         if refusal := self._permit.refusal(peer_of(writer.get_extra_info("socket"))):
@@ -137,12 +154,15 @@ class ControlServer:
         except TimeoutError:
             return _no(f"{command} did not end within {ANSWER_SECONDS:g}s; it may still happen")
         except Exception as error:
-            # A fault in a command must not end the connection without an answer, and never the daemon.
+            # A fault in a command must not end the connection without an answer, and never the
+            # daemon.
             log.exception("the command %s failed", command)
             return _no(f"{command} failed inside the daemon: {type(error).__name__}: {error}")
 
 
-async def _request(reader: asyncio.StreamReader) -> tuple[str, dict[str, object]] | dict[str, object]:
+async def _request(
+    reader: asyncio.StreamReader,
+) -> tuple[str, dict[str, object]] | dict[str, object]:
     try:
         async with asyncio.timeout(READ_SECONDS):
             return parse(await reader.readuntil())
@@ -170,7 +190,9 @@ def parse(line: bytes) -> tuple[str, dict[str, object]] | dict[str, object]:
 
 def peer_of(connection: socket.socket) -> Peer:
     """Return who is at the other end of a unix socket."""
-    _, uid, gid = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    _, uid, gid = _CREDENTIALS.unpack(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    )
     raw = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, MOST_GROUPS * _GROUP.size)
     return Peer(uid, frozenset({gid, *(group for (group,) in _GROUP.iter_unpack(raw))}))
 
@@ -180,7 +202,10 @@ def _no(error: str, *, refused: bool = False) -> dict[str, object]:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a socket file that nobody listens on; raises ControlError if somebody does, or if it is no socket."""
+    """Remove a socket file that nobody listens on.
+
+    Raises ControlError if somebody does, or if it is no socket.
+    """
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

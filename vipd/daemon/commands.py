@@ -16,7 +16,8 @@ from vipd.daemon.view import View
 from vipd.state_dir import Memory
 
 HANDOVER_PATIENCE = 3.0
-"""Seconds to wait for a planned move: hold-off 0.51 s, a strike-out 0.2 s and slow stores included."""
+"""Seconds to wait for a planned move: hold-off 0.51 s, a strike-out 0.2 s and slow stores
+included."""
 STEP = 0.002
 DISK_PATIENCE = 5.0
 """Seconds to wait for the disk to take the drain flag."""
@@ -24,7 +25,10 @@ DISK_PATIENCE = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """Answers the commands `status`, `handover`, `drain` and `resume`. `candidates` tells who is known of an election."""
+    """Answers the commands `status`, `handover`, `drain` and `resume`.
+
+    `candidates` tells who is known of an election.
+    """
 
     view: View
     members: dict[str, Member]
@@ -51,7 +55,11 @@ class Commands:
     def _member(self, arguments: dict[str, object]) -> Member:
         """Return the election of this name, or of the instance of this name."""
         name = str(arguments.get("instance") or "")
-        known = {instance.name: member for member in self.members.values() for instance in member.instances} | self.members
+        known = {
+            instance.name: member
+            for member in self.members.values()
+            for instance in member.instances
+        } | self.members
         if name not in known:
             raise Refused(f"there is no instance {name!r} here; there is {', '.join(known)}")
         return known[name]
@@ -61,7 +69,11 @@ class Commands:
         if member.state is State.ACTIVE:
             return
         record = member.snapshot().record
-        where = f"run it on {record.holder}, which holds it" if record and record.holder else "nobody holds it"
+        where = (
+            f"run it on {record.holder}, which holds it"
+            if record and record.holder
+            else "nobody holds it"
+        )
         raise Refused(f"this node does not hold {member.name}: {where}")
 
     async def _handover(self, member: Member, to: str) -> dict[str, object]:
@@ -72,9 +84,15 @@ class Commands:
         if to == me:
             raise Refused(f"{me} holds {member.name} already")
         if to and to not in {c.name for c in others}:
-            raise Refused(f"no node {to!r} is known in {member.name}; there is {', '.join(c.name for c in others) or 'no other'}")
+            raise Refused(
+                f"no node {to!r} is known in {member.name}; there is {', '.join(c.name for c in others) or 'no other'}"
+            )
         if not fit or (to and to not in fit):
-            raise Refused(f"{to} is not fit to take {member.name}" if to else f"no other node is fit to take {member.name}")
+            raise Refused(
+                f"{to} is not fit to take {member.name}"
+                if to
+                else f"no other node is fit to take {member.name}"
+            )
         started = now()
         member.order(events.HandoverAsked(to, pin=True))
         if not await self._until(lambda: member.state is not State.ACTIVE):
@@ -83,7 +101,11 @@ class Commands:
         record = member.snapshot().record
         holder = record.holder if record else ""
         took = round((now() - started) * 1000)
-        return {"holder": holder, "milliseconds": took, "message": f"{member.name} is on {holder} now ({took} ms), and pinned there"}
+        return {
+            "holder": holder,
+            "milliseconds": took,
+            "message": f"{member.name} is on {holder} now ({took} ms), and pinned there",
+        }
 
     @staticmethod
     def _taken_from(member: Member, me: str) -> bool:
@@ -99,7 +121,9 @@ class Commands:
         held = [m for m in self.members.values() if m.state is State.ACTIVE]
         alone = [m.name for m in held if not self._others_fit(m)]
         if alone and not force:
-            raise Refused(f"no other node is fit to take {', '.join(alone)}; --force drains all the same and takes the address down")
+            raise Refused(
+                f"no other node is fit to take {', '.join(alone)}; --force drains all the same and takes the address down"
+            )
         await self._keep_drained(drained=True)
         for member in self.members.values():
             member.order(events.DrainChanged(drained=True))
@@ -118,16 +142,27 @@ class Commands:
         return {"message": "this node takes instance in the elections again"}
 
     async def _keep_drained(self, *, drained: bool) -> None:
-        """Write or remove the flag, on a thread. What is refused has no effect later either, also if the disk was only slow."""
+        """Write or remove the flag, on a thread.
+
+        What is refused has no effect later either, also if the disk was only slow.
+        """
         loop, before = asyncio.get_running_loop(), self.memory.drained
         async with self.writing:
             work = loop.run_in_executor(None, self.memory.set_drained, drained)
             await asyncio.wait({work}, timeout=DISK_PATIENCE)
         if not work.done():
-            work.add_done_callback(lambda late: None if late.exception() else _take_back(loop, self.memory, drained=before))
-            raise Refused(f"the disk of {self.memory.directory} has not taken the drain flag within {DISK_PATIENCE:g}s; nothing changes")
+            work.add_done_callback(
+                lambda late: (
+                    None if late.exception() else _take_back(loop, self.memory, drained=before)
+                )
+            )
+            raise Refused(
+                f"the disk of {self.memory.directory} has not taken the drain flag within {DISK_PATIENCE:g}s; nothing changes"
+            )
         if isinstance(error := work.exception(), OSError):
-            raise Refused(f"the drain flag cannot be kept in {self.memory.directory}: {error.strerror}; nothing changes") from error
+            raise Refused(
+                f"the drain flag cannot be kept in {self.memory.directory}: {error.strerror}; nothing changes"
+            ) from error
         work.result()
 
     @staticmethod

@@ -1,7 +1,8 @@
 """The daemon: one event loop that owns every machine of this node, and the wiring around it.
 
-It is forked by the guard's template. It tells the guard the addresses and their deadlines before anything is bound,
-beats as long as its elections make progress, and ends by an exit code that the guard understands.
+It is forked by the guard's template. It tells the guard the addresses and their deadlines before
+anything is bound, beats as long as its elections make progress, and ends by an exit code that the
+guard understands.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ from announce.kernel.interface import Links
 from announce.kernel.messages import leftovers
 from announce.kernel.netlink import interface_name
 from announce.kernel.ownership import written
-from announce.kernel.watch import AddressGone, AddressSeen, KernelEvent, LinkGone, LinkSeen, Resync, Watch
+from announce.kernel.watch import (
+    AddressGone,
+    AddressSeen,
+    KernelEvent,
+    LinkGone,
+    LinkSeen,
+    Resync,
+    Watch,
+)
 from election import model
 from election.events import Remembered
 from election.fencing import EXIT_CONFIG, EXIT_REFUSED
@@ -51,9 +60,11 @@ from vipd.observe.observe import Observe
 from vipd.state_dir import Election, InUseError, Memory
 
 PREVIOUS_DAEMON_TIMEOUT = 5.0
-"""Seconds to wait for the previous daemon, whose guard was killed, to hand over and let go of its locks."""
+"""Seconds to wait for the previous daemon, whose guard was killed, to hand over and let go of its
+locks."""
 ORPHAN_PAUSE = 0.1
-"""Seconds between the guard's death and the daemon's handover; a `pkill -9` of all takes a few milliseconds."""
+"""Seconds between the guard's death and the daemon's handover; a `pkill -9` of all takes a few
+milliseconds."""
 
 T = TypeVar("T")
 
@@ -69,7 +80,10 @@ class ImpossibleError(Exception):
 
 
 def main(configuration: Config, link: GuardLink) -> int:
-    """Run the daemon until it is told to stop; return its exit code. Called in the process that the guard watches."""
+    """Run the daemon until it is told to stop; return its exit code.
+
+    Called in the process that the guard watches.
+    """
     configure(configuration.log)
     try:
         return asyncio.run(run(configuration, link))
@@ -98,13 +112,18 @@ def _open_memory(configuration: Config, me: model.Identity) -> Memory:
 
 
 def _lock_addresses(configuration: Config, link: GuardLink) -> None:
-    names = [str(address.ip) for instance in configuration.instances for address in instance.addresses]
+    names = [
+        str(address.ip) for instance in configuration.instances for address in instance.addresses
+    ]
     if refusal := link.lock(names):
         raise InUseError(refusal)
 
 
 async def _patiently(link: GuardLink, attempt: Callable[[], T]) -> T:
-    """Try again for a while: a previous daemon whose guard was killed hands over and is gone in a moment."""
+    """Try again for a while.
+
+    A previous daemon whose guard was killed hands over and is gone in a moment.
+    """
     give_up_at = now() + PREVIOUS_DAEMON_TIMEOUT
     while True:
         try:
@@ -117,10 +136,19 @@ async def _patiently(link: GuardLink, attempt: Callable[[], T]) -> T:
 
 
 class Daemon:
-    """Everything that lives as long as the process. Made on the event loop, when its memory and the locks of its addresses are its own."""
+    """Everything that lives as long as the process.
+
+    Made on the event loop, when its memory and the locks of its addresses are its own.
+    """
 
     def __init__(
-        self, configuration: Config, link: GuardLink, me: model.Identity, memory: Memory, gate: GateStatus, metrics: Metrics
+        self,
+        configuration: Config,
+        link: GuardLink,
+        me: model.Identity,
+        memory: Memory,
+        gate: GateStatus,
+        metrics: Metrics,
     ) -> None:
         self.config = configuration
         self.link = link
@@ -132,7 +160,9 @@ class Daemon:
         self.kernel = RouteSocket()
         self.store: Store = open_store(configuration)
         timing = configuration.timing
-        self.peers = Peers(me, self.store, timing, frozenset(memory.former), log.warning, metrics.store_watch_lost)
+        self.peers = Peers(
+            me, self.store, timing, frozenset(memory.former), log.warning, metrics.store_watch_lost
+        )
         self.observe = Observe(metrics, configuration.elections, timing)
         self._saver = Saver(memory, self._on_epoch_kept)
         self._heartbeat = Heartbeat(link, self.members, self.peers, metrics, timing.lease_duration)
@@ -151,7 +181,8 @@ class Daemon:
     async def start(cls, configuration: Config, link: GuardLink) -> Self:
         """Make a daemon as soon as no other one has its memory or its addresses.
 
-        Raises RefusedError if another one keeps them, and ImpossibleError if the host lacks what the configuration asks for.
+        Raises RefusedError if another one keeps them, and ImpossibleError if the host lacks what
+        the configuration asks for.
         """
         metrics = Metrics()
         gate = GateStatus(configuration, link, metrics)
@@ -163,7 +194,9 @@ class Daemon:
         return cls(configuration, link, me, memory, gate, metrics)
 
     async def run(self) -> int:
-        """Start everything in the order of urgency, wait for the end, and take it all down; return the exit code."""
+        """Start everything in the order of urgency, wait for the end, and take it all down; return
+        the exit code.
+        """
         self._count_crashes()
         self._show_config()
         self._saver.want()
@@ -203,7 +236,9 @@ class Daemon:
         checks = 0
         for name, instances in self.config.elections.items():
             word = self._arm(name, [])
-            self.members[name] = Member(instances, deps, word, self.memory.elections.get(name, Election()), checks)
+            self.members[name] = Member(
+                instances, deps, word, self.memory.elections.get(name, Election()), checks
+            )
             checks += sum(len(instance.checks) for instance in instances)
         self.peers.serve(self.members, self._judge)
         former, drained = frozenset(self.memory.former), self.memory.drained
@@ -229,18 +264,28 @@ class Daemon:
         for member in self.members.values():
             member.judge()
 
-    def _arm_later(self, name: str, ready: Sequence[ReadyMessages], done: Callable[[str], None]) -> None:
-        """Have the guard arm an election's addresses: at start wait for it, later not even the guard holds up the loop."""
+    def _arm_later(
+        self, name: str, ready: Sequence[ReadyMessages], done: Callable[[str], None]
+    ) -> None:
+        """Have the guard arm an election's addresses.
+
+        At start wait for it, later not even the guard holds up the loop.
+        """
         if not self._listens:
             self._arm(name, ready)
             done("")
             return
         messages = [one.to_bytes() for one in ready]
-        self.link.ask_to_arm(name, messages, self.config.timing.lease_duration, done, gate=self._gate.wanted)
+        self.link.ask_to_arm(
+            name, messages, self.config.timing.lease_duration, done, gate=self._gate.wanted
+        )
         self._flush_link()
 
     def _flush_link(self) -> None:
-        """Send to the guard what waits, now or as soon as its socket takes more: a guard that is stopped reads nothing."""
+        """Send to the guard what waits, now or as soon as its socket takes more.
+
+        A guard that is stopped reads nothing.
+        """
         self.link.flush()
         if self.link.waiting:
             self._loop.add_writer(self.link.fileno(), self._flush_link)
@@ -248,16 +293,22 @@ class Daemon:
             self._loop.remove_writer(self.link.fileno())
 
     def _arm(self, name: str, ready: Sequence[ReadyMessages]) -> Word:
-        """Tell the guard which addresses go with an election's deadline; they may be unknown until the interface exists."""
+        """Tell the guard which addresses go with an election's deadline.
+
+        They may be unknown until the interface exists.
+        """
         # Making a hundred instances takes longer than a daemon may be silent.
         self.link.beat(now())
         messages = [one.to_bytes() for one in ready]
         if not self._looks_soon:
-            # What the guard said beside its answer is no longer in the socket, and nothing else would wake up for it: a reload
-            # asked for while this daemon starts, a report on the gate.
+            # What the guard said beside its answer is no longer in the socket, and nothing else
+            # would wake up for it: a reload asked for while this daemon starts, a report on the
+            # gate.
             self._looks_soon = True
             self._loop.call_soon(self._on_guard)
-        return self.link.word(self.link.arm(name, messages, self.config.timing.lease_duration, gate=self._gate.wanted))
+        return self.link.word(
+            self.link.arm(name, messages, self.config.timing.lease_duration, gate=self._gate.wanted)
+        )
 
     def _listen(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -265,7 +316,13 @@ class Daemon:
         self._loop.add_reader(self.link.fileno(), self._on_guard)
         self._listens = True
         self._heartbeat.start()
-        for work in (Watch(self._on_kernel).run(), self.peers.watch(), self.peers.publish(), self._saver.run(), self._serve()):
+        for work in (
+            Watch(self._on_kernel).run(),
+            self.peers.watch(),
+            self.peers.publish(),
+            self._saver.run(),
+            self._serve(),
+        ):
             self._tasks.spawn(work)
 
     async def _serve(self) -> None:
@@ -289,19 +346,27 @@ class Daemon:
         return self.peers.candidates.of(now(), election, {})
 
     def _remove_orphans(self) -> None:
-        """Remove what a previous daemon bound and this configuration does not know, unless another vipd manages it."""
+        """Remove what a previous daemon bound and this configuration does not know, unless another
+        vipd manages it.
+        """
         known = [ready for member in self.members.values() for ready in member.executor.ready]
         bound = self.kernel.addresses()
         for address in leftovers(bound, known):
             name = str(ip_address(address.ip))
-            # 1. a killed daemon left the VIP on eth0, 2. the configuration says eth1 now, 3. the lock taken for this removal is
-            # that of the VIP itself: letting go of it would let a second daemon of this host manage the VIP too.
+            # 1. a killed daemon left the VIP on eth0, 2. the configuration says eth1 now, 3. the
+            # lock taken for this removal is
+            # that of the VIP itself: letting go of it would let a second daemon of this host manage
+            # the VIP too.
             held = self.link.holds(name)
             if held or not self.link.lock([name]):
                 [refused] = remove(self.kernel, [address], bound)
                 where = f"{written(address)} from interface {interface_name(address.ifindex)}"
                 if refused:
-                    log.warning("could not remove %s, which an earlier vipd left: %s", where, os.strerror(refused))
+                    log.warning(
+                        "could not remove %s, which an earlier vipd left: %s",
+                        where,
+                        os.strerror(refused),
+                    )
                 else:
                     log.warning("removed %s, which an earlier vipd left on this host", where)
             if not held:
@@ -309,7 +374,10 @@ class Daemon:
 
     @staticmethod
     def _collect_garbage() -> None:
-        """Collect once and freeze: a full collection takes 18 ms, and what is there after the start stays."""
+        """Collect once and freeze.
+
+        A full collection takes 18 ms, and what is there after the start stays.
+        """
         gc.collect()
         gc.freeze()
 
@@ -331,7 +399,9 @@ class Daemon:
         self.metrics.configuration(good=not known.refused, loaded_at=known.loaded_at)
 
     def _on_gate(self) -> None:
-        """Take in the guard's last report on the gate, which may have come with the answer to an arming."""
+        """Take in the guard's last report on the gate, which may have come with the answer to an
+        arming.
+        """
         renewed = self._gate.take_in()
         for member in self.members.values():
             member.on_gate(renewed=renewed)
@@ -359,10 +429,12 @@ class Daemon:
     # ------------------------------------------------------------------ the end
 
     def _on_terminate(self) -> None:
-        """Stop: because of an order, or because the guard is gone, which the kernel tells by the same signal.
+        """Stop: because of an order, or because the guard is gone, which the kernel tells by the
+        same signal.
 
-        If somebody kills all of vipd, the guard often dies first. A handover begun in that moment would end half done,
-        with the address left to its lifetime on this node and taken on the next one: so wait ORPHAN_PAUSE first.
+        If somebody kills all of vipd, the guard often dies first. A handover begun in that moment
+        would end half done, with the address left to its lifetime on this node and taken on the
+        next one: so wait ORPHAN_PAUSE first.
         """
         if os.getppid() == self._guard:
             self._ending.stop()

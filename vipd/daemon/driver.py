@@ -1,10 +1,13 @@
-"""Drives the machine of one election: feeds it, does what the machine says, in order, and reports back.
+"""Drives the machine of one election.
+
+Feeds it, does what the machine says, in order, and reports back.
 
     event --> queue --> Machine.step(now, event) --> actions --> store (a task), kernel and frames (at once)
                 ^                                                  |
                 +------------------ WriteDone, BindDone, ... <-----+
 
-Nothing else touches the machine. A kernel call's outcome is an event like any other and is handled before anything new.
+Nothing else touches the machine. A kernel call's outcome is an event like any other and is handled
+before anything new.
 """
 
 from __future__ import annotations
@@ -42,10 +45,13 @@ from vipd.clock import now, wall
 from vipd.daemon.executor import Executor
 
 SERVICE_LOOK, SERVICE_SOON = 0.001, 0.02
-"""Seconds between two looks whether the kernel serves what it accepted: at first, and once it has taken longer than the second."""
+"""Seconds between two looks whether the kernel serves what it accepted: at first, and once it has
+taken longer than the second."""
 SERVICE_PATIENCE = 1.0
 
-Plain = SetDeadline | Refresh | Unbind | Probe | Remember | Transition | Notice | Waits | ForeignEdit
+Plain = (
+    SetDeadline | Refresh | Unbind | Probe | Remember | Transition | Notice | Waits | ForeignEdit
+)
 """What is done at once and whose outcome nothing in the same list depends on."""
 
 
@@ -81,8 +87,9 @@ class Observer(Protocol):
 class Deps:
     """What a driver is given.
 
-    `announcers`: one for each of the election's instances. `probe` waits so many seconds at most and returns a MAC address or
-    nothing. `remember` keeps something for the next daemon; `stepped` is called after each step, with the election's name.
+    `announcers`: one for each of the election's instances. `probe` waits so many seconds at most
+    and returns a MAC address or nothing. `remember` keeps something for the next daemon; `stepped`
+    is called after each step, with the election's name.
     """
 
     store: Store
@@ -97,7 +104,8 @@ class Deps:
 class Driver:
     """Drives one machine. All methods are called on the event loop's thread.
 
-    `acquired_at` is when it last tried to take the record, by the wall clock; `wake_at` when it moves by itself.
+    `acquired_at` is when it last tried to take the record, by the wall clock; `wake_at` when it
+    moves by itself.
     """
 
     def __init__(self, name: str, machine: Machine, deps: Deps) -> None:
@@ -116,7 +124,9 @@ class Driver:
         self.wake_at = 0.0
 
     def post(self, event: Event) -> None:
-        """Take an event in and do all that follows from it, before returning unless a step is under way."""
+        """Take an event in and do all that follows from it, before returning unless a step is under
+        way.
+        """
         self._queue.append(event)
         if self._busy:
             return
@@ -152,7 +162,8 @@ class Driver:
             self._timer.cancel()
         moment = now()
         self.wake_at = self.machine.next_wake(moment)
-        # One millisecond at least: a wake time that is already past must not starve everything else on the loop.
+        # One millisecond at least: a wake time that is already past must not starve everything else
+        # on the loop.
         pause = min(max(self.wake_at - moment, 0.001), 60.0)
         self._timer = asyncio.get_running_loop().call_later(pause, self.tick)
 
@@ -165,7 +176,8 @@ class Driver:
                 case Bind():
                     announced = self._bind(action)
                 case Announce(epoch):
-                    # Not if the bind before it failed, or if the kernel does not serve the address yet.
+                    # Not if the bind before it failed, or if the kernel does not serve the address
+                    # yet.
                     if announced:
                         self._announce(epoch)
                 case Read() | Write():
@@ -232,12 +244,15 @@ class Driver:
 
     def _await_service(self, action: Bind, since: float) -> None:
         pause = SERVICE_LOOK if now() - since < SERVICE_SOON else SERVICE_SOON
-        self._service_timer = asyncio.get_running_loop().call_later(pause, self._look_for_service, action, since)
+        self._service_timer = asyncio.get_running_loop().call_later(
+            pause, self._look_for_service, action, since
+        )
 
     def _look_for_service(self, action: Bind, since: float) -> None:
         """Announce, and tell the machine, once the kernel serves what it has accepted.
 
-        1. A successor binds an IPv6 address and announces it. 2. The former holder, or a client, acts on that.
+        1. A successor binds an IPv6 address and announces it. 2. The former holder, or a client,
+        acts on that.
         3. The kernel finishes the address 5 ms later: what was sent meanwhile is lost.
         """
         self._service_timer = None
@@ -286,7 +301,9 @@ class Driver:
 
     async def _write(self, action: Write) -> None:
         sent_at = now()
-        answer = await self.deps.store.write(self.name, self._stamped(action.record), action.expected, action.timeout)
+        answer = await self.deps.store.write(
+            self.name, self._stamped(action.record), action.expected, action.timeout
+        )
         self.deps.observer.store_request(str(action.kind), answer, now() - sent_at)
         self.post(WriteDone(action.request, answer))
 
@@ -294,7 +311,9 @@ class Driver:
         """Put the wall-clock times in, for people."""
         if record.holder != self.machine.me.name:
             return replace(record, renew_time=wall())
-        return replace(record, renew_time=wall(), acquire_time=record.acquire_time or self.acquired_at)
+        return replace(
+            record, renew_time=wall(), acquire_time=record.acquire_time or self.acquired_at
+        )
 
     async def _probe(self, timeout: float) -> None:
         self.post(ProbeDone(await self.deps.probe(timeout)))

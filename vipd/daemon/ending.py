@@ -1,4 +1,7 @@
-"""How the daemon ends: what it hands over or releases before, what it leaves bound for the next one, and its exit code."""
+"""How the daemon ends.
+
+What it hands over or releases before, what it leaves bound for the next one, and its exit code.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,22 @@ from vipd.guard.link import GuardError, GuardLink
 
 EXIT_STOPPED = 0
 STOP_TIMEOUT = 3.0
-"""Seconds for handover or release when stopping; then the lease is left to expire. The guard waits longer than that."""
+"""Seconds for handover or release when stopping; then the lease is left to expire. The guard waits
+longer than that."""
 RELOAD_PAUSE = 1.0
-"""Seconds for which a reload that changes addresses names no successor: where all nodes are reloaded at once, the best of them is just
-ending, and would not answer. Files are read in 0.4 s, on busy machines later on one than on the other."""
+"""Seconds for which a reload that changes addresses names no successor: where all nodes are
+reloaded at once, the best of them is just ending, and would not answer. Files are read in 0.4 s, on
+busy machines later on one than on the other."""
 RELOAD_PATIENCE = 5.0
-"""Seconds for which it goes on while no other node is fit: they are just starting, which takes 0.6 s, on busy machines some seconds."""
+"""Seconds for which it goes on while no other node is fit: they are just starting, which takes 0.6
+s, on busy machines some seconds."""
 AWAY_PATIENCE = 0.5
-"""Seconds that a reload waits for more than the addresses' removal while the store does not serve: perhaps it is to mend just that."""
+"""Seconds that a reload waits for more than the addresses' removal while the store does not serve:
+perhaps it is to mend just that."""
 LOOK = 0.1
 RELOAD_TIMEOUT = 8.0
-"""Seconds in all; with them the time for a handover. Nobody waits as impatiently as at a stop: the VIP is served meanwhile."""
+"""Seconds in all; with them the time for a handover. Nobody waits as impatiently as at a stop: the
+VIP is served meanwhile."""
 
 log = logging.getLogger("vipd")
 
@@ -35,7 +43,13 @@ log = logging.getLogger("vipd")
 class Ending:
     """What was asked for last wins, but that nothing takes back a stop."""
 
-    def __init__(self, configuration: Config, link: GuardLink, members: Mapping[str, Member], store_serves: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        configuration: Config,
+        link: GuardLink,
+        members: Mapping[str, Member],
+        store_serves: Callable[[], bool],
+    ) -> None:
         self._config = configuration
         self._link = link
         self._members = members
@@ -49,13 +63,19 @@ class Ending:
         self._begin(EXIT_STOPPED, self._members, events.StopAsked())
 
     def reload(self, new: Config) -> None:
-        """Stop what the new configuration changes, leave the rest bound, and end: the next daemon takes its leases back."""
+        """Stop what the new configuration changes, leave the rest bound, and end.
+
+        The next daemon takes its leases back.
+        """
         if self._exit_code == EXIT_STOPPED:
-            # `systemctl stop` while a file is being read: the guard starts nobody who would take back what is left bound.
+            # `systemctl stop` while a file is being read: the guard starts nobody who would take
+            # back what is left bound.
             log.info("configuration changed while stopping: it counts from the next start on")
             return
         log.info("configuration changed; reloading")
-        self._begin(EXIT_RELOAD, changed(self._config, new), events.StopAsked(RELOAD_PATIENCE, RELOAD_PAUSE))
+        self._begin(
+            EXIT_RELOAD, changed(self._config, new), events.StopAsked(RELOAD_PATIENCE, RELOAD_PAUSE)
+        )
 
     def moved(self) -> None:
         """Note that a machine has taken a step."""
@@ -69,7 +89,10 @@ class Ending:
         self._moved.set()
 
     async def wait(self, last_word: Callable[[], Awaitable[None]]) -> int:
-        """Return the exit code, when all that leaves has left, or has had its time; before a reload the last word is spoken."""
+        """Return the exit code, when all that leaves has left, or has had its time.
+
+        Before a reload the last word is spoken.
+        """
         while self._exit_code is None:
             await self._next_move()
         code: int | None = None
@@ -77,7 +100,9 @@ class Ending:
             # A stop that comes after a reload, even beside the last word, has its own time for all.
             code = self._exit_code
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STOP_TIMEOUT if code == EXIT_STOPPED else RELOAD_TIMEOUT):
+                async with asyncio.timeout(
+                    STOP_TIMEOUT if code == EXIT_STOPPED else RELOAD_TIMEOUT
+                ):
                     await self._leave(code)
             if code == EXIT_RELOAD:
                 await last_word()
@@ -85,7 +110,10 @@ class Ending:
         return code
 
     async def _leave(self, code: int) -> None:
-        """Wait until all that leaves has left, or another end is asked for. A store that does not serve is not waited for on a reload."""
+        """Wait until all that leaves has left, or another end is asked for.
+
+        A store that does not serve is not waited for on a reload.
+        """
         away_since = NEVER
         while code == self._exit_code and not self._have_left():
             if code == EXIT_STOPPED or self._store_serves():
@@ -99,11 +127,17 @@ class Ending:
             await self._next_move(LOOK)
 
     def _let_go(self) -> None:
-        """Unbind what leaves: nobody can be named as successor through this store, and the next daemon may have a better one."""
+        """Unbind what leaves.
+
+        Nobody can be named as successor through this store, and the next daemon may have a better
+        one.
+        """
         for member in (self._members[name] for name in self._leaving):
             if member.state is State.ACTIVE:
                 priority = member.snapshot().priority or 1
-                member.order(events.FitnessChanged(fit=False, priority=priority, reason=Reason.SHUTDOWN))
+                member.order(
+                    events.FitnessChanged(fit=False, priority=priority, reason=Reason.SHUTDOWN)
+                )
 
     def _are_clear(self) -> bool:
         return all(self._members[name].is_clear for name in self._leaving)

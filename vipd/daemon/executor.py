@@ -1,13 +1,17 @@
-"""The hands of one election: does in the kernel what the machine decided, comparing the deadline before and after.
+"""The hands of one election.
 
-The deadline is read from the shared word, which guard and gate obey as well. All calls are synchronous and bounded: a
-bind of one address takes 0.2 ms, and nothing else of the daemon can come between a lost lease and the unbind.
+Does in the kernel what the machine decided, comparing the deadline before and after.
 
-The addresses of a group may lie on several interfaces, each of which has its own messages. They have one deadline, which is
-compared around each of the kernel calls.
+The deadline is read from the shared word, which guard and gate obey as well. All calls are
+synchronous and bounded: a bind of one address takes 0.2 ms, and nothing else of the daemon can come
+between a lost lease and the unbind.
 
-An interface's name may come to mean another interface while addresses are bound. So each place where something may be bound,
-an interface's number, is noted before the kernel is called, and only a read-back there makes it forgotten:
+The addresses of a group may lie on several interfaces, each of which has its own messages. They
+have one deadline, which is compared around each of the kernel calls.
+
+An interface's name may come to mean another interface while addresses are bound. So each place
+where something may be bound, an interface's number, is noted before the kernel is called, and only
+a read-back there makes it forgotten:
     1. bound on eth0, which is number 2; somebody renames it eth1 and makes a new eth0, number 5
     2. an unbind by name would look at number 5, find nothing and report that the address is gone
     3. the lease would be released, and number 2 would go on answering beside the next owner
@@ -22,7 +26,19 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from announce.kernel.addresses import BoundAddress, Failure, Foreign, Key, ReadyMessages, RouteSocket, bind, look, refresh, reshape, unbind
+from announce.kernel.addresses import (
+    BoundAddress,
+    Failure,
+    Foreign,
+    Key,
+    ReadyMessages,
+    RouteSocket,
+    bind,
+    look,
+    refresh,
+    reshape,
+    unbind,
+)
 from announce.kernel.messages import elsewhere
 from announce.kernel.netlink import interface_name
 from announce.kernel.ownership import written
@@ -53,9 +69,12 @@ class Word(Protocol):
 
 
 class Executor:
-    """Binds and unbinds one election's addresses. `ready` has messages for each of its `parts` whose interface has been seen.
+    """Binds and unbinds one election's addresses.
 
-    `on_removed` is called with a sentence for each address removed that the present daemon had not bound.
+    `ready` has messages for each of its `parts` whose interface has been seen.
+
+    `on_removed` is called with a sentence for each address removed that the present daemon had not
+    bound.
     """
 
     def __init__(
@@ -77,7 +96,9 @@ class Executor:
         self._places: dict[Place, ReadyMessages] = {}
 
     def adopt(self, templates: Iterable[ReadyMessages]) -> None:
-        """Note where the kernel has these addresses from a previous daemon, on whatever interface: they are unbound there."""
+        """Note where the kernel has these addresses from a previous daemon, on whatever interface:
+        they are unbound there.
+        """
         bound = self._kernel.addresses()
         for template in templates:
             self._note(elsewhere(bound, template))
@@ -86,13 +107,18 @@ class Executor:
         self._places |= {_place(ready): ready for ready in places}
 
     def bind(self, action: Bind) -> BindDone:
-        """Bind all addresses in one go, so that each serves; all are removed again if the deadline passed meanwhile.
+        """Bind all addresses in one go, so that each serves.
 
-        The first interface that refuses one ends it: what the others have got is removed by the Unbind that follows.
+        All are removed again if the deadline passed meanwhile.
+
+        The first interface that refuses one ends it: what the others have got is removed by the
+        Unbind that follows.
         """
         if len(self.ready) < self._parts:
             late = self._lifetime(action) < 1
-            return BindDone(action.epoch, ok=False, why=LATE if late else "the interface does not exist")
+            return BindDone(
+                action.epoch, ok=False, why=LATE if late else "the interface does not exist"
+            )
         if left := self._remove(self._strays()):
             return BindDone(action.epoch, ok=False, why=left)
         done = BindDone(action.epoch, ok=True)
@@ -100,15 +126,23 @@ class Executor:
             done = self._bind(ready, action)
             if not done.ok:
                 break
-        six = [(ready.ifindex, key[1]) for ready in self.ready for key in ready.keys if key[0] == socket.AF_INET6]
+        six = [
+            (ready.ifindex, key[1])
+            for ready in self.ready
+            for key in ready.keys
+            if key[0] == socket.AF_INET6
+        ]
         self._unserved = deque(six if done.ok else ())
         return done
 
     def serves(self) -> bool:
-        """Whether all addresses that were bound last are in force; looks at a hundred at once, which takes 2 ms.
+        """Whether all addresses that were bound last are in force.
 
-        The kernel accepts an IPv6 address and finishes it in a work queue: as a rule within 0.3 ms, under load 5 ms and more
-        later. A client that was told of the new MAC before that gets no answer.
+        Looks at a hundred at once, which takes 2 ms.
+
+        The kernel accepts an IPv6 address and finishes it in a work queue: as a rule within 0.3 ms,
+        under load 5 ms and more later. A client that was told of the new MAC before that gets no
+        answer.
         """
         for _ in range(LOOKS_AT_ONCE):
             if not self._unserved:
@@ -143,7 +177,10 @@ class Executor:
         return BindDone(action.epoch, ok=not why, why=why)
 
     def refresh(self, action: Refresh) -> str:
-        """Give the addresses their lifetime again; return what went wrong, if anything. All are removed if it came late."""
+        """Give the addresses their lifetime again; return what went wrong, if anything.
+
+        All are removed if it came late.
+        """
         # An interface that refuses must not cost the others their addresses.
         troubles = [self._refresh(ready, action) for ready in self.ready]
         return "; ".join(dict.fromkeys(filter(None, troubles)))
@@ -169,7 +206,9 @@ class Executor:
         return UnbindDone(ok=not left, why=left)
 
     def _remove(self, places: Iterable[ReadyMessages]) -> str:
-        """Remove the addresses in these places, and forget those where they are gone; return what went wrong."""
+        """Remove the addresses in these places, and forget those where they are gone; return what
+        went wrong.
+        """
         # Try every interface, even if one fails.
         troubles = list(dict.fromkeys(filter(None, map(self._unbind, places))))
         return "; ".join(troubles)
@@ -180,7 +219,9 @@ class Executor:
         except OSError as error:
             return f"netlink: {error}"
         for address in done.others:
-            self._on_removed(f"removed {written(address)} from {ready.interface}: this node does not own it, and vipd had not bound it")
+            self._on_removed(
+                f"removed {written(address)} from {ready.interface}: this node does not own it, and vipd had not bound it"
+            )
         if done.remaining:
             return f"still bound: {', '.join(map(written, done.remaining))}"
         self._places.pop(_place(ready), None)
@@ -188,7 +229,9 @@ class Executor:
 
     @property
     def has_strays(self) -> bool:
-        """Whether something may be bound where the addresses do not belong any more; the next bind removes it."""
+        """Whether something may be bound where the addresses do not belong any more; the next bind
+        removes it.
+        """
         return bool(self._strays())
 
     def _strays(self) -> list[ReadyMessages]:
@@ -196,12 +239,16 @@ class Executor:
         return [ready for place, ready in self._places.items() if place not in current]
 
     def bound(self) -> dict[str, int]:
-        """Return which of the election's addresses vipd has bound, each on its interface, and their valid lifetimes in seconds."""
+        """Return which of the election's addresses vipd has bound, each on its interface, and their
+        valid lifetimes in seconds.
+        """
         own = (address for ready in self.ready for address in look(self._kernel, ready)[0])
         return {socket.inet_ntop(address.family, address.ip): address.valid_lft for address in own}
 
     def foreign(self) -> list[tuple[str, Foreign]]:
-        """Return the addresses of the election that somebody else has bound, each with its interface, and what depends on it."""
+        """Return the addresses of the election that somebody else has bound, each with its
+        interface, and what depends on it.
+        """
         found = list[tuple[str, Foreign]]()
         for ready in self.ready:
             with contextlib.suppress(OSError):
@@ -209,12 +256,17 @@ class Executor:
         return found
 
     def take_stock(self) -> None:
-        """Look at what the previous daemon left, at start: name it, and bind anew what it bound under another prefix length."""
+        """Look at what the previous daemon left, at start.
+
+        Name it, and bind anew what it bound under another prefix length.
+        """
         for ready in self.ready:
             with contextlib.suppress(OSError):
                 for address in reshape(self._kernel, ready):
                     where = f"{written(address)} from {ready.interface}"
-                    self._on_removed(f"removed {where}, which another version of vipd left, and bound it anew as a single address")
+                    self._on_removed(
+                        f"removed {where}, which another version of vipd left, and bound it anew as a single address"
+                    )
 
     def unbind_leftovers(self) -> UnbindDone:
         """Do what `unbind` does, and name each address of the previous daemon that is removed."""
@@ -222,18 +274,28 @@ class Executor:
         before = list[tuple[str, BoundAddress]]()
         for ready in self._places.values():
             with contextlib.suppress(OSError):
-                before += [(interface_name(ready.ifindex), address) for address in look(self._kernel, ready)[0]]
+                before += [
+                    (interface_name(ready.ifindex), address)
+                    for address in look(self._kernel, ready)[0]
+                ]
         done = self.unbind()
         if done.ok:
             for interface, address in before:
-                self._on_removed(f"removed {written(address)} from {interface}: the previous vipd left it, and no lease covers it")
+                self._on_removed(
+                    f"removed {written(address)} from {interface}: the previous vipd left it, and no lease covers it"
+                )
         return done
 
     def _lifetime(self, action: Bind | Refresh, *, shrink: bool = False) -> int:
-        return lifetime_to_set(self._clock(), self.word.deadline, action.lease_duration, shrink=shrink)
+        return lifetime_to_set(
+            self._clock(), self.word.deadline, action.lease_duration, shrink=shrink
+        )
 
     def _undo(self) -> None:
-        """Remove what was bound too late. The guard is there for the case that this fails as well."""
+        """Remove what was bound too late.
+
+        The guard is there for the case that this fails as well.
+        """
         self.unbind()
 
 

@@ -1,4 +1,7 @@
-"""What the daemon makes of the guard's reports on the kernel's gate: who may take part, and what operators see."""
+"""What the daemon makes of the guard's reports on the kernel's gate.
+
+Who may take part, and what operators see.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ class GateStatus:
         self._seen = GateReport()
 
     def refusal(self) -> str:
-        """Return why this daemon must not run: it requires a gate that this host cannot have. Otherwise say what is missing."""
+        """Return why this daemon must not run: it requires a gate that this host cannot have.
+
+        Otherwise say what is missing.
+        """
         why = self._link.start_info.no_gate
         if not why or not self.wanted:
             return ""
@@ -39,21 +45,34 @@ class GateStatus:
     def unmet(self, election: str) -> str:
         """Return why this node may not take part in an election for want of its gate, or nothing."""
         why = self._link.gate.troubles.get(election, "")
-        return f"no kernel gate, and fence.gate is {Gate.REQUIRE}: {why}" if why and self._required else ""
+        return (
+            f"no kernel gate, and fence.gate is {Gate.REQUIRE}: {why}"
+            if why and self._required
+            else ""
+        )
 
     def take_in(self) -> bool:
-        """Look at the guard's last report; return whether programs of an earlier life have given way since the one before."""
+        """Look at the guard's last report.
+
+        Return whether programs of an earlier life have given way since the one before.
+        """
         former, self._seen = self._seen, self._link.gate
         self._metrics.gate_put_back(max(0, self._seen.put_back - former.put_back))
         for name, election in self._elections.items():
-            self._metrics.gate_in_force(name, in_force=self.wanted and election not in self._seen.troubles)
+            self._metrics.gate_in_force(
+                name, in_force=self.wanted and election not in self._seen.troubles
+            )
         return former.inherited and not self._seen.inherited
 
     def document(self) -> status.Fence:
         """Return what `vipd status` shows."""
         report = self._link.gate
         if not self.wanted:
-            return status.Fence(guard=True, gate=False, covers=without_gate(self._lease, f"fence.gate is {Gate.OFF}"))
+            return status.Fence(
+                guard=True,
+                gate=False,
+                covers=without_gate(self._lease, f"fence.gate is {Gate.OFF}"),
+            )
         why = "; ".join(_once(report.troubles.values()))
         covers = without_gate(self._lease, why) if why else with_gate()
         return status.Fence(

@@ -15,9 +15,11 @@ from vipd.observe.metrics import Metrics
 
 SHORTEST_BEAT, LONGEST_BEAT = 0.050, 0.200
 BEATS_A_LEASE = 30
-"""A beat is a thirtieth of a lease: a fifth of the time after which the guard takes the daemon for stuck."""
+"""A beat is a thirtieth of a lease: a fifth of the time after which the guard takes the daemon for
+stuck."""
 MOVES = 20
-"""Moves of an election between two beats that count as life: a takeover is about ten, with all that is told of others meanwhile."""
+"""Moves of an election between two beats that count as life: a takeover is about ten, with all that
+is told of others meanwhile."""
 LONGEST_SILENCE_OF_CANDIDATES = 1.0
 """Seconds after which the machines hear of the candidates again, changed or not."""
 
@@ -25,7 +27,14 @@ LONGEST_SILENCE_OF_CANDIDATES = 1.0
 class Heartbeat:
     """Beats from `start` on for as long as the event loop runs."""
 
-    def __init__(self, link: GuardLink, members: Mapping[str, Member], peers: Peers, metrics: Metrics, lease_duration: float) -> None:
+    def __init__(
+        self,
+        link: GuardLink,
+        members: Mapping[str, Member],
+        peers: Peers,
+        metrics: Metrics,
+        lease_duration: float,
+    ) -> None:
         self._link, self._members, self._peers, self._metrics = link, members, peers, metrics
         self._interval = min(max(lease_duration / BEATS_A_LEASE, SHORTEST_BEAT), LONGEST_BEAT)
         self._beat_at = 0.0
@@ -38,7 +47,9 @@ class Heartbeat:
         self._beat()
 
     def moved(self, election: str) -> None:
-        """Show life because an election's machine has moved: two hundred that take over in one turn of the loop take their time.
+        """Show life because an election's machine has moved.
+
+        Two hundred that take over in one turn of the loop take their time.
 
         Only so often between two beats: one that moves for ever is no progress.
         """
@@ -52,7 +63,10 @@ class Heartbeat:
         return f"the event loop has not run for {silent:.1f}s" if silent > ALIVE_WITHIN else ""
 
     def _beat(self) -> None:
-        """Show life, and let time pass for every machine: timers stand still while the host is suspended."""
+        """Show life, and let time pass for every machine.
+
+        Timers stand still while the host is suspended.
+        """
         moment = now()
         self._moves.clear()
         for member in self._members.values():
@@ -61,7 +75,9 @@ class Heartbeat:
             self._peers.tell()
             for member in self._members.values():
                 member.look_for_obstacles()
-            self._candidates_change_at = min(self._peers.candidates.changes_at(moment), moment + LONGEST_SILENCE_OF_CANDIDATES)
+            self._candidates_change_at = min(
+                self._peers.candidates.changes_at(moment), moment + LONGEST_SILENCE_OF_CANDIDATES
+            )
         self._link.beat(now())
         if self._beat_at:
             self._metrics.loop_lag(max(0.0, moment - self._beat_at - self._interval))

@@ -1,6 +1,7 @@
 """One configured instance, running: its interface, its frames, its rivals and its checks.
 
-An election has one or several of them. What an instance sees it reports to its election, which decides.
+An election has one or several of them. What an instance sees it reports to its election, which
+decides.
 """
 
 from __future__ import annotations
@@ -44,8 +45,13 @@ class InstanceObserver(Protocol):
     def check_result(self, instance: str, check: Check, result: Result, seconds: float) -> None:
         """Note the result of a check."""
 
-    def verdict(self, instance: str, verdict: Verdict, checks: Mapping[str, bool], *, changed: bool) -> None:
-        """Note the checks' common verdict and each one's, by name; `changed`: not what was last kept on disk."""
+    def verdict(
+        self, instance: str, verdict: Verdict, checks: Mapping[str, bool], *, changed: bool
+    ) -> None:
+        """Note the checks' common verdict and each one's, by name; `changed`.
+
+        Not what was last kept on disk.
+        """
 
 
 class Election(Protocol):
@@ -60,7 +66,10 @@ class Election(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """What the instances of a daemon share. `keep_verdicts` keeps the checks' results for the next daemon: True if they are new."""
+    """What the instances of a daemon share.
+
+    `keep_verdicts` keeps the checks' results for the next daemon: True if they are new.
+    """
 
     observer: InstanceObserver
     forge: Forge
@@ -69,7 +78,8 @@ class Deps:
     links: Links
     keep_verdicts: Callable[[str, Mapping[str, bool]], bool]
     paces: dict[int, Pace] = field(default_factory=dict)
-    """By the number of the interface, which may have several names: what leaves by it passes the same switch port."""
+    """By the number of the interface, which may have several names: what leaves by it passes the
+    same switch port."""
 
     def pace(self, ifindex: int) -> Pace:
         """Return what the announcements of an interface share."""
@@ -77,7 +87,10 @@ class Deps:
 
 
 class Seen(NamedTuple):
-    """What was last taken in of a name: the interface that has it, and whether the guard has armed it."""
+    """What was last taken in of a name.
+
+    The interface that has it, and whether the guard has armed it.
+    """
 
     link: Interface | None
     armed: bool
@@ -91,14 +104,17 @@ class Seen(NamedTuple):
 class Instance:
     """Everything on this node that one instance has for itself.
 
-    `named`: the names of its interface and of those that its checks are about. `ready` is None until the interface has been
-    seen. `position` is the number of checks that other instances have. `armed`: the guard knows the addresses on the interface
-    as it is now, and has the kernel's gate before it; until then the interface counts as down. `lapsed`: it has to be armed
-    anew, though perhaps with the same messages: an interface that was moved to another network namespace and back has lost
-    its gate.
+    `named`: the names of its interface and of those that its checks are about. `ready` is None
+    until the interface has been seen. `position` is the number of checks that other instances have.
+    `armed`: the guard knows the addresses on the interface as it is now, and has the kernel's gate
+    before it; until then the interface counts as down. `lapsed`: it has to be armed anew, though
+    perhaps with the same messages: an interface that was moved to another network namespace and
+    back has lost its gate.
     """
 
-    def __init__(self, settings: config.Instance, deps: Deps, election: Election, position: int) -> None:
+    def __init__(
+        self, settings: config.Instance, deps: Deps, election: Election, position: int
+    ) -> None:
         self.settings = settings
         self.name = settings.name
         self.interface = settings.interface
@@ -113,7 +129,12 @@ class Instance:
         self._keep_verdicts = deps.keep_verdicts
         self._links = deps.links
         kinds = (check.kind for check in settings.checks)
-        self.named = frozenset({self.interface, *(kind.interface for kind in kinds if isinstance(kind, InterfaceCheck))})
+        self.named = frozenset(
+            {
+                self.interface,
+                *(kind.interface for kind in kinds if isinstance(kind, InterfaceCheck)),
+            }
+        )
         self._seen: dict[str, Seen] = {}
         self._sender = Sender(self._where)
         self._asker = Sender(self._where, past_gate=True)
@@ -122,9 +143,18 @@ class Instance:
         self._disputes = {ip: Dispute(ip) for ip in self.ips}
         self._more_to_say: dict[str, asyncio.TimerHandle] = {}
         self._deps = deps
-        self.announcer = Announcer(self._sender.send, self._schedule, self._announced, self._pace, settings.announce.pace)
+        self.announcer = Announcer(
+            self._sender.send, self._schedule, self._announced, self._pace, settings.announce.pace
+        )
         self._link = Link(settings.addresses, deps.forge, self._on_frames, self._on_trouble)
-        self.checks = Runner(settings.checks, self.on_verdict, now, on_result=self._on_result, position=position, workers=deps.workers)
+        self.checks = Runner(
+            settings.checks,
+            self.on_verdict,
+            now,
+            on_result=self._on_result,
+            position=position,
+            workers=deps.workers,
+        )
 
     async def close(self) -> None:
         """End checks, timers and sockets; what is bound stays as it is."""
@@ -139,7 +169,9 @@ class Instance:
     # ------------------------------------------------------------------ the interface
 
     def _where(self) -> int:
-        """Return the number of the interface that the addresses are bound on, or would be; 0: there is none yet."""
+        """Return the number of the interface that the addresses are bound on, or would be; 0: there
+        is none yet.
+        """
         return self.ready.ifindex if self.ready else 0
 
     @property
@@ -151,16 +183,22 @@ class Instance:
         return self._why_not_armed or unsuitable(link)
 
     def prepare(self) -> bool:
-        """Make the messages for what the interface's name means now; return whether the guard has to arm it, anew or for the first time."""
+        """Make the messages for what the interface's name means now.
+
+        Return whether the guard has to arm it, anew or for the first time.
+        """
         link = self._links.named(self.interface)
         if link is None:
             self.armed, self.lapsed = False, True
             return False
         if self._where() == link.ifindex and not self.lapsed:
             return False
-        # Two hundred addresses take 70 ms to build: at start that holds up nobody, later the heartbeat would miss its beat.
+        # Two hundred addresses take 70 ms to build: at start that holds up nobody, later the
+        # heartbeat would miss its beat.
         self.ready = (
-            ready_messages(self.interface, self.settings.addresses, link.ifindex) if self.ready is None else self.ready.moved(link.ifindex)
+            ready_messages(self.interface, self.settings.addresses, link.ifindex)
+            if self.ready is None
+            else self.ready.moved(link.ifindex)
         )
         self.armed = self.lapsed = False
         self._sender.open()
@@ -177,7 +215,10 @@ class Instance:
             self._why_not_armed = why
 
     def look(self) -> None:
-        """Ask the kernel for the interfaces before its watch reports them: a restart has no time to wait for that."""
+        """Ask the kernel for the interfaces before its watch reports them.
+
+        A restart has no time to wait for that.
+        """
         for name in self.named:
             self._links.look(name)
 
@@ -186,8 +227,14 @@ class Instance:
         return self.armed and is_running(self._where())
 
     def follow(self) -> bool:
-        """Take in what the names mean now, and how it is; return whether something about its own interface has changed."""
-        views = {name: Seen(self._links.named(name), self.armed or name != self.interface) for name in self.named}
+        """Take in what the names mean now, and how it is.
+
+        Return whether something about its own interface has changed.
+        """
+        views = {
+            name: Seen(self._links.named(name), self.armed or name != self.interface)
+            for name in self.named
+        }
         changed = {name: view for name, view in views.items() if self._seen.get(name) != view}
         for name, view in changed.items():
             before = self._seen.get(name)
@@ -201,12 +248,22 @@ class Instance:
         frames = self.announcer.frames
         self._link.see_mac(link.mac)
         self._rivals.check()
-        came_up = before is None or not before.usable or before.link is None or before.link.ifindex != link.ifindex
-        if view.usable and came_up and self.announcer.frames == frames:  # others were announced as they came
+        came_up = (
+            before is None
+            or not before.usable
+            or before.link is None
+            or before.link.ifindex != link.ifindex
+        )
+        # others were announced as they came
+        if view.usable and came_up and self.announcer.frames == frames:
             self.announcer.again()
         trouble = unsuitable(link)
         # At the start the configuration's findings have said so.
-        if trouble and before is not None and trouble != (unsuitable(before.link) if before.link else ""):
+        if (
+            trouble
+            and before is not None
+            and trouble != (unsuitable(before.link) if before.link else "")
+        ):
             self._on_trouble(trouble)
 
     # ------------------------------------------------------------------ frames
@@ -217,9 +274,12 @@ class Instance:
         return bool(self._link.frames)
 
     def _on_frames(self) -> None:
-        # First one frame for each address: what is sent besides, for the few who heed nothing else, must not keep the others waiting.
+        # First one frame for each address: what is sent besides, for the few who heed nothing else,
+        # must not keep the others waiting.
         in_turn = zip_longest(*(frames.announce for frames in self._link.frames))
-        self.announcer.frames = tuple(frame for turn in in_turn for frame in turn if frame is not None)
+        self.announcer.frames = tuple(
+            frame for turn in in_turn for frame in turn if frame is not None
+        )
         self.announcer.addresses = len(self._link.frames)
         self.announcer.again()
         self._election.judge()
@@ -245,13 +305,18 @@ class Instance:
         return self.settings.on_conflict is config.OnConflict.WAIT
 
     async def probe(self, timeout: float) -> str:
-        """Ask on the wire who has an address of this instance; return a MAC, or nothing after `timeout` seconds of silence."""
+        """Ask on the wire who has an address of this instance.
+
+        Return a MAC, or nothing after `timeout` seconds of silence.
+        """
         return await probe(self._asker, self._rivals, self._link.frames, timeout)
 
     def watch_rivals(self, *, wanted: bool) -> None:
         """Listen for rivals, or cease to. Idempotent."""
         if wanted and self._unsubscribe is None:
-            self._unsubscribe = self._rivals.subscribe(self.ips, lambda rival: self._election.rival_seen(self, rival))
+            self._unsubscribe = self._rivals.subscribe(
+                self.ips, lambda rival: self._election.rival_seen(self, rival)
+            )
         elif not wanted and self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
@@ -264,11 +329,15 @@ class Instance:
         self._say(dispute)
         if dispute.answers(now()):
             announce = self.settings.announce
-            frames = next((one.announce for one in self._link.frames if one.address == rival.ip), ())
+            frames = next(
+                (one.announce for one in self._link.frames if one.address == rival.ip), ()
+            )
             self.announcer.answer(rival.ip, frames, delays(announce.burst, announce.interval, 0.0))
 
     def _say(self, dispute: Dispute) -> None:
-        """Log what is due to be said of an address, and see to it that what comes after it is said as well."""
+        """Log what is due to be said of an address, and see to it that what comes after it is said
+        as well.
+        """
         if line := dispute.line(now()):
             self._observer.notice(self.name, line, warning=True)
         elif dispute.address not in self._more_to_say:
@@ -290,7 +359,9 @@ class Instance:
         self.verdict = verdict
         if verdict.fit is not None:
             checks = self.checks.remembered()
-            self._observer.verdict(self.name, verdict, checks, changed=self._keep_verdicts(self.name, checks))
+            self._observer.verdict(
+                self.name, verdict, checks, changed=self._keep_verdicts(self.name, checks)
+            )
         self._election.judge()
 
 
@@ -300,4 +371,6 @@ def _state(name: str, view: Seen) -> LinkState:
         return LinkState(name, up=False, detail=f"interface {name} does not exist")
     if not view.link.usable:
         return LinkState(name, up=False, detail=f"{name} is down or has no carrier")
-    return LinkState(name, view.usable, "" if view.usable else f"the guard has not taken note of {name} yet")
+    return LinkState(
+        name, view.usable, "" if view.usable else f"the guard has not taken note of {name} yet"
+    )

@@ -1,6 +1,9 @@
-"""One election on this node: one machine and one deadline for its instance, or for all the instances of its group.
+"""One election on this node.
 
-What concerns one interface alone is in `vipd.daemon.instance`; here is what the instances have in common.
+One machine and one deadline for its instance, or for all the instances of its group.
+
+What concerns one interface alone is in `vipd.daemon.instance`; here is what the instances have in
+common.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ from vipd.state_dir import Election
 ARM_AGAIN = 1.0
 """Seconds until the guard is asked again for what it refused."""
 SILENCE = 2.0
-"""Seconds of the guard's silence after which the operator is informed; it answers within some milliseconds as a rule."""
+"""Seconds of the guard's silence after which the operator is informed; it answers within some
+milliseconds as a rule."""
 
 
 class MemberObserver(Observer, InstanceObserver, Protocol):
@@ -48,11 +52,12 @@ class MemberObserver(Observer, InstanceObserver, Protocol):
 class Deps:
     """What all members of a daemon are given.
 
-    `arm` has the guard take note of an election's addresses, and calls back with "" when that stands, or with why it does
-    not. `links`: the interfaces as last seen.
-    `unmet` tells why an election may not take place here for want of the kernel's gate; `knows_claims` whether this daemon has seen
-    which elections of the store hold which addresses. `remember` and `keep_verdicts` keep something for the next daemon; `stepped` is
-    called after each step of a machine, with its election's name.
+    `arm` has the guard take note of an election's addresses, and calls back with "" when that
+    stands, or with why it does not. `links`: the interfaces as last seen. `unmet` tells why an
+    election may not take place here for want of the kernel's gate; `knows_claims` whether this
+    daemon has seen which elections of the store hold which addresses. `remember` and
+    `keep_verdicts` keep something for the next daemon; `stepped` is called after each step of a
+    machine, with its election's name.
     """
 
     me: Identity
@@ -76,10 +81,18 @@ class Deps:
 class Member:
     """Connects an election's machine with its instances. `word` is its shared deadline.
 
-    `configured` are all that take part in it: they agree in all that the machine needs, as the configuration's relations see to.
+    `configured` are all that take part in it: they agree in all that the machine needs, as the
+    configuration's relations see to.
     """
 
-    def __init__(self, configured: Sequence[config.Instance], deps: Deps, word: Word, known: Election, position: int = 0) -> None:
+    def __init__(
+        self,
+        configured: Sequence[config.Instance],
+        deps: Deps,
+        word: Word,
+        known: Election,
+        position: int = 0,
+    ) -> None:
         self.settings = configured[0]
         self.name = self.settings.election
         self._deps = deps
@@ -91,7 +104,10 @@ class Member:
         self._arming = 0
         self._arm_timer: asyncio.TimerHandle | None = None
         self._arm_trouble = ""
-        starts = [position + sum(len(other.checks) for other in configured[:index]) for index in range(len(configured))]
+        starts = [
+            position + sum(len(other.checks) for other in configured[:index])
+            for index in range(len(configured))
+        ]
         shared = InstanceDeps(
             observer=deps.observer,
             forge=deps.smithy.forge,
@@ -101,10 +117,21 @@ class Member:
             keep_verdicts=deps.keep_verdicts,
             paces=deps.paces,
         )
-        self.instances = tuple(Instance(one, shared, self, start) for one, start in zip(configured, starts, strict=True))
+        self.instances = tuple(
+            Instance(one, shared, self, start)
+            for one, start in zip(configured, starts, strict=True)
+        )
         self._ips = frozenset(ip for instance in self.instances for ip in instance.ips)
-        self.executor = Executor(word, deps.kernel, parts=len(self.instances), on_removed=self.notice)
-        machine = Machine(self._machine_settings(), deps.me, known.epoch, known.lease_duration / 1000, known.chosen)
+        self.executor = Executor(
+            word, deps.kernel, parts=len(self.instances), on_removed=self.notice
+        )
+        machine = Machine(
+            self._machine_settings(),
+            deps.me,
+            known.epoch,
+            known.lease_duration / 1000,
+            known.chosen,
+        )
         announcers = tuple(instance.announcer for instance in self.instances)
         self.driver = Driver(
             self.name,
@@ -121,7 +148,9 @@ class Member:
         )
 
     def _machine_settings(self) -> Settings:
-        addresses = tuple(str(address) for instance in self.instances for address in instance.settings.addresses)
+        addresses = tuple(
+            str(address) for instance in self.instances for address in instance.settings.addresses
+        )
         probing = any(instance.waits for instance in self.instances)
         return Settings(
             self.name,
@@ -167,7 +196,9 @@ class Member:
 
     @property
     def acquired_at(self) -> str:
-        """When this daemon last tried to take the record, by the wall clock (RFC 3339); empty: never."""
+        """When this daemon last tried to take the record, by the wall clock (RFC 3339); empty:
+        never.
+        """
         return self.driver.acquired_at
 
     def snapshot(self) -> Snapshot:
@@ -179,7 +210,10 @@ class Member:
         return self.driver.machine.candidacy(now())
 
     def order(self, event: events.Event) -> None:
-        """Have the machine take an event in: what an operator, another node or the end of the daemon asks."""
+        """Have the machine take an event in.
+
+        What an operator, another node or the end of the daemon asks.
+        """
         self.driver.post(event)
 
     def store_request(self, op: str, answer: object, seconds: float) -> None:
@@ -192,8 +226,13 @@ class Member:
 
     # ------------------------------------------------------------------ life
 
-    def start(self, former: frozenset[str], verdicts: Mapping[str, Mapping[str, bool]], *, drained: bool) -> None:
-        """Begin: the first thing the machine does is to read its record. `verdicts` are those of an earlier life, by instance."""
+    def start(
+        self, former: frozenset[str], verdicts: Mapping[str, Mapping[str, bool]], *, drained: bool
+    ) -> None:
+        """Begin: the first thing the machine does is to read its record.
+
+        `verdicts` are those of an earlier life, by instance.
+        """
         self.look()
         self.executor.adopt(self.executor.ready)
         for instance in self.instances:
@@ -203,12 +242,16 @@ class Member:
         self.obstacle = self._obstacles()
         inherited = self.executor.word.deadline
         leftover = self._has_leftover(former)
-        # Only who still has the addresses bound may go on before their frames are ready; a takeover must not wait for them.
-        self._seeded = all(verdicts.get(instance.name) for instance in self.instances) and (inherited > 0 or leftover)
+        # Only who still has the addresses bound may go on before their frames are ready; a takeover
+        # must not wait for them.
+        self._seeded = all(verdicts.get(instance.name) for instance in self.instances) and (
+            inherited > 0 or leftover
+        )
         if drained:
             self.driver.post(events.DrainChanged(drained=True))
         if self._seeded:
-            # The last verdict holds until the first result: a restart takes its own lease back without waiting for checks.
+            # The last verdict holds until the first result: a restart takes its own lease back
+            # without waiting for checks.
             for instance in self.instances:
                 instance.on_verdict(instance.checks.verdict)
         self.driver.post(events.Started(former, inherited, leftover=leftover))
@@ -216,9 +259,14 @@ class Member:
             instance.checks.start()
 
     def _has_leftover(self, former: frozenset[str]) -> bool:
-        """Whether addresses of an earlier life are bound that the kernel will remove by itself; others have to go at once."""
+        """Whether addresses of an earlier life are bound that the kernel will remove by itself.
+
+        Others have to go at once.
+        """
         bound = self.executor.bound()
-        return bool(former) and bool(bound) and all(lifetime < FOREVER for lifetime in bound.values())
+        return (
+            bool(former) and bool(bound) and all(lifetime < FOREVER for lifetime in bound.values())
+        )
 
     def look(self) -> None:
         """Ask the kernel for the interfaces, and take in what it says."""
@@ -227,20 +275,27 @@ class Member:
         self._follow_links()
 
     def prepare(self) -> None:
-        """Make the messages for the interfaces as they are now, and have the guard arm them before anything is bound."""
+        """Make the messages for the interfaces as they are now, and have the guard arm them before
+        anything is bound.
+        """
         changed = [instance.prepare() for instance in self.instances]
         if any(changed):
             self._arm()
 
     def _arm(self) -> None:
-        """Ask the guard to take note of the addresses where they are now; only its answer makes them usable.
+        """Ask the guard to take note of the addresses where they are now.
 
-        It may be stopped or starved, and refuse: the interface counts as down meanwhile, and it is asked until it agrees.
+        Only its answer makes them usable.
+
+        It may be stopped or starved, and refuse: the interface counts as down meanwhile, and it is
+        asked until it agrees.
         """
         self._arming += 1
         number = self._arming
         ready = tuple(instance.ready for instance in self.instances if instance.ready is not None)
-        self._set_arm_timer(SILENCE, lambda: self._not_armed(f"the guard has not answered for {SILENCE:g}s"))
+        self._set_arm_timer(
+            SILENCE, lambda: self._not_armed(f"the guard has not answered for {SILENCE:g}s")
+        )
         self._deps.arm(self.name, ready, lambda trouble: self._on_armed(number, ready, trouble))
 
     def _on_armed(self, number: int, ready: tuple[ReadyMessages, ...], trouble: str) -> None:
@@ -253,7 +308,8 @@ class Member:
             return
         self._arm_trouble = ""
         self.executor.ready = ready
-        # An interface that came with the host's own address: news of that may have come before this answer.
+        # An interface that came with the host's own address: news of that may have come before this
+        # answer.
         self._expect_others()
         for instance in self.instances:
             instance.on_armed()
@@ -295,18 +351,26 @@ class Member:
         self._follow_parts()
 
     def look_for_obstacles(self) -> None:
-        """See whether the kernel would refuse an address: no event tells that a setting was changed."""
+        """See whether the kernel would refuse an address.
+
+        No event tells that a setting was changed.
+        """
         before, self.obstacle = self.obstacle, self._obstacles()
         if self.obstacle != before:
             self.on_interface_changed()
             self.judge()
 
     def _obstacles(self) -> str:
-        found = (obstacle(instance.interface, instance.settings.addresses) for instance in self.instances)
+        found = (
+            obstacle(instance.interface, instance.settings.addresses) for instance in self.instances
+        )
         return "; ".join(dict.fromkeys(filter(None, found)))
 
     def on_interface_changed(self) -> None:
-        """Take in that something about an interface changed: what the kernel refused it may now grant."""
+        """Take in that something about an interface changed.
+
+        What the kernel refused it may now grant.
+        """
         if self.driver.machine.was_refused:
             self.driver.post(events.InterfaceChanged())
 
@@ -317,7 +381,10 @@ class Member:
             self._expect_losses()
 
     def on_resync(self, bound: frozenset[tuple[int, str]]) -> None:
-        """Compare with what the kernel has, pairs of an interface's number and an address: events may have been missed."""
+        """Compare with what the kernel has, pairs of an interface's number and an address.
+
+        Events may have been missed.
+        """
         for ready in self.executor.ready:
             for family, packed, _ in ready.keys:
                 ip = socket.inet_ntop(family, packed)
@@ -330,7 +397,10 @@ class Member:
         return ip in self._ips and any(ready.ifindex == ifindex for ready in self.executor.ready)
 
     def on_address_gone(self, ifindex: int, ip: str) -> None:
-        """Put an address back that somebody removed. One that the kernel ended near the deadline stays away."""
+        """Put an address back that somebody removed.
+
+        One that the kernel ended near the deadline stays away.
+        """
         if self._is_own(ifindex, ip):
             if self._in_use:
                 self._expect_others()
@@ -347,12 +417,20 @@ class Member:
     def _look_for_losses(self) -> None:
         self._loss_noted = False
         if not all(instance.is_usable() for instance in self.instances):
-            # The kernel takes addresses away with the link, and tells that first: a repair would fail, or count as somebody's deed.
+            # The kernel takes addresses away with the link, and tells that first: a repair would
+            # fail, or count as somebody's deed.
             self.look()
             return
         active = self.state is State.ACTIVE
-        right_left = lifetime_to_set(now(), self.executor.word.deadline, self._deps.timing.lease_duration) >= 1
-        if active and right_left and (self.executor.has_strays or self._ips - self.executor.bound().keys()):
+        right_left = (
+            lifetime_to_set(now(), self.executor.word.deadline, self._deps.timing.lease_duration)
+            >= 1
+        )
+        if (
+            active
+            and right_left
+            and (self.executor.has_strays or self._ips - self.executor.bound().keys())
+        ):
             self.driver.post(events.AddressLost())
 
     def on_address_seen(self, ifindex: int, ip: str) -> None:
@@ -383,7 +461,10 @@ class Member:
         self.judge()
 
     def _look_for_others(self) -> None:
-        """Note whether this host depends on an address of this election that vipd has not bound: such a one is not touched."""
+        """Note whether this host depends on an address of this election that vipd has not bound.
+
+        Such a one is not touched.
+        """
         needed = [(interface, one) for interface, one in self.executor.foreign() if one.needed]
         said, self._in_use = self._in_use, ""
         if needed:
@@ -404,11 +485,16 @@ class Member:
 
     @property
     def address_problem(self) -> str:
-        """Why this node may not take part for want of an address that is vipd's to bind, or nothing."""
+        """Why this node may not take part for want of an address that is vipd's to bind, or
+        nothing.
+        """
         return self._in_use
 
     def on_gate(self, *, renewed: bool) -> None:
-        """Take in what the guard says of the gate. `renewed`: until now an earlier life's programs may have stopped announcements."""
+        """Take in what the guard says of the gate.
+
+        `renewed`: until now an earlier life's programs may have stopped announcements.
+        """
         if renewed:
             for instance in self.instances:
                 instance.announcer.again()
@@ -417,7 +503,9 @@ class Member:
     # ------------------------------------------------------------------ rivals
 
     async def _probe(self, timeout: float) -> str:
-        answers = await asyncio.gather(*(instance.probe(timeout) for instance in self.instances if instance.waits))
+        answers = await asyncio.gather(
+            *(instance.probe(timeout) for instance in self.instances if instance.waits)
+        )
         return next(filter(None, answers), "")
 
     def follow_state(self) -> None:
@@ -436,12 +524,17 @@ class Member:
     # ------------------------------------------------------------------ fitness
 
     def judge(self) -> None:
-        """Tell the machine how fit this node is. Unready it is not: a takeover must not wait for frames.
+        """Tell the machine how fit this node is.
 
-        Nor go ahead of what other elections claim: a daemon that has just started would bind what one of them has long been serving.
+        Unready it is not: a takeover must not wait for frames.
+
+        Nor go ahead of what other elections claim: a daemon that has just started would bind what
+        one of them has long been serving.
         """
         verdict = together([instance.verdict for instance in self.instances])
-        ready = self._deps.knows_claims() and all(instance.has_frames for instance in self.instances)
+        ready = self._deps.knows_claims() and all(
+            instance.has_frames for instance in self.instances
+        )
         if verdict.fit is None or not (verdict.fit is False or self._seeded or ready):
             return
         reason = Reason.LINK_DOWN if config.LINK_CHECK in verdict.failing else Reason.CHECK_FAILED

@@ -1,4 +1,7 @@
-"""This node among the others: publishes its candidate record, follows theirs, and tells the machines what concerns them."""
+"""This node among the others.
+
+Publishes its candidate record, follows theirs, and tells the machines what concerns them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,14 @@ from election.candidates import Candidates
 from election.candidates import namesake as namesake_sentence
 from election.claims import Claims, hosts
 from election.outage import Outage
-from election.stores.contract import CandidateChanged, ElectionChanged, Store, WatchEvent, WatchLost, WatchStands
+from election.stores.contract import (
+    CandidateChanged,
+    ElectionChanged,
+    Store,
+    WatchEvent,
+    WatchLost,
+    WatchStands,
+)
 from election.timing import Timing
 from vipd.clock import now
 from vipd.daemon.member import Member
@@ -37,10 +47,12 @@ class Shown:
 
 
 class Peers:
-    """One for the daemon. `said` gets a sentence for the log when the watch or the candidate record fails or works again.
+    """One for the daemon.
 
-    `watch_lost` is what keeps the watch from standing, None: nothing; `watch_lost_at` when it was lost. `on_watch` is called with
-    the kind of its trouble whenever that changes.
+    `said` gets a sentence for the log when the watch or the candidate record fails or works again.
+
+    `watch_lost` is what keeps the watch from standing, None: nothing; `watch_lost_at` when it was
+    lost. `on_watch` is called with the kind of its trouble whenever that changes.
     """
 
     def __init__(
@@ -74,7 +86,10 @@ class Peers:
         self.watching = False
 
     def serve(self, members: Mapping[str, Member], claims_known: Callable[[], object]) -> None:
-        """Tell these members from now on. `claims_known` is called once: when what other elections claim was seen, or cannot be."""
+        """Tell these members from now on.
+
+        `claims_known` is called once: when what other elections claim was seen, or cannot be.
+        """
         self._members = members
         self._claims_known = claims_known
         for name, member in members.items():
@@ -97,22 +112,29 @@ class Peers:
                 member = self._members.get(election)
                 if member is not None:
                     member.order(events.RecordSeen(content))
-                # At once, before a machine that has just seen a free record takes it; and only those that it concerns: with 250
-                # elections that change hands together each would look at 250.
-                self._tell_claims({name for address in claimed for name in self._at.get(address, ())})
+                # At once, before a machine that has just seen a free record takes it; and only
+                # those that it concerns: with 250 elections that change hands together each would
+                # look at 250.
+                self._tell_claims(
+                    {name for address in claimed for name in self._at.get(address, ())}
+                )
             case CandidateChanged(name, record):
                 if self.candidates.observe_record(now(), name, record):
                     self.tell()
                 else:
-                    # Of thirty nodes ten refresh their records every second: only who may hand over has to know how new they are.
+                    # Of thirty nodes ten refresh their records every second: only who may hand over
+                    # has to know how new they are.
                     self._tell_candidates(self._active())
             case WatchLost(why, outage):
                 self.watching = False
-                # Without a watch nobody learns of claims, perhaps for long: a VIP without an owner is the greater evil.
+                # Without a watch nobody learns of claims, perhaps for long: a VIP without an owner
+                # is the greater evil.
                 self._know_claims()
                 if self.watch_lost is None:
                     self.watch_lost_at = now()
-                    self._said(f"the store's watch is lost: {why}; records are re-read until it is back")
+                    self._said(
+                        f"the store's watch is lost: {why}; records are re-read until it is back"
+                    )
                 self.watch_lost = event
                 self._on_watch(outage)
             case WatchStands():
@@ -129,12 +151,17 @@ class Peers:
             self._claims_known()
 
     def tell(self) -> None:
-        """Give every machine what it does not know yet of the other nodes; also called as time passes."""
+        """Give every machine what it does not know yet of the other nodes.
+
+        Also called as time passes.
+        """
         self._tell_candidates(self._members)
         self._tell_claims(self._members)
 
     def _active(self) -> list[str]:
-        return [name for name, member in self._members.items() if member.state is model.State.ACTIVE]
+        return [
+            name for name, member in self._members.items() if member.state is model.State.ACTIVE
+        ]
 
     def _tell_candidates(self, names: Iterable[str]) -> None:
         moment = now()
@@ -143,7 +170,8 @@ class Peers:
             member = self._members[name]
             shown = self._shown.get(name, Shown())
             own = {name: member.candidacy()}
-            # Before all were read once, this node would look like the only one, and take an expired lease ahead of its rank.
+            # Before all were read once, this node would look like the only one, and take an expired
+            # lease ahead of its rank.
             candidates = self.candidates.of(moment, name, own) if self._listed else None
             self._shown[name] = Shown(candidates, namesake, shown.claimed_by)
             if namesake != shown.namesake:
@@ -156,12 +184,16 @@ class Peers:
     def _tell_claims(self, names: Iterable[str]) -> None:
         for name in names:
             member = self._members[name]
-            by = self._claims.against(now(), name, hosts(member.addresses), active=member.state is model.State.ACTIVE)
+            by = self._claims.against(
+                now(), name, hosts(member.addresses), active=member.state is model.State.ACTIVE
+            )
             shown = self._shown.get(name, Shown())
             if by != shown.claimed_by:
                 self._shown[name] = Shown(shown.candidates, shown.namesake, by)
                 if by:
-                    member.notice(f"the election {by} holds an address of {name} and was there first: {name} stays out of its own election")
+                    member.notice(
+                        f"the election {by} holds an address of {name} and was there first: {name} stays out of its own election"
+                    )
                 member.order(events.AddressClaimed(by))
 
     # ------------------------------------------------------------------ what this node says
@@ -172,7 +204,8 @@ class Peers:
     def stepped(self) -> None:
         """Look soon whether this node has something new to say of itself: a machine has moved.
 
-        Once for all that move in one turn of the loop: a hundred that are renewed together would look at a hundred each.
+        Once for all that move in one turn of the loop: a hundred that are renewed together would
+        look at a hundred each.
         """
         if not self._looking:
             self._looking = True
@@ -197,7 +230,10 @@ class Peers:
                 await asyncio.sleep(self._timing.renew_interval / 2)
 
     async def _look_first(self) -> None:
-        """See whose record stands under this node's name: once it were overwritten, nobody could tell who was there first."""
+        """See whose record stands under this node's name.
+
+        Once it were overwritten, nobody could tell who was there first.
+        """
         while True:
             found = await self._store.read_candidates(self._timing.request_timeout)
             if not isinstance(found, model.Unknown):
@@ -213,7 +249,8 @@ class Peers:
         sent_at = now()
         answer = await self._store.write_candidate(self._record(own), self._timing.request_timeout)
         for member in list(self._members.values())[:1]:
-            # One request for all members. While this node holds nothing, it alone tells whether the store takes writes.
+            # One request for all members. While this node holds nothing, it alone tells whether the
+            # store takes writes.
             member.store_request("candidate", answer, now() - sent_at)
         if not isinstance(answer, model.Applied):
             return False
@@ -225,10 +262,15 @@ class Peers:
     def _record(self, own: Mapping[str, model.Candidacy]) -> model.CandidateRecord:
         self._counter += 1
         refresh = round(self._timing.candidate_refresh * 1000)
-        return model.CandidateRecord(self._me.name, self._me.session, self._counter, own, VERSION, refresh)
+        return model.CandidateRecord(
+            self._me.name, self._me.session, self._counter, own, VERSION, refresh
+        )
 
     async def last_word(self) -> None:
-        """Say what this node gives up before its next daemon starts: a holder that is reloaded too would name it as its successor."""
+        """Say what this node gives up before its next daemon starts.
+
+        A holder that is reloaded too would name it as its successor.
+        """
         if self.candidates.may_publish(now()) and self._own() != self._published:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORD):

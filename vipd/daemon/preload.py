@@ -1,7 +1,8 @@
 """Everything a daemon will need, imported ahead of need by the process that it is forked from.
 
-A restart then costs a fork and no import: with leases of one second the difference decides whether the VIP moves. What
-only some configurations use is imported for those. Nothing here may start a thread: a fork copies only one.
+A restart then costs a fork and no import: with leases of one second the difference decides whether
+the VIP moves. What only some configurations use is imported for those. Nothing here may start a
+thread: a fork copies only one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Writes the state directory on threads, and tells when it was written: a disk that hangs must not hold up the election."""
+"""Writes the state directory on threads, and tells when it was written.
+
+A disk that hangs must not hold up the election.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,13 @@ log = logging.getLogger("vipd")
 
 
 class Saver:
-    """Saves one memory. `kept` is called with an election and the highest epoch chosen in it once that outlives the daemon.
+    """Saves one memory.
 
-    That is also when it could not be written: nothing more can be done then, and the sentence about it is in the log.
+    `kept` is called with an election and the highest epoch chosen in it once that outlives the
+    daemon.
+
+    That is also when it could not be written: nothing more can be done then, and the sentence about
+    it is in the log.
     """
 
     def __init__(self, memory: Memory, kept: Callable[[str, int], None]) -> None:
@@ -29,7 +36,10 @@ class Saver:
         self._chosen = asyncio.Event()
 
     def remember(self, election: str, what: Remember) -> None:
-        """Keep the highest epochs and the longest lease; a chosen epoch at once, since a bind waits for it."""
+        """Keep the highest epochs and the longest lease.
+
+        A chosen epoch at once, since a bind waits for it.
+        """
         self._memory.remember(election, what)
         if what.chosen > what.epoch:
             self.hurry()
@@ -54,7 +64,10 @@ class Saver:
         self._chosen.set()
 
     async def run(self) -> None:
-        """Write whenever it is wanted, until cancelled. Epochs do not wait for a write of everything that is under way."""
+        """Write whenever it is wanted, until cancelled.
+
+        Epochs do not wait for a write of everything that is under way.
+        """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._save())
             tasks.create_task(self._save_chosen())

@@ -21,7 +21,14 @@ class Servers:
         self._control: ControlServer | None = None
         self._web: Web | None = None
 
-    async def start(self, config: Config, control: ControlServer, metrics: Metrics, view: View, alive: Callable[[], str]) -> None:
+    async def start(
+        self,
+        config: Config,
+        control: ControlServer,
+        metrics: Metrics,
+        view: View,
+        alive: Callable[[], str],
+    ) -> None:
         """Open what the configuration asks for; what cannot be opened is said and left out."""
         self._control = control
         try:

@@ -23,8 +23,15 @@ def open_store(config: Config) -> Store:
         case KubernetesBackend(namespace, kubeconfig, context):
             from election.stores.kubernetes.store import KubernetesStore  # noqa: PLC0415 -- likewise
 
-            # There candidate records stay for a day and not for three refreshes: `kubectl get leases` shows who has died.
-            return KubernetesStore(namespace, kubeconfig, context, request_timeout=config.timing.request_timeout, wall=wall)
+            # There candidate records stay for a day and not for three refreshes: `kubectl get
+            # leases` shows who has died.
+            return KubernetesStore(
+                namespace,
+                kubeconfig,
+                context,
+                request_timeout=config.timing.request_timeout,
+                wall=wall,
+            )
         case never:
             assert_never(never)
 
@@ -33,12 +40,27 @@ def _etcd(backend: EtcdBackend, config: Config) -> Store:
     from election.stores.etcd.access import EtcdAccess  # noqa: PLC0415 -- likewise
     from election.stores.etcd.store import EtcdStore  # noqa: PLC0415 -- likewise: grpc costs 14 MB
 
-    access = EtcdAccess(backend.ca_file, backend.cert_file, backend.key_file, backend.username, backend.password_file)
-    return EtcdStore(backend.endpoints, backend.prefix, config.timing.request_timeout, candidate_ttl(config), access)
+    access = EtcdAccess(
+        backend.ca_file,
+        backend.cert_file,
+        backend.key_file,
+        backend.username,
+        backend.password_file,
+    )
+    return EtcdStore(
+        backend.endpoints,
+        backend.prefix,
+        config.timing.request_timeout,
+        candidate_ttl(config),
+        access,
+    )
 
 
 def candidate_ttl(config: Config) -> float:
-    """Return the seconds after which a candidate record without a refresh may go away: its node counts as dead then."""
+    """Return the seconds after which a candidate record without a refresh may go away.
+
+    Its node counts as dead then.
+    """
     return REFRESHES_UNTIL_DEAD * config.timing.candidate_refresh
 
 

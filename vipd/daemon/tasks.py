@@ -14,7 +14,9 @@ log = logging.getLogger("vipd")
 
 
 class Tasks:
-    """Coroutines that run for as long as the daemon, and what becomes of an error that nobody expected."""
+    """Coroutines that run for as long as the daemon, and what becomes of an error that nobody
+    expected.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -33,14 +35,20 @@ class Tasks:
             task.cancel()
 
     def _on_ended(self, task: asyncio.Task[None]) -> None:
-        """Take a failure in a task for what it is: nobody awaits these, and a daemon without its watch or its end looks well."""
+        """Take a failure in a task for what it is.
+
+        Nobody awaits these, and a daemon without its watch or its end looks well.
+        """
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             on_bug(self._loop, {"message": "a task failed", "exception": error})
 
 
 def on_bug(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-    """End the process at once: after an error that nobody expected, its state is not to be trusted. The guard goes on."""
+    """End the process at once.
+
+    After an error that nobody expected, its state is not to be trusted. The guard goes on.
+    """
     error = context.get("exception")
     trace = error if isinstance(error, BaseException) else None
     log.critical("internal error: %s: %r", context.get("message", ""), error, exc_info=trace)

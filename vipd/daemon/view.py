@@ -1,4 +1,7 @@
-"""What an operator sees of the running daemon: the status document, and whether it is alive and ready."""
+"""What an operator sees of the running daemon.
+
+The status document, and whether it is alive and ready.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ ALIVE_WITHIN = 1.0
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Reads, and changes nothing. `fence` tells what ends the right to the VIP if the daemon does not."""
+    """Reads, and changes nothing.
+
+    `fence` tells what ends the right to the VIP if the daemon does not.
+    """
 
     config: Config
     me: model.Identity
@@ -50,7 +56,11 @@ class View:
             drained=drained,
             store=self._store(moment),
             fence=self.fence(),
-            instances=tuple(shown for member in self.members.values() for shown in self._instances(member, moment)),
+            instances=tuple(
+                shown
+                for member in self.members.values()
+                for shown in self._instances(member, moment)
+            ),
             uptime=moment - self.started_at,
             code=self.code,
             config=self._config(),
@@ -59,13 +69,23 @@ class View:
     def _config(self) -> status.Config:
         known = self.configured()
         file = os.path.realpath(self.config.path) if self.config.path else ""
-        return status.Config(rfc3339(known.loaded_at), known.refused, rfc3339(known.refused_at), file)
+        return status.Config(
+            rfc3339(known.loaded_at), known.refused, rfc3339(known.refused_at), file
+        )
 
     def ready(self) -> str:
-        """Return why this node is not ready to take instance, or nothing: configured, store seen, checks ran."""
+        """Return why this node is not ready to take instance, or nothing.
+
+        Configured, store seen, checks ran.
+        """
         if not self.observe.store.answered_at:
             return "the store has not answered yet"
-        waiting = [instance.name for member in self.members.values() for instance in member.instances if instance.verdict.fit is None]
+        waiting = [
+            instance.name
+            for member in self.members.values()
+            for instance in member.instances
+            if instance.verdict.fit is None
+        ]
         return f"no verdict of the checks yet: {', '.join(waiting)}" if waiting else ""
 
     def _store(self, moment: float) -> status.Store:
@@ -81,7 +101,13 @@ class View:
             return shown
         since = moment - trouble.since
         outage = str(trouble.kind)
-        return replace(shown, outage=trouble.why, outage_kind=outage, outage_since=since, reaction=health.reaction())
+        return replace(
+            shown,
+            outage=trouble.why,
+            outage_kind=outage,
+            outage_since=since,
+            reaction=health.reaction(),
+        )
 
     def _instances(self, member: Member, moment: float) -> Iterator[status.Instance]:
         """Yield the instances of one election: what they have in common is looked up once."""
@@ -92,7 +118,10 @@ class View:
                 common,
                 name=instance.name,
                 interface=instance.interface,
-                addresses=tuple(status.Address(str(address), str(address.ip) in bound) for address in instance.settings.addresses),
+                addresses=tuple(
+                    status.Address(str(address), str(address.ip) in bound)
+                    for address in instance.settings.addresses
+                ),
                 checks=self._checks(instance, moment),
                 notes=self._notes(member, instance),
                 group=instance.settings.group,
@@ -104,7 +133,8 @@ class View:
         record = seen.record
         holder = None
         if record is not None and record.holder:
-            # The machine knows its own record without the wall-clock times, which are stamped on the way to the store.
+            # The machine knows its own record without the wall-clock times, which are stamped on
+            # the way to the store.
             since = record.acquire_time or (member.acquired_at if record.held_by(self.me) else "")
             holder = status.Holder(record.holder, record.session, since, record.priority)
         return status.Instance(
@@ -128,19 +158,29 @@ class View:
     @staticmethod
     def _checks(instance: Instance, moment: float) -> tuple[status.Check, ...]:
         known = instance.checks.statuses()
-        return tuple(status.Check(c.name, c.kind, c.up, max(0.0, moment - c.since), c.detail, c.seconds) for c in known)
+        return tuple(
+            status.Check(c.name, c.kind, c.up, max(0.0, moment - c.since), c.detail, c.seconds)
+            for c in known
+        )
 
     def _candidates(self, member: Member, moment: float) -> tuple[status.Candidate, ...]:
         own = {member.name: member.candidacy()}
         states = {self.me.name: own[member.name].state}
-        states.update({name: said.state for name, said in self.peers.candidates.states(member.name).items()})
+        states.update(
+            {name: said.state for name, said in self.peers.candidates.states(member.name).items()}
+        )
         known = self.peers.candidates.of(moment, member.name, own)
-        return tuple(status.Candidate(c.name, c.live, c.eligible, c.priority, c.asks, states.get(c.name, "")) for c in known)
+        return tuple(
+            status.Candidate(c.name, c.live, c.eligible, c.priority, c.asks, states.get(c.name, ""))
+            for c in known
+        )
 
     def _notes(self, member: Member, instance: Instance) -> tuple[str, ...]:
         said = (*self.observe.notes(instance.name), *self.observe.notes(member.name))
         # An instance may be in Fault for the sake of another one of its group.
-        failing = [other for other in member.instances if other is not instance and other.verdict.detail]
+        failing = [
+            other for other in member.instances if other is not instance and other.verdict.detail
+        ]
         others = [f"{other.name}, of the same group: {other.verdict.detail}" for other in failing]
         notes = (
             instance.problem,
@@ -153,7 +193,10 @@ class View:
         )
         true = dict.fromkeys(note for note in notes if note)
         past = dict(sorted(said, key=lambda note: -note[1]))
-        return (*true, *(f"{text} ({duration(age)} ago)" for text, age in past.items() if text not in true))
+        return (
+            *true,
+            *(f"{text} ({duration(age)} ago)" for text, age in past.items() if text not in true),
+        )
 
 
 def _waits(member: Member) -> str:
@@ -162,8 +205,12 @@ def _waits(member: Member) -> str:
     return waits_until(wait.until, wait.why) if wait is not None else ""
 
 
-def _remaining(deadline: float, record: model.Record | None, changed_at: float, moment: float) -> float | None:
-    """Return how long the right lasts here, or by this node's observation there; None: nobody holds it."""
+def _remaining(
+    deadline: float, record: model.Record | None, changed_at: float, moment: float
+) -> float | None:
+    """Return how long the right lasts here, or by this node's observation there; None: nobody holds
+    it.
+    """
     if deadline:
         return max(0.0, deadline - moment)
     if record is None or not record.holder:

@@ -1,7 +1,9 @@
-"""A node's ingress, small: a health endpoint, and an echo that answers from the VIP with the node's name.
+"""A node's ingress, small.
 
-Runs as a process of its own: `python -m vipd.demo.ingress NODE VIP...`, of either family. SIGUSR1 breaks it: the health
-endpoint says 503 and the echo is silent. SIGUSR2 mends it.
+A health endpoint, and an echo that answers from the VIP with the node's name.
+
+Runs as a process of its own: `python -m vipd.demo.ingress NODE VIP...`, of either family. SIGUSR1
+breaks it: the health endpoint says 503 and the echo is silent. SIGUSR2 mends it.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ HEALTH_PORT = 10254
 ECHO_PORT = 9000
 IP_FREEBIND = 15
 IPV6_FREEBIND = 78
-"""From linux/in.h and in6.h: bind to an address that is not, or not yet, this host's. Ingress controllers do it with
-net.ipv4.ip_nonlocal_bind."""
+"""From linux/in.h and in6.h: bind to an address that is not, or not yet, this host's. Ingress
+controllers do it with net.ipv4.ip_nonlocal_bind."""
 
 
 class _Health(http.server.BaseHTTPRequestHandler):
@@ -42,7 +44,9 @@ def echo(name: str, vip: str) -> None:
     """Answer each datagram to the VIP with itself and the node's name; never returns."""
     six = ":" in vip
     with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.setsockopt(*((socket.IPPROTO_IPV6, IPV6_FREEBIND) if six else (socket.IPPROTO_IP, IP_FREEBIND)), 1)
+        sock.setsockopt(
+            *((socket.IPPROTO_IPV6, IPV6_FREEBIND) if six else (socket.IPPROTO_IP, IP_FREEBIND)), 1
+        )
         sock.bind((vip, ECHO_PORT))
         tail = name.encode()
         while True:
@@ -51,7 +55,9 @@ def echo(name: str, vip: str) -> None:
                 continue
             try:
                 sock.sendto(request + tail, client)
-            except OSError:  # the VIP or the network went away between question and answer: the client sees it as lost
+            # the VIP or the network went away between question and answer: the client sees it as
+            # lost
+            except OSError:
                 continue
 
 

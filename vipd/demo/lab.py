@@ -1,7 +1,10 @@
-"""A network of its own: hosts in network namespaces on one bridge, and the faults that can befall them.
+"""A network of its own.
 
-Every host has an interface `eth0`, whose other end is a port of the bridge in a namespace that is the switch. Faults
-happen at the switch, as they do in life: the host sees no more of them than a real one would.
+Hosts in network namespaces on one bridge, and the faults that can befall them.
+
+Every host has an interface `eth0`, whose other end is a port of the bridge in a namespace that is
+the switch. Faults happen at the switch, as they do in life: the host sees no more of them than a
+real one would.
 """
 
 from __future__ import annotations
@@ -40,10 +43,19 @@ def program(name: str) -> str:
 
 
 def run(argv: Sequence[str], text: str | None = None) -> str:
-    """Run a short command to its end and return what it printed. LabError if it fails or takes longer than 10 s."""
+    """Run a short command to its end and return what it printed.
+
+    LabError if it fails or takes longer than 10 s.
+    """
     try:
         done = subprocess.run(
-            [program(argv[0]), *argv[1:]], input=text, capture_output=True, text=True, check=False, timeout=10, env=environment()
+            [program(argv[0]), *argv[1:]],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=10,
+            env=environment(),
         )
     except subprocess.TimeoutExpired:
         raise LabError(f"{' '.join(argv)}: no end after 10 s") from None
@@ -59,7 +71,10 @@ def environment() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A machine on the bridge: its name, network namespace, own addresses and the switch's port towards it."""
+    """A machine on the bridge.
+
+    Its name, network namespace, own addresses and the switch's port towards it.
+    """
 
     name: str
     namespace: str
@@ -84,14 +99,24 @@ class Lab:
         """Make the switch."""
         try:
             self._namespace(self._switch)
-            # Multicast snooping would learn from queries that nobody sends here, and swallow neighbour advertisements.
-            self._batch(self._switch, f"link add {BRIDGE} type bridge stp_state 0 mcast_snooping 0", f"link set {BRIDGE} up")
+            # Multicast snooping would learn from queries that nobody sends here, and swallow
+            # neighbour advertisements.
+            self._batch(
+                self._switch,
+                f"link add {BRIDGE} type bridge stp_state 0 mcast_snooping 0",
+                f"link set {BRIDGE} up",
+            )
         except BaseException:
             self._remove()
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Remove everything."""
         self._remove()
 
@@ -105,7 +130,13 @@ class Lab:
         number = FIRST_HOST + len(self._hosts)
         if number >= FIRST_HOST + LARGEST_LAB:
             raise LabError(f"a lab has no more than {LARGEST_LAB} hosts")
-        host = Host(name, f"{self._prefix}{name}", f"{NETWORK}.{number}", f"{NETWORK6}{number:x}", f"to-{name}"[:15])
+        host = Host(
+            name,
+            f"{self._prefix}{name}",
+            f"{NETWORK}.{number}",
+            f"{NETWORK6}{number:x}",
+            f"to-{name}"[:15],
+        )
         self._namespace(host.namespace)
         self._hosts[name] = host
         self._batch(
@@ -124,11 +155,22 @@ class Lab:
     # ------------------------------------------------------------ what runs on a host
 
     def command(self, host: Host, argv: Sequence[str]) -> list[str]:
-        """Return the argv that becomes `argv` inside the host: same process id, same standard streams."""
+        """Return the argv that becomes `argv` inside the host.
+
+        Same process id, same standard streams.
+        """
         return [program("ip"), "netns", "exec", host.namespace, *argv]
 
-    def spawn(self, host: Host, argv: Sequence[str], output: IO[bytes] | int, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-        """Start a process on the host, in a process group of its own, so that Ctrl-C reaches it by way of the lab only."""
+    def spawn(
+        self,
+        host: Host,
+        argv: Sequence[str],
+        output: IO[bytes] | int,
+        stdin: int = subprocess.DEVNULL,
+    ) -> subprocess.Popen[bytes]:
+        """Start a process on the host, in a process group of its own, so that Ctrl-C reaches it by
+        way of the lab only.
+        """
         process = subprocess.Popen(
             self.command(host, argv),
             stdin=stdin,
@@ -155,7 +197,10 @@ class Lab:
         self._batch(self._switch, f"link set {host.port} up")
 
     def cut_off(self, host: Host) -> None:
-        """Let the switch drop all that the host sends or should get; its interface stays up, and nobody tells it."""
+        """Let the switch drop all that the host sends or should get.
+
+        Its interface stays up, and nobody tells it.
+        """
         self._bridge(host, "state", "disabled")
 
     def reconnect(self, host: Host) -> None:
@@ -175,7 +220,10 @@ class Lab:
     def add_address(self, host: Host, address: str) -> None:
         """Add an address (with its prefix length), as an operator would by hand."""
         self._batch(
-            host.namespace, f"addr add {address} dev {INTERFACE} nodad" if ":" in address else f"addr add {address} dev {INTERFACE}"
+            host.namespace,
+            f"addr add {address} dev {INTERFACE} nodad"
+            if ":" in address
+            else f"addr add {address} dev {INTERFACE}",
         )
 
     def delete_address(self, host: Host, address: str) -> None:
@@ -195,7 +243,8 @@ class Lab:
         run(["bridge", "-n", self._switch, "link", "set", "dev", host.port, option, value])
 
     def _remove(self) -> None:
-        # A process started just now may not have entered its namespace yet: looking there would miss it.
+        # A process started just now may not have entered its namespace yet: looking there would
+        # miss it.
         for process in self._spawned:
             process.kill()
             process.wait()

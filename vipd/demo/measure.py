@@ -7,12 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 ANSWER_LIMIT = 0.250
-"""A probe answered later than this counts as lost: it waited in a queue for an owner, and no user would have."""
+"""A probe answered later than this counts as lost: it waited in a queue for an owner, and no user
+would have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One question to the VIP: when it was sent, when the answer came (None: never) and which node gave it."""
+    """One question to the VIP.
+
+    When it was sent, when the answer came (None: never) and which node gave it.
+    """
 
     sent: float
     received: float | None = None
@@ -36,7 +40,9 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """The longest time without an answer: from the last answered probe before it to the first one after it, both as sent.
+    """The longest time without an answer.
+
+    From the last answered probe before it to the first one after it, both as sent.
 
     The VIP was away for no longer than that.
     """
@@ -46,7 +52,10 @@ class Outage:
 
 
 def served(probes: Sequence[Probe]) -> Sequence[Probe]:
-    """Leave out what was sent before the first answer: the client was still asking for the VIP's MAC address."""
+    """Leave out what was sent before the first answer.
+
+    The client was still asking for the VIP's MAC address.
+    """
     return tuple(itertools.dropwhile(lambda probe: not probe.answered, probes))
 
 
@@ -56,7 +65,10 @@ def lost(probes: Sequence[Probe]) -> int:
 
 
 def outage(probes: Sequence[Probe]) -> Outage:
-    """Return the longest outage; where no probe was lost there was none. One that lasts to the end counts to the last probe."""
+    """Return the longest outage; where no probe was lost there was none.
+
+    One that lasts to the end counts to the last probe.
+    """
     longest, last_good, lost_since = Outage(), 0.0, False
     for probe in served(probes):
         lost_since = lost_since or not probe.answered
@@ -70,26 +82,32 @@ def outage(probes: Sequence[Probe]) -> Outage:
 def seen_twice(probes: Sequence[Probe]) -> float:
     """Return for how long the client got answers from two nodes in turn.
 
-    That is from the first probe that a new owner answered to the last one that a former owner still answered. Each
-    node is expected to own the VIP once within the probes given.
+    That is from the first probe that a new owner answered to the last one that a former owner still
+    answered. Each node is expected to own the VIP once within the probes given.
     """
     spans: dict[str, tuple[float, float]] = {}
     for probe in probes:
         if probe.answered:
             spans[probe.node] = (spans.get(probe.node, (probe.sent, 0.0))[0], probe.sent)
-    overlaps = (min(one[1], two[1]) - max(one[0], two[0]) for one, two in itertools.combinations(spans.values(), 2))
+    overlaps = (
+        min(one[1], two[1]) - max(one[0], two[0])
+        for one, two in itertools.combinations(spans.values(), 2)
+    )
     return max(0.0, *overlaps, 0.0)
 
 
 def longest_with(events: Iterable[Bound], owners: range, begin: float, end: float) -> float:
-    """Return the longest time between `begin` and `end` in which the number of nodes with an address was one of `owners`.
+    """Return the longest time between `begin` and `end` in which the number of nodes with an
+    address was one of `owners`.
 
     Taken for each address by itself, then the longest of all.
     """
     by_address: dict[str, list[Bound]] = {}
     for event in sorted(events, key=lambda event: event.at):
         by_address.setdefault(event.address, []).append(event)
-    return max((_longest(changes, owners, begin, end) for changes in by_address.values()), default=0.0)
+    return max(
+        (_longest(changes, owners, begin, end) for changes in by_address.values()), default=0.0
+    )
 
 
 def _longest(changes: Sequence[Bound], owners: range, begin: float, end: float) -> float:

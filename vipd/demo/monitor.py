@@ -1,6 +1,8 @@
-"""Who has the VIP: the kernel's own news of addresses in every node's network namespace, on one clock.
+"""Who has the VIP: the kernel's own news of addresses in every node's network namespace, on one
+clock.
 
-It asks no part of vipd, so that it would see two owners even where every daemon believes there is one.
+It asks no part of vipd, so that it would see two owners even where every daemon believes there is
+one.
 """
 
 from __future__ import annotations
@@ -34,17 +36,23 @@ RECEIVE_BUFFER = 1 << 20
 
 
 def socket_in(namespace: str, groups: int) -> socket.socket:
-    """Return a netlink socket of another network namespace; this thread stays where it is. LabError if that fails."""
+    """Return a netlink socket of another network namespace.
+
+    This thread stays where it is. LabError if that fails.
+    """
     made: list[socket.socket] = []
     failed: list[OSError] = []
 
     def make() -> None:
-        # A thread of its own enters the namespace and ends: only the socket remains, and it stays where it was made.
+        # A thread of its own enters the namespace and ends: only the socket remains, and it stays
+        # where it was made.
         try:
             with Path("/run/netns", namespace).open("rb") as file:
                 if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), CLONE_NEWNET) != 0:
                     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))  # noqa: TRY301
-            sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+            sock = socket.socket(
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
+            )
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             sock.bind((0, groups))
             made.append(sock)
@@ -66,7 +74,9 @@ def changes(data: bytes) -> Iterator[tuple[str, bool]]:
         length, kind, *_ = MESSAGE.unpack_from(data, at)
         if length < MESSAGE.size:
             return
-        if kind in (RTM_NEWADDR, RTM_DELADDR) and (address := _address(data[at + MESSAGE.size : at + length])):
+        if kind in (RTM_NEWADDR, RTM_DELADDR) and (
+            address := _address(data[at + MESSAGE.size : at + length])
+        ):
             yield address, kind == RTM_NEWADDR
         at += length + -length % 4
 
@@ -85,9 +95,11 @@ def _address(body: bytes) -> str:
 
 
 class Monitor:
-    """Notes when one of `addresses` (without prefix length) appears on one of the hosts or goes away.
+    """Notes when one of `addresses` (without prefix length) appears on one of the hosts or goes
+    away.
 
-    To be begun before any of them is bound. Times are stamped when the news are read, within about a millisecond.
+    To be begun before any of them is bound. Times are stamped when the news are read, within about
+    a millisecond.
     """
 
     def __init__(self, hosts: Iterable[Host], addresses: Iterable[str]) -> None:
@@ -99,7 +111,9 @@ class Monitor:
         self._failure = ""
         self._wake, self._wakened = os.pipe()
         for host in hosts:
-            self._sockets[socket_in(host.namespace, RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR)] = host.name
+            self._sockets[socket_in(host.namespace, RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR)] = (
+                host.name
+            )
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
@@ -107,7 +121,12 @@ class Monitor:
         """Nothing to do: it runs already."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """End the thread and close the sockets."""
         os.close(self._wakened)
         self._thread.join()
@@ -129,7 +148,10 @@ class Monitor:
             return frozenset(self._present[address])
 
     def wait_owner(self, address: str, timeout: float, other_than: str = "") -> str:
-        """Return the node that alone has the address, once that is another node than that; empty after `timeout` seconds."""
+        """Return the node that alone has the address, once that is another node than that.
+
+        Empty after `timeout` seconds.
+        """
 
         def found() -> str:
             present = self._present[address]

@@ -1,4 +1,7 @@
-"""One node of the demo: the real `vipd run` with its own configuration, and the ingress beside it."""
+"""One node of the demo.
+
+The real `vipd run` with its own configuration, and the ingress beside it.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,10 @@ class Node:
 
     def configure(self, settings: Settings) -> None:
         """Write the configuration that the next start uses. JSON is YAML."""
-        check = {"name": "ingress", "http": {"url": f"http://127.0.0.1:{HEALTH_PORT}/healthz", "status": 200}}
+        check = {
+            "name": "ingress",
+            "http": {"url": f"http://127.0.0.1:{HEALTH_PORT}/healthz", "status": 200},
+        }
         instance = {
             "name": INSTANCE,
             "interface": INTERFACE,
@@ -68,7 +74,16 @@ class Node:
             "priority": settings.priority,
             "preempt": settings.preempt,
             "preempt_delay": "1s",
-            "checks": [{**check, "interval": "200ms", "timeout": "180ms", "rise": 2, "fall": 2, "on_fail": "fault"}],
+            "checks": [
+                {
+                    **check,
+                    "interval": "200ms",
+                    "timeout": "180ms",
+                    "rise": 2,
+                    "fall": 2,
+                    "on_fail": "fault",
+                }
+            ],
         }
         config = {
             "node": self.name,
@@ -92,9 +107,14 @@ class Node:
 
     @property
     def running(self) -> bool:
-        """Whether vipd was started and not ended since. LabError with its last words if it ended by itself."""
+        """Whether vipd was started and not ended since.
+
+        LabError with its last words if it ended by itself.
+        """
         if self._wanted and self._guard.poll() is not None:
-            raise LabError(f"vipd on {self.name} has ended with code {self._guard.returncode}:\n{self.log_since(0)[-LAST_WORDS:]}")
+            raise LabError(
+                f"vipd on {self.name} has ended with code {self._guard.returncode}:\n{self.log_since(0)[-LAST_WORDS:]}"
+            )
         return self._wanted
 
     def stop(self) -> None:
@@ -113,14 +133,20 @@ class Node:
         """End the daemon with SIGKILL; the guard stays."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
             control.connect(str(self._socket))
-            credentials = control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size)
+            credentials = control.getsockopt(
+                socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size
+            )
         daemon = PEER_CREDENTIALS.unpack(credentials)[0]
         if daemon not in self.tree()[1:]:
-            raise LabError(f"the control socket of {self.name} is not served by a child of its guard")
+            raise LabError(
+                f"the control socket of {self.name} is not served by a child of its guard"
+            )
         os.kill(daemon, signal.SIGKILL)
 
     def kill_all(self) -> None:
-        """End guard, daemon and all that belongs to them with SIGKILL, all stopped before the first one dies: nobody is left to react."""
+        """End guard, daemon and all that belongs to them with SIGKILL, all stopped before the first
+        one dies: nobody is left to react.
+        """
         self._wanted = False
         self._signal(signal.SIGSTOP)
         self._signal(signal.SIGKILL)
@@ -138,7 +164,8 @@ class Node:
         """Return the process ids of the guard and of all below it, the guard's first."""
         children: dict[int, list[int]] = {}
         for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError, ValueError):  # not a process, or one that ended meanwhile
+            # not a process, or one that ended meanwhile
+            with contextlib.suppress(OSError, ValueError):
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
                 children.setdefault(parent, []).append(int(entry.name))
         found = [self._guard.pid]
@@ -154,15 +181,25 @@ class Node:
             return None
 
     def state(self) -> str:
-        """Return the state of its instance, Active or Backup if it is fit; empty if its daemon cannot be reached."""
+        """Return the state of its instance, Active or Backup if it is fit.
+
+        Empty if its daemon cannot be reached.
+        """
         status = self.status()
         return str(status["instances"][0]["state"]) if status and status["instances"] else ""
 
     def fit_nodes(self) -> frozenset[str]:
-        """Return the nodes that may hold the VIP at once, as far as this one knows; empty if its daemon cannot be reached."""
+        """Return the nodes that may hold the VIP at once, as far as this one knows.
+
+        Empty if its daemon cannot be reached.
+        """
         status = self.status()
         candidates = status["instances"][0]["candidates"] if status and status["instances"] else []
-        return frozenset(candidate["name"] for candidate in candidates if candidate["live"] and candidate["eligible"])
+        return frozenset(
+            candidate["name"]
+            for candidate in candidates
+            if candidate["live"] and candidate["eligible"]
+        )
 
     def fence(self) -> str:
         """Return what vipd says stands behind its guard; empty if its daemon cannot be reached."""
@@ -171,8 +208,20 @@ class Node:
 
     def handover(self, to: str) -> None:
         """Move the VIP by `vipd handover`. LabError with what it said if that fails."""
-        argv = [sys.executable, "-m", "vipd", "handover", INSTANCE, "--to", to, "--socket", str(self._socket)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=PATIENCE, env=environment())
+        argv = [
+            sys.executable,
+            "-m",
+            "vipd",
+            "handover",
+            INSTANCE,
+            "--to",
+            to,
+            "--socket",
+            str(self._socket),
+        ]
+        done = subprocess.run(
+            argv, capture_output=True, text=True, check=False, timeout=PATIENCE, env=environment()
+        )
         if done.returncode != 0:
             raise LabError(f"vipd handover: {(done.stderr or done.stdout).strip()}")
 
@@ -212,7 +261,10 @@ class Node:
             self._ingress.wait()
 
     def set_ingress_health(self, *, healthy: bool) -> None:
-        """Mend or break the ingress: its health endpoint says 200 or 503, and broken it answers no client."""
+        """Mend or break the ingress.
+
+        Its health endpoint says 200 or 503, and broken it answers no client.
+        """
         if self._ingress:
             self._ingress.send_signal(signal.SIGUSR2 if healthy else signal.SIGUSR1)
 
@@ -222,9 +274,22 @@ class Etcd:
 
     def __init__(self, lab: Lab, host: Host, folder: Path) -> None:
         self.endpoint = f"http://{host.address}:2379"
-        argv = ["etcd", "--name", "demo", "--data-dir", str(folder / "data"), "--log-level", "error"]
+        argv = [
+            "etcd",
+            "--name",
+            "demo",
+            "--data-dir",
+            str(folder / "data"),
+            "--log-level",
+            "error",
+        ]
         argv += ["--listen-client-urls", self.endpoint, "--advertise-client-urls", self.endpoint]
-        argv += ["--listen-peer-urls", "http://127.0.0.1:2380", "--initial-advertise-peer-urls", "http://127.0.0.1:2380"]
+        argv += [
+            "--listen-peer-urls",
+            "http://127.0.0.1:2380",
+            "--initial-advertise-peer-urls",
+            "http://127.0.0.1:2380",
+        ]
         argv += ["--initial-cluster", "demo=http://127.0.0.1:2380"]
         folder.mkdir(parents=True)
         self._log = folder / "log"

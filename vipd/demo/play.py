@@ -25,7 +25,8 @@ MOVE_LIMIT = 5 * LEASE
 ANSWER_LIMIT = 10.0
 TWO_OR_MORE = range(2, 1000)
 RESOLUTION = 0.003
-"""News of two nodes are read within so many seconds of one another on a busy machine: less is no overlap."""
+"""News of two nodes are read within so many seconds of one another on a busy machine: less is no
+overlap."""
 CANNOT_BE_CUT = "cannot happen: with `file` all nodes share one host, which cannot be cut off from its own store"
 
 Say = Callable[[str], None]
@@ -39,7 +40,11 @@ def run_demo(nodes: int, backend: str, until: str, *, as_json: bool) -> int:
     started = time.monotonic()
 
     def say(text: str) -> None:
-        print(f"{time.monotonic() - started:6.1f}  {text}", file=sys.stderr if as_json else sys.stdout, flush=True)
+        print(
+            f"{time.monotonic() - started:6.1f}  {text}",
+            file=sys.stderr if as_json else sys.stdout,
+            flush=True,
+        )
 
     keys = [scenario.key for scenario in SCENARIOS]
     chosen = SCENARIOS[: keys.index(until) + 1] if until else SCENARIOS
@@ -58,7 +63,9 @@ def run_demo(nodes: int, backend: str, until: str, *, as_json: bool) -> int:
 def _choose_backend(wanted: str, say: Say) -> str:
     installed = shutil.which("etcd", path=SYSTEM_PATH) is not None
     if wanted == "etcd" and not installed:
-        raise LabError("the program etcd is missing: apt-get install etcd-server, or choose --backend file")
+        raise LabError(
+            "the program etcd is missing: apt-get install etcd-server, or choose --backend file"
+        )
     if wanted == "auto" and not installed:
         say("etcd is not installed (apt-get install etcd-server): the nodes share a file instead")
     return ("etcd" if installed else "file") if wanted == "auto" else wanted
@@ -67,19 +74,33 @@ def _choose_backend(wanted: str, say: Say) -> str:
 def _play(stage: Stage, scenarios: Sequence[Scenario], say: Say) -> list[report.Row]:
     with contextlib.closing(stage):
         stage.start()
-        say(f"all started; the first owner may come after one lease_duration ({LEASE:g} s), in case somebody else has the VIP")
+        say(
+            f"all started; the first owner may come after one lease_duration ({LEASE:g} s), in case somebody else has the VIP"
+        )
         say(f"behind each guard: {stage.settle().fence()}")
         rows = []
         for scenario in scenarios:
             if scenario.cuts_off_store and stage.backend == "file":
-                rows.append(report.Row(scenario.key, scenario.title, ok=True, before="", after="", why=CANNOT_BE_CUT, figures=None))
+                rows.append(
+                    report.Row(
+                        scenario.key,
+                        scenario.title,
+                        ok=True,
+                        before="",
+                        after="",
+                        why=CANNOT_BE_CUT,
+                        figures=None,
+                    )
+                )
                 continue
             rows.append(play_one(stage, scenario, say))
         return rows
 
 
 def play_one(stage: Stage, scenario: Scenario, say: Say) -> report.Row:
-    """Wait until all is calm, do the fault, see the outcome and measure everything from the calm to the tail."""
+    """Wait until all is calm, do the fault, see the outcome and measure everything from the calm to
+    the tail.
+    """
     holder = stage.settle()
     say(f"{scenario.title}: {holder.name} has the VIP")
     story = Story(stage.nodes)
@@ -102,12 +123,20 @@ def play_one(stage: Stage, scenario: Scenario, say: Say) -> report.Row:
         figures = _figures(stage, prober.stop(), prober6.stop(), begin - CALM, end)
     row = _judge(scenario, holder, after, figures, story.told())
     lost = f"{figures.lost} of {figures.sent} probes lost, IPv6 {figures.lost6} of {figures.sent6}"
-    say(f"    {report.move(row)}; {lost}, longest outage {report.ms(max(figures.outage, figures.outage6))} ms")
+    say(
+        f"    {report.move(row)}; {lost}, longest outage {report.ms(max(figures.outage, figures.outage6))} ms"
+    )
     scenario.heal(stage, holder)
     return row
 
 
-def _figures(stage: Stage, probes: list[measure.Probe], probes6: list[measure.Probe], begin: float, end: float) -> report.Figures:
+def _figures(
+    stage: Stage,
+    probes: list[measure.Probe],
+    probes6: list[measure.Probe],
+    begin: float,
+    end: float,
+) -> report.Figures:
     events = stage.monitor.events
     return report.Figures(
         sent=len(measure.served(probes)),
@@ -122,8 +151,15 @@ def _figures(stage: Stage, probes: list[measure.Probe], probes6: list[measure.Pr
     )
 
 
-def _judge(scenario: Scenario, holder: Node, after: str, figures: report.Figures, why: str) -> report.Row:
+def _judge(
+    scenario: Scenario, holder: Node, after: str, figures: report.Figures, why: str
+) -> report.Row:
     outcome = Expect.STAYS if after == holder.name else Expect.MOVES
     right_place = bool(after) and scenario.expect in (outcome, Expect.EITHER)
-    alone = figures.two_bound <= scenario.overlap + RESOLUTION and figures.two_seen <= scenario.overlap + RESOLUTION
-    return report.Row(scenario.key, scenario.title, right_place and alone, holder.name, after, why, figures)
+    alone = (
+        figures.two_bound <= scenario.overlap + RESOLUTION
+        and figures.two_seen <= scenario.overlap + RESOLUTION
+    )
+    return report.Row(
+        scenario.key, scenario.title, right_place and alone, holder.name, after, why, figures
+    )

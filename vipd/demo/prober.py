@@ -1,7 +1,8 @@
 """The client: asks the VIP a thousand times a second over UDP, and notes who answered when.
 
-As a process of its own (`python -m vipd.demo.prober VIP`) it prints `answer NODE` at the first answer, whenever another
-node answers and after every gap, and on SIGTERM all that it measured as one line of JSON. `Prober` is its handle.
+As a process of its own (`python -m vipd.demo.prober VIP`) it prints `answer NODE` at the first
+answer, whenever another node answers and after every gap, and on SIGTERM all that it measured as
+one line of JSON. `Prober` is its handle.
 """
 
 from __future__ import annotations
@@ -32,11 +33,17 @@ RECEIVE_BUFFER = 4 << 20
 
 
 class Asker:
-    """Sends on a schedule that does not drift: probe n leaves at start + n ms, or as soon after that as this process runs."""
+    """Sends on a schedule that does not drift.
+
+    Probe n leaves at start + n ms, or as soon after that as this process runs.
+    """
 
     def __init__(self, vip: str) -> None:
         self._target = (vip, ECHO_PORT)
-        self._socket = socket.socket(socket.AF_INET6 if ":" in vip else socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket = socket.socket(
+            socket.AF_INET6 if ":" in vip else socket.AF_INET,
+            socket.SOCK_DGRAM | socket.SOCK_NONBLOCK,
+        )
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         self._sent: list[float] = []
         self._answers: dict[int, tuple[float, str]] = {}
@@ -56,14 +63,20 @@ class Asker:
 
     def result(self) -> str:
         """Return [sent, received or null, node] of every probe as one line of JSON."""
-        return json.dumps([[sent, *self._answers.get(number, (None, ""))] for number, sent in enumerate(self._sent)])
+        return json.dumps(
+            [
+                [sent, *self._answers.get(number, (None, ""))]
+                for number, sent in enumerate(self._sent)
+            ]
+        )
 
     def _ask(self) -> None:
         number = SEQUENCE.pack(len(self._sent))
         self._sent.append(time.monotonic())
         try:
             self._socket.sendto(number, self._target)
-        except OSError:  # nobody answers for the VIP and the queue is full, or no route: lost like any other
+        # nobody answers for the VIP and the queue is full, or no route: lost like any other
+        except OSError:
             return
 
     def _listen(self, until: float) -> None:
@@ -94,7 +107,9 @@ class Prober:
         self._news = threading.Condition()
         self._answers: list[tuple[float, str]] = []
         self._result = ""
-        self._process = lab.spawn(host, [sys.executable, "-m", "vipd.demo.prober", vip], subprocess.PIPE)
+        self._process = lab.spawn(
+            host, [sys.executable, "-m", "vipd.demo.prober", vip], subprocess.PIPE
+        )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -102,7 +117,12 @@ class Prober:
         """Nothing to do: it runs already."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """End it, whatever it measured."""
         self._process.kill()
         self._process.wait()
@@ -111,10 +131,15 @@ class Prober:
             self._process.stdout.close()
 
     def wait(self, timeout: float, since: float = 0.0, other_than: str = "") -> str:
-        """Return the node of the first answer noticed after `since` by another node than that; empty after `timeout` seconds."""
+        """Return the node of the first answer noticed after `since` by another node than that.
+
+        Empty after `timeout` seconds.
+        """
 
         def found() -> str:
-            return next((node for at, node in self._answers if at >= since and node != other_than), "")
+            return next(
+                (node for at, node in self._answers if at >= since and node != other_than), ""
+            )
 
         with self._news:
             self._news.wait_for(found, timeout)

@@ -3,15 +3,14 @@
 The JSON, schema `vipd.demo/1`, is one object:
 - `schema`, `version` (of vipd), `backend` (etcd or file), `nodes`, `lease_duration_ms`;
 - `ok`: whether every scenario that was played is ok;
-- `scenarios`, in the order played, each with
-  `key`, `title`, `played` (false: cannot happen with this backend; `why` says so, all figures are null),
-  `ok` (the VIP ended where it should, and no two nodes had it longer than the contract allows),
-  `from`, `to` (nodes that had the VIP before and after),
-  `probes_sent`, `probes_lost`,
-  `outage_ms` (longest time from one answered probe to the next, 0 if none was lost in between), all three over IPv4, and
-  `probes6_sent`, `probes6_lost`, `outage6_ms` over IPv6,
-  `no_owner_ms` (longest time with an address bound nowhere), `two_bound_ms` (longest time with one bound on two nodes),
-  `two_seen_ms` (longest time in which the client got answers from two nodes in turn), `why` (what vipd itself logged).
+- `scenarios`, in the order played, each with `key`, `title`, `played` (false: cannot happen with
+  this backend; `why` says so, all figures are null), `ok` (the VIP ended where it should, and no
+  two nodes had it longer than the contract allows), `from`, `to` (nodes that had the VIP before and
+  after), `probes_sent`, `probes_lost`, `outage_ms` (longest time from one answered probe to the
+  next, 0 if none was lost in between), all three over IPv4, and `probes6_sent`, `probes6_lost`,
+  `outage6_ms` over IPv6, `no_owner_ms` (longest time with an address bound nowhere), `two_bound_ms`
+  (longest time with one bound on two nodes), `two_seen_ms` (longest time in which the client got
+  answers from two nodes in turn), `why` (what vipd itself logged).
 Times are milliseconds. Fields may be added within a schema version; none changes its meaning.
 """
 
@@ -33,7 +32,10 @@ NARROWEST_WHY = 30
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What was measured; seconds. `sent6`, `lost6` and `outage6` over IPv6, the other three like them over IPv4."""
+    """What was measured; seconds.
+
+    `sent6`, `lost6` and `outage6` over IPv6, the other three like them over IPv4.
+    """
 
     sent: int
     lost: int
@@ -66,8 +68,17 @@ def ms(seconds: float) -> int:
 
 def as_json(rows: Sequence[Row], backend: str, nodes: int, lease_duration: float) -> str:
     """Return the whole result as JSON."""
-    head = {"schema": SCHEMA, "version": VERSION, "backend": backend, "nodes": nodes, "lease_duration_ms": ms(lease_duration)}
-    return json.dumps({**head, "ok": all(row.ok for row in rows), "scenarios": [_object(row) for row in rows]}, indent=2)
+    head = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "backend": backend,
+        "nodes": nodes,
+        "lease_duration_ms": ms(lease_duration),
+    }
+    return json.dumps(
+        {**head, "ok": all(row.ok for row in rows), "scenarios": [_object(row) for row in rows]},
+        indent=2,
+    )
 
 
 def _object(row: Row) -> dict[str, Any]:
@@ -93,14 +104,24 @@ def _object(row: Row) -> dict[str, Any]:
 
 
 def table(rows: Sequence[Row], width: int | None = None) -> str:
-    """Return the result as a table for people; a scenario that did not end as it should begins with `!`."""
+    """Return the result as a table for people.
+
+    A scenario that did not end as it should begins with `!`.
+    """
     width = width or shutil.get_terminal_size((120, 24)).columns
     cells = [HEADINGS, *(_cells(row) for row in rows)]
     columns = [max(len(line[place]) for line in cells) for place in range(len(HEADINGS))]
     left = sum(columns) + 2 * len(columns)
     lines = []
-    for line, why in zip(cells, ["what happened and why", *(_story(row) for row in rows)], strict=True):
-        head = "  ".join([line[0].ljust(columns[0]), *(cell.rjust(size) for cell, size in zip(line[1:], columns[1:], strict=True))])
+    for line, why in zip(
+        cells, ["what happened and why", *(_story(row) for row in rows)], strict=True
+    ):
+        head = "  ".join(
+            [
+                line[0].ljust(columns[0]),
+                *(cell.rjust(size) for cell, size in zip(line[1:], columns[1:], strict=True)),
+            ]
+        )
         wrapped = textwrap.wrap(why, max(NARROWEST_WHY, width - left)) or [""]
         lines += [f"{head}  {wrapped[0]}".rstrip(), *(" " * left + more for more in wrapped[1:])]
     rule = "-" * min(width, max(len(line) for line in lines))
@@ -112,7 +133,15 @@ def _cells(row: Row) -> tuple[str, ...]:
     if row.figures is None:
         return (title, *["-"] * (len(HEADINGS) - 1))
     f = row.figures
-    return (title, str(ms(f.outage)), str(f.lost), str(ms(f.outage6)), str(f.lost6), str(ms(f.two_bound)), str(ms(f.two_seen)))
+    return (
+        title,
+        str(ms(f.outage)),
+        str(f.lost),
+        str(ms(f.outage6)),
+        str(f.lost6),
+        str(ms(f.two_bound)),
+        str(ms(f.two_seen)),
+    )
 
 
 def _story(row: Row) -> str:
@@ -123,4 +152,8 @@ def _story(row: Row) -> str:
 
 def move(row: Row) -> str:
     """Return where the VIP was and is."""
-    return f"stayed on {row.after}" if row.before == row.after else f"{row.before} -> {row.after or 'nobody'}"
+    return (
+        f"stayed on {row.after}"
+        if row.before == row.after
+        else f"{row.before} -> {row.after or 'nobody'}"
+    )

@@ -1,8 +1,9 @@
 """A place from which nothing can leak: own process ids, mounts and networks, with or without root.
 
-The demo starts itself again through `unshare`. Everything it makes (processes, namespaces, links, files on a tmpfs over
-/run) lives inside, and the kernel removes it when the first process in there ends: after the table, on Ctrl-C, on
-SIGTERM, and also when the outer process is killed, since the inner one then reads the end of its standard input.
+The demo starts itself again through `unshare`. Everything it makes (processes, namespaces, links,
+files on a tmpfs over /run) lives inside, and the kernel removes it when the first process in there
+ends: after the table, on Ctrl-C, on SIGTERM, and also when the outer process is killed, since the
+inner one then reads the end of its standard input.
 """
 
 from __future__ import annotations
@@ -20,10 +21,19 @@ from vipd.demo.lab import LabError, environment, program, run
 OWN_WORLD = ["--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
 USER_WORLD = ["--user", "--map-root-user"]
 INTERRUPTED = 128 + signal.SIGINT
-# What keeps ordinary users from namespaces of their own, by distribution: the file, the value that does, and the cure.
+# What keeps ordinary users from namespaces of their own, by distribution: the file, the value that
+# does, and the cure.
 OBSTACLES = (
-    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
-    ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "sysctl kernel.apparmor_restrict_unprivileged_userns=0"),
+    (
+        "/proc/sys/kernel/unprivileged_userns_clone",
+        "0",
+        "sysctl kernel.unprivileged_userns_clone=1",
+    ),
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
     ("/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=1000"),
 )
 
@@ -46,7 +56,11 @@ def unshare() -> list[str]:
 def _cure(root: bool) -> str:
     if root:
         return "this root lacks CAP_SYS_ADMIN; in a container start it with --privileged, or run the demo on the host"
-    cures = [cure for path, value, cure in OBSTACLES if Path(path).exists() and Path(path).read_text().strip() == value]
+    cures = [
+        cure
+        for path, value, cure in OBSTACLES
+        if Path(path).exists() and Path(path).read_text().strip() == value
+    ]
     return " or ".join(["run it as root (sudo vipd demo)", *cures])
 
 
@@ -80,7 +94,10 @@ def _end(number: int, _: object) -> NoReturn:
 
 
 def _follow_outer_process() -> None:
-    """End the world when the outer process is gone: then nobody holds the other end of the standard input."""
+    """End the world when the outer process is gone.
+
+    Then nobody holds the other end of the standard input.
+    """
     while os.read(0, 1):
         pass
     os._exit(INTERRUPTED)

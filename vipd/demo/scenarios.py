@@ -1,8 +1,9 @@
 """What befalls the holder of the VIP, one fault a scenario, and what is expected to follow.
 
-They are played in this order on one group. Only the first node preempts, and only until it has shown it once:
-afterwards a node that comes back leaves the next experiment alone (and `vipd` damps a VIP that moves this often).
-A restart after a full kill is in time on a machine that starts Python in less than a second; on a slower one the VIP moves.
+They are played in this order on one group. Only the first node preempts, and only until it has
+shown it once: afterwards a node that comes back leaves the next experiment alone (and `vipd` damps
+a VIP that moves this often). A restart after a full kill is in time on a machine that starts Python
+in less than a second; on a slower one the VIP moves.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from vipd.demo.node import VIP, Node
 from vipd.demo.stage import Stage
 
 PLANNED_OVERLAP = HANDOVER_TIMEOUT
-"""In a planned handover both nodes have the VIP bound for a moment, so that no probe is lost: up to 50 ms, and up to this
-long if a second fault comes in between. Nine nodes that share two cores are one."""
+"""In a planned handover both nodes have the VIP bound for a moment, so that no probe is lost: up to
+50 ms, and up to this long if a second fault comes in between. Nine nodes that share two cores are
+one."""
 BRIEF = 1.5
 WHOLE_LEASE = PROFILES["default"].lease_duration + 0.5
 """A holder that fails to renew shows no earlier than that."""
@@ -44,9 +46,9 @@ def nothing(_stage: Stage, _holder: Node) -> None:
 class Scenario:
     """A fault, done to the present holder.
 
-    `then` is done once the outcome is seen and is still measured; `heal` prepares the next scenario and is not.
-    `watch` is for how many seconds a VIP that need not move is watched. `overlap` is the longest time in seconds with
-    the address bound on two nodes that vipd's contract allows.
+    `then` is done once the outcome is seen and is still measured; `heal` prepares the next scenario
+    and is not. `watch` is for how many seconds a VIP that need not move is watched. `overlap` is
+    the longest time in seconds with the address bound on two nodes that vipd's contract allows.
     """
 
     key: str
@@ -155,18 +157,66 @@ MOVES, STAYS, EITHER = Expect
 
 SCENARIOS = (
     Scenario("baseline", "nothing happens", STAYS, nothing),
-    Scenario("graceful_stop", "graceful stop (SIGTERM)", MOVES, _stop, then=_await_end, overlap=PLANNED_OVERLAP),
-    Scenario("better_node_returns", "the better node returns and preempts", MOVES, _return_best, overlap=PLANNED_OVERLAP),
-    Scenario("full_kill", "guard, daemon and children killed at once", MOVES, _full_kill, heal=_start_again),
-    Scenario("planned_handover", "planned handover (vipd handover)", MOVES, _handover, overlap=PLANNED_OVERLAP),
+    Scenario(
+        "graceful_stop",
+        "graceful stop (SIGTERM)",
+        MOVES,
+        _stop,
+        then=_await_end,
+        overlap=PLANNED_OVERLAP,
+    ),
+    Scenario(
+        "better_node_returns",
+        "the better node returns and preempts",
+        MOVES,
+        _return_best,
+        overlap=PLANNED_OVERLAP,
+    ),
+    Scenario(
+        "full_kill",
+        "guard, daemon and children killed at once",
+        MOVES,
+        _full_kill,
+        heal=_start_again,
+    ),
+    Scenario(
+        "planned_handover",
+        "planned handover (vipd handover)",
+        MOVES,
+        _handover,
+        overlap=PLANNED_OVERLAP,
+    ),
     Scenario("ingress_gone", "ingress process gone", MOVES, _kill_ingress, heal=_start_ingress),
     Scenario("ingress_sick", "ingress answers 503", MOVES, _sick, heal=_well),
-    Scenario("daemon_crash", "daemon killed (kill -9), guard stays", STAYS, _kill_daemon, watch=WHOLE_LEASE),
-    Scenario("full_kill_restarted", "all killed at once, started again after 100 ms", EITHER, _kill_and_restart, watch=WHOLE_LEASE),
+    Scenario(
+        "daemon_crash",
+        "daemon killed (kill -9), guard stays",
+        STAYS,
+        _kill_daemon,
+        watch=WHOLE_LEASE,
+    ),
+    Scenario(
+        "full_kill_restarted",
+        "all killed at once, started again after 100 ms",
+        EITHER,
+        _kill_and_restart,
+        watch=WHOLE_LEASE,
+    ),
     Scenario("freeze", "all of vipd frozen, thawed after the move", MOVES, _freeze, then=_thaw),
     Scenario("cable_pulled", "cable pulled", MOVES, _pull_cable, heal=_plug_cable),
-    Scenario("cut_off", "cut off without a sign, carrier stays", MOVES, _cut_off, cuts_off_store=True),
-    Scenario("comes_back", "the node cut off comes back", STAYS, _reconnect, watch=WHOLE_LEASE, cuts_off_store=True),
-    Scenario("split", "nodes cannot reach each other", STAYS, _split, heal=_join, watch=WHOLE_LEASE),
+    Scenario(
+        "cut_off", "cut off without a sign, carrier stays", MOVES, _cut_off, cuts_off_store=True
+    ),
+    Scenario(
+        "comes_back",
+        "the node cut off comes back",
+        STAYS,
+        _reconnect,
+        watch=WHOLE_LEASE,
+        cuts_off_store=True,
+    ),
+    Scenario(
+        "split", "nodes cannot reach each other", STAYS, _split, heal=_join, watch=WHOLE_LEASE
+    ),
     Scenario("address_deleted", "VIP deleted by hand", STAYS, _delete_vip),
 )

@@ -1,4 +1,7 @@
-"""The network with everything on it: nodes, client, store and instruments, and how to wait until all is calm."""
+"""The network with everything on it.
+
+Nodes, client, store and instruments, and how to wait until all is calm.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,26 @@ FOLDER = Path("/run/vipd-demo")
 BEST_PRIORITY = 150
 USUAL_PRIORITY = 100
 SETTLE = 30.0
-"""Seconds until all nodes are up, healthy and agreed on one owner: several leases, and slow machines."""
+"""Seconds until all nodes are up, healthy and agreed on one owner: several leases, and slow
+machines."""
 LOOK_AGAIN = 0.1
 
 
 class Stage:
-    """Nodes n1, n2, ... of which n1 has the highest priority. `absent` is a node that is cut off at present."""
+    """Nodes n1, n2, ...
+
+    Of which n1 has the highest priority. `absent` is a node that is cut off at present.
+    """
 
     def __init__(self, lab: Lab, nodes: int, backend: str, folder: Path = FOLDER) -> None:
         self.lab = lab
         self.backend = backend
         self.client = lab.add("client")
         self._store = self._open_store(folder / "store")
-        self.nodes = [Node(lab, lab.add(f"n{number + 1}"), folder / f"n{number + 1}") for number in range(nodes)]
+        self.nodes = [
+            Node(lab, lab.add(f"n{number + 1}"), folder / f"n{number + 1}")
+            for number in range(nodes)
+        ]
         self.best = self.nodes[0]
         self.absent: Node | None = None
         self.monitor = Monitor((node.host for node in self.nodes), (VIP, VIP6))
@@ -49,10 +59,14 @@ class Stage:
 
     def configure(self, node: Node, *, preempt: bool) -> None:
         """Write a node's configuration for its next start."""
-        node.configure(Settings(self._store, BEST_PRIORITY if node is self.best else USUAL_PRIORITY, preempt))
+        node.configure(
+            Settings(self._store, BEST_PRIORITY if node is self.best else USUAL_PRIORITY, preempt)
+        )
 
     def settle(self) -> Node:
-        """Return the owner of the VIP once it is alone and knows every other running node as fit. LabError after 30 s."""
+        """Return the owner of the VIP once it is alone and knows every other running node as fit.
+        LabError after 30 s.
+        """
         end = time.monotonic() + SETTLE
         owner = ""
         while time.monotonic() < end:
@@ -62,10 +76,13 @@ class Stage:
                 return self.node(owner)
             self.pause(LOOK_AGAIN)
         last = "".join(f"\n{node.name}: {node.log_since(0)[-LAST_WORDS:]}" for node in self.nodes)
-        raise LabError(f"after {SETTLE:g} s the VIP is on {owner or 'no node alone'}, or a node is not fit; their last words:{last}")
+        raise LabError(
+            f"after {SETTLE:g} s the VIP is on {owner or 'no node alone'}, or a node is not fit; their last words:{last}"
+        )
 
     def _agreed(self, owner: Node, present: Sequence[Node]) -> bool:
-        # Both are asked: a node that came back knows of itself first, and the owner hands over only to whom it knows as fit.
+        # Both are asked: a node that came back knows of itself first, and the owner hands over only
+        # to whom it knows as fit.
         fit = owner.fit_nodes()
         return all(node.name in fit and node.state() in ("Active", "Backup") for node in present)
 
@@ -74,7 +91,10 @@ class Stage:
         return next(node for node in self.nodes if node.name == name)
 
     def other(self, holder: Node) -> Node:
-        """Return a running node that is not this one, the last of them: not the one that would be next anyway."""
+        """Return a running node that is not this one, the last of them.
+
+        Not the one that would be next anyway.
+        """
         return [node for node in self.nodes if node is not holder and node.running][-1]
 
     def probe(self, vip: str = VIP) -> Prober:

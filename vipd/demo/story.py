@@ -26,18 +26,30 @@ class LogLine:
 
     @classmethod
     def parse(cls, node: str, line: str) -> Self | None:
-        """Return the line, or None if it is no JSON object with a message: the guard's lines and those of libraries are not."""
+        """Return the line, or None if it is no JSON object with a message.
+
+        The guard's lines and those of libraries are not.
+        """
         try:
             value = json.loads(line)
         except ValueError:
             return None
         if not isinstance(value, dict) or "message" not in value:
             return None
-        return cls(str(value.get("time", "")), node, str(value["message"]), str(value.get("level", "")), "reason" in value)
+        return cls(
+            str(value.get("time", "")),
+            node,
+            str(value["message"]),
+            str(value.get("level", "")),
+            "reason" in value,
+        )
 
 
 def told(logs: Mapping[str, str]) -> str:
-    """Return the transitions in these logs, by node, in the order of time; where there is none, the first warnings."""
+    """Return the transitions in these logs, by node, in the order of time.
+
+    Where there is none, the first warnings.
+    """
     found = (LogLine.parse(node, line) for node, text in logs.items() for line in text.splitlines())
     lines = sorted(line for line in found if line)
     changes = [f"{line.node} {line.message}" for line in lines if line.change]

@@ -1,7 +1,10 @@
-"""Messages between the guard and its children: JSON objects over a stream socket, each after its length.
+"""Messages between the guard and its children.
 
-Neither end ever waits for the other here. What does not fit into the socket is kept and sent by `flush`; what has come
-is returned by `receive`. The guard must not unpickle anything: JSON is all that it reads.
+JSON objects over a stream socket, each after its length.
+
+Neither end ever waits for the other here. What does not fit into the socket is kept and sent by
+`flush`; what has come is returned by `receive`. The guard must not unpickle anything: JSON is all
+that it reads.
 """
 
 from __future__ import annotations
@@ -49,13 +52,21 @@ class Channel:
         return bool(self._out) and not self.ended
 
     def send(self, message: Mapping[str, object], descriptors: Sequence[int] = ()) -> None:
-        """Send a message, now or with a later `flush`. The caller may close the descriptors at once."""
+        """Send a message, now or with a later `flush`.
+
+        The caller may close the descriptors at once.
+        """
         data = json.dumps(message, separators=(",", ":")).encode()
-        self._out.append((_LENGTH.pack(len(data)) + data, [os.dup(number) for number in descriptors]))
+        self._out.append(
+            (_LENGTH.pack(len(data)) + data, [os.dup(number) for number in descriptors])
+        )
         self.flush()
 
     def flush(self) -> None:
-        """Send as much as the socket takes. After the end of the other side everything is dropped."""
+        """Send as much as the socket takes.
+
+        After the end of the other side everything is dropped.
+        """
         while self._out and not self.ended:
             data, descriptors = self._out.popleft()
             try:
@@ -72,7 +83,10 @@ class Channel:
                 self._out.appendleft((data[sent:], []))
 
     def receive(self) -> list[Message]:
-        """Return the messages that have come; raises ChannelError. After the last one `ended` tells if more can come."""
+        """Return the messages that have come; raises ChannelError.
+
+        After the last one `ended` tells if more can come.
+        """
         while not self.ended and self._receive_some():
             pass
         messages = []
@@ -81,7 +95,10 @@ class Channel:
         return messages
 
     def take_descriptors(self, count: int) -> list[int]:
-        """Return the oldest descriptors that came with messages; the caller closes them. Raises ChannelError if some are missing."""
+        """Return the oldest descriptors that came with messages; the caller closes them.
+
+        Raises ChannelError if some are missing.
+        """
         if len(self._descriptors) < count:
             raise ChannelError(f"{count} descriptors were announced, {len(self._descriptors)} came")
         taken, self._descriptors = self._descriptors[:count], self._descriptors[count:]
@@ -91,13 +108,16 @@ class Channel:
         """Close the connection and all descriptors that were not passed on. Idempotent."""
         self.ended = True
         self._socket.close()
-        for number in self._descriptors + [number for _, numbers in self._out for number in numbers]:
+        for number in self._descriptors + [
+            number for _, numbers in self._out for number in numbers
+        ]:
             os.close(number)
         self._descriptors = []
         self._out.clear()
 
     def _receive_some(self) -> bool:
-        # Without CLOEXEC a hook or an exec check would keep the descriptor, and with it the lock on an address.
+        # Without CLOEXEC a hook or an exec check would keep the descriptor, and with it the lock on
+        # an address.
         space = socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize)
         try:
             data, ancillary, _, _ = self._socket.recvmsg(_CHUNK, space, socket.MSG_CMSG_CLOEXEC)
@@ -133,4 +153,8 @@ class Channel:
 
 
 def _ancillary(descriptors: list[int]) -> list[tuple[int, int, array.array[int]]]:
-    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    return (
+        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+        if descriptors
+        else []
+    )

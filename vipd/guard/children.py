@@ -1,8 +1,9 @@
 """The guard's helpers: one process that reads the configuration, one that daemons are forked from.
 
-Both are started at once, so that the file is read while the libraries are being imported. On a reload the new file is
-read, and a second template is ready with it, before anything of the old one is given up. Neither is started from
-code that is not the guard's own any more (`vipd.guard.installed`).
+Both are started at once, so that the file is read while the libraries are being imported. On a
+reload the new file is read, and a second template is ready with it, before anything of the old one
+is given up. Neither is started from code that is not the guard's own any more
+(`vipd.guard.installed`).
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from vipd.guard.processes import die_with_parent, fork, kill
 from vipd.guard.template import EXIT_OUTDATED, FORK_FAILED, Shared
 
 PREPARE_PATIENCE = 60.0
-"""For reading the file or for importing; a name server that does not answer costs tens of seconds."""
+"""For reading the file or for importing; a name server that does not answer costs tens of
+seconds."""
 FORK_PATIENCE = 0.5
-"""A fork takes 5 ms (60 MB, measured on two busy cores); a template that does not answer is stopped or broken."""
+"""A fork takes 5 ms (60 MB, measured on two busy cores); a template that does not answer is stopped
+or broken."""
 TEMPLATE_PAUSE = 1.0
 """Seconds between two starts of a template that ends while no daemon is wanted."""
 
@@ -47,7 +50,10 @@ class StartFailed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The file cannot be used; what is wrong was printed. `first`: there is no earlier configuration. `why`: a sentence."""
+    """The file cannot be used; what is wrong was printed.
+
+    `first`: there is no earlier configuration. `why`: a sentence.
+    """
 
     code: int
     first: bool
@@ -76,9 +82,12 @@ ChildEvent = Started | StartFailed | Refused | Reloaded | Unchanged | Outdated
 
 @dataclass(slots=True)
 class Template:
-    """A process to fork daemons from. `asked_at`: when it was asked for one that is not there yet; 0.0: none.
+    """A process to fork daemons from.
 
-    `patient_until`: for what it is doing now; without a configuration it may take all the time there is.
+    `asked_at`: when it was asked for one that is not there yet; 0.0: none.
+
+    `patient_until`: for what it is doing now; without a configuration it may take all the time
+    there is.
     """
 
     pid: int
@@ -91,8 +100,8 @@ class Template:
 class Children:
     """Keeps one template ready, with the newest valid configuration.
 
-    `code` stands for the code that runs (`vipd.guard.installed`; empty: not known). `outdated`: another is installed by now, and
-    there is no template of the old one left.
+    `code` stands for the code that runs (`vipd.guard.installed`; empty: not known). `outdated`:
+    another is installed by now, and there is no template of the old one left.
     """
 
     def __init__(self, path: str, shared: Shared, log: Log) -> None:
@@ -164,7 +173,10 @@ class Children:
             yield self._preparation.pipe, select.POLLIN
         for helper in (self._template, self._next):
             if helper is not None and not helper.channel.ended:
-                yield helper.channel.fileno(), select.POLLIN | (select.POLLOUT if helper.channel.waiting else 0)
+                yield (
+                    helper.channel.fileno(),
+                    select.POLLIN | (select.POLLOUT if helper.channel.waiting else 0),
+                )
 
     def wake_at(self) -> float:
         """Return when `tick` has something to do."""
@@ -178,16 +190,27 @@ class Children:
             if moment >= at:
                 self._log(f"process {helper.pid} {what}: killed")
                 kill(helper.pid)
-                # Until it is reaped: one that sleeps in the kernel is not killed again at every wake.
+                # Until it is reaped: one that sleeps in the kernel is not killed again at every
+                # wake.
                 helper.patient_until = moment + PREPARE_PATIENCE
 
     def _limits(self) -> Iterator[tuple[float, Preparation | Template, str]]:
-        """Yield until when a helper may go on with what it is doing, and what to say of it after that."""
+        """Yield until when a helper may go on with what it is doing, and what to say of it after
+        that.
+        """
         if self._preparation is not None:
-            yield self._preparation.patient_until, self._preparation, f"takes too long to read {self._path}"
+            yield (
+                self._preparation.patient_until,
+                self._preparation,
+                f"takes too long to read {self._path}",
+            )
         for helper in (self._template, self._next):
             if helper is not None and helper.asked_at:
-                yield max(helper.patient_until, helper.asked_at + FORK_PATIENCE), helper, "does not fork a daemon"
+                yield (
+                    max(helper.patient_until, helper.asked_at + FORK_PATIENCE),
+                    helper,
+                    "does not fork a daemon",
+                )
             elif helper is not None and not helper.ready:
                 yield helper.patient_until, helper, "takes too long to import"
 
@@ -215,7 +238,11 @@ class Children:
         elif self._next is not None and pid == self._next.pid:
             self._next.channel.close()
             self._next = None
-            why = installed.CHANGED if status == EXIT_OUTDATED else f"no daemon starts with it ({ending(status)})"
+            why = (
+                installed.CHANGED
+                if status == EXIT_OUTDATED
+                else f"no daemon starts with it ({ending(status)})"
+            )
             yield Refused(EXIT_FAILED, first=False, why=why)
             yield from self._continue()
         elif self._template is not None and pid == self._template.pid:
@@ -243,7 +270,11 @@ class Children:
         self._preparation = None
         first = self._blob is None
         if status != 0 or not blob:
-            yield Refused(EXIT_CONFIG if status == EXIT_CONFIG else EXIT_FAILED, first=first, why=header.refused)
+            yield Refused(
+                EXIT_CONFIG if status == EXIT_CONFIG else EXIT_FAILED,
+                first=first,
+                why=header.refused,
+            )
         elif first:
             self._blob, self.code, self._log.json = blob, header.code, header.json
             self._configure(self._template, blob)
@@ -260,7 +291,9 @@ class Children:
         try:
             self._next = self._fork_template()
         except OSError as error:
-            yield Refused(EXIT_FAILED, first=False, why=f"no process to fork daemons from: {error.strerror}")
+            yield Refused(
+                EXIT_FAILED, first=False, why=f"no process to fork daemons from: {error.strerror}"
+            )
         else:
             self._configure(self._next, blob)
 
@@ -276,7 +309,9 @@ class Children:
         mine, others = socket.socketpair()
         with others:
             keep = {others.fileno(), *self._shared.descriptors}
-            pid = fork(lambda: template.main(others, self._shared, self.code), keep, block_signals=True)
+            pid = fork(
+                lambda: template.main(others, self._shared, self.code), keep, block_signals=True
+            )
         return Template(pid, Channel(mine))
 
     def _configure(self, helper: Template | None, blob: bytes | None) -> None:
@@ -296,14 +331,18 @@ class Children:
             if message["op"] == "ready":
                 helper.ready, helper.patient_until = True, 0.0
                 if message["threads"] != 1:
-                    self._log(f"{message['threads']} threads in the process that daemons are forked from: only one is copied")
+                    self._log(
+                        f"{message['threads']} threads in the process that daemons are forked from: only one is copied"
+                    )
             elif message["op"] == "started" and isinstance(message["pid"], int):
                 helper.asked_at = 0.0
                 yield StartFailed() if message["pid"] == FORK_FAILED else Started(message["pid"])
         yield from self._replace()
 
     def _replace(self) -> Iterator[ChildEvent]:
-        """Let the next template take the place of the present one, once it is ready and nothing is asked of the other."""
+        """Let the next template take the place of the present one, once it is ready and nothing is
+        asked of the other.
+        """
         former, helper = self._template, self._next
         if helper is None or not helper.ready or (former is not None and former.asked_at):
             return
@@ -320,8 +359,14 @@ class Children:
         if status == EXIT_OUTDATED:
             yield from self._on_outdated(helper)
             return
-        pause = 0.0 if helper.asked_at or moment > self._died_at + 2 * TEMPLATE_PAUSE else TEMPLATE_PAUSE
-        self._log(f"the process that daemons are forked from ended ({ending(status)}): starting another")
+        pause = (
+            0.0
+            if helper.asked_at or moment > self._died_at + 2 * TEMPLATE_PAUSE
+            else TEMPLATE_PAUSE
+        )
+        self._log(
+            f"the process that daemons are forked from ended ({ending(status)}): starting another"
+        )
         self._died_at = moment
         self._template = None
         self._template_at = moment + pause

@@ -1,12 +1,16 @@
-"""The daemon as the guard sees it: alive or not, since when, how the ones before ended, and what it was doing.
+"""The daemon as the guard sees it.
+
+Alive or not, since when, how the ones before ended, and what it was doing.
 
 Before it is killed, a daemon writes its stack into memory that it shares with the guard:
 
-    some time before the kill   the guard sends DUMP_SIGNAL; the C handler of faulthandler writes the stacks of all threads
+    some time before the kill   the guard sends DUMP_SIGNAL; the C handler of faulthandler writes
+    the stacks of all threads
                                 without running any Python code, and the daemon goes on
     at the kill                 the guard reads what is there
 
-So the dump delays no kill. A daemon that makes progress again is not killed, and its dump forgotten.
+So the dump delays no kill. A daemon that makes progress again is not killed, and its dump
+forgotten.
 """
 
 from __future__ import annotations
@@ -41,8 +45,9 @@ _STATES = {
 class Daemon:
     """One daemon after the other. Moments are seconds on CLOCK_BOOTTIME, 0.0 is never.
 
-    `pid` is 0 while none runs, or while it is not known yet whether the one that was asked for does. `reported` is the last
-    report on the gate that the present one got; `config` and `code` are for the next one too.
+    `pid` is 0 while none runs, or while it is not known yet whether the one that was asked for
+    does. `reported` is the last report on the gate that the present one got; `config` and `code`
+    are for the next one too.
     """
 
     words: Words
@@ -86,8 +91,13 @@ class Daemon:
             return Life.STOPPING
         return Life.RUNNING if self.words.alive_at() else Life.STARTING
 
-    def start(self, moment: float, ask: Callable[[socket.socket, StartInfo], None], no_gate: str = "") -> None:
-        """Start a daemon; `ask` gets its end of the connection. Raises OSError: then none is started."""
+    def start(
+        self, moment: float, ask: Callable[[socket.socket, StartInfo], None], no_gate: str = ""
+    ) -> None:
+        """Start a daemon; `ask` gets its end of the connection.
+
+        Raises OSError: then none is started.
+        """
         self.started, self.started_at, self.killed_at, self.status = True, moment, 0.0, None
         self.reload_asked = False
         self.reported = GateReport()
@@ -145,11 +155,20 @@ class Daemon:
             self.crashes += 1
             self.crash_times = (*self.crash_times, moment)[-CRASHES:]
         self.hang_up()
-        self.pid, self.started, self.killed_at, self.ended_at, self.status = 0, False, 0.0, moment, status
+        self.pid, self.started, self.killed_at, self.ended_at, self.status = (
+            0,
+            False,
+            0.0,
+            moment,
+            status,
+        )
         return crash
 
     def on_start_failed(self, moment: float) -> bool:
-        """Note that the start failed; return whether one was under way. It counts as a crash, so that it is not tried for ever."""
+        """Note that the start failed; return whether one was under way.
+
+        It counts as a crash, so that it is not tried for ever.
+        """
         if self.pid:
             return False
         self.on_ended(moment, -int(signal.SIGKILL))
@@ -166,9 +185,11 @@ class Daemon:
 
 
 def dump_at(view: View, asked_at: float) -> float:
-    """Return when to ask the daemon for its stack, shortly before it would be killed; NEVER: not as things are.
+    """Return when to ask the daemon for its stack, shortly before it would be killed; NEVER: not as
+    things are.
 
-    `asked_at`: when it was asked last; it is asked once for each moment at which it would be killed.
+    `asked_at`: when it was asked last; it is asked once for each moment at which it would be
+    killed.
     """
     if view.life is Life.NONE or view.killed_at:
         return NEVER
@@ -177,7 +198,10 @@ def dump_at(view: View, asked_at: float) -> float:
 
 
 def main_first(text: str) -> list[str]:
-    """Return the lines of faulthandler's dump, the threads in reverse order: it begins with the newest, and ends with the main one."""
+    """Return the lines of faulthandler's dump, the threads in reverse order.
+
+    It begins with the newest, and ends with the main one.
+    """
     threads: list[list[str]] = []
     for line in text.splitlines():
         if line and not line.startswith(" "):

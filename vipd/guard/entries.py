@@ -1,6 +1,7 @@
 """What runs in the guard's children, by name: the guard itself imports none of it.
 
-Each function is called in a freshly forked process and imports what it needs there. Tests put others in their place.
+Each function is called in a freshly forked process and imports what it needs there. Tests put
+others in their place.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ def _daemon(config: Any, link: GuardLink) -> int:  # noqa: ANN401 -- the guard d
 class Entries:
     """The children's main functions.
 
-    `prepare` validates the file and writes the configuration's bytes to a descriptor; it returns (or exits with) 2 if the
-    file cannot be used. `common` and `preload` import what any and what this configuration's daemon needs, start no
-    thread, and `preload` returns the configuration. `daemon` runs until it is asked to stop and returns its exit code.
+    `prepare` validates the file and writes the configuration's bytes to a descriptor; it returns
+    (or exits with) 2 if the file cannot be used. `common` and `preload` import what any and what
+    this configuration's daemon needs, start no thread, and `preload` returns the configuration.
+    `daemon` runs until it is asked to stop and returns its exit code.
     """
 
     prepare: Callable[[str, int], int | None] = _prepare

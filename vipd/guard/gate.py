@@ -1,13 +1,17 @@
-"""The guard's hold on the kernel's gate: the words are in its memory, and every election's addresses are covered by it.
+"""The guard's hold on the kernel's gate.
 
-    at once             the memory, since daemon and guard have to share it before the first process is forked
-    while they import   `open`: programs loaded and tried out, traffic control watched
-    at each arming      `cover`, before anything is bound; with the word closed nothing passes
-    whenever it wakes   `tick`; and when somebody changed traffic control, `handle`: what was taken away is put back; and when
+The words are in its memory, and every election's addresses are covered by it.
+
+    at once             the memory, since daemon and guard have to share it before the first process
+    is forked while they import   `open`: programs loaded and tried out, traffic control watched at
+    each arming      `cover`, before anything is bound; with the word closed nothing passes whenever
+    it wakes   `tick`; and when somebody changed traffic control, `handle`: what was taken away is
+    put back; and when
                         interfaces come or go: those by which the LAN can come in have a gate too
     at the end          `close`, after the addresses are gone
 
-Where the gate cannot be had, the words are in ordinary shared memory, and everything else is as it would be.
+Where the gate cannot be had, the words are in ordinary shared memory, and everything else is as it
+would be.
 """
 
 from __future__ import annotations
@@ -30,13 +34,17 @@ if TYPE_CHECKING:
     from announce.gate.watch import GateWatch
 
 LOOK_AROUND = 10.0
-"""Seconds between two looks at which interfaces the kernel would answer on: a sysctl that changes tells nobody."""
+"""Seconds between two looks at which interfaces the kernel would answer on: a sysctl that changes
+tells nobody."""
 
 _NEVER = float("inf")
 
 
 class GateKeeper:
-    """One for the guard. No method raises. `refusal`: why the gate cannot be had on this host, a sentence; empty: it can."""
+    """One for the guard.
+
+    No method raises. `refusal`: why the gate cannot be had on this host, a sentence; empty: it can.
+    """
 
     def __init__(self, log: Log, slots: int = DEFAULT_SLOTS) -> None:
         self.refusal = "it is not loaded yet"
@@ -59,7 +67,10 @@ class GateKeeper:
         self.words = Words(slots, None if self._deadlines is None else self._deadlines.memory)
 
     def open(self) -> None:
-        """Load the programs and try them out; to be called once. About 15 ms, and 10 more for the modules."""
+        """Load the programs and try them out; to be called once.
+
+        About 15 ms, and 10 more for the modules.
+        """
         from announce.gate.gates import Gates, TrafficControl, why_not  # noqa: PLC0415 -- the children, which need none of it, are forked before
         from announce.gate.uplinks import Uplinks  # noqa: PLC0415 -- likewise
         from announce.gate.watch import GateWatch  # noqa: PLC0415 -- likewise
@@ -80,20 +91,30 @@ class GateKeeper:
 
     # ------------------------------------------------------------ what is covered
 
-    def cover(self, slot: int, name: str, ready: Iterable[ReadyMessages], lease_duration: float) -> None:
-        """Let an election's addresses pass only while its word is open. To be called before anything of it is bound."""
+    def cover(
+        self, slot: int, name: str, ready: Iterable[ReadyMessages], lease_duration: float
+    ) -> None:
+        """Let an election's addresses pass only while its word is open.
+
+        To be called before anything of it is bound.
+        """
         self._names[slot] = name
         if self._gates is None:
             self._remove_orphans()
             return
         places: dict[int, set[bytes]] = {}
         for messages in ready:
-            places.setdefault(messages.ifindex, set()).update(packed for _, packed, _ in messages.keys)
+            places.setdefault(messages.ifindex, set()).update(
+                packed for _, packed, _ in messages.keys
+            )
         self._gates.cover(slot, places, lease_duration, now())
         self._look_around_at = 0.0
 
     def uncover(self, slot: int) -> None:
-        """Let an election's addresses pass, or what is left of them: they are bound no more, or the gate is not wanted."""
+        """Let an election's addresses pass, or what is left of them.
+
+        They are bound no more, or the gate is not wanted.
+        """
         self._names.pop(slot, None)
         if self._gates is None:
             self._remove_orphans()
@@ -101,13 +122,18 @@ class GateKeeper:
             self._gates.uncover(slot, now())
 
     def settle(self) -> None:
-        """Handle that the daemon has armed all its elections, and has removed what an earlier daemon left bound."""
+        """Handle that the daemon has armed all its elections, and has removed what an earlier
+        daemon left bound.
+        """
         if self._gates is not None:
             self._gates.settle(now())
             self._remove_orphans()
 
     def _remove_orphans(self) -> None:
-        """Remove what a dead daemon left on interfaces that have no gate now. Closed for ever, it would cut off a VIP of this daemon."""
+        """Remove what a dead daemon left on interfaces that have no gate now.
+
+        Closed for ever, it would cut off a VIP of this daemon.
+        """
         if self._control is None or (self._swept and self._gates is None):
             return
         self._swept = True
@@ -116,7 +142,10 @@ class GateKeeper:
 
             swept = sweep(self._control) if self._gates is None else self._gates.sweep()
         except OSError as error:
-            self._log.changed("sweep", f"what an earlier vipd left in traffic control could not be removed: {error}")
+            self._log.changed(
+                "sweep",
+                f"what an earlier vipd left in traffic control could not be removed: {error}",
+            )
         else:
             for ifindex in swept:
                 self._log(f"removed the gate that an earlier vipd left on {_name(ifindex)}")
@@ -130,7 +159,9 @@ class GateKeeper:
                 yield source.fileno(), select.POLLIN
 
     def handle(self, descriptor: int) -> bool:
-        """Handle a change of traffic control or of interfaces if it came on this descriptor; return whether it did."""
+        """Handle a change of traffic control or of interfaces if it came on this descriptor; return
+        whether it did.
+        """
         if self._gates is None:
             return False
         if self._watch is not None and descriptor == self._watch.fileno():
@@ -145,18 +176,26 @@ class GateKeeper:
         try:
             changed = watch.changed()
         except OSError as error:
-            self._log(f"changes of traffic control are not reported any more ({error}): looking at it every now and then")
+            self._log(
+                f"changes of traffic control are not reported any more ({error}): looking at it every now and then"
+            )
             watch.close()
             self._watch, changed = None, None
         for ifindex in gates.look(now(), changed):
             self._log(f"somebody took the gate on {_name(ifindex)} away: it is back")
 
     def _on_links(self, gates: Gates, uplinks: Uplinks) -> None:
-        """Follow interfaces. One that came back, perhaps under its old number, has lost its gate; no news of traffic control says so."""
+        """Follow interfaces.
+
+        One that came back, perhaps under its old number, has lost its gate; no news of traffic
+        control says so.
+        """
         try:
             came = uplinks.follow()
         except OSError as error:
-            self._log(f"interfaces that come and go are not reported any more ({error}): those there now are covered")
+            self._log(
+                f"interfaces that come and go are not reported any more ({error}): those there now are covered"
+            )
             uplinks.close()
             return
         moment = now()
@@ -165,7 +204,10 @@ class GateKeeper:
         self._look_around_at = 0.0
 
     def tick(self, moment: float) -> float:
-        """Do what is due; return when there is something to do again. To be called whenever the guard wakes."""
+        """Do what is due; return when there is something to do again.
+
+        To be called whenever the guard wakes.
+        """
         if self._gates is None:
             return _NEVER
         wake_at = self._gates.tick(moment)
@@ -180,22 +222,33 @@ class GateKeeper:
         self._left_alone = gates.left_alone
 
     def report(self) -> GateReport:
-        """Return how it is, for the daemon and its operators; log it if an election's addresses are not covered any more."""
+        """Return how it is, for the daemon and its operators.
+
+        Log it if an election's addresses are not covered any more.
+        """
         gates = self._gates
         if gates is None:
             return GateReport(dict.fromkeys(self._names.values(), self.refusal))
         found = gates.troubles()
-        troubles = {name: trouble for slot, name in self._names.items() if (trouble := found.get(slot, ""))}
+        troubles = {
+            name: trouble for slot, name in self._names.items() if (trouble := found.get(slot, ""))
+        }
         for name in self._names.values():
             trouble = troubles.get(name, "")
-            self._log.changed(f"gate {name}", f"{name}: no kernel gate: {trouble}" if trouble else "")
+            self._log.changed(
+                f"gate {name}", f"{name}: no kernel gate: {trouble}" if trouble else ""
+            )
         self._log.changed("seats", "; ".join(gates.squatters))
-        return GateReport(troubles, gates.before, gates.put_back, gates.inherited, self._on, self._left_alone)
+        return GateReport(
+            troubles, gates.before, gates.put_back, gates.inherited, self._on, self._left_alone
+        )
 
     # ------------------------------------------------------------ the end
 
     def close(self, *, leave: bool) -> None:
-        """End. `leave`: an address could not be removed, so the gate stays, closed, for the next vipd to take over."""
+        """End. `leave`: an address could not be removed, so the gate stays, closed, for the next
+        vipd to take over.
+        """
         if self._gates is not None:
             if leave:
                 self._gates.let_go()

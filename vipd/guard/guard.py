@@ -1,9 +1,12 @@
-"""The process that systemd supervises; starts the daemon, and removes addresses at their deadline; standard library only.
+"""The process that systemd supervises.
+
+Starts the daemon, and removes addresses at their deadline; standard library only.
 
     wait in one poll --> handle what came --> decide (election.fencing, pure) --> act --> wait
 
-It holds ready-made netlink messages, and never waits for anything but its poll and the
-kernel's answers. Everything that can fail for other reasons (files, libraries, stores) happens in its children.
+It holds ready-made netlink messages, and never waits for anything but its poll and the kernel's
+answers. Everything that can fail for other reasons (files, libraries, stores) happens in its
+children.
 """
 
 from __future__ import annotations
@@ -18,10 +21,31 @@ from typing import assert_never
 
 from announce.kernel.addresses import RouteSocket
 from election import fencing
-from election.fencing import Kill, Quit, Refresh, Remove, Start, Why, crashes_on, decide, feeds_watchdog, next_wake
+from election.fencing import (
+    Kill,
+    Quit,
+    Refresh,
+    Remove,
+    Start,
+    Why,
+    crashes_on,
+    decide,
+    feeds_watchdog,
+    next_wake,
+)
 from vipd.clock import now, unix
 from vipd.guard.channel import ChannelError
-from vipd.guard.children import ChildEvent, Children, Outdated, Refused, Reloaded, Started, StartFailed, Unchanged, ending
+from vipd.guard.children import (
+    ChildEvent,
+    Children,
+    Outdated,
+    Refused,
+    Reloaded,
+    Started,
+    StartFailed,
+    Unchanged,
+    ending,
+)
 from vipd.guard.daemon_seen import Daemon, Stack, dump_at
 from vipd.guard.entries import Entries
 from vipd.guard.gate import GateKeeper
@@ -35,7 +59,8 @@ from vipd.guard.systemd import Notifier
 from vipd.guard.template import Shared
 
 LATE = 0.1
-"""Seconds after its wake time from which on the guard counts itself as having been stopped or starved."""
+"""Seconds after its wake time from which on the guard counts itself as having been stopped or
+starved."""
 NOTIFY_AGAIN = 0.1
 """Seconds until a notification that systemd did not take is sent again."""
 LAST_REAP = 1.0
@@ -63,7 +88,9 @@ class Guard:
         self._stack = Stack()
         shared = Shared(entries, words, self._waiter.counter, os.getpid(), self._stack.descriptor)
         self._children = Children(config_path, shared, self._log)
-        self._requests = Requests(self._slots, self._locks, self._on_ready, self._notifier.status, self._send_gate_report)
+        self._requests = Requests(
+            self._slots, self._locks, self._on_ready, self._notifier.status, self._send_gate_report
+        )
         self._unclaimed: dict[int, int] = {}
         # Children of a shell that then became the guard by exec: they are not killed at the end.
         self._not_ours = child_pids(os.getpid())
@@ -94,7 +121,8 @@ class Guard:
         self._due_at = max(moment, wake_at)
         ready = self._waiter.wait(wake_at, self._sources())
         self._notifier.flush()
-        # Before the requests of a new daemon are served: 1. a slot runs out while the daemon starts, 2. the daemon arms it,
+        # Before the requests of a new daemon are served: 1. a slot runs out while the daemon
+        # starts, 2. the daemon arms it,
         # 3. so the daemon would be killed for a deadline that was never its own.
         self._act()
         for number in ready:
@@ -115,13 +143,19 @@ class Guard:
         yield from self._children.waits()
         yield from self._gate.waits()
         channel = self._daemon.channel
-        # Nothing is read from a daemon before its process id is known: it could not be killed for what it armed.
+        # Nothing is read from a daemon before its process id is known: it could not be killed for
+        # what it armed.
         if channel is not None and not channel.ended and self._daemon.pid:
             yield channel.fileno(), select.POLLIN | (select.POLLOUT if channel.waiting else 0)
 
     def _wake_at(self, moment: float) -> float:
         view = self._view()
-        moments = [next_wake(moment, view), self._children.wake_at(), self._gate_at, self._dump_at()]
+        moments = [
+            next_wake(moment, view),
+            self._children.wake_at(),
+            self._gate_at,
+            self._dump_at(),
+        ]
         if self._notifier.waiting:
             moments.append(moment + NOTIFY_AGAIN)
         if feeds_watchdog(moment, view):
@@ -151,7 +185,8 @@ class Guard:
         elif pid in self._children.pids:
             self._handle_child_events(self._children.on_ended(pid, status))
         elif self._daemon.started and not self._daemon.pid:
-            # It may be the daemon that was asked for, dead before the template reported its process id.
+            # It may be the daemon that was asked for, dead before the template reported its process
+            # id.
             self._unclaimed[pid] = status
 
     def _handle_child_events(self, events: Iterable[ChildEvent]) -> None:
@@ -180,7 +215,11 @@ class Guard:
             self._code = refused.code
             return
         self._log(f"the new configuration cannot be used, nothing changes: {refused.why}", ERROR)
-        self._daemon.send_config_state(replace(self._daemon.config, refused=refused.why or "it cannot be used", refused_at=unix()))
+        self._daemon.send_config_state(
+            replace(
+                self._daemon.config, refused=refused.why or "it cannot be used", refused_at=unix()
+            )
+        )
         self._notifier.ready(again=self._up)
 
     def _on_loaded(self, text: str) -> None:
@@ -204,7 +243,11 @@ class Guard:
         pid, held = self._daemon.pid, self._slots.open()
         what = "is dead" if self._daemon.killed_at else "crashed"
         if self._daemon.on_ended(now(), status):
-            self._log(f"daemon {pid} {what} ({ending(status)})" + (f"; still bound: {', '.join(held)}" if held else ""), ERROR)
+            self._log(
+                f"daemon {pid} {what} ({ending(status)})"
+                + (f"; still bound: {', '.join(held)}" if held else ""),
+                ERROR,
+            )
         self._after_daemon()
 
     def _after_daemon(self) -> None:
@@ -285,7 +328,9 @@ class Guard:
         pid, moment, view = self._daemon.pid, now(), self._view()
         stack = self._stack.read(pid) if pid else ()
         self._daemon.kill(moment, self._children.abort_start)
-        self._log(f"daemon {pid or ''} {killed_for(why, moment, view, self._slots.name)}", ERROR, stack)
+        self._log(
+            f"daemon {pid or ''} {killed_for(why, moment, view, self._slots.name)}", ERROR, stack
+        )
 
     def _start(self) -> None:
         self._locks.expect_daemon()
@@ -316,19 +361,30 @@ class Guard:
 
     def _log_trouble(self, slot: int, what: str, trouble: str) -> None:
         name = self._slots.name(slot)
-        self._log.changed(f"{what} {name}", f"{name}: {what} failed: {trouble}" if trouble else "", ERROR)
+        self._log.changed(
+            f"{what} {name}", f"{name}: {what} failed: {trouble}" if trouble else "", ERROR
+        )
 
     # ------------------------------------------------------------ end
 
     def _kill_strays(self) -> None:
-        """Kill the checks and hooks of a dead daemon, which became the guard's children by its death."""
+        """Kill the checks and hooks of a dead daemon, which became the guard's children by its
+        death.
+        """
         strays = child_pids(os.getpid()) - self._children.pids - self._not_ours - {self._daemon.pid}
         for pid in strays.union(*map(descendants, strays)):
             kill(pid)
 
     def _end(self) -> None:
-        """Remove all addresses, end all children and close everything; wait at most LAST_REAP for a process that does not end."""
-        troubles = {slot.number: self._slots.remove(slot.number, close=True) for slot in self._slots.view() if slot.deadline}
+        """Remove all addresses, end all children and close everything.
+
+        Wait at most LAST_REAP for a process that does not end.
+        """
+        troubles = {
+            slot.number: self._slots.remove(slot.number, close=True)
+            for slot in self._slots.view()
+            if slot.deadline
+        }
         for slot, trouble in troubles.items():
             self._log_trouble(slot, "removal", trouble)
         self._daemon.hang_up()

@@ -1,9 +1,12 @@
 """The code that runs, and the code that is installed: after an upgrade in place they differ.
 
-    1. a new version is installed over the one that runs, 2. somebody reloads: the guard is the old code, and the daemon that it
-    would start is the new one, made for another guard. So a reload is refused then, and the whole service has to be restarted.
+    1. a new version is installed over the one that runs, 2. somebody reloads: the guard is the old
+    code, and the daemon that it
+    would start is the new one, made for another guard. So a reload is refused then, and the whole
+    service has to be restarted.
 
-Standard library only, imported by the guard at its start, so that it compares with what it was then itself.
+Standard library only, imported by the guard at its start, so that it compares with what it was then
+itself.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ _VERSION = re.compile(rb'^VERSION = "([^"]*)"', re.MULTILINE)
 
 
 def digest() -> str:
-    """Return eight digits that stand for the content of all installed modules (3 ms); empty if they cannot be read."""
+    """Return eight digits that stand for the content of all installed modules (3 ms).
+
+    Empty if they cannot be read.
+    """
     total = 0
     try:
         for package in PACKAGES:
@@ -35,7 +41,9 @@ def digest() -> str:
 
 
 def difference(running: str, version: str = VERSION) -> str:
-    """Return how the installed code differs from that of a running vipd, with what to do; empty: it does not."""
+    """Return how the installed code differs from that of a running vipd, with what to do; empty: it
+    does not.
+    """
     found = digest()
     if not running or found == running:
         return ""

@@ -1,11 +1,12 @@
 """The daemon's end of its connection to the guard.
 
-At start the daemon asks and waits: it locks its addresses and arms its elections before anything is bound. At run time it
-never waits: an arming is asked for (`ask_to_arm`), and counts from its answer on. Answers come in the order of the questions,
-so the answer to a question that was given up is recognised, however late. A lowered deadline is signalled through a counter of
-its own (an eventfd), which never fills up and never waits: the guard sleeps until the deadline that it last read, and once
-the counter is written it will read again, even if the daemon is killed or stopped right after. So the order is: store the
-word, poke, and only then send the promise of less.
+At start the daemon asks and waits: it locks its addresses and arms its elections before anything is
+bound. At run time it never waits: an arming is asked for (`ask_to_arm`), and counts from its answer
+on. Answers come in the order of the questions, so the answer to a question that was given up is
+recognised, however late. A lowered deadline is signalled through a counter of its own (an eventfd),
+which never fills up and never waits: the guard sleeps until the deadline that it last read, and
+once the counter is written it will read again, even if the daemon is killed or stopped right after.
+So the order is: store the word, poke, and only then send the promise of less.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class GuardError(Exception):
 class ConfigState:
     """What became of the configuration file. Moments are Unix times, for people; 0.0: never.
 
-    `loaded_at`: when it was last read and found good. `refused`: why the one that is there now is not used, a sentence;
-    empty: it is used.
+    `loaded_at`: when it was last read and found good. `refused`: why the one that is there now is
+    not used, a sentence; empty: it is used.
     """
 
     loaded_at: float = 0.0
@@ -56,9 +57,12 @@ class ConfigState:
 
 @dataclass(frozen=True, slots=True)
 class StartInfo:
-    """What a new daemon gets to know: how often one before it crashed, each election's fences by the guard, why there can be no gate.
+    """What a new daemon gets to know.
 
-    `no_gate` is a sentence; empty: the kernel's gate can be had on this host. `code` stands for the code that runs.
+    How often one before it crashed, each election's fences by the guard, why there can be no gate.
+
+    `no_gate` is a sentence; empty: the kernel's gate can be had on this host. `code` stands for the
+    code that runs.
     """
 
     crashes: int = 0
@@ -72,9 +76,10 @@ class StartInfo:
 class GateReport:
     """The kernel's gate as the guard sees it.
 
-    `troubles`: why it is not in force, by election. `before`: what decides about frames before it is asked, sentences.
-    `put_back`: how often somebody took it away. `inherited`: programs of an earlier vipd are still in force. `on`: the interfaces
-    on which it is in force. `left_alone`: those without it on which Linux would answer too, taken for those of containers; for people.
+    `troubles`: why it is not in force, by election. `before`: what decides about frames before it
+    is asked, sentences. `put_back`: how often somebody took it away. `inherited`: programs of an
+    earlier vipd are still in force. `on`: the interfaces on which it is in force. `left_alone`:
+    those without it on which Linux would answer too, taken for those of containers; for people.
     """
 
     troubles: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -87,7 +92,10 @@ class GateReport:
 
 @dataclass(slots=True)
 class _Question:
-    """A request whose answer is to come; `done` is called with it by `receive`, unless somebody waits for it."""
+    """A request whose answer is to come.
+
+    `done` is called with it by `receive`, unless somebody waits for it.
+    """
 
     done: Callable[[Message], None] | None = None
     answer: Message | None = None
@@ -124,10 +132,13 @@ class Word:
 class GuardLink:
     """The connection. `ended`: the guard is gone (SIGTERM says so too); hand over and exit.
 
-    For the event loop: `fileno`, `receive` when it is readable, `flush` when it is writable and `waiting` says so.
+    For the event loop: `fileno`, `receive` when it is readable, `flush` when it is writable and
+    `waiting` says so.
     """
 
-    def __init__(self, sock: socket.socket, words: Words, counter: int, start_info: StartInfo) -> None:
+    def __init__(
+        self, sock: socket.socket, words: Words, counter: int, start_info: StartInfo
+    ) -> None:
         self.words = words
         self.start_info = start_info
         self.gate = GateReport()
@@ -155,11 +166,15 @@ class GuardLink:
 
     # ------------------------------------------------------------ at start
 
-    def arm(self, name: str, ready: Sequence[bytes], lease_duration: float, *, gate: bool = True) -> Armed:
-        """Tell which addresses go with an election's deadline, before anything is bound; raises GuardError.
+    def arm(
+        self, name: str, ready: Sequence[bytes], lease_duration: float, *, gate: bool = True
+    ) -> Armed:
+        """Tell which addresses go with an election's deadline, before anything is bound; raises
+        GuardError.
 
-        `ready` is ReadyMessages.to_bytes() for each interface of the election. Arming again replaces it. `gate`: the kernel's
-        gate is to cover them; whether it does is in the report `gate` of this object right after.
+        `ready` is ReadyMessages.to_bytes() for each interface of the election. Arming again
+        replaces it. `gate`: the kernel's gate is to cover them; whether it does is in the report
+        `gate` of this object right after.
         """
         answer = self._ask(_arming(name, ready, lease_duration, gate=gate))
         return Armed(_whole(answer["slot"]), _number(answer["deadline"]))
@@ -169,11 +184,15 @@ class GuardLink:
         return Word(self, armed.slot)
 
     def disarm(self, name: str) -> None:
-        """Tell that an election is no more, after its addresses are gone and its word is closed; raises GuardError."""
+        """Tell that an election is no more, after its addresses are gone and its word is closed;
+        raises GuardError.
+        """
         self._ask({"op": "disarm", "name": name})
 
     def lock(self, names: Sequence[str], wait: float = 0.0) -> str:
-        """Lock addresses against other daemons of this network namespace; return "" or a sentence that says who has one.
+        """Lock addresses against other daemons of this network namespace.
+
+        Return "" or a sentence that says who has one.
 
         Waits so many seconds for one who is just leaving. Raises GuardError.
         """
@@ -217,17 +236,28 @@ class GuardLink:
         self._channel.send({"op": "status", "text": text})
 
     def ask_to_arm(
-        self, name: str, ready: Sequence[bytes], lease_duration: float, done: Callable[[str], None], *, gate: bool = True
+        self,
+        name: str,
+        ready: Sequence[bytes],
+        lease_duration: float,
+        done: Callable[[str], None],
+        *,
+        gate: bool = True,
     ) -> None:
-        """Ask for what `arm` does, without waiting: `receive` calls `done` with "", or with why the guard refused.
+        """Ask for what `arm` does, without waiting.
+
+        `receive` calls `done` with "", or with why the guard refused.
 
         It is not called as long as the guard does not answer; then nothing is armed.
         """
-        question = _Question(lambda answer: done("" if answer["answer"] == "done" else str(answer["answer"])))
+        question = _Question(
+            lambda answer: done("" if answer["answer"] == "done" else str(answer["answer"]))
+        )
         self._send(_arming(name, ready, lease_duration, gate=gate), question)
 
     def receive(self) -> list[bytes]:
-        """Take in answers, and return the new configurations (the pickled bytes that `prepare` wrote) to be taken over.
+        """Take in answers, and return the new configurations (the pickled bytes that `prepare`
+        wrote) to be taken over.
 
         The daemon ends what changed, keeps what did not, and exits with EXIT_RELOAD.
         """
@@ -236,7 +266,11 @@ class GuardLink:
             question = self._answered.popleft()
             if question.done is not None and question.answer is not None:
                 question.done(question.answer)
-        return [bytes.fromhex(str(message["blob"])) for message in messages if message.get("op") == "reload"]
+        return [
+            bytes.fromhex(str(message["blob"]))
+            for message in messages
+            if message.get("op") == "reload"
+        ]
 
     def flush(self) -> None:
         """Send what waits."""
@@ -262,7 +296,10 @@ class GuardLink:
         self._channel.send(message)
 
     def _ask(self, message: Message) -> Message:
-        """Send a request and wait for its answer; what else comes meanwhile is kept for `receive`."""
+        """Send a request and wait for its answer.
+
+        What else comes meanwhile is kept for `receive`.
+        """
         question = _Question()
         self._send(message, question)
         until = time.monotonic() + ANSWER_TIMEOUT
@@ -278,7 +315,9 @@ class GuardLink:
         return question.answer
 
     def _received(self) -> list[Message]:
-        """Return what has come but answers, and reports on gate and configuration, of which the last ones count."""
+        """Return what has come but answers, and reports on gate and configuration, of which the
+        last ones count.
+        """
         others: list[Message] = []
         for message in self._channel.receive():
             if "answer" in message:
@@ -301,7 +340,9 @@ class GuardLink:
 
     def _wait(self, until: float) -> None:
         poll = select.poll()
-        poll.register(self._channel.fileno(), select.POLLIN | (select.POLLOUT if self._channel.waiting else 0))
+        poll.register(
+            self._channel.fileno(), select.POLLIN | (select.POLLOUT if self._channel.waiting else 0)
+        )
         left = until - time.monotonic()
         if left <= 0:
             raise GuardError(f"the guard did not answer within {ANSWER_TIMEOUT:g}s")
@@ -310,12 +351,22 @@ class GuardLink:
 
 
 def _arming(name: str, ready: Sequence[bytes], lease_duration: float, *, gate: bool) -> Message:
-    return {"op": "arm", "name": name, "ready": [messages.hex() for messages in ready], "lease": lease_duration, "gate": gate}
+    return {
+        "op": "arm",
+        "name": name,
+        "ready": [messages.hex() for messages in ready],
+        "lease": lease_duration,
+        "gate": gate,
+    }
 
 
 def _report(message: Message) -> GateReport:
     troubles, before, on = message["troubles"], message["before"], message.get("on", ())
-    if not isinstance(troubles, Mapping) or not isinstance(before, Sequence) or not isinstance(on, Sequence):
+    if (
+        not isinstance(troubles, Mapping)
+        or not isinstance(before, Sequence)
+        or not isinstance(on, Sequence)
+    ):
         raise ChannelError("the guard's report on the gate is malformed")
     return GateReport(
         {str(name): str(why) for name, why in troubles.items()},

@@ -1,4 +1,6 @@
-"""One daemon for one address: a lock for each address that all of a network namespace sees (`announce.kernel.namespace_lock`).
+"""One daemon for one address.
+
+A lock for each address that all of a network namespace sees (`announce.kernel.namespace_lock`).
 
 Guard and daemon both hold it: it is free only when both are gone.
 """
@@ -16,7 +18,10 @@ class LockedError(Exception):
 
 
 class Locks:
-    """The locks of this guard. `log` gets a sentence about a process that tries to keep vipd from an address."""
+    """The locks of this guard.
+
+    `log` gets a sentence about a process that tries to keep vipd from an address.
+    """
 
     def __init__(self, log: Callable[[str], None] = lambda _: None) -> None:
         self._log = log
@@ -26,11 +31,17 @@ class Locks:
         self._presence = presence()
 
     def expect_daemon(self) -> None:
-        """Expect a new daemon to ask for its locks; what was held for the one before stays until `settle`."""
+        """Expect a new daemon to ask for its locks.
+
+        What was held for the one before stays until `settle`.
+        """
         self._asked = set()
 
     def lock(self, names: Sequence[str]) -> list[int]:
-        """Take the locks that are not held yet and return the descriptors of all; raises LockedError and then takes none."""
+        """Take the locks that are not held yet and return the descriptors of all.
+
+        Raises LockedError and then takes none.
+        """
         taken: dict[str, NamespaceLock] = {}
         try:
             for name in names:
@@ -48,7 +59,9 @@ class Locks:
         return [self._held[name].fileno() for name in names]
 
     def shown(self) -> list[int]:
-        """Return the descriptor that shows that this is a vipd, for the daemon to keep as long as its locks; none without the right."""
+        """Return the descriptor that shows that this is a vipd, for the daemon to keep as long as
+        its locks; none without the right.
+        """
         return [] if self._presence is None else [self._presence.fileno()]
 
     def unlock(self, names: Iterable[str]) -> None:
@@ -59,7 +72,10 @@ class Locks:
                 self._held.pop(name).close()
 
     def settle(self) -> None:
-        """Let go of what only the daemon before asked for: its configuration may have had other addresses."""
+        """Let go of what only the daemon before asked for.
+
+        Its configuration may have had other addresses.
+        """
         self.unlock(self._held.keys() - self._asked)
 
     def close(self) -> None:
@@ -75,11 +91,15 @@ def _taken(name: str) -> NamespaceLock:
         return take(f"vipd/{name}", _place(name))
     except HeldError as error:
         if error.is_vipd:
-            raise LockedError(f"{name} is managed by another vipd{_managed(error.holder)}") from error
+            raise LockedError(
+                f"{name} is managed by another vipd{_managed(error.holder)}"
+            ) from error
         text = f"{name} cannot be locked: {error.holder} has the socket @vipd/{name} and is no vipd; end that process"
         raise LockedError(text) from error
     except OSError as error:
-        raise LockedError(f"{name} cannot be locked against other daemons of this host: {error.strerror}") from error
+        raise LockedError(
+            f"{name} cannot be locked against other daemons of this host: {error.strerror}"
+        ) from error
 
 
 def _place(name: str) -> Place | None:

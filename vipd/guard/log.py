@@ -8,7 +8,16 @@ import socket
 import stat
 from collections.abc import Callable, Mapping, Sequence
 
-from election.fencing import CRASHES, REMOVE_PATIENCE, START_PATIENCE, STOP_PATIENCE, UNREAPED_PATIENCE, View, Why, patience
+from election.fencing import (
+    CRASHES,
+    REMOVE_PATIENCE,
+    START_PATIENCE,
+    STOP_PATIENCE,
+    UNREAPED_PATIENCE,
+    View,
+    Why,
+    patience,
+)
 from vipd.clock import unix
 from vipd.observe.log_line import as_json, as_text, is_journal
 
@@ -20,9 +29,12 @@ INFO, WARNING, ERROR, CRITICAL = "info", "warning", "error", "critical"
 
 
 class Log:
-    """Writes to stderr. A line that the reader does not take now is left out and counted. `json`: one object a line.
+    """Writes to stderr.
 
-    Behind stderr may be a pipe that nobody empties. A guard that waits for its log would not see a deadline pass.
+    A line that the reader does not take now is left out and counted. `json`: one object a line.
+
+    Behind stderr may be a pipe that nobody empties. A guard that waits for its log would not see a
+    deadline pass.
     """
 
     def __init__(self, descriptor: int = STDERR, environ: Mapping[str, str] = os.environ) -> None:
@@ -40,7 +52,10 @@ class Log:
         self._lost = 0 if written else self._lost + 1
 
     def changed(self, key: str, text: str, level: str = WARNING) -> None:
-        """Write one line unless it equals the last one of this key; an empty text: all is well again."""
+        """Write one line unless it equals the last one of this key.
+
+        An empty text: all is well again.
+        """
         if text and text != self._last.get(key):
             self(text, level)
         self._last[key] = text
@@ -48,7 +63,9 @@ class Log:
     def _lines(self, text: str, level: str, below: Sequence[str]) -> list[bytes]:
         when = unix()
         if not self.json:
-            lines = as_text(when, level, f"guard: {text}", below, journal=self._journal).splitlines()
+            lines = as_text(
+                when, level, f"guard: {text}", below, journal=self._journal
+            ).splitlines()
             return [line.encode(errors="backslashreplace")[:LONGEST_LINE] + b"\n" for line in lines]
         kept = list(below)
         while True:
@@ -80,13 +97,20 @@ class Log:
 
 
 def killed_for(why: Why, moment: float, view: View, name: Callable[[int], str]) -> str:
-    """Return why a daemon is killed, to follow its number; `view` is that of before, `name` gives a slot's election."""
+    """Return why a daemon is killed, to follow its number.
+
+    `view` is that of before, `name` gives a slot's election.
+    """
     match why:
         case Why.STUCK:
             silent = moment - max(view.alive_at, view.late_at)
             return f"gives no sign of life: killed (silent for {silent * 1000:.0f} ms, allowed are {patience(view) * 1000:.0f} ms)"
         case Why.DEADLINE:
-            missed = [name(slot.number) for slot in view.slots if slot.armed and slot.deadline and moment >= slot.deadline]
+            missed = [
+                name(slot.number)
+                for slot in view.slots
+                if slot.armed and slot.deadline and moment >= slot.deadline
+            ]
             return f"missed a deadline: killed (the right to {', '.join(missed) or 'an address'} has ended, and it has not let go)"
         case Why.START_TIMEOUT:
             return f"did not come up: killed (it had {START_PATIENCE:g} s)"
@@ -106,7 +130,10 @@ def gave_up(view: View) -> str:
 
 
 def quits_for(moment: float, view: View) -> str:
-    """Return why the guard ends unasked; empty: it was asked to, or the reason is logged already."""
+    """Return why the guard ends unasked; empty.
+
+    It was asked to, or the reason is logged already.
+    """
     if view.killed_at and moment >= view.killed_at + UNREAPED_PATIENCE:
         return f"giving up: the daemon was killed {moment - view.killed_at:.0f} s ago and has not ended: it is asleep in the kernel"
     if any(slot.deadline and moment >= slot.deadline for slot in view.slots):

@@ -1,4 +1,5 @@
-"""The process that reads the configuration file, as the guard sees it, and the form of what it writes.
+"""The process that reads the configuration file, as the guard sees it, and the form of what it
+writes.
 
     <NUL><a JSON object, the header><newline><the configuration's bytes, for the daemon alone>
 
@@ -16,13 +17,17 @@ from vipd.guard.processes import fork
 
 MARK = b"\0"
 LOG_FORMAT = "VIPD_LOG_FORMAT"
-"""Environment variable of that process: `json` if the running configuration wants the log so; a file that is wrong cannot say."""
+"""Environment variable of that process: `json` if the running configuration wants the log so; a
+file that is wrong cannot say."""
 _CHUNK = 65536
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the guard itself has to know: `json`: the log is to be JSON; `code`: the installed code; `refused`: what is wrong."""
+    """What the guard itself has to know: `json`: the log is to be JSON; `code`.
+
+    The installed code; `refused`: what is wrong.
+    """
 
     json: bool = False
     code: str = ""
@@ -48,7 +53,10 @@ def unpacked(data: bytes) -> tuple[Header, bytes]:
 
 @dataclass(slots=True)
 class Preparation:
-    """The living process, and what it has written so far. `status` is its exit status once it was reaped."""
+    """The living process, and what it has written so far.
+
+    `status` is its exit status once it was reaped.
+    """
 
     pid: int
     pipe: int

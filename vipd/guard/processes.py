@@ -1,4 +1,6 @@
-"""What the standard library lacks for the guard: children, signals, a timer, and the one poll for all of them.
+"""What the standard library lacks for the guard.
+
+Children, signals, a timer, and the one poll for all of them.
 
 Linux only; constants are those of linux/prctl.h, linux/timerfd.h and linux/time.h.
 """
@@ -59,7 +61,8 @@ def set_name(name: str) -> None:
 def die_with_parent(number: signal.Signals, parent: int) -> None:
     """Ask the kernel for this signal when the parent dies, and end now if it is dead already.
 
-    The request is about the parent that this process has at the time: one that is adopted later waits for that first.
+    The request is about the parent that this process has at the time: one that is adopted later
+    waits for that first.
     """
     _prctl(PR_SET_PDEATHSIG, int(number))
     if os.getppid() != parent:
@@ -75,12 +78,17 @@ def wait_for_adoption(former: int) -> None:
 # ---------------------------------------------------------------- children
 
 
-def fork(child: Callable[[], int | None], keep: Collection[int], *, block_signals: bool = False) -> int:
-    """Fork a process that runs `child` and exits with what it returns; return its process id. Raises OSError.
+def fork(
+    child: Callable[[], int | None], keep: Collection[int], *, block_signals: bool = False
+) -> int:
+    """Fork a process that runs `child` and exits with what it returns.
 
-    The child has the signal dispositions of a fresh process, and no descriptors but `keep` and the standard ones. `block_signals`:
-    TERM, INT and HUP stay blocked, for one that ends with its connection. Signals are blocked across the fork: one that
-    comes between fork and the new dispositions would be taken by the guard's handlers in the child, and be lost.
+    Return its process id. Raises OSError.
+
+    The child has the signal dispositions of a fresh process, and no descriptors but `keep` and the
+    standard ones. `block_signals`: TERM, INT and HUP stay blocked, for one that ends with its
+    connection. Signals are blocked across the fork: one that comes between fork and the new
+    dispositions would be taken by the guard's handlers in the child, and be lost.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     try:
@@ -92,8 +100,12 @@ def fork(child: Callable[[], int | None], keep: Collection[int], *, block_signal
     return pid
 
 
-def _run_child(child: Callable[[], int | None], keep: Collection[int], *, block_signals: bool) -> None:
-    """Never returns: the frames above belong to the parent, and their objects must not be finalised here."""
+def _run_child(
+    child: Callable[[], int | None], keep: Collection[int], *, block_signals: bool
+) -> None:
+    """Never returns: the frames above belong to the parent, and their objects must not be finalised
+    here.
+    """
     code = 1
     try:
         with contextlib.suppress(ValueError):
@@ -125,7 +137,8 @@ def threads() -> int:
 
 def close_all_but(keep: Collection[int]) -> None:
     """Close all descriptors but these and the standard ones."""
-    # os.closerange up to the limit takes seconds where the limit is 2^30 and Python was built without close_range(2).
+    # os.closerange up to the limit takes seconds where the limit is 2^30 and Python was built
+    # without close_range(2).
     for number in map(int, _listed("/proc/self/fd")):
         if number > STDERR and number not in keep:
             with contextlib.suppress(OSError):
@@ -133,7 +146,9 @@ def close_all_but(keep: Collection[int]) -> None:
 
 
 def reaped() -> Iterator[tuple[int, int]]:
-    """Reap every child that has ended, adopted ones included, and yield process id and exit status (negative: a signal)."""
+    """Reap every child that has ended, adopted ones included, and yield process id and exit status
+    (negative: a signal).
+    """
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -145,11 +160,17 @@ def reaped() -> Iterator[tuple[int, int]]:
 
 
 def child_pids(pid: int) -> set[int]:
-    """Return the children of all threads of a process; none where the kernel does not tell (CONFIG_PROC_CHILDREN)."""
+    """Return the children of all threads of a process.
+
+    None where the kernel does not tell (CONFIG_PROC_CHILDREN).
+    """
     found: set[int] = set()
     with contextlib.suppress(OSError):
         for thread in _listed(f"/proc/{pid}/task"):
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:  # noqa: PTH123 -- likewise
+            with (
+                contextlib.suppress(OSError),
+                open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file,
+            ):  # noqa: PTH123 -- likewise
                 found |= {int(word) for word in file.read().split()}
     return found
 
@@ -165,7 +186,10 @@ def descendants(pid: int) -> set[int]:
 
 
 def send_signal(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a process; one that is gone is as good. A child's id stays its own until it is reaped."""
+    """Send a signal to a process; one that is gone is as good.
+
+    A child's id stays its own until it is reaped.
+    """
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
 
@@ -181,8 +205,9 @@ def kill(pid: int) -> None:
 class BootTimer:
     """A timer on CLOCK_BOOTTIME to wait for in a poll.
 
-    The timeout of poll itself stands still while the machine is suspended: 1. 2 s are left and the machine is
-    suspended, 2. another node takes the VIP, 3. on waking 2 s are left again: two owners. This timer fires on waking.
+    The timeout of poll itself stands still while the machine is suspended: 1. 2 s are left and the
+    machine is suspended, 2. another node takes the VIP, 3. on waking 2 s are left again: two
+    owners. This timer fires on waking.
     """
 
     def __init__(self) -> None:
@@ -193,8 +218,11 @@ class BootTimer:
         return self._fd
 
     def set(self, at: float) -> None:
-        """Fire at this moment (seconds; at once if it has passed), and not at the one set before. Infinity: never."""
-        # A microsecond late rather than a nanosecond early: woken before the moment, there would be nothing to do yet.
+        """Fire at this moment (seconds; at once if it has passed), and not at the one set before.
+        Infinity: never.
+        """
+        # A microsecond late rather than a nanosecond early: woken before the moment, there would be
+        # nothing to do yet.
         nanoseconds = 0 if at == float("inf") else max(1, int(at * _NANOSECONDS) + 1000)
         value = _ITIMERSPEC.pack(0, 0, *divmod(nanoseconds, _NANOSECONDS))
         _called("timerfd_settime", self._fd, TFD_TIMER_ABSTIME, value, None)
@@ -227,7 +255,9 @@ class Waiter:
         signal.set_wakeup_fd(self._signals_written, warn_on_full_buffer=False)
 
     def wait(self, until: float, sources: Iterable[tuple[int, int]]) -> list[int]:
-        """Wait until that moment, a signal, a poke, or one of the sources (descriptor and poll events); return those that are ready."""
+        """Wait until that moment, a signal, a poke, or one of the sources (descriptor and poll
+        events); return those that are ready.
+        """
         poll = select.poll()
         own = (self.counter, self._signals, self._timer.fileno())
         for number in own:
@@ -256,4 +286,6 @@ class Waiter:
 
 
 def _ignore(_number: int, _frame: object) -> None:
-    """Do nothing: the wakeup descriptor carries the signal, and without a handler the kernel would act by itself."""
+    """Do nothing: the wakeup descriptor carries the signal, and without a handler the kernel would
+    act by itself.
+    """

@@ -14,7 +14,10 @@ from vipd.guard.slots import SlotError, Slots
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """Serves one daemon after the other. `ready` and `status` are passed on; `send_gate_report` sends the daemon news of the gate."""
+    """Serves one daemon after the other.
+
+    `ready` and `status` are passed on; `send_gate_report` sends the daemon news of the gate.
+    """
 
     slots: Slots
     locks: Locks

@@ -1,11 +1,14 @@
-"""The words that daemon, guard and the kernel's gate share: a heartbeat and one deadline for each election.
+"""The words that daemon, guard and the kernel's gate share.
 
-Each word is 8 bytes, aligned, CLOCK_BOOTTIME in ns in the machine's byte order; 0 is closed. Word 0 is the heartbeat, a
-slot's number is its word's. Each word stands alone: nothing follows from the order of two stores.
+A heartbeat and one deadline for each election.
 
-A store is one aligned 8-byte move. `memoryview.cast("Q")` packs a native integer by a memcpy of constant size 8, which
-compilers turn into one instruction, and on 64-bit machines that is atomic. (`struct.pack_into("<Q")` writes byte by byte:
-a reader could see half of two deadlines.)
+Each word is 8 bytes, aligned, CLOCK_BOOTTIME in ns in the machine's byte order; 0 is closed. Word 0
+is the heartbeat, a slot's number is its word's. Each word stands alone: nothing follows from the
+order of two stores.
+
+A store is one aligned 8-byte move. `memoryview.cast("Q")` packs a native integer by a memcpy of
+constant size 8, which compilers turn into one instruction, and on 64-bit machines that is atomic.
+(`struct.pack_into("<Q")` writes byte by byte: a reader could see half of two deadlines.)
 """
 
 from __future__ import annotations
@@ -33,22 +36,33 @@ class Memory(Protocol):
 
 
 class Words:
-    """A heartbeat and `count` deadlines in shared memory. A forked process has the same ones without further doing."""
+    """A heartbeat and `count` deadlines in shared memory.
+
+    A forked process has the same ones without further doing.
+    """
 
     def __init__(self, count: int = DEFAULT_SLOTS, memory: Memory | None = None) -> None:
         size = (count + 1) * WORD
         view = memoryview(mmap.mmap(-1, size) if memory is None else memory)[:size]
         if view.nbytes < size:
-            raise ValueError(f"{view.nbytes} bytes are too few for a heartbeat and {count} deadlines")
+            raise ValueError(
+                f"{view.nbytes} bytes are too few for a heartbeat and {count} deadlines"
+            )
         self.count = count
         self._words = view.cast("B").cast("Q")
 
     def deadline(self, slot: int) -> float:
-        """Return the moment in seconds at which the slot's right ends; 0.0: closed. Raises IndexError for no slot."""
+        """Return the moment in seconds at which the slot's right ends; 0.0: closed.
+
+        Raises IndexError for no slot.
+        """
         return self._words[self._checked(slot)] / _NANOSECONDS
 
     def set_deadline(self, slot: int, seconds: float) -> None:
-        """Store the moment at which the slot's right ends; 0.0 or less closes it. Raises IndexError for no slot."""
+        """Store the moment at which the slot's right ends; 0.0 or less closes it.
+
+        Raises IndexError for no slot.
+        """
         self._words[self._checked(slot)] = _nanoseconds(seconds)
 
     def alive_at(self) -> float:
@@ -56,7 +70,10 @@ class Words:
         return self._words[HEARTBEAT] / _NANOSECONDS
 
     def beat(self, now: float) -> None:
-        """Give a sign of life. Sent only while the elections make progress, not by a timer beside them."""
+        """Give a sign of life.
+
+        Sent only while the elections make progress, not by a timer beside them.
+        """
         self._words[HEARTBEAT] = _nanoseconds(now)
 
     def _checked(self, slot: int) -> int:

@@ -1,4 +1,7 @@
-"""All elections that the guard knows: their words, the netlink messages of their addresses, and what was done for them."""
+"""All elections that the guard knows.
+
+Their words, the netlink messages of their addresses, and what was done for them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ class SlotError(Exception):
 
 @dataclass(slots=True)
 class Entry:
-    """One election. `former`: messages of an earlier arming whose addresses may still be bound. `gated`: the gate is wanted."""
+    """One election. `former`: messages of an earlier arming whose addresses may still be bound.
+
+    `gated`: the gate is wanted.
+    """
 
     slot: int
     name: str
@@ -36,7 +42,8 @@ class Entry:
 class Slots:
     """All elections that a daemon armed. An election keeps its slot over restarts of the daemon.
 
-    `foreign` names the addresses that the last removals found beside vipd's own, and removed; the caller empties it.
+    `foreign` names the addresses that the last removals found beside vipd's own, and removed; the
+    caller empties it.
     """
 
     def __init__(self, words: Words, kernel: RouteSocket, gate: GateKeeper) -> None:
@@ -60,8 +67,12 @@ class Slots:
             for entry in self._entries.values()
         )
 
-    def arm(self, name: str, ready: Sequence[ReadyMessages], lease_duration: float, *, gate: bool = True) -> Armed:
-        """Note what goes with an election's word (nothing: it is not known yet); return its slot and the deadline that stands.
+    def arm(
+        self, name: str, ready: Sequence[ReadyMessages], lease_duration: float, *, gate: bool = True
+    ) -> Armed:
+        """Note what goes with an election's word (nothing: it is not known yet).
+
+        Return its slot and the deadline that stands.
 
         Has the addresses covered by the kernel's gate if it is wanted. Raises SlotError.
         """
@@ -70,8 +81,9 @@ class Slots:
             entry = self._entries[name] = Entry(self._free(), name, lease_duration, tuple(ready))
             self._words.set_deadline(entry.slot, 0.0)
         else:
-            # While the right lasts, what was armed before may be bound: it stays if a daemon arms before it has looked at
-            # its interface, and addresses that the new messages do not know go with the others.
+            # While the right lasts, what was armed before may be bound: it stays if a daemon arms
+            # before it has looked at its interface, and addresses that the new messages do not know
+            # go with the others.
             kept = (*entry.former, *entry.ready) if self._words.deadline(entry.slot) else ()
             ready = ready or kept
             entry.former = tuple(messages for messages in kept if not _covered(messages, ready))
@@ -99,7 +111,10 @@ class Slots:
             entry.refreshed_at = entry.removal_tried_at = 0.0
 
     def settle(self) -> None:
-        """Forget the closed elections that the present daemon did not arm: its configuration has them no more."""
+        """Forget the closed elections that the present daemon did not arm.
+
+        Its configuration has them no more.
+        """
         for name, entry in list(self._entries.items()):
             if not entry.armed and not self._words.deadline(entry.slot):
                 del self._entries[name]
@@ -118,7 +133,10 @@ class Slots:
         return self._words.deadline(slot)
 
     def remove(self, slot: int, *, close: bool) -> str:
-        """Remove the slot's addresses, read back, and close its word if they are gone; return what went wrong, if anything."""
+        """Remove the slot's addresses, read back, and close its word if they are gone.
+
+        Return what went wrong, if anything.
+        """
         entry = self._entry(slot)
         entry.removal_tried_at = now()
         left: list[str] = []
@@ -143,8 +161,8 @@ class Slots:
     def refresh(self, slot: int, seconds: int) -> str:
         """Give the slot's addresses their lifetime again; return what went wrong, if anything.
 
-        A refresh that came late brought expired addresses back: the caller decides anew right after, sees the deadline
-        passed and removes them.
+        A refresh that came late brought expired addresses back: the caller decides anew right
+        after, sees the deadline passed and removes them.
         """
         entry = self._entry(slot)
         entry.refreshed_at = now()
@@ -162,7 +180,9 @@ class Slots:
 
     def _cover(self, entry: Entry) -> None:
         if entry.gated:
-            self._gate.cover(entry.slot, entry.name, (*entry.former, *entry.ready), entry.lease_duration)
+            self._gate.cover(
+                entry.slot, entry.name, (*entry.former, *entry.ready), entry.lease_duration
+            )
         else:
             self._gate.uncover(entry.slot)
 

@@ -14,17 +14,29 @@ WATCHDOG_FRACTION = 3
 
 
 class Notifier:
-    """A connection to the service manager. Never waits: what the manager does not take now is sent with a later `flush`."""
+    """A connection to the service manager.
+
+    Never waits: what the manager does not take now is sent with a later `flush`.
+    """
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
-        """Take the manager's variables out of the environment: a hook that inherits them could speak for the daemon."""
+        """Take the manager's variables out of the environment.
+
+        A hook that inherits them could speak for the daemon.
+        """
         self._address = environment.pop("NOTIFY_SOCKET", "")
         watched = environment.pop("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         period = environment.pop("WATCHDOG_USEC", "")
-        self.watchdog_interval = int(period) / 1e6 / WATCHDOG_FRACTION if watched and period.isdecimal() else 0.0
+        self.watchdog_interval = (
+            int(period) / 1e6 / WATCHDOG_FRACTION if watched and period.isdecimal() else 0.0
+        )
         """Seconds between two calls of `watchdog`; 0.0: none are wanted."""
         self._waiting: deque[bytes] = deque()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if self._address else None
+        self._socket = (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            if self._address
+            else None
+        )
 
     @property
     def waiting(self) -> bool:
@@ -32,12 +44,18 @@ class Notifier:
         return bool(self._waiting)
 
     def ready(self, *, again: bool = True) -> None:
-        """Notify that the daemon is up, for the first time or after a reload; not `again`: it has not been up yet."""
+        """Notify that the daemon is up, for the first time or after a reload.
+
+        Not `again`: it has not been up yet.
+        """
         if again:
             self._send(b"READY=1")
 
     def reloading(self) -> None:
-        """Notify that a new configuration is being tried, and when: systemd matches that time with its own request."""
+        """Notify that a new configuration is being tried, and when.
+
+        Systemd matches that time with its own request.
+        """
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}".encode())
 
     def stopping(self) -> None:

@@ -1,11 +1,13 @@
 """The process that daemons are forked from: it has imported everything and does nothing.
 
-It is forked from the guard itself, so that both share their memory, and lives as long as its connection:
+It is forked from the guard itself, so that both share their memory, and lives as long as its
+connection:
 
     guard --config--> template: imports, then freezes what it has      template --ready--> guard
     guard --fork, link--> template forks a go-between, which forks the daemon, reports its process id and ends
 
-The daemon is thereby adopted by the guard, the nearest subreaper: the guard reaps it, and is notified of its death.
+The daemon is thereby adopted by the guard, the nearest subreaper: the guard reaps it, and is
+notified of its death.
 """
 
 from __future__ import annotations
@@ -36,7 +38,10 @@ FORK_FAILED = 0
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the daemon inherits from the guard over two forks. `stack`: where it writes its stack to when it is asked; -1: nowhere."""
+    """What the daemon inherits from the guard over two forks.
+
+    `stack`: where it writes its stack to when it is asked; -1: nowhere.
+    """
 
     entries: Entries
     words: Words
@@ -51,7 +56,10 @@ class Shared:
 
 
 def main(sock: socket.socket, shared: Shared, code: str = "") -> int:
-    """Serve the guard until its end of the connection is closed. `code`: what the guard runs, if that is known (`vipd.guard.installed`)."""
+    """Serve the guard until its end of the connection is closed.
+
+    `code`: what the guard runs, if that is known (`vipd.guard.installed`).
+    """
     set_name("vipd-template")
     # A terminal's Ctrl-C and hang-up are for the guard, which stops the daemon itself.
     os.setsid()
@@ -65,7 +73,8 @@ def main(sock: socket.socket, shared: Shared, code: str = "") -> int:
         for message in channel.receive():
             if message["op"] == "config":
                 config = shared.entries.preload(bytes.fromhex(str(message["blob"])))
-                # What is frozen is not touched by a collection: a full one would take 18 ms, and unshare the pages.
+                # What is frozen is not touched by a collection: a full one would take 18 ms, and
+                # unshare the pages.
                 gc.collect()
                 gc.freeze()
                 channel.send({"op": "ready", "threads": threads()})
@@ -88,8 +97,11 @@ def _fork_daemon(channel: Channel, message: Message, config: object, shared: Sha
 
     def go_between() -> int:
         me = os.getpid()
-        pid = fork(lambda: _daemon(me, link, start_info, config, shared), keep={link, *shared.descriptors})
-        # The go-between reports the id, not the daemon: if the daemon dies at once, the guard must know whose death it was.
+        pid = fork(
+            lambda: _daemon(me, link, start_info, config, shared), keep={link, *shared.descriptors}
+        )
+        # The go-between reports the id, not the daemon: if the daemon dies at once, the guard must
+        # know whose death it was.
         channel.send({"op": "started", "pid": pid})
         return 0
 
@@ -107,7 +119,9 @@ def _succeeded(child: Callable[[], int], keep: set[int]) -> bool:
     return status == 0
 
 
-def _daemon(go_between: int, link: int, start_info: StartInfo, config: object, shared: Shared) -> int:
+def _daemon(
+    go_between: int, link: int, start_info: StartInfo, config: object, shared: Shared
+) -> int:
     os.setsid()
     set_name("vipd-daemon")
     if shared.stack >= 0:
@@ -124,4 +138,6 @@ def _start_info(message: Message) -> StartInfo:
     if not isinstance(crashes, int) or not isinstance(fenced, Mapping):
         raise TypeError("the guard's request is malformed")
     counted = {str(name): int(count) for name, count in fenced.items()}
-    return StartInfo(crashes, counted, str(no_gate), ConfigState.read(message["config"]), str(message["code"]))
+    return StartInfo(
+        crashes, counted, str(no_gate), ConfigState.read(message["config"]), str(message["code"])
+    )

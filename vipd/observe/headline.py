@@ -28,7 +28,10 @@ class Election(Protocol):
 
 
 class Headline:
-    """Sends the line whenever it changes. `send` never waits; `elections` are those of this node, by name."""
+    """Sends the line whenever it changes.
+
+    `send` never waits; `elections` are those of this node, by name.
+    """
 
     def __init__(self, elections: Mapping[str, Election], send: Callable[[str], None]) -> None:
         self._elections = elections
@@ -44,13 +47,19 @@ class Headline:
 
 
 def headline(elections: Mapping[str, Election]) -> str:
-    """Return `Active: web; Backup: mail (n2 has it)`, the gravest states first, or counts where there are many."""
+    """Return `Active: web; Backup: mail (n2 has it)`, the gravest states first, or counts where
+    there are many.
+    """
     groups: dict[State, list[str]] = {}
     for name, election in elections.items():
         groups.setdefault(election.state, []).append(_words(name, election))
     order = (State.FAULT, State.ACTIVE, State.BACKUP, State.INITIALIZE)
     many = len(elections) > FEW
-    parts = [f"{state.name.capitalize()}: {len(groups[state]) if many else ', '.join(groups[state])}" for state in order if state in groups]
+    parts = [
+        f"{state.name.capitalize()}: {len(groups[state]) if many else ', '.join(groups[state])}"
+        for state in order
+        if state in groups
+    ]
     return "; ".join(parts)
 
 
@@ -58,5 +67,7 @@ def _words(name: str, election: Election) -> str:
     if election.state is State.FAULT:
         return f"{name} ({election.reason})"
     if election.state is State.BACKUP:
-        return f"{name} ({election.holder} has it)" if election.holder else f"{name} (nobody has it)"
+        return (
+            f"{name} ({election.holder} has it)" if election.holder else f"{name} (nobody has it)"
+        )
     return name

@@ -1,11 +1,15 @@
-"""How the daemon writes its log: one line for each change to stderr, as text for people or JSON for collectors.
+"""How the daemon writes its log.
+
+One line for each change to stderr, as text for people or JSON for collectors.
 
 What belongs to a line besides its sentence goes along as fields:
 
-    log.info("Backup -> Active (lease_expired)", extra=fields(instance="ingress", state="Active", epoch=7))
+    log.info("Backup -> Active (lease_expired)", extra=fields(instance="ingress", state="Active",
+    epoch=7))
 
-A log that nobody reads must not stop the election: a reader that stands still (a full pipe, a stopped terminal) costs lines,
-never time. The next line that gets through says how many are missing.
+A log that nobody reads must not stop the election: a reader that stands still (a full pipe, a
+stopped terminal) costs lines, never time. The next line that gets through says how many are
+missing.
 """
 
 from __future__ import annotations
@@ -32,8 +36,15 @@ def fields(**values: object) -> dict[str, object]:
 
 
 def configure(settings: Log, fd: int = STDERR, environ: Mapping[str, str] = os.environ) -> None:
-    """Send the whole process's log to the descriptor. Called once for each process, again after a fork at will."""
-    formatter = JsonFormatter() if settings.format is LogFormat.JSON else TextFormatter(journal=is_journal(fd, environ))
+    """Send the whole process's log to the descriptor.
+
+    Called once for each process, again after a fork at will.
+    """
+    formatter = (
+        JsonFormatter()
+        if settings.format is LogFormat.JSON
+        else TextFormatter(journal=is_journal(fd, environ))
+    )
     handler = UnwaitingHandler(fd)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
@@ -48,7 +59,10 @@ def _values(record: logging.LogRecord) -> dict[str, object]:
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-21 10:57:01.123 info    sentence key=value`; the journal has time and level of its own."""
+    """`2026-11-21 10:57:01.123 info    sentence key=value`.
+
+    The journal has time and level of its own.
+    """
 
     def __init__(self, *, journal: bool) -> None:
         super().__init__()
@@ -56,19 +70,35 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and those of an exception below it."""
-        text = " ".join([one_line(record.getMessage()), *(f"{key}={_quoted(value)}" for key, value in _values(record).items())])
-        return as_text(record.created, record.levelname.lower(), text, _exception(self, record).splitlines(), journal=self._journal)
+        text = " ".join(
+            [
+                one_line(record.getMessage()),
+                *(f"{key}={_quoted(value)}" for key, value in _values(record).items()),
+            ]
+        )
+        return as_text(
+            record.created,
+            record.levelname.lower(),
+            text,
+            _exception(self, record).splitlines(),
+            journal=self._journal,
+        )
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time (UTC), level, logger, message, then the fields, and exception if there is one."""
+    """One object a line.
+
+    Time (UTC), level, logger, message, then the fields, and exception if there is one.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         values = dict(_values(record))
         if trace := _exception(self, record):
             values["exception"] = trace
-        return as_json(record.created, record.levelname.lower(), record.name, record.getMessage(), values)
+        return as_json(
+            record.created, record.levelname.lower(), record.name, record.getMessage(), values
+        )
 
 
 def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str:
@@ -77,7 +107,11 @@ def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 
 def _quoted(value: object) -> str:
     text = one_line(str(value))
-    return json.dumps(text, ensure_ascii=False) if not text or " " in text or '"' in text or "=" in text else text
+    return (
+        json.dumps(text, ensure_ascii=False)
+        if not text or " " in text or '"' in text or "=" in text
+        else text
+    )
 
 
 class UnwaitingHandler(logging.Handler):
@@ -97,7 +131,11 @@ class UnwaitingHandler(logging.Handler):
             line = self.format(record)
         except Exception as error:  # noqa: BLE001 - a bad argument to a log call must not become a fault of the daemon
             line = f"a line of the log could not be made: {type(error).__name__}: {error}"
-        remark = f"{self._dropped} lines of the log were lost: nobody read them\n" if self._dropped else ""
+        remark = (
+            f"{self._dropped} lines of the log were lost: nobody read them\n"
+            if self._dropped
+            else ""
+        )
         text = ("\n" if self._torn else "") + remark + line + "\n"
         self._write(text.encode("utf-8", "backslashreplace"))
 

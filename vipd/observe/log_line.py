@@ -1,7 +1,9 @@
-"""How one line of the log looks, for daemon, guard and helpers alike: text for people, JSON for collectors.
+"""How one line of the log looks, for daemon, guard and helpers alike.
 
-Standard library only, and little of it: the guard writes its lines with this too. Text has the host's local time, as the
-journal shows it, JSON has UTC.
+Text for people, JSON for collectors.
+
+Standard library only, and little of it: the guard writes its lines with this too. Text has the
+host's local time, as the journal shows it, JSON has UTC.
 """
 
 from __future__ import annotations
@@ -12,11 +14,15 @@ import time
 from collections.abc import Mapping, Sequence
 
 PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
-"""The numbers of syslog(3), which the journal takes from a `<n>` in front of a line (sd-daemon(3))."""
+"""The numbers of syslog(3), which the journal takes from a `<n>` in front of a line
+(sd-daemon(3))."""
 
 
 def is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
-    """Whether the descriptor is the very stream that systemd named; a child's redirected stderr is not (systemd.exec(5))."""
+    """Whether the descriptor is the very stream that systemd named.
+
+    A child's redirected stderr is not (systemd.exec(5)).
+    """
     try:
         found = os.fstat(descriptor)
     except OSError:
@@ -25,7 +31,8 @@ def is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
 
 
 def as_text(when: float, level: str, text: str, below: Sequence[str] = (), *, journal: bool) -> str:
-    """Return `2026-11-21 10:57:01.123 warning  text` (when: Unix time), and the lines that belong below it.
+    """Return `2026-11-21 10:57:01.123 warning  text` (when: Unix time), and the lines that belong
+    below it.
 
     The journal has time and level of its own: there it is `<4>text`.
     """
@@ -39,10 +46,18 @@ def as_text(when: float, level: str, text: str, below: Sequence[str] = (), *, jo
 def as_json(when: float, level: str, logger: str, text: str, values: Mapping[str, object]) -> str:
     """Return one object: time (UTC), level, logger, message; `values` besides."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when))
-    line = {"time": f"{stamp}.{int(when % 1 * 1000):03d}Z", "level": level, "logger": logger, "message": text}
+    line = {
+        "time": f"{stamp}.{int(when % 1 * 1000):03d}Z",
+        "level": level,
+        "logger": logger,
+        "message": text,
+    }
     return json.dumps({**values, **line}, default=str)
 
 
 def one_line(text: str) -> str:
-    """Return the text with everything unprintable as an escape: a name from a store must not forge a line of the log."""
+    """Return the text with everything unprintable as an escape.
+
+    A name from a store must not forge a line of the log.
+    """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,7 +1,10 @@
-"""What Prometheus sees: every metric of this program, with one narrow method for each thing that happens.
+"""What Prometheus sees.
 
-A registry of its own, so that nothing else of the process gets in. Labels are names from the configuration and closed sets
-of words; the one name that comes from outside, the holder's, has one series at a time.
+Every metric of this program, with one narrow method for each thing that happens.
+
+A registry of its own, so that nothing else of the process gets in. Labels are names from the
+configuration and closed sets of words; the one name that comes from outside, the holder's, has one
+series at a time.
 """
 
 from __future__ import annotations
@@ -19,17 +22,22 @@ from vipd.version import VERSION
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 INSTANCE = "vip_instance"
-"""The label with an instance's name: Prometheus itself sets `instance` to the address it scrapes."""
+"""The label with an instance's name: Prometheus itself sets `instance` to the address it
+scrapes."""
 LAG_WINDOW = 60.0
 """Seconds for which a lag stays visible: longer than the usual scrape interval of 15 to 60 s."""
 STORE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5)
-"""From a store on loopback (1 ms) past the request_timeout of every profile (0.25, 0.8 and 2.5 s)."""
+"""From a store on loopback (1 ms) past the request_timeout of every profile (0.25, 0.8 and 2.5
+s)."""
 TAKEOVER_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 CHECK_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 1.0, 2.5, 5.0)
 
 
 class RecentMaximum:
-    """The largest value of the last one to two half windows; a scrape does not reset it, so that two scrapers see the same."""
+    """The largest value of the last one to two half windows.
+
+    A scrape does not reset it, so that two scrapers see the same.
+    """
 
     def __init__(self, clock: Callable[[], float], window: float = LAG_WINDOW) -> None:
         self._clock = clock
@@ -55,7 +63,10 @@ class RecentMaximum:
 
 
 class Metrics:
-    """All metrics of one daemon. `clock` returns seconds on CLOCK_BOOTTIME. Methods never fail and never wait."""
+    """All metrics of one daemon.
+
+    `clock` returns seconds on CLOCK_BOOTTIME. Methods never fail and never wait.
+    """
 
     def __init__(self, clock: Callable[[], float] = now) -> None:
         # The time at which a series began to exist is noise beside the series itself.
@@ -68,18 +79,34 @@ class Metrics:
         self._instance_metrics()
 
     def _node_metrics(self) -> None:
-        self._store_request = self._histogram("store_request_seconds", "Requests to the store.", ("op", "result"), STORE_BUCKETS)
-        self._store_success = self._gauge("store_last_success_timestamp_seconds", "Unix time of the store's last answer.")
-        self._store_outage = self._gauge("store_outage", "1: the store has this kind of outage.", ("kind",))
-        self._watch_lost = self._gauge("store_watch_lost", "1: no watch stands, because of this kind of trouble.", ("kind",))
+        self._store_request = self._histogram(
+            "store_request_seconds", "Requests to the store.", ("op", "result"), STORE_BUCKETS
+        )
+        self._store_success = self._gauge(
+            "store_last_success_timestamp_seconds", "Unix time of the store's last answer."
+        )
+        self._store_outage = self._gauge(
+            "store_outage", "1: the store has this kind of outage.", ("kind",)
+        )
+        self._watch_lost = self._gauge(
+            "store_watch_lost", "1: no watch stands, because of this kind of trouble.", ("kind",)
+        )
         self.store_outage(None)
         self.store_watch_lost(None)
         self._crashes = self._counter("crashes", "Daemons that the guard had to replace.")
-        self._gate_put_back = self._counter("gate_put_back", "Times the kernel's gate was put back that somebody had taken away.")
-        lag = self._gauge("loop_lag_seconds", f"Longest delay of the event loop in the last {LAG_WINDOW:g} s.")
+        self._gate_put_back = self._counter(
+            "gate_put_back", "Times the kernel's gate was put back that somebody had taken away."
+        )
+        lag = self._gauge(
+            "loop_lag_seconds", f"Longest delay of the event loop in the last {LAG_WINDOW:g} s."
+        )
         lag.set_function(self._lag.read)
-        self._reload_success = self._gauge("config_reload_success", "1: the configuration file, when last read, was good.")
-        self._reload_at = self._gauge("config_reload_timestamp_seconds", "Unix time at which it was last read and found good.")
+        self._reload_success = self._gauge(
+            "config_reload_success", "1: the configuration file, when last read, was good."
+        )
+        self._reload_at = self._gauge(
+            "config_reload_timestamp_seconds", "Unix time at which it was last read and found good."
+        )
         build = self._gauge("build_info", "What runs here; always 1.", ("version", "python"))
         build.labels(VERSION, platform.python_version()).set(1)
 
@@ -87,21 +114,52 @@ class Metrics:
         one = (INSTANCE,)
         self._state = self._gauge("state", "0 Initialize, 1 Backup, 2 Active, 3 Fault.", one)
         self._priority = self._gauge("priority", "Configured priority.", one)
-        self._effective = self._gauge("effective_priority", "Priority with the weights of the checks.", one)
-        self._bound = self._gauge("address_bound", "1: the address is on this node's interface.", (INSTANCE, "address"))
-        self._transitions = self._counter("transitions", "Changes of state.", (INSTANCE, "to", "reason"))
-        self._holder = self._gauge("holder_info", "Who holds the lease, as this node sees it; always 1.", (INSTANCE, "holder"))
-        self._epoch = self._gauge("epoch", "Number of the last acquisition: the fencing token.", one)
-        self._lease = self._gauge("lease_remaining_seconds", "Time until the holder's lease ends unless renewed.", one)
-        self._takeover = self._histogram("takeover_seconds", "From the observed chance to the first frame.", one, TAKEOVER_BUCKETS)
-        self._announced = self._counter("announcements_sent", "Frames that announced an address.", (INSTANCE, "kind"))
-        self._repaired = self._counter("address_repaired", "Times an address was put back that somebody had removed.", one)
-        self._foreign_edits = self._counter("foreign_edits", "Times somebody else changed the record that this node held.", one)
-        self._conflicts = self._counter("conflicts", "Frames for an address of ours from somebody else.", one)
-        self._fenced = self._counter("fenced", "Times the right ended before it was renewed.", (INSTANCE, "by"))
+        self._effective = self._gauge(
+            "effective_priority", "Priority with the weights of the checks.", one
+        )
+        self._bound = self._gauge(
+            "address_bound", "1: the address is on this node's interface.", (INSTANCE, "address")
+        )
+        self._transitions = self._counter(
+            "transitions", "Changes of state.", (INSTANCE, "to", "reason")
+        )
+        self._holder = self._gauge(
+            "holder_info",
+            "Who holds the lease, as this node sees it; always 1.",
+            (INSTANCE, "holder"),
+        )
+        self._epoch = self._gauge(
+            "epoch", "Number of the last acquisition: the fencing token.", one
+        )
+        self._lease = self._gauge(
+            "lease_remaining_seconds", "Time until the holder's lease ends unless renewed.", one
+        )
+        self._takeover = self._histogram(
+            "takeover_seconds",
+            "From the observed chance to the first frame.",
+            one,
+            TAKEOVER_BUCKETS,
+        )
+        self._announced = self._counter(
+            "announcements_sent", "Frames that announced an address.", (INSTANCE, "kind")
+        )
+        self._repaired = self._counter(
+            "address_repaired", "Times an address was put back that somebody had removed.", one
+        )
+        self._foreign_edits = self._counter(
+            "foreign_edits", "Times somebody else changed the record that this node held.", one
+        )
+        self._conflicts = self._counter(
+            "conflicts", "Frames for an address of ours from somebody else.", one
+        )
+        self._fenced = self._counter(
+            "fenced", "Times the right ended before it was renewed.", (INSTANCE, "by")
+        )
         self._gate = self._gauge("gate_in_force", "1: the kernel's gate covers the addresses.", one)
         self._check_up = self._gauge("check_up", "1: the check is up.", (INSTANCE, "check"))
-        self._check_seconds = self._histogram("check_seconds", "Tries of the checks.", (INSTANCE, "check"), CHECK_BUCKETS)
+        self._check_seconds = self._histogram(
+            "check_seconds", "Tries of the checks.", (INSTANCE, "check"), CHECK_BUCKETS
+        )
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
         return Gauge(f"vipd_{name}", text, labels, registry=self.registry)
@@ -109,17 +167,24 @@ class Metrics:
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
         return Counter(f"vipd_{name}", text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+    def _histogram(
+        self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
+    ) -> Histogram:
         return Histogram(f"vipd_{name}", text, labels, registry=self.registry, buckets=buckets)
 
     def render(self) -> bytes:
-        """Return everything in the text format of Prometheus (CONTENT_TYPE). May be called on another thread."""
+        """Return everything in the text format of Prometheus (CONTENT_TYPE).
+
+        May be called on another thread.
+        """
         return generate_latest(self.registry)
 
     # ---------------------------------------------------------------- the node
 
     def store_request(self, op: str, result: str, seconds: float) -> None:
-        """Count a request; `op` names a kind of read or write, `result` is one of the kinds of answers."""
+        """Count a request; `op` names a kind of read or write, `result` is one of the kinds of
+        answers.
+        """
         self._store_request.labels(op, result).observe(seconds)
 
     def store_answered(self, unix_time: float) -> None:
@@ -137,7 +202,10 @@ class Metrics:
             self._watch_lost.labels(each.value).set(each is kind)
 
     def crashed(self, count: int = 1) -> None:
-        """Count daemons that the guard had to replace; a new daemon reports those before it at once."""
+        """Count daemons that the guard had to replace.
+
+        A new daemon reports those before it at once.
+        """
         self._crashes.inc(count)
 
     def gate_put_back(self, count: int) -> None:
@@ -145,7 +213,9 @@ class Metrics:
         self._gate_put_back.inc(count)
 
     def configuration(self, *, good: bool, loaded_at: float) -> None:
-        """Show whether the configuration file is in use as it is now, and when it was last read and found good (Unix time)."""
+        """Show whether the configuration file is in use as it is now, and when it was last read and
+        found good (Unix time).
+        """
         self._reload_success.set(good)
         self._reload_at.set(loaded_at)
 
@@ -156,7 +226,10 @@ class Metrics:
     # ---------------------------------------------------------------- instances
 
     def instance(self, instance: str, priority: int) -> None:
-        """Make an instance known: its counters start at 0, so that their first step is a step in every graph."""
+        """Make an instance known.
+
+        Its counters start at 0, so that their first step is a step in every graph.
+        """
         self._state.labels(instance).set(State.INITIALIZE)
         self._priority.labels(instance).set(priority)
         self._effective.labels(instance).set(priority)
@@ -196,7 +269,9 @@ class Metrics:
         self._epoch.labels(instance).set(epoch)
 
     def lease_ends(self, instance: str, at: float) -> None:
-        """Show the time left until `at` (the daemon's clock, seconds), as of the moment of each scrape; never below 0."""
+        """Show the time left until `at` (the daemon's clock, seconds), as of the moment of each
+        scrape; never below 0.
+        """
         self._lease.labels(instance).set_function(lambda: max(0.0, at - self._clock()))
 
     def took_over(self, instance: str, seconds: float) -> None:
@@ -220,7 +295,10 @@ class Metrics:
         self._conflicts.labels(instance).inc()
 
     def fenced(self, instance: str, by: str) -> None:
-        """Count a right that ended before it was renewed; `by` is daemon or guard: who removed the addresses."""
+        """Count a right that ended before it was renewed; `by` is daemon or guard.
+
+        Who removed the addresses.
+        """
         self._fenced.labels(instance, by).inc()
 
     def gate_in_force(self, instance: str, *, in_force: bool) -> None:

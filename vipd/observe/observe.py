@@ -1,4 +1,7 @@
-"""Everything that happens on this node, told once: one line in the log, the metrics, and the notes of `vipd status`."""
+"""Everything that happens on this node, told once.
+
+One line in the log, the metrics, and the notes of `vipd status`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,12 @@ WAIT_QUIET = 60.0
 """Seconds between two log lines about the same wait."""
 FOREIGN_QUIET = 10.0
 """Seconds between two log lines about foreign changes of one record."""
-UNWELCOME = {model.Reason.LEASE_EXPIRED, model.Reason.LOST, model.Reason.NAMESAKE, model.Reason.BIND_FAILED}
+UNWELCOME = {
+    model.Reason.LEASE_EXPIRED,
+    model.Reason.LOST,
+    model.Reason.NAMESAKE,
+    model.Reason.BIND_FAILED,
+}
 READS = {"read"}
 """Requests that a store can answer which cannot be written."""
 ETHERTYPE_ARP = b"\x08\x06"
@@ -66,7 +74,9 @@ class Observe:
     Metrics are those of instances: what happens to an election happens to each instance of it.
     """
 
-    def __init__(self, metrics: Metrics, elections: Mapping[str, Sequence[config.Instance]], timing: Timing) -> None:
+    def __init__(
+        self, metrics: Metrics, elections: Mapping[str, Sequence[config.Instance]], timing: Timing
+    ) -> None:
         self.store = StoreHealth(timing)
         self.metrics = metrics
         self._shown: dict[str, Shown] = {}
@@ -87,7 +97,8 @@ class Observe:
         return {"instance" if of_one else "group": name}
 
     def notes(self, name: str) -> list[tuple[str, float]]:
-        """Return the latest notices of an election or an instance, oldest first, each with its age in seconds.
+        """Return the latest notices of an election or an instance, oldest first, each with its age
+        in seconds.
 
         They say what happened: whether it is still so nobody can tell.
         """
@@ -102,8 +113,16 @@ class Observe:
             self.metrics.transition(instance, change.after, change.reason)
         words = f"{change.before.name.capitalize()} -> {change.after.name.capitalize()} ({change.reason})"
         level = logging.WARNING if _is_unwelcome(change) else logging.INFO
-        values = {"state": change.after.name.capitalize(), "reason": str(change.reason), "epoch": change.epoch}
-        log.log(level, f"{words} {change.detail}".rstrip(), extra=fields(**self._where(election), **values))
+        values = {
+            "state": change.after.name.capitalize(),
+            "reason": str(change.reason),
+            "epoch": change.epoch,
+        }
+        log.log(
+            level,
+            f"{words} {change.detail}".rstrip(),
+            extra=fields(**self._where(election), **values),
+        )
 
     def notice(self, name: str, text: str, *, warning: bool) -> None:
         """Log a sentence and keep it for `vipd status`, once in a while."""
@@ -113,18 +132,34 @@ class Observe:
                 note.caused_at = moment
                 return
         notes.append(Note(text, moment, moment))
-        log.log(logging.WARNING if warning else logging.INFO, "%s", text, extra=fields(**self._where(name)))
+        log.log(
+            logging.WARNING if warning else logging.INFO,
+            "%s",
+            text,
+            extra=fields(**self._where(name)),
+        )
 
     def waits(self, election: str, wait: actions.Waits) -> None:
-        """Say for what this node waits before it takes the VIP; `vipd status` shows it for as long as it is true."""
+        """Say for what this node waits before it takes the VIP.
+
+        `vipd status` shows it for as long as it is true.
+        """
         shown = self._of(election)
         if shown.waits != wait.why or now() >= shown.waits_quiet_until:
             shown.waits, shown.waits_quiet_until = wait.why, now() + WAIT_QUIET
             level = logging.WARNING if wait.warning else logging.INFO
-            log.log(level, "%s", waits_until(wait.until, wait.why), extra=fields(**self._where(election)))
+            log.log(
+                level,
+                "%s",
+                waits_until(wait.until, wait.why),
+                extra=fields(**self._where(election)),
+            )
 
     def foreign_edit(self, election: str, edit: actions.ForeignEdit) -> None:
-        """Count a change of the record by somebody else, and say so; not each of those that come one after the other."""
+        """Count a change of the record by somebody else, and say so.
+
+        Not each of those that come one after the other.
+        """
         for instance in self._instances(election):
             self.metrics.foreign_edit(instance)
         shown = self._of(election)
@@ -132,7 +167,11 @@ class Observe:
         if now() < shown.foreign_quiet_until:
             return
         then = "it is lost" if edit.lost else "written again"
-        more = f" ({shown.foreign_edits} changes since this was last said)" if shown.foreign_edits > 1 else ""
+        more = (
+            f" ({shown.foreign_edits} changes since this was last said)"
+            if shown.foreign_edits > 1
+            else ""
+        )
         shown.foreign_edits, shown.foreign_quiet_until = 0, now() + FOREIGN_QUIET
         text = f"somebody else changed the record of {election} ({edit.what}); {then}{more}"
         log.warning("%s", text, extra=fields(**self._where(election)))
@@ -151,7 +190,11 @@ class Observe:
         over = self.store.answered(moment, applied=isinstance(answer, model.Applied))
         if over is not None:
             self.metrics.store_outage(None)
-            log.info("the store serves again; it was %s for %.1fs", WORDS[over.kind], over.failed_at - over.since)
+            log.info(
+                "the store serves again; it was %s for %.1fs",
+                WORDS[over.kind],
+                over.failed_at - over.since,
+            )
 
     def took_over(self, election: str, seconds: float) -> None:
         """Measure the takeover path."""
@@ -162,7 +205,10 @@ class Observe:
         """Count and log an address that was put back: all of the election were bound again."""
         for instance in self._instances(election):
             self.metrics.repaired(instance)
-        log.warning("an address was removed by somebody else and put back", extra=fields(**self._where(election)))
+        log.warning(
+            "an address was removed by somebody else and put back",
+            extra=fields(**self._where(election)),
+        )
 
     def fenced(self, election: str) -> None:
         """Count a right that ended before it was renewed."""
@@ -175,7 +221,9 @@ class Observe:
         record = seen.record
         holder = record.holder if record else ""
         epoch = record.epoch if record else 0
-        ends = seen.deadline or (seen.changed_at + record.lease_duration / 1000 if record and record.holder else 0.0)
+        ends = seen.deadline or (
+            seen.changed_at + record.lease_duration / 1000 if record and record.holder else 0.0
+        )
         bound = seen.state is model.State.ACTIVE
         for instance in self._elections[election]:
             if holder != shown.holder:
@@ -189,7 +237,13 @@ class Observe:
             if bound is not shown.bound:
                 for address in instance.addresses:
                     metrics.address_bound(instance.name, str(address), bound=bound)
-        shown.holder, shown.epoch, shown.lease_ends, shown.priority, shown.bound = holder, epoch, ends, seen.priority, bound
+        shown.holder, shown.epoch, shown.lease_ends, shown.priority, shown.bound = (
+            holder,
+            epoch,
+            ends,
+            seen.priority,
+            bound,
+        )
 
     # ------------------------------------------------------------------ of an instance
 
@@ -205,14 +259,27 @@ class Observe:
     def check_result(self, instance: str, check: Check, result: Result, seconds: float) -> None:
         """Measure a check."""
         known = self._of(instance).checks.get(check.name)
-        self.metrics.check(instance, check.name, up=known if known is not None else result.up, seconds=seconds)
+        self.metrics.check(
+            instance, check.name, up=known if known is not None else result.up, seconds=seconds
+        )
 
-    def verdict(self, instance: str, verdict: Verdict, checks: Mapping[str, bool], *, changed: bool) -> None:
+    def verdict(
+        self, instance: str, verdict: Verdict, checks: Mapping[str, bool], *, changed: bool
+    ) -> None:
         """Log what the checks say, if that has `changed`."""
         self._of(instance).checks.update(checks)
         if changed:
-            text = f"checks failing: {', '.join(verdict.failing)}: {verdict.detail}" if verdict.failing else "all checks are good"
-            log.log(logging.WARNING if verdict.failing else logging.INFO, "%s", text, extra=fields(instance=instance))
+            text = (
+                f"checks failing: {', '.join(verdict.failing)}: {verdict.detail}"
+                if verdict.failing
+                else "all checks are good"
+            )
+            log.log(
+                logging.WARNING if verdict.failing else logging.INFO,
+                "%s",
+                text,
+                extra=fields(instance=instance),
+            )
 
 
 def waits_until(until: float, why: str) -> str:
@@ -221,7 +288,10 @@ def waits_until(until: float, why: str) -> str:
 
 
 def _is_unwelcome(change: actions.Transition) -> bool:
-    """Whether a change of state is a warning: taking over from a holder that failed is what vipd is for, losing the VIP is not."""
+    """Whether a change of state is a warning.
+
+    Taking over from a holder that failed is what vipd is for, losing the VIP is not.
+    """
     left = change.before is model.State.ACTIVE and change.reason in UNWELCOME
     return left or change.after is model.State.FAULT or change.reason is model.Reason.LEASE_EXPIRED
 

@@ -1,10 +1,14 @@
-"""Whether the store serves this node, and if not: what is wrong, since when, and what vipd does about it. Pure.
+"""Whether the store serves this node, and if not.
 
-One outage lasts from the first request that fails until none has failed for a lease_duration. A store that stumbles, or
-three servers of which two are dead, would otherwise begin and end an outage with every other request.
+What is wrong, since when, and what vipd does about it. Pure.
 
-While it lasts it has the name that says most of the store now; afterwards that of its longest phase: an API server that
-was away for a minute is not remembered as one that refused, because it did so for the first second of its return.
+One outage lasts from the first request that fails until none has failed for a lease_duration. A
+store that stumbles, or three servers of which two are dead, would otherwise begin and end an outage
+with every other request.
+
+While it lasts it has the name that says most of the store now; afterwards that of its longest
+phase: an API server that was away for a minute is not remembered as one that refused, because it
+did so for the first second of its return.
 """
 
 from __future__ import annotations
@@ -34,12 +38,14 @@ ADVICE = {
     Outage.TOO_OLD: "a server that is too old is not used",
 }
 FORGOTTEN_AFTER = 4
-"""Lease_durations after which a failed write that nobody tried again says nothing any more; a candidate record is written every one."""
+"""Lease_durations after which a failed write that nobody tried again says nothing any more; a
+candidate record is written every one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """An outage: its kind, a sentence about it, since when it lasts and when the last request failed (seconds, the daemon's clock).
+    """An outage: its kind, a sentence about it, since when it lasts and when the last request
+    failed (seconds, the daemon's clock).
 
     `lasted`: for how many seconds it had each kind.
     """
@@ -62,7 +68,10 @@ class Trouble:
 
 
 class StoreHealth:
-    """Takes in how every request ended. Times are seconds on the daemon's clock; `answered_at` is 0.0 before the first answer."""
+    """Takes in how every request ended.
+
+    Times are seconds on the daemon's clock; `answered_at` is 0.0 before the first answer.
+    """
 
     def __init__(self, timing: Timing | None = None) -> None:
         self.timing = timing or Timing()
@@ -81,10 +90,15 @@ class StoreHealth:
     @property
     def serves(self) -> bool:
         """Whether there is no outage, or both the last request and the last write were answered."""
-        return self.trouble is None or (self.reachable and self._applied_at >= self._write_failed_at)
+        return self.trouble is None or (
+            self.reachable and self._applied_at >= self._write_failed_at
+        )
 
     def failed(self, moment: float, kind: Outage, why: str, *, write: bool) -> bool:
-        """Take in a request whose outcome is unknown; return whether this begins an outage, or changes its kind."""
+        """Take in a request whose outcome is unknown.
+
+        Return whether this begins an outage, or changes its kind.
+        """
         self._failed_at = moment
         if write:
             self._write_failed_at = moment
@@ -93,7 +107,10 @@ class StoreHealth:
             self.trouble = Trouble(kind, why, moment, moment)
         elif kind is before.kind:
             self.trouble = replace(before, why=why)
-        elif kind.tells_more_than(before.kind) or moment - self._kind_seen_at >= self.timing.lease_duration:
+        elif (
+            kind.tells_more_than(before.kind)
+            or moment - self._kind_seen_at >= self.timing.lease_duration
+        ):
             self.trouble = replace(before, kind=kind, why=why)
         else:
             # Another server's fault, or what this one says between two words that tell more.
@@ -103,9 +120,12 @@ class StoreHealth:
         return before is None or self.trouble.kind is not before.kind
 
     def answered(self, moment: float, *, applied: bool) -> Trouble | None:
-        """Take in an answer (`applied`: of a write, which took effect); return the outage that is over with it.
+        """Take in an answer (`applied`: of a write, which took effect).
 
-        A store that is full or read-only answers reads all the time: after a failed write only one that is applied counts.
+        Return the outage that is over with it.
+
+        A store that is full or read-only answers reads all the time: after a failed write only one
+        that is applied counts.
         """
         self.answered_at = moment
         if applied:
@@ -124,8 +144,6 @@ class StoreHealth:
             return ""
         timing = self.timing
         right = timing.lease_duration - fence_margin(timing.lease_duration)
-        holding = (
-            f"what this node holds it keeps until {right:.3g}s after its last renewal, and it tries every {timing.retry_interval:.2g}s"
-        )
+        holding = f"what this node holds it keeps until {right:.3g}s after its last renewal, and it tries every {timing.retry_interval:.2g}s"
         advice = ADVICE.get(self.trouble.kind)
         return f"{holding}; {advice}" if advice else holding

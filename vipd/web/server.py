@@ -1,7 +1,8 @@
 """GET /metrics, /healthz and /readyz: a small HTTP server on the daemon's own event loop.
 
-Three fixed pages need no framework: aiohttp would cost the daemon 12 MB and 150 ms of imports, this file takes 1 MB.
-If the address cannot be bound it says so once and tries again: a host whose network is still coming up has it a moment later.
+Three fixed pages need no framework: aiohttp would cost the daemon 12 MB and 150 ms of imports, this
+file takes 1 MB. If the address cannot be bound it says so once and tries again: a host whose
+network is still coming up has it a moment later.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ class Answer:
 
 
 class Web:
-    """Serves on host (empty: all addresses) and port. `alive` and `ready` say what is wrong, empty: nothing."""
+    """Serves on host (empty: all addresses) and port.
+
+    `alive` and `ready` say what is wrong, empty: nothing.
+    """
 
     def __init__(self, host: str, port: int, metrics: Metrics, alive: Ask, ready: Ask) -> None:
         self._host = host
@@ -64,7 +68,9 @@ class Web:
         return int(self._listener.sockets[0].getsockname()[1]) if self._listener.sockets else 0
 
     async def start(self) -> str:
-        """Listen; if that is not possible now, return why in a sentence, log it, and go on trying. Never raises for that."""
+        """Listen; if that is not possible now, return why in a sentence, log it, and go on trying.
+        Never raises for that.
+        """
         why = await self._listen()
         if why:
             log.warning("%s; trying again", why)
@@ -98,7 +104,9 @@ class Web:
             async with asyncio.timeout(READ_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
-            writer.write(Answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE).encoded(head_only=False))
+            writer.write(
+                Answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE).encoded(head_only=False)
+            )
             await finish(writer, WRITE_SECONDS)
             return
         self._listener.asked()
@@ -119,8 +127,11 @@ class Web:
     async def _page(self, path: str) -> Answer:
         match path:
             case "/metrics":
-                # On a thread: with hundreds of instances this takes longer than the event loop may stand still.
-                return Answer(HTTPStatus.OK, await asyncio.to_thread(self._metrics.render), CONTENT_TYPE)
+                # On a thread: with hundreds of instances this takes longer than the event loop may
+                # stand still.
+                return Answer(
+                    HTTPStatus.OK, await asyncio.to_thread(self._metrics.render), CONTENT_TYPE
+                )
             case "/healthz":
                 return _verdict(self._alive())
             case "/readyz":

@@ -1,7 +1,10 @@
-"""Who vipd is to etcd, and whom it takes for etcd: certificates, user and password, all of them in files.
+"""Who vipd is to etcd, and whom it takes for etcd.
 
-The files are read when a connection is made and again when they have changed, so that whatever renews them need not know
-vipd. Only the standard library is imported: `check` judges the same files by the same rules.
+Certificates, user and password, all of them in files.
+
+The files are read when a connection is made and again when they have changed, so that whatever
+renews them need not know vipd. Only the standard library is imported: `check` judges the same files
+by the same rules.
 
 Without ca_file the authorities of the system count; without those gRPC has a list of its own.
 """
@@ -17,7 +20,8 @@ from election.stores.files import read_file
 
 LARGEST_PASSWORD = 4096
 LARGEST_FILE = 1024 * 1024
-"""Bytes of a file that are used at most; the authorities of a whole system have a quarter of this."""
+"""Bytes of a file that are used at most; the authorities of a whole system have a quarter of
+this."""
 BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora
@@ -30,12 +34,18 @@ Signature = tuple[object, ...]
 
 
 class BadAccess(ValueError):  # noqa: N818 - a finding about the operator's files
-    """A file cannot be used; the message is a sentence that names it and never says what is in it."""
+    """A file cannot be used.
+
+    The message is a sentence that names it and never says what is in it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class EtcdAccess:
-    """Names of files, and of a user. Empty: not given. A certificate and its key go together, as do user and password."""
+    """Names of files, and of a user.
+
+    Empty: not given. A certificate and its key go together, as do user and password.
+    """
 
     ca_file: str = ""
     cert_file: str = ""
@@ -54,7 +64,10 @@ NO_ACCESS = EtcdAccess()
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """What a TLS connection is made with, as PEM. None: the library's own authorities; no client certificate."""
+    """What a TLS connection is made with, as PEM.
+
+    None: the library's own authorities; no client certificate.
+    """
 
     authorities: bytes | None = field(default=None, repr=False)
     certificate: bytes | None = field(default=None, repr=False)
@@ -62,7 +75,9 @@ class Tls:
 
 
 def signature(files: Sequence[str]) -> Signature:
-    """Return what changes when one of these files is written, replaced or may be read at last; a missing one counts too."""
+    """Return what changes when one of these files is written, replaced or may be read at last; a
+    missing one counts too.
+    """
     return tuple(_stat(name) for name in files)
 
 
@@ -84,7 +99,8 @@ def read_tls(access: EtcdAccess) -> Tls:
     if access.cert_file:
         certificate, key = _content(access.cert_file), _content(access.key_file)
         _match(context, access)
-    # Between two of the reads above a renewal may have replaced them: what was read would not be what was judged.
+    # Between two of the reads above a renewal may have replaced them: what was read would not be
+    # what was judged.
     if signature(access.tls_files) != before:
         raise BadAccess(f"{', '.join(access.tls_files)} are just being replaced")
     return Tls(authorities, certificate, key)
@@ -148,6 +164,12 @@ def _match(context: ssl.SSLContext, access: EtcdAccess) -> None:
         context.load_cert_chain(access.cert_file, access.key_file, password=lambda: b"")
     except OSError as error:
         # SSLError is one; its text quotes nothing of a file.
-        why = "do not belong together" if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH" else ""
+        why = (
+            "do not belong together"
+            if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH"
+            else ""
+        )
         why = why or "are not a certificate and its key, not encrypted, in PEM form"
-        raise BadAccess(f"cert_file {access.cert_file} and key_file {access.key_file} {why}") from None
+        raise BadAccess(
+            f"cert_file {access.cert_file} and key_file {access.key_file} {why}"
+        ) from None

@@ -1,10 +1,13 @@
-"""Calls that come within one turn of the event loop, sent as one request: load then grows with nodes, not with elections.
+"""Calls that come within one turn of the event loop, sent as one request.
 
-All elections that a node holds are renewed on one tick, and all of them read back together after an outage. Nobody waits
-for a request to fill: it leaves as soon as the loop has run what was due at the same moment.
+Load then grows with nodes, not with elections.
 
-Every caller keeps its own timeout. One that gives up before its turn takes its part out of the request; when all have given
-up, the request is cancelled.
+All elections that a node holds are renewed on one tick, and all of them read back together after an
+outage. Nobody waits for a request to fill: it leaves as soon as the loop has run what was due at
+the same moment.
+
+Every caller keeps its own timeout. One that gives up before its turn takes its part out of the
+request; when all have given up, the request is cancelled.
 
 What is asked of the key-value store, one thing by itself or many in one transaction, stands below.
 """
@@ -24,12 +27,16 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 TURNS = 2
-"""Turns of the loop that a call waits for others. Timers set for one moment can be due in two turns, a hair's breadth apart."""
+"""Turns of the loop that a call waits for others. Timers set for one moment can be due in two
+turns, a hair's breadth apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller(Generic[Q, A]):
-    """Who waits for an answer. A fault is an answer too: an exception that nobody fetches any more would be reported as a bug."""
+    """Who waits for an answer.
+
+    A fault is an answer too: an exception that nobody fetches any more would be reported as a bug.
+    """
 
     question: Q
     answer: asyncio.Future[A | EtcdFault]
@@ -43,12 +50,17 @@ class Caller(Generic[Q, A]):
 class Gatherer(Generic[Q, A]):
     """Asks together what is asked in one turn.
 
-    `send` takes questions and returns as many answers, in their order; it raises EtcdFault for all of them, and EtcdRefusal
-    if nothing was done for a reason that may lie in a single one: then the questions are asked again in two halves.
-    `divide` tells how many of the first of these questions may go together, at least one.
+    `send` takes questions and returns as many answers, in their order; it raises EtcdFault for all
+    of them, and EtcdRefusal if nothing was done for a reason that may lie in a single one: then the
+    questions are asked again in two halves. `divide` tells how many of the first of these questions
+    may go together, at least one.
     """
 
-    def __init__(self, send: Callable[[Sequence[Q]], Awaitable[Sequence[A]]], divide: Callable[[Sequence[Q]], int]) -> None:
+    def __init__(
+        self,
+        send: Callable[[Sequence[Q]], Awaitable[Sequence[A]]],
+        divide: Callable[[Sequence[Q]], int],
+    ) -> None:
         self._send = send
         self._divide = divide
         self._waiting: list[Caller[Q, A]] = []
@@ -105,18 +117,23 @@ class Gatherer(Generic[Q, A]):
                 caller.answer.set_result(answer)
 
 
-def _end_unawaited(callers: Sequence[Caller[Q, A]], request: asyncio.Task[None], _answer: object) -> None:
+def _end_unawaited(
+    callers: Sequence[Caller[Q, A]], request: asyncio.Task[None], _answer: object
+) -> None:
     if not any(caller.waits for caller in callers):
         request.cancel()
 
 
 LARGEST_COMPARED = 256 * 1024
-"""Bytes of an old value that go into a request; etcd takes requests of 1.5 MiB, and anybody may have filled one."""
+"""Bytes of an old value that go into a request; etcd takes requests of 1.5 MiB, and anybody may
+have filled one."""
 MOST_TOGETHER = 126
-"""Records in one transaction. etcd takes 128 operations (its max-txn-ops) and counts them along each path: those of the outer
-transaction, and to them the larger number of a nested one's comparisons (two) and writes (measured, 3.4.23)."""
+"""Records in one transaction. etcd takes 128 operations (its max-txn-ops) and counts them along
+each path: those of the outer transaction, and to them the larger number of a nested one's
+comparisons (two) and writes (measured, 3.4.23)."""
 MOST_BYTES = 512 * 1024
-"""Bytes of keys and values in one transaction, a third of what etcd takes; a larger record goes by itself."""
+"""Bytes of keys and values in one transaction, a third of what etcd takes; a larger record goes by
+itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +149,8 @@ class Item:
 class Swap:
     """Write the value if the key is still as it was `before`; None: absent.
 
-    The old value is compared besides its revision: after a restore from a backup etcd gives revisions out again.
+    The old value is compared besides its revision: after a restore from a backup etcd gives
+    revisions out again.
     """
 
     key: str
@@ -148,7 +166,9 @@ class Swap:
 def swap_request(swap: Swap) -> Any:  # noqa: ANN401 - a protobuf message
     """Return the transaction that does this."""
     name, before = swap.key.encode(), swap.before
-    compare = [rpc.Compare(key=name, target=rpc.Compare.MOD, mod_revision=before.revision if before else 0)]
+    compare = [
+        rpc.Compare(key=name, target=rpc.Compare.MOD, mod_revision=before.revision if before else 0)
+    ]
     if before is not None and len(before.value) <= LARGEST_COMPARED:
         compare.append(rpc.Compare(key=name, target=rpc.Compare.VALUE, value=before.value))
     put = rpc.RequestOp(request_put=rpc.PutRequest(key=name, value=swap.value))
@@ -156,12 +176,18 @@ def swap_request(swap: Swap) -> Any:  # noqa: ANN401 - a protobuf message
 
 
 def together(swaps: Sequence[Swap]) -> Any:  # noqa: ANN401 - a protobuf message
-    """Return one transaction of a nested one for each, so that each is judged by itself: a conflict costs no other its write."""
+    """Return one transaction of a nested one for each, so that each is judged by itself.
+
+    A conflict costs no other its write.
+    """
     return rpc.TxnRequest(success=[rpc.RequestOp(request_txn=swap_request(swap)) for swap in swaps])
 
 
 def fitting(swaps: Sequence[Swap]) -> int:
-    """Return how many of these, from the first on, may go into one transaction: etcd refuses one that writes a key twice."""
+    """Return how many of these, from the first on, may go into one transaction.
+
+    etcd refuses one that writes a key twice.
+    """
     keys: set[str] = set()
     size = 0
     for swap in swaps[:MOST_TOGETHER]:
@@ -178,7 +204,10 @@ def read_request(key: str) -> Any:  # noqa: ANN401 - a protobuf message
 
 
 def read_together(keys: Sequence[str]) -> Any:  # noqa: ANN401 - a protobuf message
-    """Return one transaction that reads all of these; without a write in it etcd makes it linearizable as it makes a read."""
+    """Return one transaction that reads all of these.
+
+    Without a write in it etcd makes it linearizable as it makes a read.
+    """
     return rpc.TxnRequest(success=[rpc.RequestOp(request_range=read_request(key)) for key in keys])
 
 

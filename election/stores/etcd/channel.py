@@ -1,7 +1,8 @@
 """The way to one etcd server: a channel made with the certificates of now.
 
-When the files have changed, the next call gets a new channel. The old one stays for whoever still uses it: a renewed
-certificate must cut neither a watch that stands nor a write whose answer is under way.
+When the files have changed, the next call gets a new channel. The old one stays for whoever still
+uses it: a renewed certificate must cut neither a watch that stands nor a write whose answer is
+under way.
 """
 
 from __future__ import annotations
@@ -16,20 +17,22 @@ from election.stores.etcd.login import NEED_QUORUM, Login, Metadata
 from election.stores.etcd.rpc import ChannelConnectivity, rpc, ssl_channel_credentials
 
 OPTIONS = {
-    # gRPC waits up to 120 s before it tries a server again that was down; a restart has to be noticed within 500 ms, and
-    # the waits vary by 20 %.
+    # gRPC waits up to 120 s before it tries a server again that was down; a restart has to be
+    # noticed within 500 ms, and the waits vary by 20 %.
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 400,
-    # What it calls so is the time that an attempt to connect may take: 20 s into a network that swallows packets. Two round
-    # trips have to fit.
+    # What it calls so is the time that an attempt to connect may take: 20 s into a network that
+    # swallows packets. Two round trips have to fit.
     "grpc.min_reconnect_backoff_ms": 400,
-    # After a partition TCP sends again only when its doubled timer runs out, minutes later at worst. With keepalive gRPC
-    # gives up a connection whose bytes stay unacknowledged for this timeout. etcd forbids pings more often than every 5 s.
+    # After a partition TCP sends again only when its doubled timer runs out, minutes later at
+    # worst. With keepalive gRPC gives up a connection whose bytes stay unacknowledged for this
+    # timeout. etcd forbids pings more often than every 5 s.
     "grpc.keepalive_time_ms": 6000,
     "grpc.keepalive_timeout_ms": 1000,
     # A watch begins with a list of all records, and anybody may have filled some.
     "grpc.max_receive_message_length": 64 * 1024 * 1024,
-    # A name that has moved: gRPC asks again when a connection fails, but not more often than every 30 s.
+    # A name that has moved: gRPC asks again when a connection fails, but not more often than every
+    # 30 s.
     "grpc.dns_min_time_between_resolutions_ms": 500,
     # http_proxy in the environment is not meant for etcd.
     "grpc.enable_http_proxy": 0,
@@ -105,14 +108,18 @@ class TooOldError(Exception):
 
 
 class Lines:
-    """The lines to one server: the current one, and retired ones that are still in use. Used in one event loop.
+    """The lines to one server.
 
-    A name is resolved by gRPC, and again only when it sees a connection fail, which it does not while a server is frozen or a
-    network swallows packets. So when calls get no answer another line is tried beside the current one, which gRPC resolves the
-    name for; as soon as it is connected it takes the current one's place. (Until then that one stays: it is all there is while
-    name servers are away too.)
+    The current one, and retired ones that are still in use. Used in one event loop.
 
-    `flaw` says why the certificate files as they are now cannot be used (a line from before goes on working); empty: they can.
+    A name is resolved by gRPC, and again only when it sees a connection fail, which it does not
+    while a server is frozen or a network swallows packets. So when calls get no answer another line
+    is tried beside the current one, which gRPC resolves the name for; as soon as it is connected it
+    takes the current one's place. (Until then that one stays: it is all there is while name servers
+    are away too.)
+
+    `flaw` says why the certificate files as they are now cannot be used (a line from before goes on
+    working); empty: they can.
     """
 
     def __init__(self, target: str, access: EtcdAccess, *, tls: bool, login: Login) -> None:
@@ -138,14 +145,20 @@ class Lines:
     def renewable(self, metadata: Metadata, details: str) -> bool:
         """Whether to log in, and send a call again that was refused with these details.
 
-        Authentication that is turned on finds calls without a token. With a client certificate they are then not called calls
-        without a user, but denied: the certificate names one, though perhaps the empty one.
+        Authentication that is turned on finds calls without a token. With a client certificate they
+        are then not called calls without a user, but denied: the certificate names one, though
+        perhaps the empty one.
         """
         without_token = metadata == NEED_QUORUM and DENIED in details
-        return bool(self._access.username) and (without_token or any(part in details for part in TOKEN_REFUSED))
+        return bool(self._access.username) and (
+            without_token or any(part in details for part in TOKEN_REFUSED)
+        )
 
     async def take(self) -> Line:
-        """Return the line to use, logged in; to be given back. Raises BadAccess, TooOldError, Login's errors, and gRPC's."""
+        """Return the line to use, logged in; to be given back.
+
+        Raises BadAccess, TooOldError, Login's errors, and gRPC's.
+        """
         before, line = self._line, self._current()
         if self._trial is not None and self._trial.connected:
             self._line, self._trial = self._trial, None
@@ -164,9 +177,17 @@ class Lines:
         return line
 
     def doubt(self) -> None:
-        """Note that a call got no answer: see whether a fresh line gets a connection, perhaps to another address."""
+        """Note that a call got no answer.
+
+        See whether a fresh line gets a connection, perhaps to another address.
+        """
         now = asyncio.get_running_loop().time()
-        if self._line is None or is_address(self._target) or self.login.lasts or now - self._tried_at < TRY_AGAIN:
+        if (
+            self._line is None
+            or is_address(self._target)
+            or self.login.lasts
+            or now - self._tried_at < TRY_AGAIN
+        ):
             return
         self._tried_at = now
         self._drop_trial()
@@ -194,7 +215,10 @@ class Lines:
             await line.close()
 
     def _current(self) -> Line:
-        """Return the line for the files as they are now. While they cannot be used: the one from before, or BadAccess."""
+        """Return the line for the files as they are now.
+
+        While they cannot be used: the one from before, or BadAccess.
+        """
         files = signature(self._access.tls_files) if self._tls else ()
         if files != self._files:
             self._files, self.flaw = files, ""
@@ -214,9 +238,14 @@ class Lines:
             return
         await self.login.ensure(line)
         try:
-            version = str((await line.maintenance.Status(rpc.StatusRequest(), metadata=line.metadata[1:])).version)
+            version = str(
+                (
+                    await line.maintenance.Status(rpc.StatusRequest(), metadata=line.metadata[1:])
+                ).version
+            )
         except rpc.AioRpcError as error:
-            # Whoever may not ask for the version may still use the store; whoever is not there says so at once.
+            # Whoever may not ask for the version may still use the store; whoever is not there says
+            # so at once.
             if error.code() in {rpc.StatusCode.UNAVAILABLE, rpc.StatusCode.UNIMPLEMENTED}:
                 raise
         else:

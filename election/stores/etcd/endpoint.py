@@ -1,8 +1,10 @@
-"""One etcd server: the calls that vipd needs of it, on the stubs that aetcd generated, and every fault as an EtcdFault.
+"""One etcd server: the calls that vipd needs of it, on the stubs that aetcd generated, and every
+fault as an EtcdFault.
 
-aetcd's client and watcher are not used, but the stubs below them. Its client has no TLS, keeps a token that has expired, and hides
-which error a server returned; its watcher passes over in silence that a server ended a watch (no quorum, a closed stream,
-a compacted revision at creation), and the watch never reports anything again.
+aetcd's client and watcher are not used, but the stubs below them. Its client has no TLS, keeps a
+token that has expired, and hides which error a server returned; its watcher passes over in silence
+that a server ended a watch (no quorum, a closed stream, a compacted revision at creation), and the
+watch never reports anything again.
 
 There is no timeout here: callers bound each call with asyncio.timeout, which cancels the request.
 """
@@ -32,13 +34,21 @@ from election.stores.etcd.batch import (
     together,
 )
 from election.stores.etcd.channel import Line, Lines, TooOldError
-from election.stores.etcd.faults import REFUSALS, UNKNOWN_SERVICE, WRONG_PASSWORD, EtcdFault, EtcdRefusal, meaning
+from election.stores.etcd.faults import (
+    REFUSALS,
+    UNKNOWN_SERVICE,
+    WRONG_PASSWORD,
+    EtcdFault,
+    EtcdRefusal,
+    meaning,
+)
 from election.stores.etcd.login import Login, LoginSilentError, PasswordRefusedError
 from election.stores.etcd.rpc import EOF, prefix_range_end, rpc
 
 PROGRESS_INTERVAL = 1.0
-"""Seconds of silence after which a watch's server is asked for a sign of life, at most; with short timeouts two of these, so
-that a watch that is silently dead is noticed within the shortest lease."""
+"""Seconds of silence after which a watch's server is asked for a sign of life, at most; with short
+timeouts two of these, so that a watch that is silently dead is noticed within the shortest
+lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +60,21 @@ class Change:
 
 
 class Endpoint:
-    """The calls that vipd needs of one server. All raise EtcdFault. Connects with the first one, and again by itself."""
+    """The calls that vipd needs of one server.
 
-    def __init__(self, url: str, access: EtcdAccess = NO_ACCESS, login: Login | None = None) -> None:
+    All raise EtcdFault. Connects with the first one, and again by itself.
+    """
+
+    def __init__(
+        self, url: str, access: EtcdAccess = NO_ACCESS, login: Login | None = None
+    ) -> None:
         self.url = url
         target, self._tls = target_of(url)
         self._access = access
         self._lines = Lines(target, access, tls=self._tls, login=login or Login(access))
-        self._gets: Gatherer[str, Item | None] = Gatherer(self._get_all, lambda keys: min(len(keys), MOST_TOGETHER))
+        self._gets: Gatherer[str, Item | None] = Gatherer(
+            self._get_all, lambda keys: min(len(keys), MOST_TOGETHER)
+        )
         self._swaps: Gatherer[Swap, int | None] = Gatherer(self._swap_all, fitting)
         self._closed = False
 
@@ -68,7 +85,9 @@ class Endpoint:
 
     @property
     def logging_in(self) -> float:
-        """For how many seconds the node's login has been under way, here or at another server; 0.0: none is."""
+        """For how many seconds the node's login has been under way, here or at another server; 0.0:
+        none is.
+        """
         return self._lines.login.lasts
 
     def doubt(self) -> None:
@@ -81,33 +100,50 @@ class Endpoint:
         return await self._gets.ask(key)
 
     async def list(self, prefix: str) -> tuple[int, list[Item]]:
-        """Return all keys with this prefix, and the store's revision at which they were as returned (linearizable)."""
+        """Return all keys with this prefix, and the store's revision at which they were as returned
+        (linearizable).
+        """
         request = rpc.RangeRequest(key=prefix.encode(), range_end=prefix_range_end(prefix.encode()))
-        found = await self._call(lambda line: line.kv.Range(request, metadata=line.metadata), f"read {prefix}")
+        found = await self._call(
+            lambda line: line.kv.Range(request, metadata=line.metadata), f"read {prefix}"
+        )
         return int(found.header.revision), [item_of(kv) for kv in found.kvs]
 
     async def swap(self, key: str, value: bytes, before: Item | None) -> int | None:
-        """Write the value if the key is still as it was before (None: absent); return the new revision, or None: it is not."""
+        """Write the value if the key is still as it was before (None: absent).
+
+        Return the new revision, or None: it is not.
+        """
         return await self._swaps.ask(Swap(key, value, before))
 
     async def put(self, key: str, value: bytes, ttl: int) -> int:
         """Write the value, whatever is there, for `ttl` seconds; return the new revision.
 
-        Each time under a new lease of etcd's: none can have run out meanwhile, and the one before runs out without a key.
+        Each time under a new lease of etcd's: none can have run out meanwhile, and the one before
+        runs out without a key.
         """
         grant = rpc.LeaseGrantRequest(TTL=ttl)
-        lease = await self._call(lambda line: line.leases.LeaseGrant(grant, metadata=line.metadata), f"write {key}")
+        lease = await self._call(
+            lambda line: line.leases.LeaseGrant(grant, metadata=line.metadata), f"write {key}"
+        )
         request = rpc.PutRequest(key=key.encode(), value=value, lease=lease.ID)
-        done = await self._call(lambda line: line.kv.Put(request, metadata=line.metadata), f"write {key}")
+        done = await self._call(
+            lambda line: line.kv.Put(request, metadata=line.metadata), f"write {key}"
+        )
         return int(done.header.revision)
 
     async def delete(self, key: str) -> None:
         """Remove a key, if it is there."""
         request = rpc.DeleteRangeRequest(key=key.encode())
-        await self._call(lambda line: line.kv.DeleteRange(request, metadata=line.metadata), f"remove {key}")
+        await self._call(
+            lambda line: line.kv.DeleteRange(request, metadata=line.metadata), f"remove {key}"
+        )
 
     async def watch(self, prefix: str, start: int, timeout: float) -> Watch:
-        """Return the changes from the revision `start` on. A server silent for `timeout` seconds when asked is given up."""
+        """Return the changes from the revision `start` on.
+
+        A server silent for `timeout` seconds when asked is given up.
+        """
         with self.faults(f"watch {prefix}"):
             line = await self._lines.take()
             watch = Watch(self, line, prefix, timeout)
@@ -156,7 +192,8 @@ class Endpoint:
             # gRPC says this to whoever writes to a stream that has ended since.
             raise self.fault("ended the watch") from None
         except asyncio.CancelledError:
-            # gRPC says this to whoever waits for a call on a channel that is closed, though nobody cancelled the task.
+            # gRPC says this to whoever waits for a call on a channel that is closed, though nobody
+            # cancelled the task.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
@@ -165,7 +202,14 @@ class Endpoint:
     async def _get_all(self, keys: Sequence[str]) -> Sequence[Item | None]:
         if len(keys) == 1:
             request = read_request(keys[0])
-            return [first_item(await self._call(lambda line: line.kv.Range(request, metadata=line.metadata), f"read {keys[0]}"))]
+            return [
+                first_item(
+                    await self._call(
+                        lambda line: line.kv.Range(request, metadata=line.metadata),
+                        f"read {keys[0]}",
+                    )
+                )
+            ]
         found = await self._transact(read_together(keys), f"read {_all(keys)}")
         return [first_item(part.response_range) for part in found.responses]
 
@@ -175,7 +219,8 @@ class Endpoint:
             done = await self._transact(swap_request(swaps[0]), doing)
             return [int(done.header.revision) if done.succeeded else None]
         done = await self._transact(together(swaps), doing)
-        # All that one transaction writes gets one revision, its own; the nested answers do not repeat it.
+        # All that one transaction writes gets one revision, its own; the nested answers do not
+        # repeat it.
         revision = int(done.header.revision)
         return [revision if part.response_txn.succeeded else None for part in done.responses]
 
@@ -183,7 +228,9 @@ class Endpoint:
         return await self._call(lambda line: line.kv.Txn(request, metadata=line.metadata), doing)
 
     async def _call(self, send: Callable[[Line], Awaitable[Any]], doing: str) -> Any:  # noqa: ANN401 - a protobuf message
-        """Send a request. A second time only if the server refused the token, which it does before it applies anything."""
+        """Send a request. A second time only if the server refused the token, which it does before
+        it applies anything.
+        """
         with self.faults(doing):
             async with self._line() as line:
                 used = line.metadata
@@ -222,13 +269,18 @@ class Watch:
     async def begin(self, start: int) -> None:
         """Ask for the watch and wait until it stands."""
         key = self._prefix.encode()
-        request = rpc.WatchCreateRequest(key=key, range_end=prefix_range_end(key), start_revision=start)
+        request = rpc.WatchCreateRequest(
+            key=key, range_end=prefix_range_end(key), start_revision=start
+        )
         self._call = self._line.watches.Watch(metadata=self._line.metadata)
         await self._call.write(rpc.WatchRequest(create_request=request))
         self._checked(await self._call.read())
 
     async def changes(self) -> list[Change]:
-        """Return the next changes, in the order in which they happened; raises EtcdFault once the watch is broken."""
+        """Return the next changes, in the order in which they happened.
+
+        Raises EtcdFault once the watch is broken.
+        """
         with self._endpoint.faults(self._doing):
             while True:
                 response = self._checked(await self._next())
@@ -247,10 +299,13 @@ class Watch:
             await self._line.give()
 
     async def _next(self) -> Any:  # noqa: ANN401 - a protobuf message
-        # A read that is cancelled takes the stream with it, so it stays in a task of its own while the silence is measured.
+        # A read that is cancelled takes the stream with it, so it stays in a task of its own while
+        # the silence is measured.
         if self._reading is None:
             self._reading = asyncio.create_task(self._call.read())
-        done, _ = await asyncio.wait({self._reading}, timeout=min(PROGRESS_INTERVAL, 2 * self._timeout))
+        done, _ = await asyncio.wait(
+            {self._reading}, timeout=min(PROGRESS_INTERVAL, 2 * self._timeout)
+        )
         if not done:
             await self._ask_for_life(self._reading)
         reading, self._reading = self._reading, None
@@ -259,25 +314,39 @@ class Watch:
     async def _ask_for_life(self, reading: asyncio.Task[Any]) -> None:
         try:
             async with asyncio.timeout(self._timeout):
-                await self._call.write(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
+                await self._call.write(
+                    rpc.WatchRequest(progress_request=rpc.WatchProgressRequest())
+                )
                 await asyncio.wait({reading})
         except TimeoutError:
-            raise self._endpoint.fault(f"gave no sign of life within {self._timeout:g} s", Outage.SLOW) from None
+            raise self._endpoint.fault(
+                f"gave no sign of life within {self._timeout:g} s", Outage.SLOW
+            ) from None
 
     def _checked(self, response: Any) -> Any:  # noqa: ANN401 - a protobuf message
         if response is EOF:
             raise self._endpoint.fault("ended the watch")
         if response.compact_revision:
-            raise self._endpoint.fault("has compacted the changes that were to be reported", Outage.FAILING)
+            raise self._endpoint.fault(
+                "has compacted the changes that were to be reported", Outage.FAILING
+            )
         if response.canceled:
             raise self._endpoint.meant(response.cancel_reason, self._doing)
         return response
 
 
 def target_of(url: str) -> tuple[str, bool]:
-    """Return what gRPC connects to, and whether with TLS, for `https://host:port`, `http://host` or `host`; raises ValueError."""
+    """Return what gRPC connects to, and whether with TLS, for `https://host:port`, `http://host` or
+    `host`; raises ValueError.
+    """
     parts = urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"} or parts.query or parts.username:
+    if (
+        parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or parts.path not in {"", "/"}
+        or parts.query
+        or parts.username
+    ):
         raise ValueError(f"{url} is not an endpoint like https://192.0.2.1:2379")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{host}:{parts.port or 2379}", parts.scheme == "https"

@@ -1,10 +1,13 @@
-"""The token for a user's calls to etcd: asked for with the password, once for all servers of a node.
+"""The token for a user's calls to etcd.
 
-Checking a password is the most expensive thing that etcd does (bcrypt, 60 ms of a core and more), and it goes on with
-it when whoever asked has gone. So a login is not bounded by the call that needs it: it runs by itself, for up to
-PATIENCE, and all calls wait for the same one, each for as long as it may. A token is good at every server, so that one
-in hand serves on while another one is asked for. A server that gives no sign of life meanwhile, or has no quorum, is
-given up early where there are others.
+Asked for with the password, once for all servers of a node.
+
+Checking a password is the most expensive thing that etcd does (bcrypt, 60 ms of a core and more),
+and it goes on with it when whoever asked has gone. So a login is not bounded by the call that needs
+it: it runs by itself, for up to PATIENCE, and all calls wait for the same one, each for as long as
+it may. A token is good at every server, so that one in hand serves on while another one is asked
+for. A server that gives no sign of life meanwhile, or has no quorum, is given up early where there
+are others.
 """
 
 from __future__ import annotations
@@ -23,18 +26,22 @@ if TYPE_CHECKING:
     from election.stores.etcd.channel import Line
 
 NEED_QUORUM = (("hasleader", "true"),)
-"""With this a server that is cut off from the others refuses requests and ends its watches, which otherwise stand and report nothing."""
+"""With this a server that is cut off from the others refuses requests and ends its watches, which
+otherwise stand and report nothing."""
 PATIENCE, LONGEST_PATIENCE = 10.0, 80.0
-"""Seconds that a login may take: thirty nodes ask at the same time after a restart. Twice as many after one that took longer:
-etcd checks all passwords side by side, and where it cannot check all of them in this time it would never have checked one."""
+"""Seconds that a login may take: thirty nodes ask at the same time after a restart. Twice as many
+after one that took longer: etcd checks all passwords side by side, and where it cannot check all of
+them in this time it would never have checked one."""
 SIGN_OF_LIFE = 0.5
-"""Seconds after which a server that checks a password is asked for a sign of life, and again each time."""
+"""Seconds after which a server that checks a password is asked for a sign of life, and again each
+time."""
 SILENCE, LONGEST_SILENCE = 1.0, 8.0
 """Seconds that this may take, twice as many each time: a server under load may only be slow."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 2.0
 """Seconds before a login that failed is begun again; twice as long after each one."""
 JITTER = 0.5
-"""Part of a pause by which it may be longer: nodes whose logins failed together must not come back together."""
+"""Part of a pause by which it may be longer: nodes whose logins failed together must not come back
+together."""
 CHANCE = SystemRandom().random
 """Returns a number from 0 to 1."""
 NOT_THERE = {rpc.StatusCode.UNAVAILABLE, rpc.StatusCode.UNIMPLEMENTED}
@@ -53,9 +60,14 @@ class LoginSilentError(Exception):
 
 
 class Login:
-    """The token of a node's user. `metadata` goes with every call. `servers` is how many there are to log in at."""
+    """The token of a node's user.
 
-    def __init__(self, access: EtcdAccess, servers: int = 1, chance: Callable[[], float] = CHANCE) -> None:
+    `metadata` goes with every call. `servers` is how many there are to log in at.
+    """
+
+    def __init__(
+        self, access: EtcdAccess, servers: int = 1, chance: Callable[[], float] = CHANCE
+    ) -> None:
         self._access = access
         self._chance = chance
         self._silence = SILENCE if servers > 1 else None
@@ -81,8 +93,8 @@ class Login:
     async def renew(self, line: Line, refused: Metadata) -> None:
         """Return once there is another token than in this metadata, which a server refused.
 
-        Waits for the login that is under way, or makes one over this line. Raises PasswordRefusedError, LoginSilentError,
-        BadAccess, and gRPC's errors.
+        Waits for the login that is under way, or makes one over this line. Raises
+        PasswordRefusedError, LoginSilentError, BadAccess, and gRPC's errors.
         """
         await self._join(line, lambda: self.metadata != refused)
 
@@ -116,7 +128,9 @@ class Login:
         if now < self._not_before:
             if self._refused is not None:
                 raise PasswordRefusedError
-            raise LoginSilentError(f"did not log {self._access.username} in; it is asked again in {self._not_before - now:.1f} s")
+            raise LoginSilentError(
+                f"did not log {self._access.username} in; it is asked again in {self._not_before - now:.1f} s"
+            )
         self._began_at = now
         self._task = asyncio.create_task(self._run(line, file))
         self._task.add_done_callback(self._ended)
@@ -129,7 +143,9 @@ class Login:
             task.exception()
 
     async def _run(self, line: Line, file: Signature) -> None:
-        request = rpc.AuthenticateRequest(name=self._access.username, password=read_password(self._access))
+        request = rpc.AuthenticateRequest(
+            name=self._access.username, password=read_password(self._access)
+        )
         line.take()
         try:
             async with asyncio.timeout(self._patience):
@@ -153,7 +169,8 @@ class Login:
     def _failed(self, error: Any, file: Signature) -> None:  # noqa: ANN401 - grpc has no types
         details = str(error.details())
         if AUTH_IS_OFF in details:
-            # An operator may turn it off for a while: the server works without, and asks for the user once it is on again.
+            # An operator may turn it off for a while: the server works without, and asks for the
+            # user once it is on again.
             self._got(NEED_QUORUM)
             return
         if WRONG_PASSWORD in details:
@@ -171,7 +188,10 @@ class Login:
         self._not_before = asyncio.get_running_loop().time() + pause * (1 + JITTER * self._chance())
 
     async def _watched(self, line: Line, request: Any) -> Any:  # noqa: ANN401 - protobuf messages
-        """Return the answer to a login; raises LoginSilentError if the server shows no life meanwhile, and there are others."""
+        """Return the answer to a login.
+
+        Raises LoginSilentError if the server shows no life meanwhile, and there are others.
+        """
         call = asyncio.ensure_future(line.auth.Authenticate(request))
         try:
             while not (await asyncio.wait({call}, timeout=SIGN_OF_LIFE))[0]:

@@ -1,15 +1,15 @@
 """The store in etcd, version 3.4 or newer.
 
-    <prefix>elections/<election>   the election's record
-    <prefix>nodes/<node>           the node's candidate record, under a lease of etcd's that takes it away with the node
+    <prefix>elections/<election>   the election's record <prefix>nodes/<node>           the node's
+    candidate record, under a lease of etcd's that takes it away with the node
 
-Every endpoint has a connection of its own, and the next call goes to the next one after a fault: gRPC's own failover
-stays with a frozen server for as long as it is frozen. A read may ask several within its timeout. A write is sent once: when its
-answer is lost, sending it again elsewhere could turn "applied" into a conflict with oneself, so the answer is
-Unknown, and whoever wrote reads back.
+Every endpoint has a connection of its own, and the next call goes to the next one after a fault:
+gRPC's own failover stays with a frozen server for as long as it is frozen. A read may ask several
+within its timeout. A write is sent once: when its answer is lost, sending it again elsewhere could
+turn "applied" into a conflict with oneself, so the answer is Unknown, and whoever wrote reads back.
 
-A revision is etcd's own (mod_revision) and a hash of the value, since after a restore from a backup etcd gives the same
-revisions out again.
+A revision is etcd's own (mod_revision) and a hash of the value, since after a restore from a backup
+etcd gives the same revisions out again.
 """
 
 from __future__ import annotations
@@ -35,8 +35,20 @@ from election.model import (
     WriteAnswer,
 )
 from election.outage import Outage
-from election.stores.contract import CandidateChanged, ElectionChanged, WatchEvent, WatchLost, WatchStands
-from election.stores.encoding import BadRecord, decode_candidate, decode_record, encode_candidate, encode_record
+from election.stores.contract import (
+    CandidateChanged,
+    ElectionChanged,
+    WatchEvent,
+    WatchLost,
+    WatchStands,
+)
+from election.stores.encoding import (
+    BadRecord,
+    decode_candidate,
+    decode_record,
+    encode_candidate,
+    encode_record,
+)
 from election.stores.etcd.access import NO_ACCESS, EtcdAccess, Signature, signature
 from election.stores.etcd.batch import Item
 from election.stores.etcd.endpoint import Change, Endpoint, Watch
@@ -50,7 +62,8 @@ WATCH_RETRY = 0.1
 """Seconds between two attempts to set up a watch."""
 WATCH: Key = "watch"
 REMEMBERED = 64
-"""Contents of a record that a write may be based on. Only the last one can be current, but a watch that lags brings old ones after it."""
+"""Contents of a record that a write may be based on. Only the last one can be current, but a watch
+that lags brings old ones after it."""
 FAULTS = (EtcdFault, TimeoutError)
 
 
@@ -77,7 +90,9 @@ class Rotation:
 
 
 class EtcdStore:
-    """A Store in etcd. `request_timeout` (seconds) is for what the watch asks; `candidate_ttl` becomes whole seconds, rounded up.
+    """A Store in etcd. `request_timeout` (seconds) is for what the watch asks.
+
+    `candidate_ttl` becomes whole seconds, rounded up.
 
     `access` is for all endpoints alike; its certificates are for those that begin with https.
     """
@@ -110,23 +125,34 @@ class EtcdStore:
         answer = await self._ask(("read", key), lambda endpoint: endpoint.get(key), timeout)
         return answer if isinstance(answer, Unknown) else self._content(election, answer)
 
-    async def write(self, election: str, record: Record, expected: Revision | None, timeout: float) -> WriteAnswer:
+    async def write(
+        self, election: str, record: Record, expected: Revision | None, timeout: float
+    ) -> WriteAnswer:
         """Replace the record if its revision is still `expected`; None: create it if there is none.
 
-        A revision that did not come from this object, or from long ago, is a Conflict: nothing is sent.
+        A revision that did not come from this object, or from long ago, is a Conflict: nothing is
+        sent.
         """
         before = self._contents.get(election, {}).get(expected) if expected is not None else None
         if before is None and expected is not None:
             return Conflict()
         key, value = self._elections + election, encode_record(record)
-        answer = await self._tell(("write", key), lambda endpoint: endpoint.swap(key, value, before), timeout)
+        answer = await self._tell(
+            ("write", key), lambda endpoint: endpoint.swap(key, value, before), timeout
+        )
         if isinstance(answer, Unknown):
             return answer
-        return Conflict() if answer is None else Applied(self._remember(election, Item(key, value, answer)))
+        return (
+            Conflict()
+            if answer is None
+            else Applied(self._remember(election, Item(key, value, answer)))
+        )
 
     async def read_candidates(self, timeout: float) -> Sequence[CandidateRecord] | Unknown:
         """Return every node's candidate record; unreadable ones are left out."""
-        answer = await self._ask(("read", self._nodes), lambda endpoint: endpoint.list(self._nodes), timeout)
+        answer = await self._ask(
+            ("read", self._nodes), lambda endpoint: endpoint.list(self._nodes), timeout
+        )
         if isinstance(answer, Unknown):
             return answer
         found = (self._candidate(item) for item in answer[1])
@@ -135,16 +161,27 @@ class EtcdStore:
     async def write_candidate(self, record: CandidateRecord, timeout: float) -> WriteAnswer:
         """Replace this node's candidate record, whatever is there."""
         key, value = self._nodes + record.name, encode_candidate(record)
-        answer = await self._tell(("write", key), lambda endpoint: endpoint.put(key, value, self._ttl), timeout)
-        return answer if isinstance(answer, Unknown) else Applied(revision_of(Item(key, value, answer)))
+        answer = await self._tell(
+            ("write", key), lambda endpoint: endpoint.put(key, value, self._ttl), timeout
+        )
+        return (
+            answer
+            if isinstance(answer, Unknown)
+            else Applied(revision_of(Item(key, value, answer)))
+        )
 
     async def delete_candidate(self, name: str, timeout: float) -> WriteAnswer:
         """Remove a candidate record; absent is as good as applied."""
-        answer = await self._tell(("remove", name), lambda endpoint: endpoint.delete(self._nodes + name), timeout)
+        answer = await self._tell(
+            ("remove", name), lambda endpoint: endpoint.delete(self._nodes + name), timeout
+        )
         return answer if isinstance(answer, Unknown) else Applied("")
 
     async def watch(self) -> AsyncIterator[WatchEvent]:
-        """Report every change of every record for as long as it is iterated; sets itself up again after a fault."""
+        """Report every change of every record for as long as it is iterated.
+
+        Sets itself up again after a fault.
+        """
         known: set[str] = set()
         lost: WatchLost | None = None
         while not self._closed:
@@ -160,7 +197,9 @@ class EtcdStore:
                     watch = await endpoint.watch(self._prefix, revision + 1, self._request_timeout)
                 self._refusals.granted(WATCH)
                 gone = known - {item.key for item in items}
-                current = [Change(item.key, item) for item in items] + [Change(key, None) for key in sorted(gone)]
+                current = [Change(item.key, item) for item in items] + [
+                    Change(key, None) for key in sorted(gone)
+                ]
                 for event in self._events(current, known):
                     yield event
                 lost = None
@@ -186,11 +225,18 @@ class EtcdStore:
         for endpoint in self._rotation.all:
             await endpoint.close()
 
-    async def _ask(self, key: Key, question: Callable[[Endpoint], Awaitable[T]], timeout: float) -> T | Unknown:
-        """Ask one endpoint after the other. Each but the last gets half of the time left: a frozen one must not take all of it."""
+    async def _ask(
+        self, key: Key, question: Callable[[Endpoint], Awaitable[T]], timeout: float
+    ) -> T | Unknown:
+        """Ask one endpoint after the other.
+
+        Each but the last gets half of the time left: a frozen one must not take all of it.
+        """
         return await self._patiently(key, lambda: self._ask_all(question, timeout))
 
-    async def _ask_all(self, question: Callable[[Endpoint], Awaitable[T]], timeout: float) -> T | Unknown:
+    async def _ask_all(
+        self, question: Callable[[Endpoint], Awaitable[T]], timeout: float
+    ) -> T | Unknown:
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
         order = self._rotation.order()
@@ -203,14 +249,22 @@ class EtcdStore:
                     return await question(endpoint)
             except FAULTS as error:
                 fault = self._failed(endpoint, error, share)
-                answer = fault if answer is None or fault.outage.tells_more_than(answer.outage) else answer
+                answer = (
+                    fault
+                    if answer is None or fault.outage.tells_more_than(answer.outage)
+                    else answer
+                )
         return answer or Unknown("etcd has no endpoint")
 
-    async def _tell(self, key: Key, order: Callable[[Endpoint], Awaitable[T]], timeout: float) -> T | Unknown:
+    async def _tell(
+        self, key: Key, order: Callable[[Endpoint], Awaitable[T]], timeout: float
+    ) -> T | Unknown:
         """Send a write to one endpoint, once."""
         return await self._patiently(key, lambda: self._tell_one(order, timeout))
 
-    async def _tell_one(self, order: Callable[[Endpoint], Awaitable[T]], timeout: float) -> T | Unknown:
+    async def _tell_one(
+        self, order: Callable[[Endpoint], Awaitable[T]], timeout: float
+    ) -> T | Unknown:
         endpoint = self._rotation.current
         try:
             async with asyncio.timeout(timeout):
@@ -219,7 +273,10 @@ class EtcdStore:
             return self._failed(endpoint, error, timeout)
 
     async def _patiently(self, key: Key, send: Callable[[], Awaitable[T | Unknown]]) -> T | Unknown:
-        """Ask, unless it was refused a short while ago: then the answer is the same, and nothing is sent."""
+        """Ask, unless it was refused a short while ago.
+
+        Then the answer is the same, and nothing is sent.
+        """
         clock, refusals = asyncio.get_running_loop().time, self._refusals
         files = signature(self._files)
         if refusals.wait(key, clock(), files):
@@ -297,5 +354,10 @@ def unknown(endpoint: Endpoint, error: Exception, timeout: float) -> Unknown:
     if isinstance(error, EtcdFault):
         return Unknown(str(error), error.outage)
     if endpoint.logging_in:
-        return Unknown(f"etcd at {endpoint.url} has been checking the password for {endpoint.logging_in:.1f} s", Outage.SLOW)
-    return Unknown(f"etcd at {endpoint.url} did not answer within {timeout:.3g} s", endpoint.silence)
+        return Unknown(
+            f"etcd at {endpoint.url} has been checking the password for {endpoint.logging_in:.1f} s",
+            Outage.SLOW,
+        )
+    return Unknown(
+        f"etcd at {endpoint.url} did not answer within {timeout:.3g} s", endpoint.silence
+    )

@@ -4,18 +4,21 @@
     <root>/nodes/<node>                        the node's candidate record
     <root>/tmp/                                files that are being written
 
-An election's record is the file with the highest generation. A write makes the next one complete under <root>/tmp and
-then *links* it to its name: link(2) either creates the name or fails because somebody else did, and that is the
-compare-and-swap. There is no lock on purpose. A lock is held by whoever is stopped, frozen or debugged while it has it,
-and then one stopped node takes the store away from all others, which no real store does. A writer killed or stopped
-between any two instructions leaves the old record or the new one, and nobody waits for it.
+An election's record is the file with the highest generation. A write makes the next one complete
+under <root>/tmp and then *links* it to its name: link(2) either creates the name or fails because
+somebody else did, and that is the compare-and-swap. There is no lock on purpose. A lock is held by
+whoever is stopped, frozen or debugged while it has it, and then one stopped node takes the store
+away from all others, which no real store does. A writer killed or stopped between any two
+instructions leaves the old record or the new one, and nobody waits for it.
 
-A revision is the generation and a hash of the file's bytes, which hold a token of this very write: it never comes back,
-also not for a record that was deleted and made again, restored from a copy, or edited with the token left in place.
+A revision is the generation and a hash of the file's bytes, which hold a token of this very write:
+it never comes back, also not for a record that was deleted and made again, restored from a copy, or
+edited with the token left in place.
 
-Nothing is fsynced. Only a crash of the host can lose what was written, and it takes all nodes of this store with it: a
-record that is lost, old or torn then meets no holder, and costs one lease of waiting. An fsync would cost 1 to 10 ms of
-each renewal, and seconds on a busy disk, which does endanger a lease.
+Nothing is fsynced. Only a crash of the host can lose what was written, and it takes all nodes of
+this store with it: a record that is lost, old or torn then meets no holder, and costs one lease of
+waiting. An fsync would cost 1 to 10 ms of each renewal, and seconds on a busy disk, which does
+endanger a lease.
 """
 
 from __future__ import annotations
@@ -29,17 +32,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from election.model import Absent, Applied, CandidateRecord, Conflict, Content, Found, Record, Revision, Unknown, Unreadable, WriteAnswer
-from election.stores.encoding import LARGEST, BadRecord, decode_candidate, encode_candidate, encode_record, parse, record_of
+from election.model import (
+    Absent,
+    Applied,
+    CandidateRecord,
+    Conflict,
+    Content,
+    Found,
+    Record,
+    Revision,
+    Unknown,
+    Unreadable,
+    WriteAnswer,
+)
+from election.stores.encoding import (
+    LARGEST,
+    BadRecord,
+    decode_candidate,
+    encode_candidate,
+    encode_record,
+    parse,
+    record_of,
+)
 
 KEPT = 8
-"""Generations that stay; a reader that has listed them has this many writes of time to open the highest."""
+"""Generations that stay; a reader that has listed them has this many writes of time to open the
+highest."""
 DIGITS = 20
 LARGEST_GENERATION = 2**63
 ENVELOPE = 512
 """Bytes that a file has more than its record, at most."""
 USUAL = 16 * 1024
-"""Bytes: a record with hundreds of addresses. A buffer of this size comes from the process's own memory, a larger one from the kernel."""
+"""Bytes: a record with hundreds of addresses. A buffer of this size comes from the process's own
+memory, a larger one from the kernel."""
 STALE_AFTER = 60.0
 """Seconds after which a file in <root>/tmp is that of a writer that was killed."""
 TRIES = 100
@@ -68,7 +93,10 @@ class Draft:
 
 
 class FileRecords:
-    """The files below `root`. `candidate_ttl`: seconds after which a candidate record that nobody refreshes is removed."""
+    """The files below `root`.
+
+    `candidate_ttl`: seconds after which a candidate record that nobody refreshes is removed.
+    """
 
     def __init__(self, root: Path, candidate_ttl: float) -> None:
         self.root = root
@@ -87,12 +115,18 @@ class FileRecords:
         return Absent() if version is None else content_of(version)
 
     def write(self, election: str, record: Record, expected: Revision | None) -> WriteAnswer:
-        """Replace the record if its revision is still `expected`; None: create it if there is none."""
+        """Replace the record if its revision is still `expected`; None.
+
+        Create it if there is none.
+        """
         draft = self.draft(election, record, expected)
         return Conflict() if draft is None else self.commit(draft)
 
     def draft(self, election: str, record: Record, expected: Revision | None) -> Draft | None:
-        """Write the next generation beside the store; None: the record's revision is not `expected`."""
+        """Write the next generation beside the store; None.
+
+        The record's revision is not `expected`.
+        """
         head = self._head(election)
         if (None if head is None else head.revision) != expected:
             return None
@@ -100,7 +134,9 @@ class FileRecords:
         if head is None:
             directory.mkdir(parents=True, exist_ok=True)
         after = f'{{"write":"{secrets.token_hex(16)}","after":"{expected or ""}","record":'
-        version = Version((head.generation if head else 0) + 1, after.encode() + encode_record(record) + b"}\n")
+        version = Version(
+            (head.generation if head else 0) + 1, after.encode() + encode_record(record) + b"}\n"
+        )
         return Draft(directory, version, self._written(version.data))
 
     def commit(self, draft: Draft) -> WriteAnswer:
@@ -114,8 +150,9 @@ class FileRecords:
             draft.temporary.unlink(missing_ok=True)
         there = generations(draft.directory)
         if max(there, default=0) != generation and not self._was_followed(draft):
-            # Stopped for so long before the link that the generation was written, followed and tidied away: the name
-            # was free again, but the record has moved on. (Or the same within the blink of an eye, and it was applied.)
+            # Stopped for so long before the link that the generation was written, followed and
+            # tidied away: the name was free again, but the record has moved on. (Or the same within
+            # the blink of an eye, and it was applied.)
             return Unknown("others wrote while this write was held up")
         _tidy(draft.directory, there)
         return Applied(draft.version.revision)
@@ -131,13 +168,17 @@ class FileRecords:
             try:
                 generation = max(generations(directory), default=0)
             except FileNotFoundError:
-                # Nobody can tell what is in a store whose own directory is missing: it may not be mounted yet.
+                # Nobody can tell what is in a store whose own directory is missing: it may not be
+                # mounted yet.
                 self.root.stat()
                 return None
             if generation == 0:
                 return None
             with contextlib.suppress(FileNotFoundError):
-                return Version(generation, _content(directory / generation_name(generation), LARGEST + ENVELOPE))
+                return Version(
+                    generation,
+                    _content(directory / generation_name(generation), LARGEST + ENVELOPE),
+                )
         raise OSError(errno.EAGAIN, "the record changes faster than it can be read", str(directory))
 
     def _was_followed(self, draft: Draft) -> bool:
@@ -151,7 +192,10 @@ class FileRecords:
     # ---------------------------------------------------------------- candidates
 
     def read_candidate(self, name: str) -> CandidateRecord | None:
-        """Return a node's candidate record; None if it is absent, unreadable, or that of another node."""
+        """Return a node's candidate record.
+
+        None if it is absent, unreadable, or that of another node.
+        """
         try:
             record = decode_candidate(_content(self.nodes / file_name(name), LARGEST))
         except (FileNotFoundError, BadRecord):
@@ -165,7 +209,9 @@ class FileRecords:
         return [record for record in found if record is not None]
 
     def write_candidate(self, record: CandidateRecord) -> WriteAnswer:
-        """Replace a node's candidate record, and remove those that were not refreshed for `candidate_ttl`."""
+        """Replace a node's candidate record, and remove those that were not refreshed for
+        `candidate_ttl`.
+        """
         self.make_root()
         data = encode_candidate(record)
         temporary = self._written(data)
@@ -192,7 +238,10 @@ class FileRecords:
     # ---------------------------------------------------------------- files
 
     def make_root(self) -> None:
-        """Make the root, once: one that goes away later was unmounted or removed, and an empty one is no substitute."""
+        """Make the root, once.
+
+        One that goes away later was unmounted or removed, and an empty one is no substitute.
+        """
         if not self._made:
             self.root.mkdir(exist_ok=True)
             self._made = True
@@ -232,7 +281,10 @@ def content_of(version: Version) -> Content:
 
 
 def file_name(name: str) -> str:
-    """Return the file name for an election or a node: no slash, no leading dot, and the name can be told from it."""
+    """Return the file name for an election or a node.
+
+    No slash, no leading dot, and the name can be told from it.
+    """
     quoted = quote(name, safe="")
     if not quoted:
         raise OSError(errno.EINVAL, "an empty name")
@@ -246,7 +298,12 @@ def generation_name(generation: int) -> str:
 
 def is_generation(name: str) -> bool:
     """Whether a file name is that of a generation, and not one of an editor or a person."""
-    return len(name) == DIGITS and name.isascii() and name.isdigit() and 0 < int(name) < LARGEST_GENERATION
+    return (
+        len(name) == DIGITS
+        and name.isascii()
+        and name.isdigit()
+        and 0 < int(name) < LARGEST_GENERATION
+    )
 
 
 def generations(directory: Path) -> list[int]:
@@ -259,7 +316,8 @@ def _content(path: Path, largest: int) -> bytes:
     # A pipe that somebody left in the place of a file would block without O_NONBLOCK.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        # As a rule this is all; to have room for the largest record at once would cost more than the reading.
+        # As a rule this is all; to have room for the largest record at once would cost more than
+        # the reading.
         data = os.read(fd, USUAL)
         return data if len(data) < USUAL else data + os.read(fd, largest + 1 - USUAL)
     finally:
@@ -276,7 +334,10 @@ def _tidy(directory: Path, there: list[int]) -> None:
 
 
 def _sweep(directory: Path, before: float) -> None:
-    """Remove what nobody touched since `before` (st_mtime). Not being able to is no reason to fail a write."""
+    """Remove what nobody touched since `before` (st_mtime).
+
+    Not being able to is no reason to fail a write.
+    """
     for path in directory.iterdir():
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < before:

@@ -1,9 +1,11 @@
 """The embedded store: a directory that all nodes of one host share. For trials, the demo and tests.
 
-What is in the directory, and why it needs no lock and no fsync, says election.stores.file.records. Here the blocking work is
-moved to a thread of its own, bounded in time, and its faults are put into sentences.
+What is in the directory, and why it needs no lock and no fsync, says election.stores.file.records.
+Here the blocking work is moved to a thread of its own, bounded in time, and its faults are put into
+sentences.
 
-A call that was given up may still come through: a write is a compare-and-swap, and the caller was told `Unknown`.
+A call that was given up may still come through: a write is a compare-and-swap, and the caller was
+told `Unknown`.
 """
 
 from __future__ import annotations
@@ -33,7 +35,10 @@ FAULTS = (OSError, WorkerError)
 
 
 class FileStore:
-    """A Store in a directory. Its parent must exist. `candidate_ttl`: seconds that a candidate record stays without a refresh."""
+    """A Store in a directory.
+
+    Its parent must exist. `candidate_ttl`: seconds that a candidate record stays without a refresh.
+    """
 
     def __init__(self, path: Path, candidate_ttl: float = 60.0) -> None:
         self._path = path
@@ -48,8 +53,13 @@ class FileStore:
         """Return the record as of a moment after the call began."""
         return await self._answer(partial(self._files.read, election), timeout)
 
-    async def write(self, election: str, record: Record, expected: Revision | None, timeout: float) -> WriteAnswer:
-        """Replace the record if its revision is still `expected`; None: create it if there is none."""
+    async def write(
+        self, election: str, record: Record, expected: Revision | None, timeout: float
+    ) -> WriteAnswer:
+        """Replace the record if its revision is still `expected`; None.
+
+        Create it if there is none.
+        """
         return await self._answer(partial(self._files.write, election, record, expected), timeout)
 
     async def read_candidates(self, timeout: float) -> Sequence[CandidateRecord] | Unknown:
@@ -65,7 +75,10 @@ class FileStore:
         return await self._answer(partial(self._files.delete_candidate, name), timeout)
 
     async def watch(self) -> AsyncIterator[WatchEvent]:
-        """Report every change of every record for as long as it is iterated; sets itself up again after a fault."""
+        """Report every change of every record for as long as it is iterated.
+
+        Sets itself up again after a fault.
+        """
         tree = Tree(self._files)
         lost: WatchLost | None = None
         while not self._closed:
@@ -78,7 +91,9 @@ class FileStore:
                     yield WatchStands()
                     while not self._closed:
                         events = await waiter.events()
-                        for event in await self._watcher.call(partial(tree.follow, waiter, events), WATCH_TIMEOUT):
+                        for event in await self._watcher.call(
+                            partial(tree.follow, waiter, events), WATCH_TIMEOUT
+                        ):
                             yield event
             except FAULTS as error:
                 before, lost = lost, WatchLost(self._why(error, WATCH_TIMEOUT), _outage(error))

@@ -1,7 +1,8 @@
 """What has changed in a directory of records since the last look. Blocking, but for InotifyWaiter.
 
-The kernel's events only say where to look; what is reported is what was read then. So an event that is lost, doubled or
-late does no harm, and several quick changes of one record may be reported as the last of them.
+The kernel's events only say where to look; what is reported is what was read then. So an event that
+is lost, doubled or late does no harm, and several quick changes of one record may be reported as
+the last of them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ from election.model import Absent, CandidateRecord, Content
 from election.stores.contract import CandidateChanged, ElectionChanged, WatchEvent
 from election.stores.file.records import FileRecords, file_name, is_generation
 
-CHANGES = Mask.CLOSE_WRITE | Mask.MOVED_FROM | Mask.MOVED_TO | Mask.CREATE | Mask.DELETE | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.ONLYDIR
+CHANGES = (
+    Mask.CLOSE_WRITE
+    | Mask.MOVED_FROM
+    | Mask.MOVED_TO
+    | Mask.CREATE
+    | Mask.DELETE
+    | Mask.DELETE_SELF
+    | Mask.MOVE_SELF
+    | Mask.ONLYDIR
+)
 """What makes a name in a directory appear, disappear or get another content."""
 LIMITS = {
     errno.EMFILE: "too many inotify instances (fs.inotify.max_user_instances) or open files (ulimit -n)",
@@ -47,7 +57,12 @@ class InotifyWaiter:
         self._loop.add_reader(self._inotify.fd, self._woken.set)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._loop.remove_reader(self._inotify.fd)
         self._inotify.close()
 
@@ -83,11 +98,16 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, LIMITS.get(error.errno or 0, error.strerror), error.filename) from None
+        raise OSError(
+            error.errno, LIMITS.get(error.errno or 0, error.strerror), error.filename
+        ) from None
 
 
 class Tree:
-    """What one watch has reported so far. Its methods return what is to be reported next; they raise OSError."""
+    """What one watch has reported so far.
+
+    Its methods return what is to be reported next; they raise OSError.
+    """
 
     def __init__(self, files: FileRecords) -> None:
         self._files = files
@@ -98,13 +118,24 @@ class Tree:
         self._top: set[Watch] = set()
 
     def stand(self, waiter: InotifyWaiter) -> list[WatchEvent]:
-        """Set up new watches; return all there is, and what went away since this was called before."""
+        """Set up new watches.
+
+        Return all there is, and what went away since this was called before.
+        """
         self._places, self._top = {}, set()
         changed = self._look_everywhere(waiter)
         reported = {event.election for event in changed if isinstance(event, ElectionChanged)}
-        rest: list[WatchEvent] = [ElectionChanged(name, content) for name, content in self._elections.items() if name not in reported]
+        rest: list[WatchEvent] = [
+            ElectionChanged(name, content)
+            for name, content in self._elections.items()
+            if name not in reported
+        ]
         nodes = {event.name for event in changed if isinstance(event, CandidateChanged)}
-        rest += [CandidateChanged(name, record) for name, record in self._candidates.items() if name not in nodes]
+        rest += [
+            CandidateChanged(name, record)
+            for name, record in self._candidates.items()
+            if name not in nodes
+        ]
         return changed + rest
 
     def follow(self, waiter: InotifyWaiter, events: Iterable[Event]) -> list[WatchEvent]:
@@ -114,14 +145,19 @@ class Tree:
         for event in events:
             watch, name = event.watch, str(event.name or "")
             if watch is None or watch not in self._places:
-                # Directories came or went, or the kernel dropped events (its report of that belongs to no watch).
+                # Directories came or went, or the kernel dropped events (its report of that belongs
+                # to no watch).
                 return self._look_everywhere(waiter)
             place = self._places[watch]
             if place is not None and is_generation(name):
                 elections[place] = None
             elif place is None:
                 nodes[name] = None
-        names = [name for name in self._files.candidate_names() if file_name(name) in nodes] if nodes else []
+        names = (
+            [name for name in self._files.candidate_names() if file_name(name) in nodes]
+            if nodes
+            else []
+        )
         gone = [name for name in self._candidates if file_name(name) in nodes and name not in names]
         return [*self._changed_elections(elections), *self._changed_nodes([*names, *gone])]
 

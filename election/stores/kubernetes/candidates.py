@@ -1,7 +1,10 @@
-"""The candidate Leases: each node writes its own, all read all, and those of nodes that are gone are removed.
+"""The candidate Leases.
 
-Kubernetes removes a Lease with the Node that owns it, if this node may look its Node up (get on nodes: optional, asked for once).
-Otherwise whoever has seen it unchanged for long enough removes it; every node looks, for none of them need live for ever.
+Each node writes its own, all read all, and those of nodes that are gone are removed.
+
+Kubernetes removes a Lease with the Node that owns it, if this node may look its Node up (get on
+nodes: optional, asked for once). Otherwise whoever has seen it unchanged for long enough removes
+it; every node looks, for none of them need live for ever.
 
     https://kubernetes.io/docs/concepts/architecture/garbage-collection/#owners-dependents
 """
@@ -45,7 +48,9 @@ OK, CREATED, NOT_FOUND, CONFLICT = 200, 201, 404, 409
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A candidate Lease in one version, and since when this node sees it so (seconds of the event loop)."""
+    """A candidate Lease in one version, and since when this node sees it so (seconds of the event
+    loop).
+    """
 
     version: str
     uid: str
@@ -53,9 +58,14 @@ class Sighting:
 
 
 class KubeNodes:
-    """`ttl`: seconds after which a Lease that did not change, by own observation, is removed. See KubernetesStore for `wall`."""
+    """`ttl`: seconds after which a Lease that did not change, by own observation, is removed.
 
-    def __init__(self, http: KubeHttp, path: str, echoes: Echoes, ttl: float, wall: Callable[[], str] = str) -> None:
+    See KubernetesStore for `wall`.
+    """
+
+    def __init__(
+        self, http: KubeHttp, path: str, echoes: Echoes, ttl: float, wall: Callable[[], str] = str
+    ) -> None:
         self._http = http
         self._path = path
         self._echoes = echoes
@@ -79,7 +89,9 @@ class KubeNodes:
         name, version = text_of(about, "name"), text_of(about, "resourceVersion")
         before = self._sightings.get(name)
         if before is None or before.version != version:
-            self._sightings[name] = Sighting(version, text_of(about, "uid"), asyncio.get_running_loop().time())
+            self._sightings[name] = Sighting(
+                version, text_of(about, "uid"), asyncio.get_running_loop().time()
+            )
         try:
             return decode_candidate_lease(lease)
         except BadRecord:
@@ -104,15 +116,20 @@ class KubeNodes:
             if reply.code == OK:
                 self._written[name] = reply.body
             else:
-                # It may have gone with a Node that was made again: an owner that is no more would let Kubernetes remove it for ever.
+                # It may have gone with a Node that was made again: an owner that is no more would
+                # let Kubernetes remove it for ever.
                 self._written.pop(name, None)
                 self._owners.pop(record.name, None)
-        raise self._http.fault(Outage.FAILING, f"lets somebody else change the Lease {name} all the time")
+        raise self._http.fault(
+            Outage.FAILING, f"lets somebody else change the Lease {name} all the time"
+        )
 
     async def _put(self, record: CandidateRecord, name: str) -> Lease | None:
         """Write once, on what is known to be there; None: something else is."""
         base = self._written.get(name)
-        lease = encode_candidate_lease(record, name, self._wall(), self._owners.get(record.name), base)
+        lease = encode_candidate_lease(
+            record, name, self._wall(), self._owners.get(record.name), base
+        )
         with self._echoes.sending(name) as sent:
             if base is None:
                 reply = await self._http.request("POST", self._path, body=lease)
@@ -123,7 +140,9 @@ class KubeNodes:
                 return reply.body
         if reply.code == CONFLICT or (reply.code == NOT_FOUND and base is not None):
             return None
-        raise self._http.fault(Outage.FAILING, f"refuses the Lease {name} ({reply.code}): {reply.message}")
+        raise self._http.fault(
+            Outage.FAILING, f"refuses the Lease {name} ({reply.code}): {reply.message}"
+        )
 
     async def delete(self, node: str) -> WriteAnswer:
         """Remove a node's Lease; raises KubeFault."""
@@ -131,7 +150,9 @@ class KubeNodes:
         self._written.pop(name, None)
         reply = await self._http.request("DELETE", f"{self._path}/{name}")
         if reply.code not in (OK, NOT_FOUND):
-            raise self._http.fault(Outage.FAILING, f"does not remove the Lease {name} ({reply.code}): {reply.message}")
+            raise self._http.fault(
+                Outage.FAILING, f"does not remove the Lease {name} ({reply.code}): {reply.message}"
+            )
         return Applied("")
 
     async def close(self) -> None:
@@ -143,11 +164,18 @@ class KubeNodes:
     # ------------------------------------------------------------------ beside the writes, one thing at a time
 
     def _tidy(self, node: str, mine: str) -> None:
-        """Find out who owns the own Lease, or remove that of a dead node. A write must not fail because this one hangs."""
+        """Find out who owns the own Lease, or remove that of a dead node.
+
+        A write must not fail because this one hangs.
+        """
         if self._aside is not None and not self._aside.done():
             return
         now = asyncio.get_running_loop().time()
-        dead = [name for name, seen in self._sightings.items() if name != mine and node_of(name) and now - seen.since > self._ttl]
+        dead = [
+            name
+            for name, seen in self._sightings.items()
+            if name != mine and node_of(name) and now - seen.since > self._ttl
+        ]
         if node not in self._owners and now >= self._ask_owner_at and PLAIN.fullmatch(node):
             self._aside = asyncio.create_task(self._find_owner(node))
         elif dead:
@@ -159,8 +187,8 @@ class KubeNodes:
             async with self._http.bounded(ASIDE_TIMEOUT):
                 reply = await self._http.request("GET", f"{NODES}/{node}")
         except Refused:
-            # That will not change soon, and asking for it at each refresh would fill somebody's audit log. But an API server
-            # refuses everything in its first seconds.
+            # That will not change soon, and asking for it at each refresh would fill somebody's
+            # audit log. But an API server refuses everything in its first seconds.
             if self._ask_owner_at:
                 self._owners[node] = None
             self._ask_owner_at = asyncio.get_running_loop().time() + ASK_AGAIN
@@ -171,7 +199,11 @@ class KubeNodes:
 
     async def _remove(self, name: str, seen: Sighting) -> None:
         # The preconditions save a node that comes back in this very moment.
-        options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": seen.uid, "resourceVersion": seen.version}}
+        options = {
+            "kind": "DeleteOptions",
+            "apiVersion": "v1",
+            "preconditions": {"uid": seen.uid, "resourceVersion": seen.version},
+        }
         with suppress(KubeFault):
             async with self._http.bounded(ASIDE_TIMEOUT):
                 await self._http.request("DELETE", f"{self._path}/{name}", body=options)

@@ -1,10 +1,10 @@
 """Requests to one Kubernetes API server, and what its answers mean.
 
-Every request goes out once and is bounded as a whole by its caller. What is no answer of the API becomes a KubeFault with a
-sentence.
+Every request goes out once and is bounded as a whole by its caller. What is no answer of the API
+becomes a KubeFault with a sentence.
 
-The generated client of the kubernetes package is not used: with it the daemon has 20 MB more, starts 0.5 s later, and each
-renewal costs about twice the CPU time.
+The generated client of the kubernetes package is not used: with it the daemon has 20 MB more,
+starts 0.5 s later, and each renewal costs about twice the CPU time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from election.stores.refusals import EVERYTHING, Refusals
 UNTOLD_PAUSE = 1.0
 """Seconds to wait after a Retry-After that is no number: the least that API servers ask for."""
 STARTING = 5.0
-"""Seconds for which a refusal says little: an API server forbids everybody everything in its first one or two."""
+"""Seconds for which a refusal says little: an API server forbids everybody everything in its first
+one or two."""
 SHOWN = 300
 """Characters of what the API says that go into a sentence."""
 OK, UNAUTHORIZED, FORBIDDEN, TOO_MANY, GONE, SERVER_ERROR = 200, 401, 403, 429, 410, 500
@@ -44,7 +45,10 @@ BEHIND = {
 
 
 class KubeFault(Exception):  # noqa: N818 - faults of the store are its everyday life, not errors of this program
-    """The API did not do it, or nobody knows whether it did; the message is a sentence that says why."""
+    """The API did not do it, or nobody knows whether it did.
+
+    The message is a sentence that says why.
+    """
 
     def __init__(self, outage: Outage, why: str) -> None:
         super().__init__(why)
@@ -56,11 +60,16 @@ class Gone(KubeFault):
 
 
 class GivenUp(KubeFault):
-    """A watch was ended from here, because its server refuses new connections: it is being stopped, or is one of several."""
+    """A watch was ended from here, because its server refuses new connections.
+
+    It is being stopped, or is one of several.
+    """
 
 
 class Refused(KubeFault):
-    """The server does not accept the credentials (401; `everything`), or denies them this right (403)."""
+    """The server does not accept the credentials (401; `everything`), or denies them this right
+    (403).
+    """
 
     def __init__(self, why: str, *, everything: bool, outage: Outage = Outage.REFUSING) -> None:
         super().__init__(outage, why)
@@ -87,8 +96,8 @@ class Reply:
 class KubeHttp:
     """Sends requests. Connects with the first one, and again by itself.
 
-    `longest_pause`: seconds for which Retry-After is heeded at most. API servers say 1; a proxy that says 120, or a second for
-    leases of one second, would cost the lease.
+    `longest_pause`: seconds for which Retry-After is heeded at most. API servers say 1; a proxy
+    that says 120, or a second for leases of one second, would cost the lease.
     """
 
     starting = STARTING
@@ -108,9 +117,18 @@ class KubeHttp:
         return self._pool.contact
 
     async def request(
-        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None, contact: int | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        contact: int | None = None,
     ) -> Reply:
-        """Send a request and return its answer; raises KubeFault, and Stale if `contact` is over."""
+        """Send a request and return its answer.
+
+        Raises KubeFault, and Stale if `contact` is over.
+        """
         with self._patiently((method, path)):
             async with self._asked(method, path, query, body=body, contact=contact) as (wire, head):
                 data = await wire.body()
@@ -118,10 +136,15 @@ class KubeHttp:
 
     @contextlib.asynccontextmanager
     async def stream(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Wire]:
-        """Open a watch, and close it with the block; raises KubeFault, Gone and GivenUp, also for what its body raises there."""
+        """Open a watch, and close it with the block.
+
+        Raises KubeFault, Gone and GivenUp, also for what its body raises there.
+        """
         async with contextlib.AsyncExitStack() as stack:
             with self._patiently(("WATCH", path)):
-                wire, head = await stack.enter_async_context(self._asked("GET", path, query, watch=True))
+                wire, head = await stack.enter_async_context(
+                    self._asked("GET", path, query, watch=True)
+                )
                 reply = self._reply(head, await wire.body()) if head.code != OK else None
             if reply is not None:
                 self.refuse_watch(reply.code, reply.message)
@@ -129,7 +152,10 @@ class KubeHttp:
                 yield wire
             except (OSError, EOFError):
                 if wire.given_up:
-                    raise GivenUp(Outage.UNREACHABLE, f"{self._name} refuses new connections: the watch was ended") from None
+                    raise GivenUp(
+                        Outage.UNREACHABLE,
+                        f"{self._name} refuses new connections: the watch was ended",
+                    ) from None
                 raise
 
     async def examine(self, watch: Wire) -> None:
@@ -174,19 +200,29 @@ class KubeHttp:
             # An OSError to Python; whoever set the timeout knows what it means.
             raise
         except ssl.SSLCertVerificationError as error:
-            raise self.fault(Outage.UNREACHABLE, f"shows a certificate that is not trusted: {error.verify_message}") from None
+            raise self.fault(
+                Outage.UNREACHABLE,
+                f"shows a certificate that is not trusted: {error.verify_message}",
+            ) from None
         except (EOFError, ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
             raise self.fault(Outage.UNREACHABLE, "closed the connection") from None
         except ssl.SSLError as error:
             raise self.fault(Outage.UNREACHABLE, f"does not agree on TLS: {error.reason}") from None
         except OSError as error:
-            raise self.fault(Outage.UNREACHABLE, f"cannot be reached: {printable(error.strerror or str(error))}") from None
+            raise self.fault(
+                Outage.UNREACHABLE, f"cannot be reached: {printable(error.strerror or str(error))}"
+            ) from None
         except (WireError, ValueError, KeyError, TypeError) as error:
-            raise self.fault(Outage.FAILING, f"gave an answer that cannot be understood: {printable(str(error))}") from None
+            raise self.fault(
+                Outage.FAILING, f"gave an answer that cannot be understood: {printable(str(error))}"
+            ) from None
 
     @contextlib.contextmanager
     def _patiently(self, key: tuple[str, str]) -> Iterator[None]:
-        """Ask inside, unless it was refused a short while ago: then the answer is the same, and nothing is sent."""
+        """Ask inside, unless it was refused a short while ago.
+
+        Then the answer is the same, and nothing is sent.
+        """
         clock, refusals = asyncio.get_running_loop().time, self._refusals
         # Taken before the login: the next request notices files that change from here on.
         files = self._credentials.signature()
@@ -206,10 +242,17 @@ class KubeHttp:
         refusals.granted(key)
 
     def _refused(self, key: tuple[str, str]) -> Refused:
-        """Return what it means that this is refused. An API server refuses everybody everything in its first seconds."""
+        """Return what it means that this is refused.
+
+        An API server refuses everybody everything in its first seconds.
+        """
         refusal = self._refusals.of(key)
         lasts = asyncio.get_running_loop().time() - refusal.since >= self.starting
-        return Refused(refusal.why, everything=refusal.everything, outage=Outage.REFUSING if lasts else Outage.FAILING)
+        return Refused(
+            refusal.why,
+            everything=refusal.everything,
+            outage=Outage.REFUSING if lasts else Outage.FAILING,
+        )
 
     @property
     def _name(self) -> str:
@@ -241,7 +284,8 @@ class KubeHttp:
     ) -> AsyncIterator[tuple[Wire, Head]]:
         """Send a request and return the beginning of its answer.
 
-        After a 401 it is sent once more if there are newer credentials: nothing was done then. Nothing else is sent twice.
+        After a 401 it is sent once more if there are newer credentials: nothing was done then.
+        Nothing else is sent twice.
         """
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         refused: Login | None = None
@@ -249,7 +293,11 @@ class KubeHttp:
             login = await self._login()
             if login == refused:
                 raise self._refusal("does not accept the credentials (401)", everything=True)
-            target = urlsplit(login.server).path.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
+            target = (
+                urlsplit(login.server).path.rstrip("/")
+                + path
+                + (f"?{urlencode(query)}" if query else "")
+            )
             with self.faults():
                 async with self._pool.wire(login, watch=watch) as wire:
                     if contact is not None and contact != self._pool.contact:
@@ -260,7 +308,9 @@ class KubeHttp:
                         return
                     await wire.body()
             if refused is not None:
-                raise self._refusal("does not accept the credentials, nor newer ones (401)", everything=True)
+                raise self._refusal(
+                    "does not accept the credentials, nor newer ones (401)", everything=True
+                )
             self._credentials.refused()
             refused = login
 
@@ -279,8 +329,13 @@ class KubeHttp:
             raise self._refusal(f"forbids it (403): {message}")
         if code == TOO_MANY:
             raise self.fault(Outage.THROTTLED, f"has too many requests (429): {message}")
-        outage = next((outage for words, outage in BEHIND.items() if words in message), Outage.FAILING)
-        raise self.fault(outage, f"{'failed' if code >= SERVER_ERROR else 'refuses the request'} ({code}): {message}")
+        outage = next(
+            (outage for words, outage in BEHIND.items() if words in message), Outage.FAILING
+        )
+        raise self.fault(
+            outage,
+            f"{'failed' if code >= SERVER_ERROR else 'refuses the request'} ({code}): {message}",
+        )
 
     def _pause(self, retry_after: str) -> None:
         seconds = float(retry_after) if retry_after.isdecimal() else UNTOLD_PAUSE
@@ -289,7 +344,12 @@ class KubeHttp:
 
 def _headers(token: str) -> dict[str, str]:
     login = {"Authorization": f"Bearer {token}"} if token else {}
-    return {"Accept": "application/json", "User-Agent": "vipd", "Content-Type": "application/json", **login}
+    return {
+        "Accept": "application/json",
+        "User-Agent": "vipd",
+        "Content-Type": "application/json",
+        **login,
+    }
 
 
 def _message(data: bytes) -> str:
@@ -298,10 +358,15 @@ def _message(data: bytes) -> str:
         status = json.loads(data)
     except ValueError:
         status = None
-    said = status.get("message") if isinstance(status, dict) else data[:SHOWN].decode(errors="replace")
+    said = (
+        status.get("message") if isinstance(status, dict) else data[:SHOWN].decode(errors="replace")
+    )
     return printable(str(said or "it gives no reason"))
 
 
 def printable(text: str) -> str:
-    """Return the beginning of a text as one line without escape sequences: it goes to logs and terminals."""
+    """Return the beginning of a text as one line without escape sequences.
+
+    It goes to logs and terminals.
+    """
     return "".join(char if char.isprintable() else " " for char in text[:SHOWN]).strip()

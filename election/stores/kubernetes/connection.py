@@ -1,9 +1,10 @@
 """One HTTP/1.1 connection: requests with an answer each, one after the other.
 
-h11 reads and writes the bytes of HTTP. The connection is ours because the lifeline of the daemon needs
-what HTTP clients hide:
+h11 reads and writes the bytes of HTTP. The connection is ours because the lifeline of the daemon
+needs what HTTP clients hide:
 
-- a connection that is given up ends at once (aiohttp waits 30 s for the farewell of a hung TLS server);
+- a connection that is given up ends at once (aiohttp waits 30 s for the farewell of a hung TLS
+  server);
 - a write is never sent a second time (aiohttp repeats a PUT whose connection breaks);
 - it is known whether a connection stood all the time.
 
@@ -43,7 +44,9 @@ class Head:
 class Wire:
     """A connection that stands. Raises WireError, OSError and EOFError for what goes wrong."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._host = host
@@ -63,7 +66,11 @@ class Wire:
     @property
     def stands(self) -> bool:
         """Whether the connection is there, as far as this end can tell."""
-        return not self._writer.is_closing() and not self._reader.at_eof() and self._reader.exception() is None
+        return (
+            not self._writer.is_closing()
+            and not self._reader.at_eof()
+            and self._reader.exception() is None
+        )
 
     @property
     def reusable(self) -> bool:
@@ -79,19 +86,33 @@ class Wire:
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
 
-    async def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Head:
-        """Send a request and return the beginning of its answer. The body has to be read before the next one is sent."""
+    async def ask(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Head:
+        """Send a request and return the beginning of its answer.
+
+        The body has to be read before the next one is sent.
+        """
         self._reusable = False
         sized = {} if body is None else {"Content-Length": str(len(body))}
         # Written at once: a second segment would wait for the acknowledgement of the first one.
-        self._writer.write(self._request(method, target, {"Host": self._host, **headers, **sized}, body or b""))
+        self._writer.write(
+            self._request(method, target, {"Host": self._host, **headers, **sized}, body or b"")
+        )
         await self._writer.drain()
         while not isinstance(event := await self._next_event(), h11.Response):
             if not isinstance(event, h11.InformationalResponse):
                 raise WireError("a body without a beginning")
-        head = Head(event.status_code, {name.decode(): value.decode("latin-1") for name, value in event.headers})
-        # A body that ends with the connection has no end: nobody could tell a whole one from one that was cut short.
-        if head.code != NO_CONTENT and not {"content-length", "transfer-encoding"} & head.headers.keys():
+        head = Head(
+            event.status_code,
+            {name.decode(): value.decode("latin-1") for name, value in event.headers},
+        )
+        # A body that ends with the connection has no end: nobody could tell a whole one from one
+        # that was cut short.
+        if (
+            head.code != NO_CONTENT
+            and not {"content-length", "transfer-encoding"} & head.headers.keys()
+        ):
             raise WireError("an answer without a length")
         self._unread = True
         return head
@@ -106,7 +127,9 @@ class Wire:
         return bytes(data)
 
     async def part(self) -> bytes:
-        """Return the next part of the body; empty at the end, which is only reached if nothing is missing.
+        """Return the next part of the body.
+
+        Empty at the end, which is only reached if nothing is missing.
 
         Waiting for a part may be given up and begun again.
         """
@@ -158,8 +181,11 @@ class Wire:
 
 async def reach(host: str, port: int) -> socket.socket:
     """Connect to an address; raises OSError."""
-    # Only with the protocol named does asyncio see that this is TCP, and turn off the delay that waits for more to send.
-    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    # Only with the protocol named does asyncio see that this is TCP, and turn off the delay that
+    # waits for more to send.
+    found = socket.socket(
+        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )
     try:
         found.settimeout(0)
         await asyncio.get_running_loop().sock_connect(found, (host, port))
@@ -170,13 +196,21 @@ async def reach(host: str, port: int) -> socket.socket:
 
 
 async def connect(reached: socket.socket, port: int, name: str, tls: ssl.SSLContext | None) -> Wire:
-    """Begin HTTP on a connection. `name` is what the Host header says and, with TLS, what the certificate is for; raises OSError."""
+    """Begin HTTP on a connection.
+
+    `name` is what the Host header says and, with TLS, what the certificate is for; raises OSError.
+    """
     server_name = name if tls is not None else None
-    making = asyncio.ensure_future(asyncio.open_connection(sock=reached, ssl=tls, server_hostname=server_name, limit=LONGEST_HEAD))
+    making = asyncio.ensure_future(
+        asyncio.open_connection(
+            sock=reached, ssl=tls, server_hostname=server_name, limit=LONGEST_HEAD
+        )
+    )
     try:
         reader, writer = await asyncio.shield(making)
     except asyncio.CancelledError:
-        # Cancelled in the middle of a TLS handshake, asyncio never closes its transport. Hung up on, it ends by itself, and at once.
+        # Cancelled in the middle of a TLS handshake, asyncio never closes its transport. Hung up
+        # on, it ends by itself, and at once.
         with contextlib.suppress(OSError):
             reached.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(OSError):

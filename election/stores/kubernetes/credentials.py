@@ -1,11 +1,15 @@
-"""The credentials that a request carries, kept fresh: files are looked at again, exec plugins run again before they expire.
+"""The credentials that a request carries, kept fresh.
 
-https://kubernetes.io/docs/concepts/storage/projected-volumes/#serviceaccounttoken : the kubelet replaces the token of a pod's
-service account long before it expires; whoever uses it has to read the file again.
+Files are looked at again, exec plugins run again before they expire.
+
+https://kubernetes.io/docs/concepts/storage/projected-volumes/#serviceaccounttoken : the kubelet
+replaces the token of a pod's service account long before it expires; whoever uses it has to read
+the file again.
 
 Exec plugins, programs that issue credentials:
 https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
-Run as an argv in a process group of its own, without a terminal, never through a shell; killed at the timeout.
+Run as an argv in a process group of its own, without a terminal, never through a shell; killed at
+the timeout.
 """
 
 from __future__ import annotations
@@ -27,9 +31,11 @@ from election.stores.kubernetes.kubeconfig import Access, BadAccess, ExecPlugin,
 LOOK_AGAIN = 60.0
 """Seconds after which files are compared again."""
 PLUGIN_TIMEOUT = 10.0
-"""Seconds that an exec plugin may take. Longer than a request: what it issues is for the next one."""
+"""Seconds that an exec plugin may take. Longer than a request: what it issues is for the next
+one."""
 RENEW_BEFORE = 30.0
-"""Seconds before its credentials expire at which a plugin is run again; requests go on with the old ones meanwhile."""
+"""Seconds before its credentials expire at which a plugin is run again; requests go on with the old
+ones meanwhile."""
 PLUGIN_PAUSE = 1.0
 """Seconds between two runs of a plugin that fails."""
 
@@ -38,7 +44,10 @@ Load = Callable[[], Access]
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """All that a request needs to reach the API and to be known there. `tls` is None for a server without TLS."""
+    """All that a request needs to reach the API and to be known there.
+
+    `tls` is None for a server without TLS.
+    """
 
     server: str
     tls: ssl.SSLContext | None
@@ -56,9 +65,14 @@ def _wall() -> float:
 
 
 class Credentials:
-    """Loads the access with the first request and gives out logins. `wall` is read to compare with a plugin's expiry."""
+    """Loads the access with the first request and gives out logins.
 
-    def __init__(self, load: Load, wall: Callable[[], float] = _wall, plugin_timeout: float = PLUGIN_TIMEOUT) -> None:
+    `wall` is read to compare with a plugin's expiry.
+    """
+
+    def __init__(
+        self, load: Load, wall: Callable[[], float] = _wall, plugin_timeout: float = PLUGIN_TIMEOUT
+    ) -> None:
         self._load = load
         self._wall = wall
         self._plugin_timeout = plugin_timeout
@@ -68,10 +82,15 @@ class Credentials:
         self._issued: Issued | None = None
         self._issuing: asyncio.Task[Issued] | None = None
         self._failed = ("", 0.0)
-        self._tls: tuple[tuple[bytes, bytes, bytes, bool], asyncio.Future[ssl.SSLContext]] | None = None
+        self._tls: (
+            tuple[tuple[bytes, bytes, bytes, bool], asyncio.Future[ssl.SSLContext]] | None
+        ) = None
 
     async def login(self) -> Login:
-        """Return the login of this moment; raises BadAccess. Waits only for a plugin that never issued anything valid."""
+        """Return the login of this moment; raises BadAccess.
+
+        Waits only for a plugin that never issued anything valid.
+        """
         access = await self._current()
         issued = await self._from_plugin(access) if access.plugin is not None else Issued()
         cert, key = issued.cert or access.cert, issued.key or access.key
@@ -83,7 +102,10 @@ class Credentials:
         return signature(self._access.files) if self._access is not None else ()
 
     def refused(self) -> None:
-        """Note that the API did not accept the last login (401): whatever may be newer is looked for."""
+        """Note that the API did not accept the last login (401).
+
+        Whatever may be newer is looked for.
+        """
         self._looked_at = 0.0
         self._issued = None
 
@@ -109,7 +131,8 @@ class Credentials:
 
     async def _reloaded(self, before: Access | None) -> Access:
         try:
-            # On a thread: to read a kubeconfig of many clusters takes longer than the event loop may stand still.
+            # On a thread: to read a kubeconfig of many clusters takes longer than the event loop
+            # may stand still.
             access = await asyncio.to_thread(self._load)
         except BadAccess:
             # A file is just being written. What was good a minute ago may still be.
@@ -134,7 +157,8 @@ class Credentials:
                 self._issue(access)
             return issued
         task = self._issue(access)
-        # Shielded: a request that gives up must not make the next one wait for the plugin from the beginning.
+        # Shielded: a request that gives up must not make the next one wait for the plugin from the
+        # beginning.
         return await asyncio.shield(task)
 
     def _issue(self, access: Access) -> asyncio.Task[Issued]:
@@ -155,12 +179,17 @@ class Credentials:
     def _done(self, task: asyncio.Task[Issued]) -> None:
         # Nobody may have waited: the exception is taken here, or Python would complain.
         error = None if task.cancelled() else task.exception()
-        self._failed = (str(error), asyncio.get_running_loop().time()) if error is not None else ("", 0.0)
+        self._failed = (
+            (str(error), asyncio.get_running_loop().time()) if error is not None else ("", 0.0)
+        )
 
     # ------------------------------------------------------------------ TLS
 
     async def _context(self, access: Access, cert: bytes, key: bytes) -> ssl.SSLContext:
-        """Return the context, which is made on a thread: with the system's authorities that takes 50 ms and more."""
+        """Return the context, which is made on a thread.
+
+        With the system's authorities that takes 50 ms and more.
+        """
         wanted = (access.ca, cert, key, access.verify)
         if self._tls is None or self._tls[0] != wanted:
             self._tls = (wanted, asyncio.ensure_future(asyncio.to_thread(tls_context, *wanted)))
@@ -172,20 +201,29 @@ class Credentials:
             return making.result()
         except (OSError, ValueError) as error:
             self._tls = None
-            raise BadAccess(f"the certificates for {access.server} cannot be used: {error}") from None
+            raise BadAccess(
+                f"the certificates for {access.server} cannot be used: {error}"
+            ) from None
 
 
 def _retrieve(making: asyncio.Future[ssl.SSLContext]) -> None:
-    """Look at the exception: unread, when all who waited have given up, asyncio would report it as lost."""
+    """Look at the exception.
+
+    Unread, when all who waited have given up, asyncio would report it as lost.
+    """
     if not making.cancelled():
         making.exception()
 
 
 def tls_context(ca: bytes, cert: bytes, key: bytes, verify: bool) -> ssl.SSLContext:
-    """Return a client's context: with an own CA nobody else's is trusted; raises ssl.SSLError and ValueError."""
+    """Return a client's context: with an own CA nobody else's is trusted.
+
+    Raises ssl.SSLError and ValueError.
+    """
     context = _trusting(ca)
-    # From 3.13 on Python demands extensions of certificates that Kubernetes and its other clients do not: the CAs of many clusters
-    # lack the key usage, and those of some clouds issue certificates without an authority key identifier.
+    # From 3.13 on Python demands extensions of certificates that Kubernetes and its other clients
+    # do not: the CAs of many clusters lack the key usage, and those of some clouds issue
+    # certificates without an authority key identifier.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not verify:
         context.check_hostname = False
@@ -207,7 +245,9 @@ def _trusting(ca: bytes) -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def _named(content: bytes) -> Iterator[str]:
-    """Yield the name of a file with this content that is in memory, for OpenSSL reads files only and the root may be read-only."""
+    """Yield the name of a file with this content that is in memory, for OpenSSL reads files only
+    and the root may be read-only.
+    """
     descriptor = os.memfd_create("certificates")
     try:
         with os.fdopen(os.dup(descriptor), "wb") as file:
@@ -246,7 +286,9 @@ async def issue(plugin: ExecPlugin, timeout: float) -> Issued:
             limit=LARGEST_OUTPUT,
         )
     except OSError as error:
-        raise BadAccess(f"the exec plugin {name} cannot be run: {error.strerror}. {plugin.hint}".rstrip(". ")) from None
+        raise BadAccess(
+            f"the exec plugin {name} cannot be run: {error.strerror}. {plugin.hint}".rstrip(". ")
+        ) from None
     try:
         async with asyncio.timeout(timeout):
             output, errors = await process.communicate()
@@ -256,7 +298,9 @@ async def issue(plugin: ExecPlugin, timeout: float) -> Issued:
         await _end(process)
     if process.returncode:
         said = " ".join(errors.decode(errors="replace").split())[:SHOWN]
-        raise BadAccess(f"the exec plugin {name} ended with {process.returncode}: {said or 'it said nothing'}")
+        raise BadAccess(
+            f"the exec plugin {name} ended with {process.returncode}: {said or 'it said nothing'}"
+        )
     return read(plugin, output)
 
 
@@ -288,9 +332,18 @@ def read(plugin: ExecPlugin, output: bytes) -> Issued:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadAccess(f"the exec plugin {name} printed no ExecCredential") from None
     if version != plugin.api_version:
-        raise BadAccess(f"the exec plugin {name} speaks {version}, and the kubeconfig wants {plugin.api_version}")
-    if not isinstance(token, str) or not token.isprintable() or bool(cert) != bool(key) or not (token or cert):
-        raise BadAccess(f"the exec plugin {name} printed neither a token nor a certificate with its key")
+        raise BadAccess(
+            f"the exec plugin {name} speaks {version}, and the kubeconfig wants {plugin.api_version}"
+        )
+    if (
+        not isinstance(token, str)
+        or not token.isprintable()
+        or bool(cert) != bool(key)
+        or not (token or cert)
+    ):
+        raise BadAccess(
+            f"the exec plugin {name} printed neither a token nor a certificate with its key"
+        )
     return issued
 
 

@@ -3,8 +3,9 @@
     kubeconfig   https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
     in-cluster   https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
 
-The loader of the kubernetes package is not used: it brings 400 modules (20 MB, 0.3 to 0.5 s) into a daemon whose restart has to fit
-into a short lease, and it runs exec plugins without a bound, without a cache and without their certificates.
+The loader of the kubernetes package is not used: it brings 400 modules (20 MB, 0.3 to 0.5 s) into a
+daemon whose restart has to fit into a short lease, and it runs exec plugins without a bound,
+without a cache and without their certificates.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ class BadAccess(ValueError):  # noqa: N818 - a finding about the operator's file
 
 @dataclass(frozen=True, slots=True)
 class ExecPlugin:
-    """A program that issues credentials; without a slash it is looked up in the path. `cluster` is told to it if it asks for that."""
+    """A program that issues credentials; without a slash it is looked up in the path.
+
+    `cluster` is told to it if it asks for that.
+    """
 
     argv: tuple[str, ...]
     api_version: str
@@ -46,7 +50,10 @@ class ExecPlugin:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One API server and who asks it. Certificates and keys are PEM. `files`: what it was read from, to notice changes."""
+    """One API server and who asks it.
+
+    Certificates and keys are PEM. `files`: what it was read from, to notice changes.
+    """
 
     server: str
     ca: bytes = field(default=b"", repr=False)
@@ -62,16 +69,25 @@ class Access:
 def load(kubeconfig: str, context: str) -> Access:
     """Read a kubeconfig, or without one what a pod finds in its container; raises BadAccess."""
     try:
-        return from_kubeconfig(Path(kubeconfig), context) if kubeconfig else in_cluster(os.environ, SERVICE_ACCOUNT)
+        return (
+            from_kubeconfig(Path(kubeconfig), context)
+            if kubeconfig
+            else in_cluster(os.environ, SERVICE_ACCOUNT)
+        )
     except OSError as error:
         raise BadAccess(f"{error.filename}: {error.strerror}") from None
 
 
 def in_cluster(environ: Mapping[str, str], folder: Path) -> Access:
     """Return the access of a pod's service account; raises BadAccess and OSError."""
-    host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "")
+    host, port = (
+        environ.get("KUBERNETES_SERVICE_HOST", ""),
+        environ.get("KUBERNETES_SERVICE_PORT", ""),
+    )
     if not host or not port:
-        raise BadAccess("this is no pod of a cluster (KUBERNETES_SERVICE_HOST and _PORT are not set), and no kubeconfig is given")
+        raise BadAccess(
+            "this is no pod of a cluster (KUBERNETES_SERVICE_HOST and _PORT are not set), and no kubeconfig is given"
+        )
     token, ca = folder / "token", folder / "ca.crt"
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     return Access(server, ca=_content(ca), token=_token(token), files=(token, ca))
@@ -122,7 +138,10 @@ def _stat(path: Path) -> tuple[int, int, int] | None:
 
 
 def _refuse(path: Path, entries: Entries, *keys: str) -> None:
-    """Refuse what is left out: it would log in as somebody else, or nowhere, and a 401 would be the only word about it."""
+    """Refuse what is left out.
+
+    It would log in as somebody else, or nowhere, and a 401 would be the only word about it.
+    """
     for key in keys:
         if entries.get(key):
             raise BadAccess(f"{path}: {key} is not supported by vipd")
@@ -168,7 +187,10 @@ class _Reader:
         raise BadAccess(f"{self.path} has no {key} named {name!r}")
 
     def data(self, entries: Entries, key: str) -> bytes:
-        """Return what stands under `key`-data, or in the file that `key` names; data go first, as with kubectl."""
+        """Return what stands under `key`-data, or in the file that `key` names.
+
+        Data go first, as with kubectl.
+        """
         if encoded := self.text(entries, f"{key}-data"):
             try:
                 return base64.b64decode(encoded, validate=True)
@@ -190,12 +212,17 @@ class _Reader:
         command, version = self.text(said, "command"), self.text(said, "apiVersion")
         arguments, env = said.get("args") or [], said.get("env") or []
         if not command or version not in EXEC_VERSIONS:
-            raise BadAccess(f"{self.path}: exec needs a command, and as apiVersion one of {', '.join(sorted(EXEC_VERSIONS))}")
+            raise BadAccess(
+                f"{self.path}: exec needs a command, and as apiVersion one of {', '.join(sorted(EXEC_VERSIONS))}"
+            )
         if self.text(said, "interactiveMode") == "Always":
-            raise BadAccess(f"{self.path}: the exec plugin {command} wants to talk to somebody (interactiveMode: Always)")
+            raise BadAccess(
+                f"{self.path}: the exec plugin {command} wants to talk to somebody (interactiveMode: Always)"
+            )
         if not isinstance(arguments, list) or not isinstance(env, list):
             raise BadAccess(f"{self.path}: args and env of exec are lists")
-        # A command with a slash is relative to the kubeconfig; one without is looked up in the path.
+        # A command with a slash is relative to the kubeconfig; one without is looked up in the
+        # path.
         program = str(self.path.parent / command) if "/" in command else command
         pairs = [self._object(pair, "env of exec") for pair in env]
         return ExecPlugin(
@@ -207,8 +234,15 @@ class _Reader:
         )
 
     def _cluster_info(self, cluster: Entries, ca: bytes) -> Entries:
-        """Return spec.cluster of an ExecCredential: the CA as data even where the kubeconfig names a file, the extension as `config`."""
-        info: dict[str, object] = {key: cluster[key] for key in ("server", "tls-server-name", "insecure-skip-tls-verify") if key in cluster}
+        """Return spec.cluster of an ExecCredential.
+
+        The CA as data even where the kubeconfig names a file, the extension as `config`.
+        """
+        info: dict[str, object] = {
+            key: cluster[key]
+            for key in ("server", "tls-server-name", "insecure-skip-tls-verify")
+            if key in cluster
+        }
         if ca:
             info["certificate-authority-data"] = base64.b64encode(ca).decode()
         extensions = cluster.get("extensions")

@@ -3,13 +3,15 @@
     Lease vipd-<election>   the election's record
     Lease vipd.<node>       the node's candidate record
 
-The fields of `spec` mean what the documentation of Kubernetes says: holderIdentity is the node, leaseDurationSeconds is
-rounded up, acquireTime and renewTime are wall-clock times for people, leaseTransitions counts the changes of holder. Everything
-else stands in annotations `vipd/…`: texts as they are, the rest as JSON. vipd/lease-duration-ms decides, not the rounded seconds.
+The fields of `spec` mean what the documentation of Kubernetes says: holderIdentity is the node,
+leaseDurationSeconds is rounded up, acquireTime and renewTime are wall-clock times for people,
+leaseTransitions counts the changes of holder. Everything else stands in annotations `vipd/…`: texts
+as they are, the rest as JSON. vipd/lease-duration-ms decides, not the rounded seconds.
 
-holderIdentity alone says who holds the lease, so `kubectl edit` shows the truth; emptied by hand it comes without the proof of a
-release. Annotations that this version does not know are in the record's `extra` if they are vipd's, and stay as they are
-otherwise, as do labels, owners and unknown fields of `spec`.
+holderIdentity alone says who holds the lease, so `kubectl edit` shows the truth; emptied by hand it
+comes without the proof of a release. Annotations that this version does not know are in the
+record's `extra` if they are vipd's, and stay as they are otherwise, as do labels, owners and
+unknown fields of `spec`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,14 @@ from dataclasses import replace
 from typing import cast
 
 from election.model import CandidateRecord, Record
-from election.stores.encoding import BadRecord, decode_candidate, encode_candidate, parse, record_fields, record_of
+from election.stores.encoding import (
+    BadRecord,
+    decode_candidate,
+    encode_candidate,
+    parse,
+    record_fields,
+    record_of,
+)
 
 Lease = dict[str, object]
 """A Lease as JSON."""
@@ -44,26 +53,38 @@ VALUES = {
     "addresses": f"{OURS}addresses",
     "release": f"{OURS}release",
 }
-ABSENT: dict[str, object] = {"pin": "", "successor": None, "bound": False, "priority": 0, "addresses": [], "release": None}
-"""Fields that are left out where they have these values, so that a Lease reads well; all others must be there."""
+ABSENT: dict[str, object] = {
+    "pin": "",
+    "successor": None,
+    "bound": False,
+    "priority": 0,
+    "addresses": [],
+    "release": None,
+}
+"""Fields that are left out where they have these values, so that a Lease reads well; all others
+must be there."""
 AGAIN = f"{OURS}again"
-"""Stands in every other one of several writes of the same content: Kubernetes takes a write that changes nothing for none, gives
-it no new resourceVersion, and so could let two nodes write on one and the same."""
+"""Stands in every other one of several writes of the same content: Kubernetes takes a write that
+changes nothing for none, gives it no new resourceVersion, and so could let two nodes write on one
+and the same."""
 KNOWN = {*TEXTS.values(), *VALUES.values(), AGAIN}
 SELECTOR = "app.kubernetes.io/name=vipd"
 LABEL, LABELLED = SELECTOR.split("=")
 LONGEST_NAME = 253
 LONGEST_LABEL = 63
 LONGEST_ANNOTATIONS = 256 * 1024
-"""Bytes that the keys and values of all annotations of an object may have (Kubernetes refuses more)."""
+"""Bytes that the keys and values of all annotations of an object may have (Kubernetes refuses
+more)."""
 LARGEST_TRANSITIONS = 2**31 - 1
 DEAD_AFTER = 3
-"""A candidate record counts as live for so many of its refresh intervals; for people who read the Lease."""
+"""A candidate record counts as live for so many of its refresh intervals; for people who read the
+Lease."""
 PLAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 """Names that Kubernetes gives to Nodes and Leases."""
 ANNOTATION_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]")
 CODED = "x--"
-"""Begins what stands in the place of a name that Kubernetes would not take; no name of a host or an instance begins so."""
+"""Begins what stands in the place of a name that Kubernetes would not take; no name of a host or an
+instance begins so."""
 
 
 # ---------------------------------------------------------------- names
@@ -109,7 +130,11 @@ def _decoded(text: str) -> str | None:
 
 def name_problem(lease: str) -> str:
     """Return why Kubernetes would not take this name; empty: it does."""
-    return f"the name {lease} has more than {LONGEST_NAME} characters" if len(lease) > LONGEST_NAME else ""
+    return (
+        f"the name {lease} has more than {LONGEST_NAME} characters"
+        if len(lease) > LONGEST_NAME
+        else ""
+    )
 
 
 # ---------------------------------------------------------------- parts of a Lease
@@ -151,15 +176,30 @@ def _object(value: object) -> Lease:
 def encode_lease(record: Record, name: str, base: Lease | None = None) -> Lease:
     """Return the Lease of a record on top of what is there, of which everything foreign is kept.
 
-    With a base it carries its resourceVersion and its uid: Kubernetes compares both. Without the uid a PUT would make a
-    Lease again that somebody deleted: Leases may be created by PUT.
+    With a base it carries its resourceVersion and its uid: Kubernetes compares both. Without the
+    uid a PUT would make a Lease again that somebody deleted: Leases may be created by PUT.
     """
     fields = record_fields(record)
-    ours = {key: str(fields[field]) for field, key in TEXTS.items() if fields[field] != ABSENT.get(field)}
-    ours |= {key: _dump(fields[field]) for field, key in VALUES.items() if field not in ABSENT or fields[field] != ABSENT[field]}
-    unknown = {f"{OURS}{key}": _text(value) for key, value in record.extra.items() if ANNOTATION_NAME.fullmatch(key)}
+    ours = {
+        key: str(fields[field])
+        for field, key in TEXTS.items()
+        if fields[field] != ABSENT.get(field)
+    }
+    ours |= {
+        key: _dump(fields[field])
+        for field, key in VALUES.items()
+        if field not in ABSENT or fields[field] != ABSENT[field]
+    }
+    unknown = {
+        f"{OURS}{key}": _text(value)
+        for key, value in record.extra.items()
+        if ANNOTATION_NAME.fullmatch(key)
+    }
     old = spec(base or {})
-    times = {"acquireTime": micro_time(record.acquire_time), "renewTime": micro_time(record.renew_time)}
+    times = {
+        "acquireTime": micro_time(record.acquire_time),
+        "renewTime": micro_time(record.renew_time),
+    }
     fresh: Lease = {
         "holderIdentity": record.holder,
         "leaseDurationSeconds": math.ceil(record.lease_duration / 1000),
@@ -187,7 +227,11 @@ def decode_lease(lease: Lease) -> Record:
     values["holder"] = text_of(said, "holderIdentity")
     values["acquire_time"] = short_time(text_of(said, "acquireTime"))
     values["renew_time"] = short_time(text_of(said, "renewTime"))
-    extra = {key.removeprefix(OURS): _guess(text) for key, text in notes.items() if key.startswith(OURS) and key not in KNOWN}
+    extra = {
+        key.removeprefix(OURS): _guess(text)
+        for key, text in notes.items()
+        if key.startswith(OURS) and key not in KNOWN
+    }
     return replace(record_of(values), extra=extra)
 
 
@@ -225,7 +269,10 @@ def _dump(value: object) -> str:
 
 
 def _transitions(old: Lease, holder: str) -> int:
-    """Return leaseTransitions: a node that takes a lease of which another one, or none any more, was the holder adds one."""
+    """Return leaseTransitions.
+
+    A node that takes a lease of which another one, or none any more, was the holder adds one.
+    """
     count = old.get("leaseTransitions")
     known = count if isinstance(count, int) and count >= 0 else 0
     changed = bool(holder) and holder != text_of(old, "holderIdentity") and "acquireTime" in old
@@ -235,21 +282,40 @@ def _transitions(old: Lease, holder: str) -> int:
 # ---------------------------------------------------------------- candidates
 
 
-def encode_candidate_lease(record: CandidateRecord, name: str, renewed: str, owner: Lease | None, base: Lease | None = None) -> Lease:
-    """Return the Lease of a candidate record; `renewed` is a wall-clock time or empty, `owner` an ownerReference."""
-    said: Lease = {"holderIdentity": record.name, "leaseDurationSeconds": math.ceil(DEAD_AFTER * record.refresh_interval / 1000)}
+def encode_candidate_lease(
+    record: CandidateRecord, name: str, renewed: str, owner: Lease | None, base: Lease | None = None
+) -> Lease:
+    """Return the Lease of a candidate record.
+
+    `renewed` is a wall-clock time or empty, `owner` an ownerReference.
+    """
+    said: Lease = {
+        "holderIdentity": record.name,
+        "leaseDurationSeconds": math.ceil(DEAD_AFTER * record.refresh_interval / 1000),
+    }
     if time := micro_time(renewed):
         said["renewTime"] = time
-    lease = _lease(name, base, {CANDIDATE: encode_candidate(record).decode()}, {**spec(base or {}), **said}, "candidate")
+    lease = _lease(
+        name,
+        base,
+        {CANDIDATE: encode_candidate(record).decode()},
+        {**spec(base or {}), **said},
+        "candidate",
+    )
     owners = metadata(lease).get("ownerReferences")
     there = owners if isinstance(owners, list) else []
-    if owner is not None and not any(isinstance(one, dict) and one.get("uid") == owner["uid"] for one in there):
+    if owner is not None and not any(
+        isinstance(one, dict) and one.get("uid") == owner["uid"] for one in there
+    ):
         metadata(lease)["ownerReferences"] = [*there, owner]
     return lease
 
 
 def owner_of(node: Mapping[str, object]) -> Lease | None:
-    """Return the ownerReference to a Node; None: it has no uid. Not `blockOwnerDeletion`, which needs rights on finalizers of nodes."""
+    """Return the ownerReference to a Node; None: it has no uid.
+
+    Not `blockOwnerDeletion`, which needs rights on finalizers of nodes.
+    """
     about = metadata(node)
     name, uid = text_of(about, "name"), text_of(about, "uid")
     return {"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid} if name and uid else None
@@ -263,29 +329,50 @@ def decode_candidate_lease(lease: Lease) -> CandidateRecord:
     return record
 
 
-def _lease(name: str, base: Lease | None, ours: dict[str, str], said: Lease, component: str) -> Lease:
+def _lease(
+    name: str, base: Lease | None, ours: dict[str, str], said: Lease, component: str
+) -> Lease:
     before = metadata(base or {})
-    foreign = {key: value for key, value in notes_of(base or {}).items() if not key.startswith(OURS)}
+    foreign = {
+        key: value for key, value in notes_of(base or {}).items() if not key.startswith(OURS)
+    }
     notes = {**foreign, **ours}
-    # Somebody else filled the annotations to the limit and a write makes them one byte longer: Kubernetes would refuse every
-    # renewal. The lease weighs more than what nobody here knows.
-    if sum(len(key.encode()) + len(value.encode()) for key, value in notes.items()) > LONGEST_ANNOTATIONS:
+    # Somebody else filled the annotations to the limit and a write makes them one byte longer:
+    # Kubernetes would refuse every renewal. The lease weighs more than what nobody here knows.
+    if (
+        sum(len(key.encode()) + len(value.encode()) for key, value in notes.items())
+        > LONGEST_ANNOTATIONS
+    ):
         notes = {key: value for key, value in ours.items() if key in KNOWN or key == CANDIDATE}
     labels = {
         "app.kubernetes.io/name": "vipd",
-        "app.kubernetes.io/instance": name.removeprefix("vipd-").removeprefix("vipd.")[:LONGEST_LABEL].rstrip("-."),
+        "app.kubernetes.io/instance": name.removeprefix("vipd-")
+        .removeprefix("vipd.")[:LONGEST_LABEL]
+        .rstrip("-."),
         "app.kubernetes.io/component": component,
     }
     kept = {key: value for key, value in before.items() if key != "managedFields"}
-    fresh = {**kept, "name": name, "labels": {**_object(before.get("labels")), **labels}, "annotations": notes}
-    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": fresh, "spec": said}
+    fresh = {
+        **kept,
+        "name": name,
+        "labels": {**_object(before.get("labels")), **labels},
+        "annotations": notes,
+    }
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": fresh,
+        "spec": said,
+    }
 
 
 # ---------------------------------------------------------------- times
 
 
 def micro_time(text: str) -> str:
-    """Return an RFC 3339 time as a MicroTime of Kubernetes, which has six digits, always; empty for anything else."""
+    """Return an RFC 3339 time as a MicroTime of Kubernetes, which has six digits, always; empty for
+    anything else.
+    """
     try:
         moment = dt.datetime.fromisoformat(text)
         if moment.tzinfo is None:

@@ -1,7 +1,9 @@
-"""The addresses of an API server's name, asked for on a thread: the library's getaddrinfo takes as long as name servers please.
+"""The addresses of an API server's name, asked for on a thread.
 
-Whoever connects waits for it the first time only: addresses that were found once serve while a name server is away,
-and a name that has moved leads elsewhere as soon as the name server says so.
+The library's getaddrinfo takes as long as name servers please.
+
+Whoever connects waits for it the first time only: addresses that were found once serve while a name
+server is away, and a name that has moved leads elsewhere as soon as the name server says so.
 """
 
 from __future__ import annotations
@@ -54,7 +56,10 @@ class Addresses:
         return self._known[0]
 
     def failed(self, address: str) -> None:
-        """Go on to the next address, and ask whether there are others by now; nobody waits for the answer."""
+        """Go on to the next address, and ask whether there are others by now.
+
+        Nobody waits for the answer.
+        """
         if self._known[:1] == [address]:
             self._known = [*self._known[1:], address]
         if not self._literal:

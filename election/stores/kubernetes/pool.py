@@ -15,22 +15,26 @@ from election.stores.kubernetes.names import Addresses, Ask, ask_system
 IDLE = 60.0
 """Seconds that an unused connection is kept; API servers end them after 90."""
 REFUSALS = 2
-"""Attempts to connect in a row that have to be refused before a server counts as one that is being stopped."""
+"""Attempts to connect in a row that have to be refused before a server counts as one that is being
+stopped."""
 REFUSALS_APART = 0.1
 """Seconds between two of them."""
 MOST = 8
-"""Requests under way at once, watches not counted: a hundred instances must not open a hundred connections."""
+"""Requests under way at once, watches not counted: a hundred instances must not open a hundred
+connections."""
 
 
 class Pool:
     """Gives out connections, the one used last first.
 
-    `contact` is a number that rises whenever a connection is made while no other one stands: between the two the server may
-    have been stopped and may have come back with an older copy, in which a resourceVersion means another content. `reached` is
-    whether the server, or the kernel below it, took the last connection that was tried.
+    `contact` is a number that rises whenever a connection is made while no other one stands:
+    between the two the server may have been stopped and may have come back with an older copy, in
+    which a resourceVersion means another content. `reached` is whether the server, or the kernel
+    below it, took the last connection that was tried.
 
-    An API server that is stopped in good order refuses new connections and waits for its watches to end, for up to a minute, in
-    which nobody can renew anything. So a watch is ended whose server refuses connections: its wire is then `given_up`.
+    An API server that is stopped in good order refuses new connections and waits for its watches to
+    end, for up to a minute, in which nobody can renew anything. So a watch is ended whose server
+    refuses connections: its wire is then `given_up`.
     """
 
     def __init__(self, ask: Ask = ask_system) -> None:
@@ -49,7 +53,9 @@ class Pool:
 
     @contextlib.asynccontextmanager
     async def wire(self, login: Login, *, watch: bool = False) -> AsyncIterator[Wire]:
-        """Return a connection for the block. It is used again only if its last answer was read to the end; raises OSError.
+        """Return a connection for the block.
+
+        It is used again only if its last answer was read to the end; raises OSError.
 
         `watch`: it does not count towards the most that there may be, because it lasts.
         """
@@ -70,7 +76,10 @@ class Pool:
                     self._end(wire)
 
     def _end(self, wire: Wire) -> None:
-        """End a connection, and see it through: its socket is let go of in a later turn of the loop, and `close` waits for that."""
+        """End a connection, and see it through.
+
+        Its socket is let go of in a later turn of the loop, and `close` waits for that.
+        """
         wire.abort()
         self._wires.discard(wire)
         ending = asyncio.get_running_loop().create_task(wire.closed())
@@ -87,12 +96,16 @@ class Pool:
             await self._addresses.close()
 
     async def examine(self, watch: Wire) -> None:
-        """Find out whether the server of a watch still takes connections, if there is no other one to it.
+        """Find out whether the server of a watch still takes connections, if there is no other one
+        to it.
 
-        Servers that are being stopped close all connections on which nothing is under way, before anybody asks for a new one.
-        Only once: to the server a connection that says nothing is a client that failed.
+        Servers that are being stopped close all connections on which nothing is under way, before
+        anybody asks for a new one. Only once: to the server a connection that says nothing is a
+        client that failed.
         """
-        others = (wire for wire in self._wires if wire is not watch and wire.address == watch.address)
+        others = (
+            wire for wire in self._wires if wire is not watch and wire.address == watch.address
+        )
         if watch.examined or any(wire.stands for wire in others):
             return
         for _ in range(REFUSALS):
@@ -106,7 +119,10 @@ class Pool:
                 return
 
     async def _reach(self, address: str, port: int) -> socket.socket:
-        """Connect to a server; raises OSError. One that refuses again and again has no watch any more after this."""
+        """Connect to a server; raises OSError.
+
+        One that refuses again and again has no watch any more after this.
+        """
         try:
             reached = await reach(address, port)
         except ConnectionRefusedError:
@@ -141,7 +157,8 @@ class Pool:
             self.reached = True
             wire = await connect(reached, port, login.server_name or host, login.tls)
         except BaseException:
-            # Refused, or the caller's time was up: the next attempt goes to another address, if there are several.
+            # Refused, or the caller's time was up: the next attempt goes to another address, if
+            # there are several.
             addresses.failed(address)
             raise
         wire.address, wire.port = address, port

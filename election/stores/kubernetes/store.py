@@ -1,11 +1,15 @@
-"""The store in Kubernetes: Leases in one namespace. What a Lease holds says election.stores.kubernetes.lease.
+"""The store in Kubernetes: Leases in one namespace.
 
-A write is one PUT with the resourceVersion and the uid of what it is based on, or one POST. It is never sent again: when its
-answer is lost, a second one could turn "applied" into a conflict with oneself, so the answer is Unknown, and whoever wrote reads
-back. Reads ask for the most recent state, never for what an API server has in its cache.
+What a Lease holds says election.stores.kubernetes.lease.
 
-A revision is the resourceVersion and a hash of the Lease, and good for as long as contact with the server lasts: after a restore
-from a backup, for which API servers have to be stopped, the same resourceVersions are given out again for other contents.
+A write is one PUT with the resourceVersion and the uid of what it is based on, or one POST. It is
+never sent again: when its answer is lost, a second one could turn "applied" into a conflict with
+oneself, so the answer is Unknown, and whoever wrote reads back. Reads ask for the most recent
+state, never for what an API server has in its cache.
+
+A revision is the resourceVersion and a hash of the Lease, and good for as long as contact with the
+server lasts: after a restore from a backup, for which API servers have to be stopped, the same
+resourceVersions are given out again for other contents.
 """
 
 from __future__ import annotations
@@ -34,7 +38,13 @@ from election.model import (
     WriteAnswer,
 )
 from election.outage import Outage
-from election.stores.contract import CandidateChanged, ElectionChanged, WatchEvent, WatchLost, WatchStands
+from election.stores.contract import (
+    CandidateChanged,
+    ElectionChanged,
+    WatchEvent,
+    WatchLost,
+    WatchStands,
+)
 from election.stores.encoding import BadRecord
 from election.stores.kubernetes.candidates import KubeNodes
 from election.stores.kubernetes.client import GivenUp, Gone, KubeFault, KubeHttp, Stale
@@ -60,7 +70,8 @@ T = TypeVar("T")
 WATCH_RETRY = 0.1
 """Seconds between two attempts to set up a watch."""
 REMEMBERED = 16
-"""Contents of a record that a write may be based on. Only the last one can be current, but a watch that lags brings old ones after it."""
+"""Contents of a record that a write may be based on. Only the last one can be current, but a watch
+that lags brings old ones after it."""
 DAY = 86400.0
 OK, CREATED, NOT_FOUND, CONFLICT = 200, 201, 404, 409
 
@@ -74,11 +85,14 @@ class Base:
 
 
 class KubernetesStore:
-    """A Store in Kubernetes. Without `kubeconfig` it is that of the cluster in which this runs as a pod.
+    """A Store in Kubernetes.
 
-    `request_timeout` (seconds) bounds what the watch asks, its silence after an own write, and how long Retry-After is heeded.
-    `candidate_ttl`: seconds after which a candidate record is removed that did not change, as seen from here. `wall` gives RFC 3339
-    times for people. `access` takes the place of reading a file.
+    Without `kubeconfig` it is that of the cluster in which this runs as a pod.
+
+    `request_timeout` (seconds) bounds what the watch asks, its silence after an own write, and how
+    long Retry-After is heeded. `candidate_ttl`: seconds after which a candidate record is removed
+    that did not change, as seen from here. `wall` gives RFC 3339 times for people. `access` takes
+    the place of reading a file.
     """
 
     def __init__(
@@ -94,7 +108,9 @@ class KubernetesStore:
     ) -> None:
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._request_timeout = request_timeout
-        self._http = KubeHttp(Credentials(access or partial(load, kubeconfig, context)), request_timeout)
+        self._http = KubeHttp(
+            Credentials(access or partial(load, kubeconfig, context)), request_timeout
+        )
         self._echoes = Echoes()
         self._nodes = KubeNodes(self._http, self._path, self._echoes, candidate_ttl, wall)
         self._bases: dict[str, dict[Revision, Base]] = {}
@@ -104,10 +120,13 @@ class KubernetesStore:
         """Return the record as of a moment after the call began."""
         return await self._ask(partial(self._read, election), timeout)
 
-    async def write(self, election: str, record: Record, expected: Revision | None, timeout: float) -> WriteAnswer:
+    async def write(
+        self, election: str, record: Record, expected: Revision | None, timeout: float
+    ) -> WriteAnswer:
         """Replace the record if its revision is still `expected`; None: create it if there is none.
 
-        A revision that did not come from this object, or from before contact was lost, is a Conflict: nothing is sent.
+        A revision that did not come from this object, or from before contact was lost, is a
+        Conflict: nothing is sent.
         """
         base = self._bases.get(election, {}).get(expected) if expected is not None else None
         if base is None and expected is not None:
@@ -119,7 +138,10 @@ class KubernetesStore:
         return await self._ask(self._nodes.read_all, timeout)
 
     async def write_candidate(self, record: CandidateRecord, timeout: float) -> WriteAnswer:
-        """Replace this node's candidate record, whatever is there; also removes that of a node that died long ago."""
+        """Replace this node's candidate record, whatever is there.
+
+        Also removes that of a node that died long ago.
+        """
         return await self._ask(partial(self._nodes.write, record), timeout)
 
     async def delete_candidate(self, name: str, timeout: float) -> WriteAnswer:
@@ -127,7 +149,10 @@ class KubernetesStore:
         return await self._ask(partial(self._nodes.delete, name), timeout)
 
     async def watch(self) -> AsyncIterator[WatchEvent]:
-        """Report every change of every record for as long as it is iterated; sets itself up again after a fault."""
+        """Report every change of every record for as long as it is iterated.
+
+        Sets itself up again after a fault.
+        """
         watch = LeaseWatch(self._http, self._path, self._request_timeout, self._echoes)
         known: dict[str, str] = {}
         lost: WatchLost | None = None
@@ -146,8 +171,8 @@ class KubernetesStore:
                                 yield WatchStands()
                             lost, standing = None, True
             except (Gone, GivenUp):
-                # The history was cut short, as it is at times, or one of several servers is being stopped. The next list shows
-                # what is different now.
+                # The history was cut short, as it is at times, or one of several servers is being
+                # stopped. The next list shows what is different now.
                 pass
             except KubeFault as fault:
                 before, lost, standing = lost, WatchLost(str(fault), fault.outage), False
@@ -177,7 +202,9 @@ class KubernetesStore:
         if reply.code == NOT_FOUND:
             return Absent()
         if reply.code != OK:
-            raise self._http.fault(Outage.FAILING, f"does not show the Lease ({reply.code}): {reply.message}")
+            raise self._http.fault(
+                Outage.FAILING, f"does not show the Lease ({reply.code}): {reply.message}"
+            )
         return self._content(election, reply.body)
 
     async def _write(self, election: str, record: Record, base: Base | None) -> WriteAnswer:
@@ -190,7 +217,9 @@ class KubernetesStore:
                 if base is None:
                     reply = await self._http.request("POST", self._path, body=lease)
                 else:
-                    reply = await self._http.request("PUT", f"{self._path}/{name}", body=lease, contact=base.contact)
+                    reply = await self._http.request(
+                        "PUT", f"{self._path}/{name}", body=lease, contact=base.contact
+                    )
             except Stale:
                 return Conflict()
             if reply.code in (OK, CREATED):
@@ -220,10 +249,16 @@ class KubernetesStore:
 
     # ------------------------------------------------------------------ the watch
 
-    def _compared(self, leases: list[Lease], known: dict[str, str], *, everything: bool) -> list[Seen]:
+    def _compared(
+        self, leases: list[Lease], known: dict[str, str], *, everything: bool
+    ) -> list[Seen]:
         """Return what a list says beyond what is known: what is not in it is gone."""
         listed = {text_of(metadata(lease), "name"): lease for lease in leases}
-        changed = [Seen(name, lease) for name, lease in listed.items() if everything or known.get(name) != _version(lease)]
+        changed = [
+            Seen(name, lease)
+            for name, lease in listed.items()
+            if everything or known.get(name) != _version(lease)
+        ]
         if everything:
             for name in listed:
                 known.pop(name, None)
@@ -236,10 +271,16 @@ class KubernetesStore:
         election, node = election_of(seen.name), node_of(seen.name)
         event: WatchEvent | None = None
         if election is not None:
-            content = self._content(election, seen.lease) if seen.lease is not None else await self._is_gone(election)
+            content = (
+                self._content(election, seen.lease)
+                if seen.lease is not None
+                else await self._is_gone(election)
+            )
             event = ElectionChanged(election, content) if content is not None else None
         elif node is not None:
-            event = CandidateChanged(node, self._nodes.see(seen.lease) if seen.lease is not None else None)
+            event = CandidateChanged(
+                node, self._nodes.see(seen.lease) if seen.lease is not None else None
+            )
         if seen.lease is not None:
             known[seen.name] = _version(seen.lease)
         else:
@@ -250,14 +291,18 @@ class KubernetesStore:
     async def _is_gone(self, election: str) -> Content | None:
         """Return what there is in the place of a Lease that the watch says is gone.
 
-        A Lease whose label somebody removed is reported so, and is still there and valid. One that is there with its label
-        was made again: the watch is about to report that, in its order.
+        A Lease whose label somebody removed is reported so, and is still there and valid. One that
+        is there with its label was made again: the watch is about to report that, in its order.
         """
         async with self._http.bounded(self._request_timeout):
             reply = await self._http.request("GET", f"{self._path}/{election_lease(election)}")
         if reply.code == NOT_FOUND:
             return Absent()
-        return None if is_labelled(reply.body) or reply.code != OK else self._content(election, reply.body)
+        return (
+            None
+            if is_labelled(reply.body) or reply.code != OK
+            else self._content(election, reply.body)
+        )
 
 
 def _version(lease: Lease) -> str:
@@ -267,5 +312,8 @@ def _version(lease: Lease) -> str:
 def revision_of(lease: Lease) -> Revision:
     """Return the store's name for this very content of a Lease."""
     about = metadata(lease)
-    content = json.dumps([about.get("uid"), about.get("annotations"), about.get("labels"), spec(lease)], sort_keys=True).encode()
+    content = json.dumps(
+        [about.get("uid"), about.get("annotations"), about.get("labels"), spec(lease)],
+        sort_keys=True,
+    ).encode()
     return f"{_version(lease)}-{hashlib.sha256(content).hexdigest()[:16]}"

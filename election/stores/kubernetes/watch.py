@@ -3,12 +3,13 @@
 https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 
 What ends a watch, and what follows:
-    the server's own time is up    the next watch begins where this one ended; nothing is missed
-    410 Gone                       a new list shows what changed meanwhile
-    its server takes no one new    it is being stopped, and cannot end before its watches do: this one is ended, then a new list
-    anything else                  the watch is lost; then the same, with a new list
-    silence                        a watch whose server or path died without a word looks like one with nothing to report. But this
-                                   node writes all the time, and its own writes must come back: one that does not is the proof
+    the server's own time is up    the next watch begins where this one ended; nothing is missed 410
+    Gone                       a new list shows what changed meanwhile its server takes no one new
+    it is being stopped, and cannot end before its watches do: this one is ended, then a new list
+    anything else                  the watch is lost; then the same, with a new list silence
+    a watch whose server or path died without a word looks like one with nothing to report. But this
+                                   node writes all the time, and its own writes must come back: one
+                                   that does not is the proof
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ class Seen:
 
 @dataclass(slots=True, eq=False)
 class Sent:
-    """A write of a Lease on its way. `reported`: versions of this Lease that the watch reported meanwhile; None: no watch stood."""
+    """A write of a Lease on its way.
+
+    `reported`: versions of this Lease that the watch reported meanwhile; None: no watch stood.
+    """
 
     name: str
     reported: set[str] | None
@@ -50,7 +54,8 @@ class Sent:
 class Echoes:
     """Own writes that the watch has not reported yet. Times are those of the event loop.
 
-    Only writes that were sent while a watch stood count: one that crossed with a list is in it, or is reported, nobody knows.
+    Only writes that were sent while a watch stood count: one that crossed with a list is in it, or
+    is reported, nobody knows.
     """
 
     def __init__(self) -> None:
@@ -71,17 +76,26 @@ class Echoes:
     def wrote(self, sent: Sent, lease: Lease, base: Lease | None) -> None:
         """Note that a write was applied on top of `base`, and that the watch has to report it.
 
-        Not one that changed nothing: it has no new version. Nor one that was stored without the label that the watch selects by.
+        Not one that changed nothing: it has no new version. Nor one that was stored without the
+        label that the watch selects by.
         """
         version = _version(lease)
         unchanged = base is not None and version == _version(base)
-        if sent.reported is not None and version[1] not in sent.reported and not unchanged and is_labelled(lease):
+        if (
+            sent.reported is not None
+            and version[1] not in sent.reported
+            and not unchanged
+            and is_labelled(lease)
+        ):
             self._written.setdefault(version, asyncio.get_running_loop().time())
 
     def seen(self, lease: Lease) -> None:
-        """Note what the watch reports: of one Lease it is everything, in order, so earlier writes are settled too.
+        """Note what the watch reports.
 
-        It may come before the answer to the write: the API server hears from etcd and answers at the same time.
+        Of one Lease it is everything, in order, so earlier writes are settled too.
+
+        It may come before the answer to the write: the API server hears from etcd and answers at
+        the same time.
         """
         name, version = _version(lease)
         for sent in self._sent:
@@ -125,16 +139,21 @@ class LeaseWatch:
         self._version = ""
 
     async def begin(self) -> list[Lease]:
-        """Return all Leases, as of a moment after this call began, and note from where to watch; raises KubeFault."""
+        """Return all Leases, as of a moment after this call began, and note from where to watch;
+        raises KubeFault.
+        """
         self._echoes.end()
         async with self._http.bounded(self._timeout):
             leases, self._version = await list_leases(self._http, self._path, SELECTOR)
         return leases
 
     async def changes(self) -> AsyncGenerator[list[Seen]]:
-        """Report changes since the list, in order, until the server ends it; raises KubeFault, and Gone.
+        """Report changes since the list, in order, until the server ends it.
 
-        Begins with an empty report as soon as the watch stands. Called again it goes on where it ended.
+        Raises KubeFault, and Gone.
+
+        Begins with an empty report as soon as the watch stands. Called again it goes on where it
+        ended.
         """
         query = {
             "watch": "true",
@@ -154,23 +173,31 @@ class LeaseWatch:
                 yield [seen for line in lines if line and (seen := self._read(line)) is not None]
 
     async def _next(self, wire: Wire) -> bytes:
-        """Return what comes next, empty at the end; raises KubeFault if nothing comes, though it should."""
+        """Return what comes next, empty at the end.
+
+        Raises KubeFault if nothing comes, though it should.
+        """
         loop = asyncio.get_running_loop()
         while True:
-            # Judged before the wait: after a pause of this process what was reported meanwhile waits to be read.
+            # Judged before the wait: after a pause of this process what was reported meanwhile
+            # waits to be read.
             overdue = loop.time() - self._echoes.oldest() > self._timeout
             try:
                 async with asyncio.timeout(self._timeout / 2) as patience:
                     return await wire.part()
             except TimeoutError:
                 if not patience.expired():
-                    # The kernel has given the connection up (ETIMEDOUT), and says so to every further read.
+                    # The kernel has given the connection up (ETIMEDOUT), and says so to every
+                    # further read.
                     raise ConnectionResetError from None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._timeout / 2):
                     await self._http.examine(wire)
             if overdue and loop.time() - self._echoes.oldest() > self._timeout:
-                raise self._http.fault(Outage.SLOW, f"does not report this node's own writes within {self._timeout:.3g} s")
+                raise self._http.fault(
+                    Outage.SLOW,
+                    f"does not report this node's own writes within {self._timeout:.3g} s",
+                )
 
     def _read(self, line: bytes) -> Seen | None:
         with self._http.faults():

@@ -129,7 +129,9 @@ class Node(abc.ABC):
     def start_ingress(self) -> None:
         """Start the ingress, healthy."""
         with (self.folder / "ingress.log").open("ab") as log:
-            self._ingress = self.network.lab.spawn(self.host, [sys.executable, "-m", "vipd.demo.ingress", self.name, VIP, VIP6], log)
+            self._ingress = self.network.lab.spawn(
+                self.host, [sys.executable, "-m", "vipd.demo.ingress", self.name, VIP, VIP6], log
+            )
 
     def kill_ingress(self) -> None:
         """End the ingress: neither health endpoint nor echo are left."""
@@ -138,7 +140,10 @@ class Node(abc.ABC):
             self._ingress.wait()
 
     def set_ingress_health(self, *, healthy: bool) -> None:
-        """Mend or break the ingress: its health endpoint says 200 or 503, and broken it answers no client."""
+        """Mend or break the ingress.
+
+        Its health endpoint says 200 or 503, and broken it answers no client.
+        """
         if self._ingress:
             self._ingress.send_signal(signal.SIGUSR2 if healthy else signal.SIGUSR1)
 
@@ -151,9 +156,10 @@ class Node(abc.ABC):
 class Peer(abc.ABC):
     """Three nodes that run one kind of daemon, n1 the best.
 
-    `beat`: seconds between two heartbeats of the owner. `detection`: seconds after which the others have noticed that they stopped.
-    `unable`: the rows that this daemon cannot be asked for, each with the reason. `settings`: a sentence on how it is configured.
-    `six`: it has the IPv6 address too.
+    `beat`: seconds between two heartbeats of the owner. `detection`: seconds after which the others
+    have noticed that they stopped. `unable`: the rows that this daemon cannot be asked for, each
+    with the reason. `settings`: a sentence on how it is configured. `six`: it has the IPv6 address
+    too.
     """
 
     six = False
@@ -190,11 +196,16 @@ class Peer(abc.ABC):
 
     @abc.abstractmethod
     def beat_of(self, node: Node) -> float | None:
-        """Return a moment (CLOCK_MONOTONIC) of a heartbeat of this owner, past or future; None if none is seen."""
+        """Return a moment (CLOCK_MONOTONIC) of a heartbeat of this owner, past or future; None if
+        none is seen.
+        """
 
     @abc.abstractmethod
     def move(self) -> None:
-        """Move the VIP from the best node to the next best as planned; returns when the command does."""
+        """Move the VIP from the best node to the next best as planned.
+
+        Returns when the command does.
+        """
 
     @abc.abstractmethod
     def move_back(self) -> None:

@@ -42,7 +42,8 @@ vrrp_instance ingress {{
     }}
 }}
 """
-"""Seconds between two runs of a script are whole ones, at least 1: keepalived 2.2 refuses others."""
+"""Seconds between two runs of a script are whole ones, at least 1: keepalived 2.2 refuses
+others."""
 
 
 class KeepalivedNode(Node):
@@ -55,12 +56,26 @@ class KeepalivedNode(Node):
 
     def configure(self, priority: int) -> None:
         """Write the configuration for the next start or reload."""
-        text = CONFIG.format(name=self.name, port=HEALTH_PORT, interface=INTERFACE, priority=priority, advert=self._advert, vip=VIP)
+        text = CONFIG.format(
+            name=self.name,
+            port=HEALTH_PORT,
+            interface=INTERFACE,
+            priority=priority,
+            advert=self._advert,
+            vip=VIP,
+        )
         (self.folder / "conf").write_text(text)
 
     def argv(self) -> Sequence[str]:
         """Return the command line."""
-        files = ["-f", str(self.folder / "conf"), "-p", str(self.folder / "pid"), "-r", str(self.folder / "vrrp.pid")]
+        files = [
+            "-f",
+            str(self.folder / "conf"),
+            "-p",
+            str(self.folder / "pid"),
+            "-r",
+            str(self.folder / "vrrp.pid"),
+        ]
         return ["keepalived", "--dont-fork", "--log-console", "--vrrp", *files]
 
     def start(self) -> None:
@@ -80,7 +95,11 @@ class KeepalivedNode(Node):
 class Keepalived(Peer):
     """Three keepalived with the default dead time: three adverts and the skew."""
 
-    unable: Mapping[str, str] = {"store_brief": NO_STORE, "store_long": NO_STORE, "store_cut": NO_STORE}
+    unable: Mapping[str, str] = {
+        "store_brief": NO_STORE,
+        "store_long": NO_STORE,
+        "store_cut": NO_STORE,
+    }
 
     def __init__(self, network: Network, advert: float) -> None:
         super().__init__(network)

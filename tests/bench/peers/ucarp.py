@@ -1,4 +1,6 @@
-"""ucarp: CARP by adverts among the nodes, one process that runs a script to add the address and one to take it away."""
+"""ucarp: CARP by adverts among the nodes, one process that runs a script to add the address and one
+to take it away.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,30 @@ class UcarpNode(Node):
         super().__init__(network, next(host for host in network.nodes if host.name == name))
         for word in ("add", "del"):
             script = self.folder / word
-            # A second `add` and a `del` of what is not there fail, which is no news: ucarp runs `del` at start too.
-            script.write_text(f'#!/bin/sh\nPATH="{environment()["PATH"]}" exec ip address {word} "$2/32" dev "$1"\n')
+            # A second `add` and a `del` of what is not there fail, which is no news: ucarp runs
+            # `del` at start too.
+            script.write_text(
+                f'#!/bin/sh\nPATH="{environment()["PATH"]}" exec ip address {word} "$2/32" dev "$1"\n'
+            )
             script.chmod(0o755)
 
     def argv(self) -> Sequence[str]:
         """Return the command line: a better node preempts, the address goes when ucarp ends."""
-        argv = ["ucarp", f"--interface={INTERFACE}", f"--srcip={self.host.address}", "--vhid=51", "--pass=bench", f"--addr={VIP}"]
-        argv += [f"--advbase={ADVERT:g}", f"--advskew={SKEWS[self.name]}", f"--deadratio={DEAD_RATIO}", "--preempt", "--shutdown"]
+        argv = [
+            "ucarp",
+            f"--interface={INTERFACE}",
+            f"--srcip={self.host.address}",
+            "--vhid=51",
+            "--pass=bench",
+            f"--addr={VIP}",
+        ]
+        argv += [
+            f"--advbase={ADVERT:g}",
+            f"--advskew={SKEWS[self.name]}",
+            f"--deadratio={DEAD_RATIO}",
+            "--preempt",
+            "--shutdown",
+        ]
         return [*argv, f"--upscript={self.folder / 'add'}", f"--downscript={self.folder / 'del'}"]
 
     def worker(self) -> int:
@@ -71,7 +89,10 @@ class Ucarp(Peer):
         return self.network.next_advert(node.host, 3 * self.beat)
 
     def move(self) -> None:
-        """Let the owner demote itself for three seconds: it has no other means for a planned move."""
+        """Let the owner demote itself for three seconds.
+
+        It has no other means for a planned move.
+        """
         self.best.process.send_signal(signal.SIGUSR2)
 
     def move_back(self) -> None:

@@ -24,19 +24,36 @@ from vipd.demo.lab import INTERFACE, Host, LabError
 from vipd.demo.node import INSTANCE, VIP, VIP6
 
 FILE_ONLY = "with `file` all nodes share one host, which cannot be cut off from its own store"
-UNABLE = {"cut": FILE_ONLY, "cut_heal": FILE_ONLY, "store_brief": FILE_ONLY, "store_long": FILE_ONLY, "store_cut": FILE_ONLY}
+UNABLE = {
+    "cut": FILE_ONLY,
+    "cut_heal": FILE_ONLY,
+    "store_brief": FILE_ONLY,
+    "store_long": FILE_ONLY,
+    "store_cut": FILE_ONLY,
+}
 CHECK = {"interval": "200ms", "timeout": "180ms", "rise": 2, "fall": 2, "on_fail": "fault"}
 
 
 class VipdNode(Node):
     """A host that runs `vipd run`."""
 
-    def __init__(self, network: Network, host: Host, backend: Mapping[str, object], profile: str) -> None:
+    def __init__(
+        self, network: Network, host: Host, backend: Mapping[str, object], profile: str
+    ) -> None:
         super().__init__(network, host)
         self._socket = self.folder / "s"
-        check = {"name": "ingress", "http": {"url": f"http://127.0.0.1:{HEALTH_PORT}/healthz", "status": 200}, **CHECK}
+        check = {
+            "name": "ingress",
+            "http": {"url": f"http://127.0.0.1:{HEALTH_PORT}/healthz", "status": 200},
+            **CHECK,
+        }
         # Neither keepalived nor ucarp waits before it preempts, by default.
-        instance = {"name": INSTANCE, "interface": INTERFACE, "addresses": [f"{VIP}/32", f"{VIP6}/128"], "preempt_delay": "0s"}
+        instance = {
+            "name": INSTANCE,
+            "interface": INTERFACE,
+            "addresses": [f"{VIP}/32", f"{VIP6}/128"],
+            "preempt_delay": "0s",
+        }
         config = {
             "node": self.name,
             "backend": backend,
@@ -70,7 +87,10 @@ class VipdNode(Node):
             return {}
 
     def ask(self, command: str, **arguments: object) -> None:
-        """Do a command of the command line, without the time that Python needs to start. Raises what vipd.control.client raises."""
+        """Do a command of the command line, without the time that Python needs to start.
+
+        Raises what vipd.control.client raises.
+        """
         request(str(self._socket), command, {"instance": INSTANCE, **arguments})
 
 
@@ -85,11 +105,10 @@ class Vipd(Peer):
         self.beat = self._timing.renew_interval
         self.detection = self._timing.lease_duration + 0.2
         timing = f"lease {self._timing.lease_duration:g} s, renewed every {self._timing.renew_interval:g} s"
-        # What a pulled cable costs with this store only, a reader would take for what it costs with any.
+        # What a pulled cable costs with this store only, a reader would take for what it costs with
+        # any.
         reach = ", within reach whatever befalls the network" if backend == "file" else ""
-        self.settings = (
-            f"store: {backend}{reach}; profile {profile}: {timing}; the ingress checked every 0.2 s, fall 2; planned move: vipd handover"
-        )
+        self.settings = f"store: {backend}{reach}; profile {profile}: {timing}; the ingress checked every 0.2 s, fall 2; planned move: vipd handover"
         self.unable: Mapping[str, str] = UNABLE if backend == "file" else {}
         self._stack = contextlib.ExitStack()
         self.store, settings = self._open(backend)
@@ -102,20 +121,34 @@ class Vipd(Peer):
         if backend == "file":
             return None, {"file": {"path": str(folder / "records")}}
         if backend == "etcd":
-            etcd = self._stack.enter_context(EtcdServer(folder, netns=host.namespace, host=host.address))
+            etcd = self._stack.enter_context(
+                EtcdServer(folder, netns=host.namespace, host=host.address)
+            )
             return etcd, {"etcd": {"endpoints": [etcd.url]}}
-        server = self._stack.enter_context(KubeServer(folder, netns=host.namespace, host=host.address))
-        return server, {"kubernetes": {"namespace": NAMESPACE, "kubeconfig": str(_user(server, host, folder))}}
+        server = self._stack.enter_context(
+            KubeServer(folder, netns=host.namespace, host=host.address)
+        )
+        return server, {
+            "kubernetes": {"namespace": NAMESPACE, "kubeconfig": str(_user(server, host, folder))}
+        }
 
     def ready(self) -> bool:
-        """Tell whether every node is fit, is known as fit to the best one, sees the store and keeps a warm process."""
+        """Tell whether every node is fit, is known as fit to the best one, sees the store and keeps
+        a warm process.
+        """
         documents = [node.status() if node.runs else {} for node in self._nodes]
-        if not all(documents) or any(document["store"]["outage"] or not document["instances"] for document in documents):
+        if not all(documents) or any(
+            document["store"]["outage"] or not document["instances"] for document in documents
+        ):
             return False
         seen = [document["instances"][0] for document in documents]
         fit = {one["name"] for one in seen[0]["candidates"] if one["live"] and one["eligible"]}
         warm = all(node.child("vipd-template") for node in self._nodes)
-        return warm and all(one["state"] in {"Active", "Backup"} for one in seen) and fit >= {node.name for node in self._nodes}
+        return (
+            warm
+            and all(one["state"] in {"Active", "Backup"} for one in seen)
+            and fit >= {node.name for node in self._nodes}
+        )
 
     def beat_of(self, node: Node) -> float | None:
         """Return when its last renewal was sent: its deadline tells."""
@@ -138,7 +171,10 @@ class Vipd(Peer):
         """Leave it alone: `bring_home` does it."""
 
     def bring_home(self) -> None:
-        """Hand over to the best node: a preemption is damped when the VIP moves this often. The pin there means nothing to the others."""
+        """Hand over to the best node: a preemption is damped when the VIP moves this often.
+
+        The pin there means nothing to the others.
+        """
         for node in self._nodes[1:]:
             if node.name in self.network.monitor.owners(VIP):
                 with contextlib.suppress(UnreachableError, RefusedError, FailedError):

@@ -51,7 +51,11 @@ def has_counter(number: int) -> Callable[[WatchEvent], bool]:
     """Return what is true of an event that reports this counter."""
 
     def found(event: WatchEvent) -> bool:
-        return isinstance(event, ElectionChanged) and isinstance(event.content, Found) and event.content.record.counter == number
+        return (
+            isinstance(event, ElectionChanged)
+            and isinstance(event.content, Found)
+            and event.content.record.counter == number
+        )
 
     return found
 

@@ -46,7 +46,9 @@ async def use(store: Store) -> None:
 def test_a_client_certificate_logs_in(server: KubeServer, place: KubePlace, tmp_path: Path) -> None:
     """Its subject is the user, as RBAC sees it."""
     certificate = server.authority.sign("node", "/O=system:masters/CN=node-a")
-    store = KubernetesStore(place.namespace, str(kubeconfig(server, tmp_path / "k", certificate_user(certificate))))
+    store = KubernetesStore(
+        place.namespace, str(kubeconfig(server, tmp_path / "k", certificate_user(certificate)))
+    )
 
     async def scenario() -> None:
         async with closing(store):
@@ -56,13 +58,20 @@ def test_a_client_certificate_logs_in(server: KubeServer, place: KubePlace, tmp_
     assert {request["user"] for request in server.requests()} == {"node-a"}
 
 
-def test_a_token_that_was_replaced_is_read_again(server: KubeServer, place: KubePlace, tmp_path: Path) -> None:
-    """The kubelet wrote a new one and the old one is over: no request fails, and the watch goes on."""
+def test_a_token_that_was_replaced_is_read_again(
+    server: KubeServer, place: KubePlace, tmp_path: Path
+) -> None:
+    """The kubelet wrote a new one and the old one is over.
+
+    No request fails, and the watch goes on.
+    """
     server.order("token", token=OLD, user="pod", groups=["system:masters"])
     server.order("token", token=NEW, user="pod", groups=["system:masters"])
     folder = tmp_path / "serviceaccount"
     environ = pod(server, folder, OLD)
-    store = KubernetesStore(place.namespace, request_timeout=0.5, access=partial(in_cluster, environ, folder))
+    store = KubernetesStore(
+        place.namespace, request_timeout=0.5, access=partial(in_cluster, environ, folder)
+    )
 
     async def scenario() -> None:
         async with closing(store), watching(store) as watch:
@@ -79,9 +88,13 @@ def test_a_token_that_was_replaced_is_read_again(server: KubeServer, place: Kube
     assert {request["user"] for request in server.requests() if request["code"] != 401} == {"pod"}
 
 
-def test_credentials_that_are_not_accepted_are_named(server: KubeServer, place: KubePlace, tmp_path: Path) -> None:
+def test_credentials_that_are_not_accepted_are_named(
+    server: KubeServer, place: KubePlace, tmp_path: Path
+) -> None:
     """A 401 is not a lost lease, and says what to look at."""
-    store = KubernetesStore(place.namespace, str(kubeconfig(server, tmp_path / "k", {"token": "nobody's"})))
+    store = KubernetesStore(
+        place.namespace, str(kubeconfig(server, tmp_path / "k", {"token": "nobody's"}))
+    )
 
     async def scenario() -> None:
         async with closing(store):
@@ -96,9 +109,15 @@ def test_credentials_that_are_not_accepted_are_named(server: KubeServer, place: 
 def test_what_is_forbidden_is_named(server: KubeServer, place: KubePlace, tmp_path: Path) -> None:
     """A 403 says which verb on what is missing; what is allowed goes on."""
     server.order("token", token=WEAK, user="weak", groups=[])
-    rules: list[Json] = [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create"]}]
+    rules: list[Json] = [
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create"]}
+    ]
     place.admin.grant(place.namespace, "weak", rules)
-    store = KubernetesStore(place.namespace, str(kubeconfig(server, tmp_path / "k", {"token": WEAK})), request_timeout=0.5)
+    store = KubernetesStore(
+        place.namespace,
+        str(kubeconfig(server, tmp_path / "k", {"token": WEAK})),
+        request_timeout=0.5,
+    )
 
     async def scenario() -> None:
         async with closing(store):
@@ -114,8 +133,13 @@ def test_what_is_forbidden_is_named(server: KubeServer, place: KubePlace, tmp_pa
     asyncio.run(scenario())
 
 
-def test_an_exec_plugin_logs_in_and_is_asked_once(server: KubeServer, place: KubePlace, tmp_path: Path) -> None:
-    """What it issues is kept until it expires; its arguments are an argv, its environment is what the kubeconfig says."""
+def test_an_exec_plugin_logs_in_and_is_asked_once(
+    server: KubeServer, place: KubePlace, tmp_path: Path
+) -> None:
+    """What it issues is kept until it expires.
+
+    Its arguments are an argv, its environment is what the kubeconfig says.
+    """
     plugin = tmp_path / "plugin.py"
     plugin.write_text(
         "import json, os, sys\n"
@@ -144,7 +168,9 @@ def test_an_exec_plugin_logs_in_and_is_asked_once(server: KubeServer, place: Kub
     assert (tmp_path / "runs; echo").read_text() == "x"
 
 
-def test_a_plugin_that_hangs_bounds_no_request(server: KubeServer, place: KubePlace, tmp_path: Path) -> None:
+def test_a_plugin_that_hangs_bounds_no_request(
+    server: KubeServer, place: KubePlace, tmp_path: Path
+) -> None:
     """The request comes back in its time; closing the store ends the plugin and its children."""
     pid = tmp_path / "pid"
     user: dict[str, object] = {

@@ -1,4 +1,7 @@
-"""An API server that refuses (401, 403): how often it is asked, when it counts as refusing, and what ends that."""
+"""An API server that refuses (401, 403).
+
+How often it is asked, when it counts as refusing, and what ends that.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ ELECTIONS = [f"e{number}" for number in range(10)]
 
 @asynccontextmanager
 async def busy(store: Store) -> AsyncIterator[None]:
-    """Ask as a daemon with ten elections does while requests fail: each again after 0.1 s; follow the watch."""
+    """Ask as a daemon with ten elections does while requests fail.
+
+    Each again after 0.1 s; follow the watch.
+    """
 
     async def election(name: str) -> None:
         while True:
@@ -47,7 +53,9 @@ async def busy(store: Store) -> AsyncIterator[None]:
         async for _ in store.watch():
             pass
 
-    tasks = [asyncio.ensure_future(work) for work in (*map(election, ELECTIONS), candidate(), follow())]
+    tasks = [
+        asyncio.ensure_future(work) for work in (*map(election, ELECTIONS), candidate(), follow())
+    ]
     try:
         yield
     finally:
@@ -56,7 +64,9 @@ async def busy(store: Store) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def test_a_node_that_is_refused_everything_asks_once_in_two_seconds(server: KubeServer, place: KubePlace) -> None:
+def test_a_node_that_is_refused_everything_asks_once_in_two_seconds(
+    server: KubeServer, place: KubePlace
+) -> None:
     """However many elections it has; and when the right is given, all of them go on at once."""
 
     async def scenario() -> None:
@@ -76,8 +86,13 @@ def test_a_node_that_is_refused_everything_asks_once_in_two_seconds(server: Kube
     asyncio.run(scenario())
 
 
-def test_what_is_allowed_goes_on_beside_what_is_forbidden(server: KubeServer, place: KubePlace) -> None:
-    """Lists are forbidden, for good: records are read and written at their own pace, lists asked for once in two seconds."""
+def test_what_is_allowed_goes_on_beside_what_is_forbidden(
+    server: KubeServer, place: KubePlace
+) -> None:
+    """Lists are forbidden, for good.
+
+    Records are read and written at their own pace, lists asked for once in two seconds.
+    """
 
     async def scenario() -> None:
         async with opened(place) as [store], busy(store):
@@ -94,12 +109,16 @@ def test_what_is_allowed_goes_on_beside_what_is_forbidden(server: KubeServer, pl
     asyncio.run(scenario())
 
 
-def test_a_single_record_that_is_forbidden_holds_up_no_other(server: KubeServer, place: KubePlace) -> None:
+def test_a_single_record_that_is_forbidden_holds_up_no_other(
+    server: KubeServer, place: KubePlace
+) -> None:
     """A Role may name Leases."""
 
     async def scenario() -> None:
         async with opened(place) as [store]:
-            server.fault("refused", verb="get", name="vipd-theirs", code=403, reason="Forbidden", message="x")
+            server.fault(
+                "refused", verb="get", name="vipd-theirs", code=403, reason="Forbidden", message="x"
+            )
             for _ in range(20):
                 assert isinstance(await store.read("theirs", TIMEOUT), Unknown)
                 assert await store.read("ours", TIMEOUT) == Absent()
@@ -108,14 +127,18 @@ def test_a_single_record_that_is_forbidden_holds_up_no_other(server: KubeServer,
 
 
 @pytest.mark.parametrize("code", [401, 403])
-def test_new_credentials_are_tried_at_once(server: KubeServer, place: KubePlace, tmp_path: Path, code: int) -> None:
+def test_new_credentials_are_tried_at_once(
+    server: KubeServer, place: KubePlace, tmp_path: Path, code: int
+) -> None:
     """A token that was replaced, after it was refused for a while."""
     if code == 403:
         server.order("token", token=WEAK, user="weak", groups=[])
     server.order("token", token=STRONG, user="pod", groups=["system:masters"])
     folder = tmp_path / "serviceaccount"
     environ = pod(server, folder, WEAK)
-    store = KubernetesStore(place.namespace, request_timeout=0.5, access=partial(in_cluster, environ, folder))
+    store = KubernetesStore(
+        place.namespace, request_timeout=0.5, access=partial(in_cluster, environ, folder)
+    )
 
     async def scenario() -> None:
         async with closing(store), busy(store):
@@ -130,7 +153,10 @@ def test_new_credentials_are_tried_at_once(server: KubeServer, place: KubePlace,
 
 
 def test_it_is_refusing_once_that_lasts(server: KubeServer, place: KubePlace) -> None:
-    """An API server forbids everything in its first seconds; what it says stands in the sentence from the beginning."""
+    """An API server forbids everything in its first seconds.
+
+    What it says stands in the sentence from the beginning.
+    """
 
     async def scenario() -> None:
         async with written(place) as (store, _):
@@ -162,18 +188,32 @@ def test_it_is_refusing_once_that_lasts(server: KubeServer, place: KubePlace) ->
 def test_the_node_is_asked_for_again_after_a_refusal_at_the_start(
     server: KubeServer, place: KubePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that has just started refuses that too: the Lease gets its owner later. Refused twice, it is not asked again."""
+    """A server that has just started refuses that too: the Lease gets its owner later.
+
+    Refused twice, it is not asked again.
+    """
     monkeypatch.setattr("election.stores.kubernetes.candidates.ASK_AGAIN", 0.5)
     node = place.namespace
     place.admin.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}})
 
     async def scenario(times: int) -> int:
         server.clear()
-        server.fault("refused", resource="nodes", verb="get", code=403, reason="Forbidden", message="x", times=times)
+        server.fault(
+            "refused",
+            resource="nodes",
+            verb="get",
+            code=403,
+            reason="Forbidden",
+            message="x",
+            times=times,
+        )
         server.requests()
         async with opened(place) as [store]:
             for counter in range(25):
-                assert isinstance(await store.write_candidate(CandidateRecord(node, "s", counter), TIMEOUT), Applied)
+                assert isinstance(
+                    await store.write_candidate(CandidateRecord(node, "s", counter), TIMEOUT),
+                    Applied,
+                )
                 await asyncio.sleep(0.1)
         lease: Json = place.admin.lease(place.namespace, f"vipd.{node}")
         assert ("ownerReferences" in lease["metadata"]) == (times == 1)  # type: ignore[operator]  # an object
@@ -191,7 +231,9 @@ def test_the_reason_for_a_lost_watch_is_that_of_now(server: KubeServer, place: K
         async with opened(place) as [store], watching(store) as watch:
             assert await watch.next() == WatchStands()
             server.fault("refused", verb="list", code=403, reason="Forbidden", message="no lists")
-            reading = asyncio.ensure_future(watch.until(lambda event: isinstance(event, WatchLost) and "403" in event.why))
+            reading = asyncio.ensure_future(
+                watch.until(lambda event: isinstance(event, WatchLost) and "403" in event.why)
+            )
             server.leave()
             await asyncio.sleep(0.5)
             server.come_back()
@@ -205,12 +247,19 @@ def test_the_reason_for_a_lost_watch_is_that_of_now(server: KubeServer, place: K
 
 
 def test_a_server_that_is_told_to_end_can_end(server: KubeServer, place: KubePlace) -> None:
-    """The watches of vipd are all that it waits for: nodes that only listen let it go too. Then it is back, and nothing is lost."""
+    """The watches of vipd are all that it waits for: nodes that only listen let it go too.
+
+    Then it is back, and nothing is lost.
+    """
 
     async def scenario() -> None:
         async with opened(place, 3) as stores:
             await revision(stores[0], "ingress", RECORD)
-            async with watching(stores[0]) as one, watching(stores[1]) as two, watching(stores[2]) as three:
+            async with (
+                watching(stores[0]) as one,
+                watching(stores[1]) as two,
+                watching(stores[2]) as three,
+            ):
                 watches = (one, two, three)
                 for watch in watches:
                     await watch.until(lambda event: isinstance(event, WatchStands))
@@ -229,8 +278,13 @@ def test_a_server_that_is_told_to_end_can_end(server: KubeServer, place: KubePla
     asyncio.run(scenario())
 
 
-def test_a_server_that_takes_connections_keeps_its_watch(server: KubeServer, place: KubePlace) -> None:
-    """All other connections were closed, as a load balancer does; the watch is silent, and stands."""
+def test_a_server_that_takes_connections_keeps_its_watch(
+    server: KubeServer, place: KubePlace
+) -> None:
+    """All other connections were closed, as a load balancer does.
+
+    The watch is silent, and stands.
+    """
 
     async def scenario() -> None:
         async with opened(place, 2) as [store, other], watching(store) as watch:

@@ -17,7 +17,9 @@ from tests.kube.fixture import KubeServer
 
 
 @pytest.mark.parametrize("kind", ["lost", "cut", "garbled", "mute"])
-def test_a_write_whose_answer_is_lost_is_unknown_and_sent_once(server: KubeServer, place: KubePlace, kind: str) -> None:
+def test_a_write_whose_answer_is_lost_is_unknown_and_sent_once(
+    server: KubeServer, place: KubePlace, kind: str
+) -> None:
     """It was applied. Sent a second time it would be a conflict with oneself."""
 
     async def scenario() -> None:
@@ -34,20 +36,26 @@ def test_a_write_whose_answer_is_lost_is_unknown_and_sent_once(server: KubeServe
 
 
 @pytest.mark.parametrize("kind", ["dropped", "hung"])
-def test_a_write_that_did_not_happen_is_unknown_too(server: KubeServer, place: KubePlace, kind: str) -> None:
+def test_a_write_that_did_not_happen_is_unknown_too(
+    server: KubeServer, place: KubePlace, kind: str
+) -> None:
     """Nobody can tell the difference; the record can."""
 
     async def scenario() -> None:
         async with written(place) as (store, last):
             server.fault(kind, verb="update", times=1)
-            assert isinstance(await store.write("ingress", replace(RECORD, counter=8), last, 0.3), Unknown)
+            assert isinstance(
+                await store.write("ingress", replace(RECORD, counter=8), last, 0.3), Unknown
+            )
             assert (await current(store, "ingress")).record == RECORD
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("verb", ["get", "create", "update", "list", "delete"])
-def test_every_request_is_bounded_and_its_connection_given_up(server: KubeServer, place: KubePlace, verb: str) -> None:
+def test_every_request_is_bounded_and_its_connection_given_up(
+    server: KubeServer, place: KubePlace, verb: str
+) -> None:
     """An answer that comes late must not be taken for that to the next request."""
     node = CandidateRecord("N", "s", 1)  # no name of a Node: nothing is looked up beside this
 
@@ -68,11 +76,19 @@ def test_every_request_is_bounded_and_its_connection_given_up(server: KubeServer
             assert "did not answer within 0.2 s" in answer.why
             seen: list[dict[str, object]] = []
             async with asyncio.timeout(PATIENCE):
-                while not (given_up := {request["connection"] for request in seen if (request["verb"], request["code"]) == (verb, 0)}):
+                while not (
+                    given_up := {
+                        request["connection"]
+                        for request in seen
+                        if (request["verb"], request["code"]) == (verb, 0)
+                    }
+                ):
                     assert await store.read("none", TIMEOUT) == Absent()
                     seen += server.requests()
             assert isinstance(await store.read_candidates(TIMEOUT), list)
-            assert given_up.isdisjoint(request["connection"] for request in [*seen, *server.requests()] if request["code"])
+            assert given_up.isdisjoint(
+                request["connection"] for request in [*seen, *server.requests()] if request["code"]
+            )
 
     asyncio.run(scenario())
 
@@ -91,13 +107,21 @@ FAULTS = [
 
 @pytest.mark.parametrize(("code", "reason", "message", "text", "outage"), FAULTS)
 def test_an_error_of_the_server_is_unknown(
-    server: KubeServer, place: KubePlace, code: int, reason: str, message: str, text: str, outage: Outage
+    server: KubeServer,
+    place: KubePlace,
+    code: int,
+    reason: str,
+    message: str,
+    text: str,
+    outage: Outage,
 ) -> None:
     """With its code, what it says, and the kind of outage that it is."""
 
     async def scenario() -> None:
         async with written(place) as (store, last):
-            server.fault("refused", verb="update", code=code, reason=reason, message=message, times=2)
+            server.fault(
+                "refused", verb="update", code=code, reason=reason, message=message, times=2
+            )
             answer = await store.write("ingress", RECORD, last, TIMEOUT)
             assert isinstance(answer, Unknown)
             assert text in answer.why
@@ -112,7 +136,14 @@ def test_retry_after_is_heeded(server: KubeServer, place: KubePlace) -> None:
 
     async def scenario() -> None:
         async with written(place) as (store, _):
-            server.fault("refused", code=429, reason="TooManyRequests", message="try again", retry_after=1, times=1)
+            server.fault(
+                "refused",
+                code=429,
+                reason="TooManyRequests",
+                message="try again",
+                retry_after=1,
+                times=1,
+            )
             throttled = await store.read("ingress", TIMEOUT)
             assert isinstance(throttled, Unknown)
             assert "429" in throttled.why
@@ -142,8 +173,13 @@ def test_a_missing_namespace_is_said(server: KubeServer, place: KubePlace) -> No
     asyncio.run(scenario())
 
 
-def test_a_server_that_hangs_is_slow_and_one_that_is_away_unreachable(server: KubeServer, place: KubePlace) -> None:
-    """Also to a node that has no connection yet: somebody takes the connection of one that hangs."""
+def test_a_server_that_hangs_is_slow_and_one_that_is_away_unreachable(
+    server: KubeServer, place: KubePlace
+) -> None:
+    """Also to a node that has no connection yet.
+
+    Somebody takes the connection of one that hangs.
+    """
 
     async def scenario() -> None:
         async with written(place) as (store, _), opened(place) as [fresh]:

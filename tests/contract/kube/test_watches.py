@@ -13,7 +13,16 @@ from election.stores.contract import ElectionChanged, WatchLost, WatchStands
 from election.stores.kubernetes.store import KubernetesStore
 from tests.contract.kube.common import NAME, RECORD, has_counter, metadata
 from tests.contract.kube_place import KubePlace
-from tests.contract.places import PATIENCE, TIMEOUT, Watching, current, opened, revision, stands, watching
+from tests.contract.places import (
+    PATIENCE,
+    TIMEOUT,
+    Watching,
+    current,
+    opened,
+    revision,
+    stands,
+    watching,
+)
 from tests.kube.fixture import KubeServer
 
 
@@ -33,8 +42,13 @@ def test_a_watch_that_the_server_ends_goes_on(server: KubeServer, place: KubePla
     asyncio.run(scenario())
 
 
-def test_a_history_that_was_cut_short_leads_to_a_new_list(server: KubeServer, place: KubePlace) -> None:
-    """The watch begins again from a version that is gone (410): what changed meanwhile is reported, and no loss."""
+def test_a_history_that_was_cut_short_leads_to_a_new_list(
+    server: KubeServer, place: KubePlace
+) -> None:
+    """The watch begins again from a version that is gone (410).
+
+    What changed meanwhile is reported, and no loss.
+    """
 
     async def scenario() -> None:
         for refuse in (False, True):
@@ -51,7 +65,9 @@ def test_a_history_that_was_cut_short_leads_to_a_new_list(server: KubeServer, pl
     asyncio.run(scenario())
 
 
-async def _change_unseen(server: KubeServer, watch: Watching, one: object, election: str, last: str) -> None:
+async def _change_unseen(
+    server: KubeServer, watch: Watching, one: object, election: str, last: str
+) -> None:
     """Change a record while the watch is between two requests, and forget the change."""
     assert isinstance(one, KubernetesStore)
     server.fault("slow", verb="watch", seconds=0.3, times=1)
@@ -79,7 +95,9 @@ def test_a_watch_that_dies_silently_is_noticed(server: KubeServer, place: KubePl
             assert isinstance(lost, WatchLost)
             assert "own writes" in lost.why
             await watch.each(stands, has_counter(8))
-            assert [type(event) for event in watch.seen if isinstance(event, WatchLost | WatchStands)] == [
+            assert [
+                type(event) for event in watch.seen if isinstance(event, WatchLost | WatchStands)
+            ] == [
                 WatchStands,
                 WatchLost,
                 WatchStands,
@@ -108,8 +126,13 @@ def test_a_watch_that_reports_own_writes_lives(server: KubeServer, place: KubePl
 
 
 @pytest.mark.parametrize("event_first", [0.0, 0.5, 1.0])
-def test_whichever_comes_first_of_event_and_answer_the_watch_lives(server: KubeServer, place: KubePlace, event_first: float) -> None:
-    """A real server reports most writes before it answers them. In the silence that follows nothing is missing."""
+def test_whichever_comes_first_of_event_and_answer_the_watch_lives(
+    server: KubeServer, place: KubePlace, event_first: float
+) -> None:
+    """A real server reports most writes before it answers them.
+
+    In the silence that follows nothing is missing.
+    """
 
     async def scenario() -> None:
         server.order("habit", event_first=event_first)
@@ -117,7 +140,10 @@ def test_whichever_comes_first_of_event_and_answer_the_watch_lives(server: KubeS
             reading = asyncio.ensure_future(watch.until(has_counter(99)))
             last = await revision(store, "ingress", RECORD)
             for counter in range(20):
-                assert isinstance(await store.write_candidate(CandidateRecord("n", "s", counter), TIMEOUT), Applied)
+                assert isinstance(
+                    await store.write_candidate(CandidateRecord("n", "s", counter), TIMEOUT),
+                    Applied,
+                )
                 last = await revision(store, "ingress", replace(RECORD, counter=10 + counter), last)
             await asyncio.sleep(2.0)
             await revision(store, "ingress", replace(RECORD, counter=99), last)
@@ -128,7 +154,9 @@ def test_whichever_comes_first_of_event_and_answer_the_watch_lives(server: KubeS
     asyncio.run(scenario())
 
 
-def test_a_pause_of_this_process_is_no_silence_of_the_watch(server: KubeServer, place: KubePlace) -> None:
+def test_a_pause_of_this_process_is_no_silence_of_the_watch(
+    server: KubeServer, place: KubePlace
+) -> None:
     """What was reported during the pause waits to be read when the patience has ended."""
 
     async def scenario() -> None:
@@ -148,8 +176,13 @@ def test_a_pause_of_this_process_is_no_silence_of_the_watch(server: KubeServer, 
     asyncio.run(scenario())
 
 
-def test_a_lease_that_loses_its_label_on_the_way_is_not_waited_for(server: KubeServer, place: KubePlace) -> None:
-    """An admission webhook takes labels away: no watch that selects by one reports the write, and none is silent for it."""
+def test_a_lease_that_loses_its_label_on_the_way_is_not_waited_for(
+    server: KubeServer, place: KubePlace
+) -> None:
+    """An admission webhook takes labels away.
+
+    No watch that selects by one reports the write, and none is silent for it.
+    """
 
     async def scenario() -> None:
         async with opened(place) as [store], watching(store) as watch:
@@ -160,9 +193,16 @@ def test_a_lease_that_loses_its_label_on_the_way_is_not_waited_for(server: KubeS
             await revision(store, "ingress", replace(RECORD, counter=8), last)
             await asyncio.sleep(2.0)
             server.order("habit", strip_labels=False)
-            await revision(store, "ingress", replace(RECORD, counter=99), (await current(store, "ingress")).revision)
+            await revision(
+                store,
+                "ingress",
+                replace(RECORD, counter=99),
+                (await current(store, "ingress")).revision,
+            )
             await reading
-            assert [event for event in watch.seen if isinstance(event, WatchLost | WatchStands)] == [WatchStands()]
+            assert [
+                event for event in watch.seen if isinstance(event, WatchLost | WatchStands)
+            ] == [WatchStands()]
 
     asyncio.run(scenario())
 
@@ -196,14 +236,24 @@ def test_a_lease_whose_label_was_removed_is_not_gone(server: KubeServer, place: 
             seen = await current(one, "ingress")
             assert event == ElectionChanged("ingress", seen)
             last = await revision(one, "ingress", replace(RECORD, counter=8), seen.revision)
-            assert await watch.next() == ElectionChanged("ingress", Found(replace(RECORD, counter=8), last))
-            assert place.admin.lease(place.namespace, NAME)["metadata"]["labels"]["app.kubernetes.io/name"] == "vipd"  # type: ignore[index]
+            assert await watch.next() == ElectionChanged(
+                "ingress", Found(replace(RECORD, counter=8), last)
+            )
+            assert (
+                place.admin.lease(place.namespace, NAME)["metadata"]["labels"][
+                    "app.kubernetes.io/name"
+                ]
+                == "vipd"
+            )  # type: ignore[index]
 
     asyncio.run(scenario())
 
 
 def test_no_request_asks_the_cache(server: KubeServer, place: KubePlace) -> None:
-    """The API server's cache may be old: resourceVersion=0 is never asked for, and only a watch names a version."""
+    """The API server's cache may be old.
+
+    ResourceVersion=0 is never asked for, and only a watch names a version.
+    """
 
     async def scenario() -> None:
         async with opened(place) as [store], watching(store) as watch:
@@ -213,7 +263,9 @@ def test_no_request_asks_the_cache(server: KubeServer, place: KubePlace) -> None
             await store.write_candidate(CandidateRecord("n", "s", 1), TIMEOUT)
             await store.read_candidates(TIMEOUT)
             await revision(store, "ingress", replace(RECORD, counter=8), last)
-        asked = {str(request["query"]) for request in server.requests() if request["verb"] != "watch"}
+        asked = {
+            str(request["query"]) for request in server.requests() if request["verb"] != "watch"
+        }
         assert not [query for query in asked if "resourceVersion" in query]
 
     asyncio.run(scenario())

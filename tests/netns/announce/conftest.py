@@ -1,4 +1,7 @@
-"""Two hosts on one cable, in network namespaces without a name: they end with the test's process, however that ends."""
+"""Two hosts on one cable, in network namespaces without a name.
+
+They end with the test's process, however that ends.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ from announce.kernel.addresses import RouteSocket
 
 CLONE_NEWNET = 0x40000000
 PATIENCE = 10.0
-"""Seconds after which a test that waits for something has failed; nothing takes a tenth of it but what the kernel delays."""
+"""Seconds after which a test that waits for something has failed; nothing takes a tenth of it but
+what the kernel delays."""
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -69,7 +73,10 @@ class Host:
         return self.run(f"ip -o link show {self.interface}").split("link/ether ")[1].split()[0]
 
     def close_gate(self) -> None:
-        """Drop all frames in and out in traffic control, where the kernel gate does it; they go to a device that is down."""
+        """Drop all frames in and out in traffic control, where the kernel gate does it.
+
+        They go to a device that is down.
+        """
         self.run(f"tc qdisc add dev {self.interface} clsact")
         for direction in ("ingress", "egress"):
             drop = "u32 match u32 0 0 action mirred egress redirect dev lo"
@@ -99,7 +106,9 @@ class Cable:
 
     def plug(self) -> None:
         """Make the two interfaces anew, and wait until both have a carrier."""
-        self.a.run(f"ip link add {self.a.interface} type veth peer name {self.b.interface} netns /proc/{os.getpid()}/fd/{self.b.namespace}")
+        self.a.run(
+            f"ip link add {self.a.interface} type veth peer name {self.b.interface} netns /proc/{os.getpid()}/fd/{self.b.namespace}"
+        )
         for host in (self.a, self.b):
             host.run(f"ip link set {host.interface} up")
         deadline = time.monotonic() + PATIENCE

@@ -1,4 +1,6 @@
-"""Two hosts for tests of the gate: an owner with VIPs that answers, and a client that asks by ready-made frames.
+"""Two hosts for tests of the gate.
+
+An owner with VIPs that answers, and a client that asks by ready-made frames.
 
 All frames go to the owner's own MAC, so nothing depends on what the client's kernel believes.
 """
@@ -30,7 +32,8 @@ PATIENCE = 10.0
 KINDS = frozenset({"udp4", "udp6", "arp", "nd"})
 """Kinds of questions, and of answers in the VIP's name."""
 FENCE = "fence"
-"""The answer to a question after the owner's own address: what was asked before it has been seen to."""
+"""The answer to a question after the owner's own address: what was asked before it has been seen
+to."""
 SO_TIMESTAMPNS = 35
 PACKET_IGNORE_OUTGOING = 23
 SOL_PACKET = 263
@@ -192,7 +195,10 @@ def bound(family: int, ip: str, port: int) -> socket.socket:
 
 @dataclass(frozen=True)
 class Heard:
-    """A frame of the owner: its kind, and when the client's kernel had it, in ns of CLOCK_BOOTTIME."""
+    """A frame of the owner.
+
+    Its kind, and when the client's kernel had it, in ns of CLOCK_BOOTTIME.
+    """
 
     kind: str
     at: int
@@ -202,15 +208,21 @@ class Client:
     """Asks from host b by frames, and hears every frame that host a sends."""
 
     def __init__(self, cable: Cable) -> None:
-        self.mac, self.owner = (bytes.fromhex(host.mac.replace(":", "")) for host in (cable.b, cable.a))
+        self.mac, self.owner = (
+            bytes.fromhex(host.mac.replace(":", "")) for host in (cable.b, cable.a)
+        )
         with cable.b.inside():
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL))
             self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
             self._socket.bind((cable.b.interface, _ALL))
-            # Without these the client's kernel complains of each answer, and asks for the VIP's MAC in order to do so.
-            self._taken = [bound(socket.AF_INET, CLIENT_V4, CLIENT_PORT), bound(socket.AF_INET6, CLIENT_V6, CLIENT_PORT)]
+            # Without these the client's kernel complains of each answer, and asks for the VIP's MAC
+            # in order to do so.
+            self._taken = [
+                bound(socket.AF_INET, CLIENT_V4, CLIENT_PORT),
+                bound(socket.AF_INET6, CLIENT_V6, CLIENT_PORT),
+            ]
         self._ahead = 0
         self.synchronize()
 
@@ -229,11 +241,16 @@ class Client:
             case "udp4":
                 return self.wrapped(_IPV4, ipv4(CLIENT_V4, VIP_V4, udp(CLIENT_V4, VIP_V4, payload)))
             case "udp6":
-                return self.wrapped(_IPV6, ipv6(CLIENT_V6, VIP_V6, _UDP, udp(CLIENT_V6, VIP_V6, payload)))
+                return self.wrapped(
+                    _IPV6, ipv6(CLIENT_V6, VIP_V6, _UDP, udp(CLIENT_V6, VIP_V6, payload))
+                )
             case "arp":
                 return self.wrapped(_ARP, arp(1, self.mac, CLIENT_V4, VIP_V4))
             case "nd":
-                return self.wrapped(_IPV6, ipv6(CLIENT_V6, VIP_V6, _ICMPV6, solicitation(CLIENT_V6, VIP_V6, self.mac)))
+                return self.wrapped(
+                    _IPV6,
+                    ipv6(CLIENT_V6, VIP_V6, _ICMPV6, solicitation(CLIENT_V6, VIP_V6, self.mac)),
+                )
             case _:
                 return self.wrapped(_ARP, arp(1, self.mac, CLIENT_V4, OWNER_V4))
 
@@ -247,7 +264,9 @@ class Client:
             self.send(self.question(kind))
 
     def answered(self, kinds: Collection[str] = KINDS) -> set[str]:
-        """Ask, and wait until all have answered or, if not all do, a moment longer than it takes; return who did."""
+        """Ask, and wait until all have answered or, if not all do, a moment longer than it takes;
+        return who did.
+        """
         self.ask(kinds)
         self.send(self.question(FENCE))
         found: set[str] = set()
@@ -263,7 +282,10 @@ class Client:
         return found - {FENCE}
 
     def hear(self, timeout: float) -> Heard | None:
-        """Return the next frame of the owner that speaks as a VIP, or answers the fence; None if there is none in time."""
+        """Return the next frame of the owner that speaks as a VIP, or answers the fence.
+
+        None if there is none in time.
+        """
         until_then = time.monotonic() + timeout
         while (left := until_then - time.monotonic()) > 0:
             if not select.select([self._socket], [], [], left)[0]:
@@ -283,7 +305,12 @@ class Client:
             return {packed(VIP_V4): "arp", packed(OWNER_V4): FENCE}.get(packet[14:18], "")
         if kind == _IPV4 and packet[12:16] == packed(VIP_V4):
             return {_UDP: "udp4", _TCP: "tcp4"}.get(packet[9], "other")
-        if kind == _IPV6 and packet[6] == _ICMPV6 and packet[40] == 136 and packet[48:64] == packed(VIP_V6):
+        if (
+            kind == _IPV6
+            and packet[6] == _ICMPV6
+            and packet[40] == 136
+            and packet[48:64] == packed(VIP_V6)
+        ):
             return "nd"
         if kind == _IPV6 and packet[8:24] == packed(VIP_V6):
             return {_UDP: "udp6", _TCP: "tcp6"}.get(packet[6], "other")
@@ -300,7 +327,13 @@ class Client:
 
 def arp(operation: int, mac: bytes, sender: str, target: str) -> bytes:
     """Return an ARP packet."""
-    return struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation) + mac + packed(sender) + bytes(6) + packed(target)
+    return (
+        struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation)
+        + mac
+        + packed(sender)
+        + bytes(6)
+        + packed(target)
+    )
 
 
 def ipv4(source: str, destination: str, payload: bytes, protocol: int = _UDP) -> bytes:
@@ -312,7 +345,12 @@ def ipv4(source: str, destination: str, payload: bytes, protocol: int = _UDP) ->
 
 def ipv6(source: str, destination: str, next_header: int, payload: bytes) -> bytes:
     """Return an IPv6 packet."""
-    return struct.pack("!IHBB", 6 << 28, len(payload), next_header, 255) + packed(source) + packed(destination) + payload
+    return (
+        struct.pack("!IHBB", 6 << 28, len(payload), next_header, 255)
+        + packed(source)
+        + packed(destination)
+        + payload
+    )
 
 
 def udp(source: str, destination: str, payload: bytes) -> bytes:
@@ -326,7 +364,9 @@ def udp(source: str, destination: str, payload: bytes) -> bytes:
 def solicitation(source: str, target: str, mac: bytes, destination: str = "") -> bytes:
     """Return a neighbour solicitation, by default to the target itself, with the sender's MAC."""
     body = bytes(4) + packed(target) + b"\x01\x01" + mac
-    total = checksum(pseudo(source, destination or target, _ICMPV6, 4 + len(body)) + b"\x87\x00" + body)
+    total = checksum(
+        pseudo(source, destination or target, _ICMPV6, 4 + len(body)) + b"\x87\x00" + body
+    )
     return b"\x87\x00" + total.to_bytes(2, "big") + body
 
 

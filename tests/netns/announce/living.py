@@ -1,6 +1,9 @@
-"""The real `vipd run` on the owner's host, seen from outside: its processes, its word in the gate, and every answer of its VIP.
+"""The real `vipd run` on the owner's host, seen from outside.
 
-The word is read out of the gate's own map, whatever has become of vipd; who may answer until when is then one comparison.
+Its processes, its word in the gate, and every answer of its VIP.
+
+The word is read out of the gate's own map, whatever has become of vipd; who may answer until when
+is then one comparison.
 """
 
 from __future__ import annotations
@@ -62,7 +65,10 @@ _SYN = 0x5002
 
 
 class Vipd:
-    """One life of vipd after the other, alone in its election: whoever restarts it has the VIP again."""
+    """One life of vipd after the other, alone in its election.
+
+    Whoever restarts it has the VIP again.
+    """
 
     def __init__(self, host: Host, folder: Path, lease: float, gate: str = "auto") -> None:
         self._host = host
@@ -77,7 +83,12 @@ class Vipd:
     def configure(self, gate: str, *more: dict[str, object]) -> None:
         """Write the configuration for the next start; `more` instances besides the one."""
         interface = self._host.interface
-        instance = {"name": WEB, "interface": interface, "addresses": [f"{VIP_V4}/32", f"{VIP_V6}/128"], "on_conflict": "take"}
+        instance = {
+            "name": WEB,
+            "interface": interface,
+            "addresses": [f"{VIP_V4}/32", f"{VIP_V6}/128"],
+            "on_conflict": "take",
+        }
         config = {
             "node": "a",
             "backend": {"file": {"path": str(self._folder / "store")}},
@@ -124,7 +135,10 @@ class Vipd:
         return next((pid for pid in self.tree() if _name(pid).startswith("vipd-daemon")), 0)
 
     def tree(self) -> list[int]:
-        """Return the guard and all below it, the guard first. Those who are orphans later are killed all the same."""
+        """Return the guard and all below it, the guard first.
+
+        Those who are orphans later are killed all the same.
+        """
         found = [self.guard]
         for pid in found:
             for task in Path("/proc").glob(f"{pid}/task/*/children"):
@@ -139,13 +153,20 @@ class Vipd:
         """Return the map of deadlines that guard and gate look at; it outlives them."""
         for entry in (Path("/proc") / str(self.guard) / "fdinfo").iterdir():
             if re.search(rf"^max_entries:\s*{DEFAULT_SLOTS + 2}$", entry.read_text(), re.MULTILINE):
-                return Deadlines.from_descriptor(stolen(self.guard, int(entry.name)), DEFAULT_SLOTS + 1)
+                return Deadlines.from_descriptor(
+                    stolen(self.guard, int(entry.name)), DEFAULT_SLOTS + 1
+                )
         raise AssertionError("the guard has no map of deadlines")
 
     def written_at(self) -> int:
         """Return when the election's record was last written, in ns of CLOCK_BOOTTIME."""
         ahead = time.clock_gettime_ns(time.CLOCK_REALTIME) - boottime()
-        return max(path.stat().st_mtime_ns for path in (self._folder / "store" / "elections").iterdir()) - ahead
+        return (
+            max(
+                path.stat().st_mtime_ns for path in (self._folder / "store" / "elections").iterdir()
+            )
+            - ahead
+        )
 
     def kill(self) -> None:
         """Kill what is left of it, and wait until it is gone."""
@@ -170,7 +191,9 @@ class Vipd:
 
 
 def until(happened: Callable[[], object], what: str) -> None:
-    """Wait until something has happened that takes a process to start, on a machine that may be busy."""
+    """Wait until something has happened that takes a process to start, on a machine that may be
+    busy.
+    """
     end = time.monotonic() + PATIENCE
     while not happened():
         assert time.monotonic() < end, f"waited {PATIENCE:g} s in vain for {what}"
@@ -194,7 +217,11 @@ def stolen(pid: int, number: int) -> int:
     """Return a copy of another process's descriptor (pidfd_getfd, Linux 5.6)."""
     process = os.pidfd_open(pid)
     try:
-        found = int(ctypes.CDLL(None, use_errno=True).syscall(ctypes.c_long(PIDFD_GETFD), process, number, 0))
+        found = int(
+            ctypes.CDLL(None, use_errno=True).syscall(
+                ctypes.c_long(PIDFD_GETFD), process, number, 0
+            )
+        )
         if found < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         return found
@@ -206,7 +233,9 @@ def stolen(pid: int, number: int) -> int:
 
 
 def syn(source: str, target: str) -> bytes:
-    """Return a TCP segment that opens a connection to a port on which nobody listens: the answer is a reset."""
+    """Return a TCP segment that opens a connection to a port on which nobody listens: the answer is
+    a reset.
+    """
     head = struct.pack("!HHIIHHHH", CLIENT_PORT, CLOSED_PORT, 1, 0, _SYN, 1024, 0, 0)
     total = checksum(pseudo(source, target, _TCP, len(head)) + head)
     return head[:16] + total.to_bytes(2, "big") + head[18:]
@@ -222,10 +251,11 @@ def questions(client: Client) -> list[bytes]:
 
 @dataclass
 class Watcher:
-    """Asks in all ways all the time, and compares each answer with the latest deadline that the word has ever had.
+    """Asks in all ways all the time, and compares each answer with the latest deadline that the
+    word has ever had.
 
-    Times are ns of CLOCK_BOOTTIME. `asked` counts questions. `over`: by how much an answer was later than that, at most;
-    negative: none was.
+    Times are ns of CLOCK_BOOTTIME. `asked` counts questions. `over`: by how much an answer was
+    later than that, at most; negative: none was.
     """
 
     client: Client
@@ -264,16 +294,23 @@ class Watcher:
         """Go on until all kinds of questions are answered."""
         begin = boottime()
         while any(self.answered_at.get(kind, 0) < begin for kind in ALL_KINDS):
-            assert boottime() < begin + PATIENCE * SECOND, {kind: self.answered_at.get(kind) for kind in ALL_KINDS}
+            assert boottime() < begin + PATIENCE * SECOND, {
+                kind: self.answered_at.get(kind) for kind in ALL_KINDS
+            }
             self.until(boottime() + 5 * MILLISECOND, 5 * MILLISECOND)
 
 
 class Echo:
-    """What serves on the VIPs whether they are bound or not: sends every datagram back. A process of its own, that never stops."""
+    """What serves on the VIPs whether they are bound or not: sends every datagram back.
+
+    A process of its own, that never stops.
+    """
 
     def __init__(self, host: Host) -> None:
         with host.inside():
-            self._process = subprocess.Popen([sys.executable, "-c", ECHO, VIP_V4, VIP_V6, str(PORT)], stdout=subprocess.PIPE)
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", ECHO, VIP_V4, VIP_V6, str(PORT)], stdout=subprocess.PIPE
+            )
         assert self._process.stdout
         assert self._process.stdout.readline() == b"ready\n"
 
@@ -306,7 +343,10 @@ while True:
 
 @contextlib.contextmanager
 def served(vipd: Vipd, watcher: Watcher) -> Iterator[Deadlines]:
-    """Start a life of vipd and wait until its VIP answers in every way; whatever is left of it is killed at the end."""
+    """Start a life of vipd and wait until its VIP answers in every way.
+
+    Whatever is left of it is killed at the end.
+    """
     vipd.start()
     try:
         until(lambda: has_map(vipd), "the guard's map")

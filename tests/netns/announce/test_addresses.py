@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from announce.kernel.addresses import BoundAddress, ReadyMessages, RouteSocket, Unbound, bind, refresh, remove, unbind
+from announce.kernel.addresses import (
+    BoundAddress,
+    ReadyMessages,
+    RouteSocket,
+    Unbound,
+    bind,
+    refresh,
+    remove,
+    unbind,
+)
 from announce.kernel.messages import key_of, leftovers, ready_messages
 from announce.kernel.netlink import SOL_NETLINK
 from announce.kernel.ownership import VIPD_PROTO
@@ -20,9 +29,18 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 
-NODAD, DADFAILED, DEPRECATED, TENTATIVE, PERMANENT, NOPREFIXROUTE = 0x02, 0x08, 0x20, 0x40, 0x80, 0x200
+NODAD, DADFAILED, DEPRECATED, TENTATIVE, PERMANENT, NOPREFIXROUTE = (
+    0x02,
+    0x08,
+    0x20,
+    0x40,
+    0x80,
+    0x200,
+)
 VIPS = ("192.0.2.10/32", "2001:db8::10/128")
-MANY = tuple(f"10.1.0.{i}/32" for i in range(1, 101)) + tuple(f"2001:db8::{i:x}/128" for i in range(1, 101))
+MANY = tuple(f"10.1.0.{i}/32" for i in range(1, 101)) + tuple(
+    f"2001:db8::{i:x}/128" for i in range(1, 101)
+)
 
 
 def bound(sock: RouteSocket, ready: ReadyMessages) -> list[BoundAddress]:
@@ -40,14 +58,22 @@ def wait_until_gone(sock: RouteSocket, ready: ReadyMessages) -> None:
 
 
 def test_every_address_carries_what_marks_it(sock: RouteSocket) -> None:
-    """200 addresses: vipd's number and label, deprecated, no prefix route, no DAD, not permanent, the lifetime asked for."""
+    """200 addresses: vipd's number and label, deprecated, no prefix route, no DAD, not permanent,
+    the lifetime asked for.
+    """
     ready = ready_messages("a0", MANY)
     assert bind(sock, ready, 50, timeout=10) == []
     found = bound(sock, ready)
     assert {address.key for address in found} == set(ready.keys)
     assert {address.proto for address in found} == {VIPD_PROTO}
-    assert {(address.family, address.label) for address in found} == {(socket.AF_INET, "a0:vipd"), (socket.AF_INET6, "")}
-    assert {address.flags for address in found} == {DEPRECATED | NOPREFIXROUTE, DEPRECATED | NOPREFIXROUTE | NODAD}
+    assert {(address.family, address.label) for address in found} == {
+        (socket.AF_INET, "a0:vipd"),
+        (socket.AF_INET6, ""),
+    }
+    assert {address.flags for address in found} == {
+        DEPRECATED | NOPREFIXROUTE,
+        DEPRECATED | NOPREFIXROUTE | NODAD,
+    }
     assert {address.valid_lft for address in found} <= set(range(40, 51))
 
 
@@ -78,7 +104,10 @@ def test_no_prefix_route_is_made(sock: RouteSocket, cable: Cable) -> None:
 
 
 def test_the_kernel_removes_what_is_not_refreshed(sock: RouteSocket) -> None:
-    """After its lifetime; a refresh that comes late binds it again, so the caller has to compare."""
+    """After its lifetime.
+
+    A refresh that comes late binds it again, so the caller has to compare.
+    """
     ready = ready_messages("a0", VIPS)
     assert bind(sock, ready, 1) == []
     wait_until_gone(sock, ready)
@@ -93,12 +122,20 @@ def test_a_refresh_extends_and_shortens(sock: RouteSocket) -> None:
     for seconds in (100, 200, 50):
         assert refresh(sock, ready, seconds) == []
         seen.append({address.valid_lft for address in bound(sock, ready)})
-    assert [seconds for lifetimes in seen for seconds in lifetimes if seconds not in {99, 100, 199, 200, 49, 50}] == []
+    assert [
+        seconds
+        for lifetimes in seen
+        for seconds in lifetimes
+        if seconds not in {99, 100, 199, 200, 49, 50}
+    ] == []
     assert max(seen[2]) <= 50 < min(seen[0]) <= 100 < min(seen[1])
 
 
 def test_an_interface_that_is_gone_counts_as_unbound(sock: RouteSocket, cable: Cable) -> None:
-    """Binding says ENODEV for each address; the same messages serve the interface that comes after it."""
+    """Binding says ENODEV for each address.
+
+    The same messages serve the interface that comes after it.
+    """
     ready = ready_messages("a0", VIPS)
     bind(sock, ready, 5)
     cable.remove()
@@ -118,7 +155,10 @@ def test_an_unknown_interface_is_an_error(cable: Cable) -> None:
 
 
 def test_a_refused_family_does_not_stop_the_other(sock: RouteSocket, cable: Cable) -> None:
-    """IPv6 is switched off on the interface: the IPv4 address is bound, the other is named with its errno."""
+    """IPv6 is switched off on the interface.
+
+    The IPv4 address is bound, the other is named with its errno.
+    """
     cable.a.run("sysctl -q -w net.ipv6.conf.a0.disable_ipv6=1")
     ready = ready_messages("a0", VIPS)
     assert bind(sock, ready, 5) == [(key_of(VIPS[1]), errno.EACCES)]
@@ -126,7 +166,10 @@ def test_a_refused_family_does_not_stop_the_other(sock: RouteSocket, cable: Cabl
 
 
 def test_addresses_serve_at_once_without_a_carrier(sock: RouteSocket, cable: Cable) -> None:
-    """Bound while the cable is out: when it is in again no address waits for duplicate address detection."""
+    """Bound while the cable is out.
+
+    When it is in again no address waits for duplicate address detection.
+    """
     cable.b.run("ip link set b0 down")
     ready = ready_messages("a0", VIPS)
     assert bind(sock, ready, 5) == []
@@ -135,8 +178,14 @@ def test_addresses_serve_at_once_without_a_carrier(sock: RouteSocket, cable: Cab
 
 
 def test_leftovers_are_told_from_others(sock: RouteSocket, cable: Cable) -> None:
-    """vipd's number tells, or where there is none its label; configured ones and other people's are no leftovers."""
-    kept, left = ready_messages("a0", VIPS[:1]), ready_messages("a0", ["192.0.2.11/32", "2001:db8::11/128"])
+    """vipd's number tells, or where there is none its label.
+
+    Configured ones and other people's are no leftovers.
+    """
+    kept, left = (
+        ready_messages("a0", VIPS[:1]),
+        ready_messages("a0", ["192.0.2.11/32", "2001:db8::11/128"]),
+    )
     bind(sock, kept, 5)
     bind(sock, left, 5)
     cable.a.run("ip address add 192.0.2.12/32 dev a0 label a0:vipd")
@@ -158,7 +207,10 @@ def test_all_interfaces_are_read_if_none_is_named(sock: RouteSocket, cable: Cabl
 
 
 def test_a_full_receive_buffer_loses_no_answer(sock: RouteSocket) -> None:
-    """Room for two or three acknowledgements, 200 messages: what was not acknowledged is sent again."""
+    """Room for two or three acknowledgements, 200 messages.
+
+    What was not acknowledged is sent again.
+    """
     sock._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     ready = ready_messages("a0", MANY)
     assert refresh(sock, ready, 50, timeout=10) == []
@@ -209,7 +261,9 @@ def test_a_dump_given_up_half_way_does_not_block_the_next(sock: RouteSocket) -> 
 
 
 class Held(RouteSocket):
-    """Comes back from each send only when the time is over, as from one that waited for the kernel's lock."""
+    """Comes back from each send only when the time is over, as from one that waited for the
+    kernel's lock.
+    """
 
     def _send(self, data: bytes, deadline: float) -> None:
         super()._send(data, deadline)
@@ -226,10 +280,18 @@ def test_an_answer_that_is_there_is_taken_however_late(sock: RouteSocket) -> Non
 
 
 def test_only_the_kernel_is_believed(sock: RouteSocket) -> None:
-    """A process with CAP_NET_ADMIN may send to this socket: its acknowledgement counts for nothing."""
+    """A process with CAP_NET_ADMIN may send to this socket.
+
+    Its acknowledgement counts for nothing.
+    """
     port = sock._socket.getsockname()[0]
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as liar:
-        lie = (20).to_bytes(4, "little") + b"\x02\x00\x00\x00" + (sock._sequence + 1).to_bytes(4, "little") + bytes(8)
+        lie = (
+            (20).to_bytes(4, "little")
+            + b"\x02\x00\x00\x00"
+            + (sock._sequence + 1).to_bytes(4, "little")
+            + bytes(8)
+        )
         liar.sendto(lie, (port, 0))
         ready = ready_messages("a0", VIPS)
         assert sock.request([ready.unbind[0]]) == [errno.EADDRNOTAVAIL]

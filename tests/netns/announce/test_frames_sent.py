@@ -1,4 +1,7 @@
-"""Frames that leave a real interface: through link flaps, deletions and renames, and never without the right."""
+"""Frames that leave a real interface.
+
+Through link flaps, deletions and renames, and never without the right.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,9 @@ def test_every_frame_arrives_in_order(cable: Cable, sender: Sender, frames: Fram
     assert sender.refused == {}
 
 
-def test_the_right_is_asked_for_before_every_frame(cable: Cable, sender: Sender, frames: Frames) -> None:
+def test_the_right_is_asked_for_before_every_frame(
+    cable: Cable, sender: Sender, frames: Frames
+) -> None:
     """It ends after the first frame: the second stays here."""
     answers = iter([True, False])
     with cable.b.socket(ARP) as arp:
@@ -65,7 +70,9 @@ def test_the_right_is_asked_for_before_every_frame(cable: Cable, sender: Sender,
         assert (arp.recv(100), arp.recv(100)) == (frames.announce[0], frames.probe[0])
 
 
-def test_a_link_that_is_down_refuses_and_then_sends_again(cable: Cable, sender: Sender, frames: Frames) -> None:
+def test_a_link_that_is_down_refuses_and_then_sends_again(
+    cable: Cable, sender: Sender, frames: Frames
+) -> None:
     """Counted, not raised; no new socket is needed."""
     assert sender.send(frames.announce, always) == 2
     kept = sender._socket
@@ -82,7 +89,9 @@ def current(cable: Cable, frames: Frames) -> tuple[bytes, ...]:
     return frames_for(frames.address, cable.a.mac).announce
 
 
-def test_a_frame_leaves_with_the_mac_of_the_moment(cable: Cable, sender: Sender, frames: Frames) -> None:
+def test_a_frame_leaves_with_the_mac_of_the_moment(
+    cable: Cable, sender: Sender, frames: Frames
+) -> None:
     """It was changed after the frames were made, and between two frames of one announcement."""
     advertisement = frames_for("2001:db8::10", cable.a.mac).announce
     with cable.b.socket(ARP) as arp, cable.b.socket(IPV6) as ipv6:
@@ -96,12 +105,17 @@ def test_a_frame_leaves_with_the_mac_of_the_moment(cable: Cable, sender: Sender,
         macs = iter(("71", "72", "73"))
         assert sender.send((*frames.announce, *advertisement), change) == 3
         found = [arp.recv(100), arp.recv(100)]
-        assert found == [frames_for(frames.address, f"02:00:00:00:00:{mac}").announce[at] for at, mac in enumerate(("71", "72"))]
+        assert found == [
+            frames_for(frames.address, f"02:00:00:00:00:{mac}").announce[at]
+            for at, mac in enumerate(("71", "72"))
+        ]
         while ipv6.recv(200) != frames_for("2001:db8::10", "02:00:00:00:00:73").announce[0]:
             pass  # the kernels of both hosts speak IPv6 as well
 
 
-def test_an_interface_made_anew_is_found_by_its_number(cable: Cable, sender: Sender, frames: Frames) -> None:
+def test_an_interface_made_anew_is_found_by_its_number(
+    cable: Cable, sender: Sender, frames: Frames
+) -> None:
     """The very send that finds the old socket dead goes out of a new one."""
     assert sender.open()
     cable.remove()
@@ -113,7 +127,9 @@ def test_an_interface_made_anew_is_found_by_its_number(cable: Cable, sender: Sen
     assert set(sender.refused) <= {errno.ENODEV, errno.ENXIO}
 
 
-def test_an_interface_made_anew_between_two_sends_costs_no_frame(cable: Cable, sender: Sender, frames: Frames) -> None:
+def test_an_interface_made_anew_between_two_sends_costs_no_frame(
+    cable: Cable, sender: Sender, frames: Frames
+) -> None:
     """Nobody tried to send while it was away."""
     assert sender.send(frames.announce, always) == 2
     cable.remove()
@@ -121,10 +137,19 @@ def test_an_interface_made_anew_between_two_sends_costs_no_frame(cable: Cable, s
     assert sender.send(frames.announce, always) == 2
 
 
-def test_another_interface_that_got_the_name_is_the_one(cable: Cable, sender: Sender, frames: Frames) -> None:
+def test_another_interface_that_got_the_name_is_the_one(
+    cable: Cable, sender: Sender, frames: Frames
+) -> None:
     """udev renames at boot: the kept socket would go on sending out of the wrong one."""
     assert sender.open()
-    for command in ("set a0 down", "set a0 name old", "add a0 type veth peer name c0", "set a0 up", "set c0 up", "set old up"):
+    for command in (
+        "set a0 down",
+        "set a0 name old",
+        "add a0 type veth peer name c0",
+        "set a0 up",
+        "set c0 up",
+        "set old up",
+    ):
         cable.a.run(f"ip link {command}")
     with cable.b.socket(ARP) as wrong:
         assert sender.send(frames.announce, always) == 2
@@ -147,7 +172,10 @@ def test_an_interface_renamed_is_the_same(cable: Cable, sender: Sender, frames: 
 
 
 def test_the_same_number_again_is_another_interface(cable: Cable, frames: Frames) -> None:
-    """It was deleted, and one of its number made: the kept socket is dead, the next send takes a new one."""
+    """It was deleted, and one of its number made.
+
+    The kept socket is dead, the next send takes a new one.
+    """
     number = socket.if_nametoindex("a0")
     sender = Sender(lambda: number)
     assert sender.open()
@@ -168,7 +196,9 @@ def test_an_interface_that_never_was_is_counted(cable: Cable, frames: Frames) ->
     sender.close()
 
 
-def test_a_gate_stops_announcements_and_lets_probes_pass(cable: Cable, sender: Sender, frames: Frames) -> None:
+def test_a_gate_stops_announcements_and_lets_probes_pass(
+    cable: Cable, sender: Sender, frames: Frames
+) -> None:
     """A filter that drops all on the way out stands for the kernel gate."""
     cable.a.close_gate()
     prober = Sender(numbered("a0"), past_gate=True)

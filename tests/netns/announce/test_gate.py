@@ -1,4 +1,7 @@
-"""The gate on a real interface: closed nothing passes for the VIP or in its name, and everything else always does."""
+"""The gate on a real interface.
+
+Closed nothing passes for the VIP or in its name, and everything else always does.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,9 @@ def always() -> bool:
 
 
 def test_closed_open_closed(stage: Stage) -> None:
-    """Bound addresses are served only while the word lies ahead, by UDP, ARP and ND; each drop is counted."""
+    """Bound addresses are served only while the word lies ahead, by UDP, ARP and ND; each drop is
+    counted.
+    """
     assert stage.client.answered() == set()
     assert stage.echo.received == []
     assert stage.gate.dropped == len(KINDS)
@@ -97,7 +102,9 @@ def test_each_family_has_its_own_word(stage: Stage) -> None:
 
 def test_nothing_leaves_in_the_name_of_a_closed_vip(stage: Stage) -> None:
     """Neither what a program sends from it, nor an announcement."""
-    announcements = [frame for ip in (VIP_V4, VIP_V6) for frame in frames_for(ip, stage.cable.a.mac).announce]
+    announcements = [
+        frame for ip in (VIP_V4, VIP_V6) for frame in frames_for(ip, stage.cable.a.mac).announce
+    ]
     with contextlib.ExitStack() as stack:
         sender = stack.enter_context(contextlib.closing(Sender(numbered("a0"))))
         v4 = stack.enter_context(contextlib.closing(bound(socket.AF_INET, VIP_V4, 0)))
@@ -119,7 +126,10 @@ def test_nothing_leaves_in_the_name_of_a_closed_vip(stage: Stage) -> None:
 
 
 def test_a_backup_is_a_client_like_anybody_else(cable: Cable, gate: Gate) -> None:
-    """The VIP is on the other host: from here it is asked for, found, and served, though the gate here is closed."""
+    """The VIP is on the other host.
+
+    From here it is asked for, found, and served, though the gate here is closed.
+    """
     bind(cable.b)
     assert gate.cover() == ""
     for family, ip in ((socket.AF_INET, VIP_V4), (socket.AF_INET6, VIP_V6)):
@@ -136,7 +146,9 @@ def test_a_backup_is_a_client_like_anybody_else(cable: Cable, gate: Gate) -> Non
 
 
 def test_a_backup_hears_who_the_new_owner_is(cable: Cable, gate: Gate) -> None:
-    """Its neighbour cache follows announcements, or it would talk to the former owner for as long as that one answers."""
+    """Its neighbour cache follows announcements, or it would talk to the former owner for as long
+    as that one answers.
+    """
     assert gate.cover() == ""
     for ip in (VIP_V4, VIP_V6):
         cable.a.run(f"ip neigh replace {ip} lladdr 02:00:00:00:00:99 dev a0 nud stale")
@@ -172,7 +184,10 @@ def test_it_goes_with_the_last_election(stage: Stage) -> None:
 
 
 def test_more_addresses_than_there_was_room_for(stage: Stage) -> None:
-    """Other programs take over, at once and closed for all; those that were open stay open, and drops are counted on."""
+    """Other programs take over, at once and closed for all.
+
+    Those that were open stay open, and drops are counted on.
+    """
     stage.gate.open()
     assert stage.client.answered() == KINDS
     stage.gate.close_word()
@@ -189,7 +204,9 @@ def test_more_addresses_than_there_was_room_for(stage: Stage) -> None:
 
 
 def test_what_the_kernel_acknowledged_is_in_force(stage: Stage) -> None:
-    """No frame that is sent after `cover` has returned, or after a word was stored, is judged by what was before."""
+    """No frame that is sent after `cover` has returned, or after a word was stored, is judged by
+    what was before.
+    """
     gate, client = stage.gate, stage.client
     for _ in range(20):
         gate.gates.uncover(SLOT, now())
@@ -203,7 +220,9 @@ def test_what_the_kernel_acknowledged_is_in_force(stage: Stage) -> None:
 
 
 def test_a_macvlan_lies_behind_the_gate_of_its_parent(cable: Cable, gate: Gate) -> None:
-    """A container on one does not get what is sent to a VIP that the parent carries, nor speak in its name, while the gate is closed."""
+    """A container on one does not get what is sent to a VIP that the parent carries, nor speak in
+    its name, while the gate is closed.
+    """
     with new_namespace() as container, contextlib.closing(Client(cable)) as client:
         inside = Host(container, "m0")
         cable.a.run("ip link add link a0 name m0 type macvlan mode bridge")

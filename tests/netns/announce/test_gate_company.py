@@ -1,4 +1,7 @@
-"""The gate and what else is on an interface: other filters, other daemons, former lives, and what leaves no room for it."""
+"""The gate and what else is on an interface.
+
+Other filters, other daemons, former lives, and what leaves no room for it.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,10 @@ def test_others_keep_deciding_about_what_passes(stage: Stage) -> None:
 
 
 def test_a_filter_that_is_asked_first_is_named(cable: Cable, gate: Gate) -> None:
-    """It holds priority 1 for one protocol, which nobody can share: the gate comes second, and says so."""
+    """It holds priority 1 for one protocol, which nobody can share.
+
+    The gate comes second, and says so.
+    """
     cable.a.run("tc qdisc add dev a0 clsact")
     cable.a.run(f"tc filter add dev a0 ingress protocol ip prio 1 {DROP_ALL}")
     assert gate.cover() == ""
@@ -99,7 +105,10 @@ def test_a_program_before_traffic_control_is_named(cable: Cable, gate: Gate) -> 
     program = bpf.load(assemble("r0 = 0\nexit", {}, {}), "MIT", "somebody")
     with contextlib.closing(program):
         try:
-            bpf._bpf(PROG_ATTACH, struct.pack("=IIII", gate.ifindex, program.fileno(), bpf.TCX_INGRESS, 0))
+            bpf._bpf(
+                PROG_ATTACH,
+                struct.pack("=IIII", gate.ifindex, program.fileno(), bpf.TCX_INGRESS, 0),
+            )
         except OSError:
             assert os.uname().release < "6.6"
             return
@@ -146,7 +155,11 @@ def test_several_interfaces_obey_one_word(stage: Stage) -> None:
     cable.a.run("ip link add a1 type veth peer name a2")
     places = {stage.gate.ifindex: VIPS, socket.if_nametoindex("a1"): VIPS}
     assert stage.gate.gates.cover(1, places, LEASE, now()) == ""
-    programs = [gate._supply.loaded.programs[Direction.LEAVING] for gate in stage.gate.gates._gates.values() if gate._supply.loaded]
+    programs = [
+        gate._supply.loaded.programs[Direction.LEAVING]
+        for gate in stage.gate.gates._gates.values()
+        if gate._supply.loaded
+    ]
     frame = bytes(12) + b"\x08\x00" + bytes(12) + VIPS[0] + bytes(4)
     assert [program.run(frame).verdict for program in programs] == [2, 2]
     stage.gate.open()
@@ -171,7 +184,9 @@ def test_two_living_daemons_have_a_seat_each(cable: Cable, gate: Gate) -> None:
 
 
 def test_a_dead_lifes_seat_is_taken_over(cable: Cable, gate: Gate) -> None:
-    """Its filters are recognised, and replaced as soon as all elections are known, since no VIP is bound."""
+    """Its filters are recognised, and replaced as soon as all elections are known, since no VIP is
+    bound.
+    """
     former = Gate()
     assert former.cover() == ""
     before = seats(gate)
@@ -220,7 +235,9 @@ if len(sys.argv) > 1:
 def probed(*prefix: str, ifindex: int | None = None) -> list[str]:
     """Return what a process with other rights says."""
     command = [*prefix, sys.executable, "-c", PROBE, *([] if ifindex is None else [str(ifindex)])]
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.splitlines()
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=ROOT
+    ).stdout.splitlines()
 
 
 def limited(*names: str) -> list[str]:
@@ -230,7 +247,9 @@ def limited(*names: str) -> list[str]:
 
 
 def test_two_capabilities_are_enough(cable: Cable) -> None:
-    """Test run, attach and detach with CAP_BPF and CAP_NET_ADMIN, and without CAP_PERFMON or CAP_SYS_ADMIN."""
+    """Test run, attach and detach with CAP_BPF and CAP_NET_ADMIN, and without CAP_PERFMON or
+    CAP_SYS_ADMIN.
+    """
     ifindex = socket.if_nametoindex("a0")
     assert probed(*limited("net_admin", "bpf"), ifindex=ifindex) == ["", "covered", "cleared"]
 
@@ -248,5 +267,8 @@ def test_a_user_namespace_is_named() -> None:
 
 @pytest.mark.parametrize("seconds", [3600, -60])
 def test_another_clock_is_noticed(seconds: int) -> None:
-    """In a time namespace deadlines would be taken for others by the kernel: an hour late, or a minute early."""
+    """In a time namespace deadlines would be taken for others by the kernel.
+
+    An hour late, or a minute early.
+    """
     assert "time namespace" in probed("unshare", "--time", f"--boottime={seconds}")[0]

@@ -1,7 +1,9 @@
-"""The real vipd killed, frozen and thawed at random moments: no answer in the VIP's name later than a millisecond after its deadline.
+"""The real vipd killed, frozen and thawed at random moments.
 
-The client asks by UDP, TCP, ARP and neighbour solicitations, all to the owner's own MAC: it never learns that the VIP has
-moved, as a host with an old neighbour entry does not.
+No answer in the VIP's name later than a millisecond after its deadline.
+
+The client asks by UDP, TCP, ARP and neighbour solicitations, all to the owner's own MAC: it never
+learns that the VIP has moved, as a host with an old neighbour entry does not.
 """
 
 from __future__ import annotations
@@ -21,7 +23,17 @@ import pytest
 
 from election.timing import fence_margin
 from tests.netns.announce.gating import SLOT, VIP_V4, VIP_V6, Client, boottime, dress
-from tests.netns.announce.living import ALL_KINDS, MILLISECOND, SECOND, Echo, Vipd, Watcher, limited, served, signal_all
+from tests.netns.announce.living import (
+    ALL_KINDS,
+    MILLISECOND,
+    SECOND,
+    Echo,
+    Vipd,
+    Watcher,
+    limited,
+    served,
+    signal_all,
+)
 
 if TYPE_CHECKING:
     from tests.netns.announce.conftest import Cable
@@ -68,15 +80,21 @@ def stage(cable: Cable, tmp_path: Path) -> Iterator[Stage]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One trial. `late`: ns between deadline and last answer (negative: before). `bound`: the VIP was still bound then."""
+    """One trial. `late`: ns between deadline and last answer (negative: before).
+
+    `bound`: the VIP was still bound then.
+    """
 
     fault: str
     late: int
     bound: bool
 
 
-def trial(stage: Stage, vipd: Vipd, rng: random.Random, fault: str, longest_freeze: float) -> Outcome | None:
-    """Let a VIP be served, strike at a random moment, and watch until its right has ended, or until a frozen vipd has awoken.
+def trial(
+    stage: Stage, vipd: Vipd, rng: random.Random, fault: str, longest_freeze: float
+) -> Outcome | None:
+    """Let a VIP be served, strike at a random moment, and watch until its right has ended, or until
+    a frozen vipd has awoken.
 
     None: on a machine as busy as this one it had lost its right by itself in the moment before.
     """
@@ -101,7 +119,10 @@ def trial(stage: Stage, vipd: Vipd, rng: random.Random, fault: str, longest_free
         late = max((found.at for found in watcher.heard), default=deadline) - deadline
         watcher.heard.clear()
         if fault == "freeze":
-            watcher.until(struck + rng.randrange(SECOND // 10, max(lease, int(longest_freeze * SECOND))), 3 * MILLISECOND)
+            watcher.until(
+                struck + rng.randrange(SECOND // 10, max(lease, int(longest_freeze * SECOND))),
+                3 * MILLISECOND,
+            )
             assert all(found.at <= deadline + TOLERANCE for found in watcher.heard)
             signal_all(pids, signal.SIGCONT)
             watcher.until(boottime() + rng.randrange(SECOND // 2))
@@ -121,7 +142,9 @@ def strike(vipd: Vipd, pids: list[int], fault: str) -> None:
             signal_all(pids, signal.SIGSTOP)
 
 
-def trials(stage: Stage, lease: float, count: int, seed: int, longest_freeze: float = 0.0) -> list[Outcome]:
+def trials(
+    stage: Stage, lease: float, count: int, seed: int, longest_freeze: float = 0.0
+) -> list[Outcome]:
     """Do so many trials, the faults in turn; print what came of them."""
     rng, vipd = random.Random(seed), stage.vipd(lease)
     outcomes: list[Outcome] = []
@@ -146,8 +169,12 @@ def test_nobody_serves_past_the_deadline(stage: Stage, lease: float, count: int)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("lease", "count", "longest_freeze"), [(1.0, 120, 30.0), (3.0, 60, 30.0), (10.0, 20, 30.0)])
-def test_nobody_serves_past_the_deadline_in_two_hundred_trials(stage: Stage, lease: float, count: int, longest_freeze: float) -> None:
+@pytest.mark.parametrize(
+    ("lease", "count", "longest_freeze"), [(1.0, 120, 30.0), (3.0, 60, 30.0), (10.0, 20, 30.0)]
+)
+def test_nobody_serves_past_the_deadline_in_two_hundred_trials(
+    stage: Stage, lease: float, count: int, longest_freeze: float
+) -> None:
     """The same, with freezes of up to half a minute, and another seed each time."""
     outcomes = trials(stage, lease, count, seed=boottime(), longest_freeze=longest_freeze)
     assert max(outcome.late for outcome in outcomes) <= TOLERANCE
@@ -155,14 +182,19 @@ def test_nobody_serves_past_the_deadline_in_two_hundred_trials(stage: Stage, lea
 
 
 def test_without_the_gate_it_is_served_for_too_long(stage: Stage) -> None:
-    """A lease of one second, killed: the address lifetime, of whole seconds, ends after the deadline, and the client sees that."""
+    """A lease of one second, killed.
+
+    The address lifetime, of whole seconds, ends after the deadline, and the client sees that.
+    """
     watcher, vipd = stage.watcher, stage.vipd(1.0, "off")
     with served(vipd, watcher) as words:
         assert "clsact" not in stage.cable.a.run("tc qdisc show dev a0")
         signal_all(vipd.tree(), signal.SIGKILL)
         deadline = words.at(SLOT)
         watcher.until(deadline + 50 * MILLISECOND)
-        assert {kind for kind, at in watcher.answered_at.items() if at > deadline + 20 * MILLISECOND} == ALL_KINDS
+        assert {
+            kind for kind, at in watcher.answered_at.items() if at > deadline + 20 * MILLISECOND
+        } == ALL_KINDS
 
 
 def test_an_orderly_end_leaves_no_gate(stage: Stage) -> None:
@@ -176,7 +208,9 @@ def test_an_orderly_end_leaves_no_gate(stage: Stage) -> None:
 
 
 def test_a_vip_is_never_silent_when_all_of_vipd_is_killed_and_started_again(stage: Stage) -> None:
-    """It is served under the old right by the old programs until the new life has the lease back, and then under the new one."""
+    """It is served under the old right by the old programs until the new life has the lease back,
+    and then under the new one.
+    """
     watcher, vipd = stage.watcher, stage.vipd(6.0)
     with served(vipd, watcher) as words:
         former = words.at(SLOT)
@@ -199,14 +233,29 @@ def test_who_requires_a_gate_does_not_run_without(stage: Stage) -> None:
     file = Vipd(stage.cable.a, folder, 3.0, "require").file
     rights = limited("net_admin", "net_raw")
     with stage.cable.a.inside():
-        refused = subprocess.run([*rights, sys.executable, "-m", "vipd", "run", "-c", file], capture_output=True, text=True, check=False)
+        refused = subprocess.run(
+            [*rights, sys.executable, "-m", "vipd", "run", "-c", file],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert refused.returncode == 2
-    assert "fence.gate: is require, and the kernel's gate cannot be had: this process lacks CAP_BPF" in refused.stderr
+    assert (
+        "fence.gate: is require, and the kernel's gate cannot be had: this process lacks CAP_BPF"
+        in refused.stderr
+    )
     assert not stage.bound()
-    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), "fence": {"gate": "auto"}}), encoding="utf-8")
+    file.write_text(
+        json.dumps({**json.loads(file.read_text(encoding="utf-8")), "fence": {"gate": "auto"}}),
+        encoding="utf-8",
+    )
     with (
         stage.cable.a.inside(),
-        subprocess.Popen([*rights, sys.executable, "-m", "vipd", "run", "-c", file], stderr=subprocess.PIPE, text=True) as process,
+        subprocess.Popen(
+            [*rights, sys.executable, "-m", "vipd", "run", "-c", file],
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
     ):
         assert process.stderr
         try:

@@ -1,4 +1,7 @@
-"""Linux answers for an address on every interface: the gate stands on all by which the LAN can come in, and on no other."""
+"""Linux answers for an address on every interface.
+
+The gate stands on all by which the LAN can come in, and on no other.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,10 @@ class Host2:
 
     def gated(self, interface: str) -> bool:
         """Whether the gate's programs are on an interface."""
-        found = {NAME in self.run(f"tc filter show dev {interface} {way}") for way in ("ingress", "egress")}
+        found = {
+            NAME in self.run(f"tc filter show dev {interface} {way}")
+            for way in ("ingress", "egress")
+        }
         assert len(found) == 1
         return found == {True}
 
@@ -127,7 +133,9 @@ def reached(client: Client, echo: Echo, payload: bytes) -> set[str]:
         client.send(client.question(kind, payload))
     client.answered(set())  # what was asked before has been seen to
     end = time.monotonic() + 0.2
-    while time.monotonic() < end and len(found := {kind for kind, data in echo.received if data == payload}) < len(VIPS):
+    while time.monotonic() < end and len(
+        found := {kind for kind, data in echo.received if data == payload}
+    ) < len(VIPS):
         time.sleep(0.005)
     return found
 
@@ -156,7 +164,9 @@ def test_an_address_is_silent_on_every_interface(host: Host2, client: Client, ec
     assert client.answered({"arp"}) == set()
 
 
-def test_what_leaves_in_its_name_is_stopped_there_too(host: Host2, client: Client, echo: Echo) -> None:
+def test_what_leaves_in_its_name_is_stopped_there_too(
+    host: Host2, client: Client, echo: Echo
+) -> None:
     """A socket bound to the VIP whose route leads out by the other interface."""
     assert host.cover() == ""
     host.run(f"ip route add {FAR_V4}/32 dev a1")
@@ -194,7 +204,10 @@ def route(host: Host2) -> None:
 
 
 def passes(host: Host2, source: Host, target: Host, router: str, packet: bytes) -> bool:
-    """Send a packet to the router's MAC from one interface of host b; return whether it comes out at the other."""
+    """Send a packet to the router's MAC from one interface of host b.
+
+    Return whether it comes out at the other.
+    """
     kind = 0x0800 if packet[0] >> 4 == 4 else 0x86DD
     with contextlib.closing(target.socket(kind)) as ear:
         source.send(mac(router) + mac(source.mac) + struct.pack("!H", kind) + packet)
@@ -219,16 +232,27 @@ def test_a_backup_passes_on_what_is_for_the_owner(host: Host2) -> None:
     assert host.cover() == ""
     assert host.gated("a1")
     router, near, far = host.second.a.mac, host.first.b, host.second.b
-    for packet in (ipv4(FAR_V4, VIP_V4, udp(FAR_V4, VIP_V4, b"to  vip4")), ipv6(FAR_V6, VIP_V6, 17, udp(FAR_V6, VIP_V6, b"to  vip6"))):
+    for packet in (
+        ipv4(FAR_V4, VIP_V4, udp(FAR_V4, VIP_V4, b"to  vip4")),
+        ipv6(FAR_V6, VIP_V6, 17, udp(FAR_V6, VIP_V6, b"to  vip6")),
+    ):
         assert passes(host, far, near, router, packet)
     router = host.first.a.mac
-    for packet in (ipv4(VIP_V4, FAR_V4, udp(VIP_V4, FAR_V4, b"fromvip4")), ipv6(VIP_V6, FAR_V6, 17, udp(VIP_V6, FAR_V6, b"fromvip6"))):
+    for packet in (
+        ipv4(VIP_V4, FAR_V4, udp(VIP_V4, FAR_V4, b"fromvip4")),
+        ipv6(VIP_V6, FAR_V6, 17, udp(VIP_V6, FAR_V6, b"fromvip6")),
+    ):
         assert passes(host, near, far, router, packet)
 
 
 @pytest.mark.parametrize("forwarding", [0, 1])
-def test_an_address_that_others_have_put_on_each_node_is_silent_too(host: Host2, client: Client, forwarding: int) -> None:
-    """As kube-proxy does (kube-ipvs0): only the owner answers, on any interface, whoever bound it."""
+def test_an_address_that_others_have_put_on_each_node_is_silent_too(
+    host: Host2, client: Client, forwarding: int
+) -> None:
+    """As kube-proxy does (kube-ipvs0).
+
+    Only the owner answers, on any interface, whoever bound it.
+    """
     set_sysctl("all", "forwarding", forwarding)
     host.run(f"ip addr add {VIP_V4}/32 dev lo")
     assert host.cover() == ""
@@ -280,7 +304,10 @@ def test_a_port_has_none_and_its_bridge_has(host: Host2) -> None:
 
 
 def test_the_ends_of_containers_have_none(host: Host2) -> None:
-    """A veth without a network, a bridge of such, what has no ARP; those that would answer are named."""
+    """A veth without a network, a bridge of such, what has no ARP.
+
+    Those that would answer are named.
+    """
     host.run("ip link add cali1 type veth peer name in1")
     host.run("ip link add cni7 type bridge")
     host.run("ip link set in1 master cni7")
@@ -291,7 +318,13 @@ def test_the_ends_of_containers_have_none(host: Host2) -> None:
         set_sysctl(name, "rp_filter", 0)
     host.follow()
     assert host.cover() == ""
-    assert [host.gated(name) for name in ("a1", "cali1", "cni7", "quiet7", "lo")] == [True, False, False, False, False]
+    assert [host.gated(name) for name in ("a1", "cali1", "cni7", "quiet7", "lo")] == [
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
     assert host.gate.gates.left_alone == "cali1, cni7"
     set_sysctl("cni7", "arp_ignore", 1)
     set_sysctl("cali1", "rp_filter", 2)
@@ -313,8 +346,12 @@ def test_a_network_makes_a_veth_a_card_of_the_node(host: Host2) -> None:
 
 
 @pytest.mark.parametrize("interface", ["a0", "a1"])
-def test_an_interface_that_came_back_under_its_number_has_it_again(host: Host2, interface: str) -> None:
-    """A move to another network namespace and back takes everything in traffic control off, and no news of traffic control comes."""
+def test_an_interface_that_came_back_under_its_number_has_it_again(
+    host: Host2, interface: str
+) -> None:
+    """A move to another network namespace and back takes everything in traffic control off, and no
+    news of traffic control comes.
+    """
     assert host.cover() == ""
     number = socket.if_nametoindex(interface)
     with new_namespace() as elsewhere:
@@ -346,7 +383,9 @@ def test_what_somebody_takes_away_there_is_put_back(host: Host2) -> None:
     """At once by the news, or at the next look."""
     assert host.cover() == ""
     host.run("tc qdisc del dev a1 clsact")
-    assert host.gate.gates.look(now(), [socket.if_nametoindex("a1")]) == [socket.if_nametoindex("a1")]
+    assert host.gate.gates.look(now(), [socket.if_nametoindex("a1")]) == [
+        socket.if_nametoindex("a1")
+    ]
     assert host.gated("a1")
     host.run("tc qdisc del dev a1 clsact")
     host.gate.gates.tick(now() + LOOK)
@@ -409,7 +448,9 @@ def test_nothing_is_left_behind(host: Host2) -> None:
     assert "clsact" not in host.run("tc qdisc show")
 
 
-def test_an_address_that_moves_to_the_other_interface_has_no_gap(host: Host2, client: Client, echo: Echo) -> None:
+def test_an_address_that_moves_to_the_other_interface_has_no_gap(
+    host: Host2, client: Client, echo: Echo
+) -> None:
     """The gate that followed leads, and the other way round."""
     assert host.cover() == ""
     one, other = host.gate.ifindex, socket.if_nametoindex("a1")
@@ -421,8 +462,13 @@ def test_an_address_that_moves_to_the_other_interface_has_no_gap(host: Host2, cl
         assert len(host.run("tc filter show dev a1 ingress").split(NAME)) == 2
 
 
-def test_after_a_full_kill_the_old_programs_stay_on_both_until_the_lease_is_back(host: Host2, client: Client, echo: Echo) -> None:
-    """No gap on either interface for an address that stays; closed by the old deadline if the lease does not come back."""
+def test_after_a_full_kill_the_old_programs_stay_on_both_until_the_lease_is_back(
+    host: Host2, client: Client, echo: Echo
+) -> None:
+    """No gap on either interface for an address that stays.
+
+    Closed by the old deadline if the lease does not come back.
+    """
     assert host.cover() == ""
     host.gate.open()
     host.gate.gates.let_go()

@@ -1,4 +1,7 @@
-"""Frames as a real interface has them, and no test run can make them: tags beside the frame, headers beside its head."""
+"""Frames as a real interface has them, and no test run can make them.
+
+Tags beside the frame, headers beside its head.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.netns.announce.gating import CLIENT_V6, FENCE, KINDS, PATIENCE, SOL_PACKET, VIP_V6, Stage, ipv6, solicitation, staged
+from tests.netns.announce.gating import (
+    CLIENT_V6,
+    FENCE,
+    KINDS,
+    PATIENCE,
+    SOL_PACKET,
+    VIP_V6,
+    Stage,
+    ipv6,
+    solicitation,
+    staged,
+)
 
 if TYPE_CHECKING:
     from tests.netns.announce.conftest import Cable, Host
@@ -39,7 +53,9 @@ def tagged(frame: bytes, *tags: int) -> bytes:
 
 @pytest.mark.parametrize("tag", [0, 0xE000], ids=["plain", "urgent"])
 def test_a_priority_tag_is_no_way_around(stage: Stage, tag: int) -> None:
-    """The kernel takes the tag off before the gate sees the frame, and hands the frame to the interface all the same."""
+    """The kernel takes the tag off before the gate sees the frame, and hands the frame to the
+    interface all the same.
+    """
     frames = [tagged(stage.client.question(kind), tag) for kind in sorted(KINDS)]
     for frame in frames:
         stage.client.send(frame)
@@ -66,7 +82,10 @@ def test_another_vlan_is_left_alone(stage: Stage, tags: tuple[int, ...]) -> None
 
 
 class Ring:
-    """A socket that sends frames out of memory that it shares with the kernel: only the Ethernet header is in the frame's head."""
+    """A socket that sends frames out of memory that it shares with the kernel.
+
+    Only the Ethernet header is in the frame's head.
+    """
 
     def __init__(self, host: Host) -> None:
         self._socket = host.socket(0)

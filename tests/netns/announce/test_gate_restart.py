@@ -1,4 +1,7 @@
-"""A full kill and a new life: no gap for a VIP that stays, no right beyond the old deadline for one that does not."""
+"""A full kill and a new life.
+
+No gap for a VIP that stays, no right beyond the old deadline for one that does not.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.netns.announce.gating import KINDS, SLOT, VIPS, Client, Echo, Gate, Heard, bind, boottime, dress, now, unbind
+from tests.netns.announce.gating import (
+    KINDS,
+    SLOT,
+    VIPS,
+    Client,
+    Echo,
+    Gate,
+    Heard,
+    bind,
+    boottime,
+    dress,
+    now,
+    unbind,
+)
 
 if TYPE_CHECKING:
     from tests.netns.announce.conftest import Cable
@@ -48,7 +64,8 @@ for number in range(count):
 print("done", flush=True)
 time.sleep(3600)
 """
-"""All of vipd in one process: it has a gate, and renews its right every `step` ns for `right` ns."""
+"""All of vipd in one process: it has a gate, and renews its right every `step` ns for `right`
+ns."""
 
 
 @dataclass
@@ -130,8 +147,13 @@ def questions(cable: Cable) -> Iterator[Questions]:
         yield Questions(client)
 
 
-def test_a_vip_that_is_taken_back_in_time_is_never_silent(questions: Questions, tmp_path: Path) -> None:
-    """Killed, started again, right regained before the old one ends: the old programs serve until the new ones may."""
+def test_a_vip_that_is_taken_back_in_time_is_never_silent(
+    questions: Questions, tmp_path: Path
+) -> None:
+    """Killed, started again, right regained before the old one ends.
+
+    The old programs serve until the new ones may.
+    """
     with living(tmp_path / "promise", count=1, step=0, right=1000 * MILLISECOND) as life:
         life.said("done")
         questions.until(boottime() + 20 * MILLISECOND)
@@ -150,8 +172,13 @@ def test_a_vip_that_is_taken_back_in_time_is_never_silent(questions: Questions, 
             assert len(questions.heard) >= (questions.asked - 1) * len(KINDS)
 
 
-def test_a_vip_that_is_not_taken_back_ends_with_its_old_right(questions: Questions, tmp_path: Path) -> None:
-    """The new life never gets the lease: the old programs close by themselves, and are replaced when that is sure."""
+def test_a_vip_that_is_not_taken_back_ends_with_its_old_right(
+    questions: Questions, tmp_path: Path
+) -> None:
+    """The new life never gets the lease.
+
+    The old programs close by themselves, and are replaced when that is sure.
+    """
     with living(tmp_path / "promise", count=1, step=0, right=150 * MILLISECOND) as life:
         life.said("done")
         life.kill()
@@ -167,8 +194,13 @@ def test_a_vip_that_is_not_taken_back_ends_with_its_old_right(questions: Questio
             assert questions.last() <= life.promise[0] + TOLERANCE
 
 
-def test_a_vip_that_was_not_bound_can_be_announced_at_once(cable: Cable, questions: Questions, tmp_path: Path) -> None:
-    """The former life was Backup: its closed programs may not outlive the moment at which the new one becomes Active."""
+def test_a_vip_that_was_not_bound_can_be_announced_at_once(
+    cable: Cable, questions: Questions, tmp_path: Path
+) -> None:
+    """The former life was Backup.
+
+    Its closed programs may not outlive the moment at which the new one becomes Active.
+    """
     with living(tmp_path / "promise", count=0, step=0, right=0) as life:
         life.said("done")
         life.kill()
@@ -183,7 +215,10 @@ def test_a_vip_that_was_not_bound_can_be_announced_at_once(cable: Cable, questio
 
 
 def freeze(questions: Questions, path: Path, rng: random.Random) -> int:
-    """Freeze a life at a random moment, thaw it when all its promises have passed; return how late the last answer was, in ns."""
+    """Freeze a life at a random moment, thaw it when all its promises have passed.
+
+    Return how late the last answer was, in ns.
+    """
     begun = len(questions.heard)
     step, right, count = 10 * MILLISECOND, 40 * MILLISECOND, 12
     questions.client.synchronize()
@@ -209,9 +244,13 @@ def test_a_process_that_wakes_up_late_extends_nothing(questions: Questions, tmp_
 
 
 @pytest.mark.long
-def test_a_hundred_processes_that_wake_up_late_extend_nothing(questions: Questions, tmp_path: Path) -> None:
+def test_a_hundred_processes_that_wake_up_late_extend_nothing(
+    questions: Questions, tmp_path: Path
+) -> None:
     """At a hundred random moments, among them between a promise and its store."""
     rng = random.Random(time.time_ns())
     late = sorted(freeze(questions, tmp_path / "promise", rng) / MILLISECOND for _ in range(100))
-    print(f"last answer against the deadline, 100 freezes: p50 {late[50]:+.3f} ms, max {late[-1]:+.3f} ms")
+    print(
+        f"last answer against the deadline, 100 freezes: p50 {late[50]:+.3f} ms, max {late[-1]:+.3f} ms"
+    )
     assert late[-1] <= TOLERANCE / MILLISECOND

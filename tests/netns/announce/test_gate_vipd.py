@@ -1,4 +1,7 @@
-"""vipd and its gate in daily life: others meddle with traffic control, interfaces come and go, earlier lives left something behind."""
+"""vipd and its gate in daily life.
+
+Others meddle with traffic control, interfaces come and go, earlier lives left something behind.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ WITHOUT_BPF = limited("net_admin", "net_raw")
 
 @pytest.fixture
 def vipd(cable: Cable, tmp_path: Path) -> Iterator[Vipd]:
-    """Return a vipd that was never started, on a host with an address of its own; whatever is left of it is killed."""
+    """Return a vipd that was never started, on a host with an address of its own.
+
+    Whatever is left of it is killed.
+    """
     dress(cable)
     made = Vipd(cable.a, tmp_path, LEASE)
     yield made
@@ -58,12 +64,20 @@ def programs(interface: str = "a0") -> list[int]:
     """Return the kernel's numbers of the gate's programs, in both directions."""
     with contextlib.closing(TrafficControl()) as control:
         ifindex = socket.if_nametoindex(interface)
-        return [found.program for way in Direction for found in control.filters(ifindex, way) if number_of(found)]
+        return [
+            found.program
+            for way in Direction
+            for found in control.filters(ifindex, way)
+            if number_of(found)
+        ]
 
 
 def test_one_program_stands_for_all_instances(cable: Cable, vipd: Vipd, client: Client) -> None:
     """Each direction has one, however many elections share the interface; their words are separate."""
-    vipd.configure("auto", {"name": "other", "interface": "a0", "addresses": ["192.0.2.101"], "on_conflict": "take"})
+    vipd.configure(
+        "auto",
+        {"name": "other", "interface": "a0", "addresses": ["192.0.2.101"], "on_conflict": "take"},
+    )
     vipd.start()
     active(vipd, 0)
     active(vipd, 1)
@@ -72,7 +86,9 @@ def test_one_program_stands_for_all_instances(cable: Cable, vipd: Vipd, client: 
     assert client.answered() == KINDS
 
 
-def test_a_crash_of_the_daemon_does_not_touch_the_gate(cable: Cable, vipd: Vipd, client: Client) -> None:
+def test_a_crash_of_the_daemon_does_not_touch_the_gate(
+    cable: Cable, vipd: Vipd, client: Client
+) -> None:
     """Guard, words and programs stay; the next daemon writes the same word."""
     vipd.start()
     active(vipd)
@@ -86,7 +102,9 @@ def test_a_crash_of_the_daemon_does_not_touch_the_gate(cable: Cable, vipd: Vipd,
 
 
 @pytest.mark.parametrize("command", ["tc qdisc del dev a0 clsact", "tc filter del dev a0 egress"])
-def test_what_others_take_away_is_put_back_and_counted(cable: Cable, vipd: Vipd, client: Client, command: str) -> None:
+def test_what_others_take_away_is_put_back_and_counted(
+    cable: Cable, vipd: Vipd, client: Client, command: str
+) -> None:
     """At once, with the VIP served all the time; the log and `vipd status` say so."""
     vipd.start()
     active(vipd)
@@ -98,9 +116,16 @@ def test_what_others_take_away_is_put_back_and_counted(cable: Cable, vipd: Vipd,
     assert vipd.instance()["state"] == "Active"
 
 
-@pytest.mark.parametrize(("gate", "state", "bound"), [("auto", "Active", True), ("require", "Fault", False)])
-def test_a_gate_that_cannot_be_put_back(cable: Cable, vipd: Vipd, client: Client, gate: str, state: str, *, bound: bool) -> None:
-    """Somebody's ingress qdisc leaves no room: `auto` goes on without, who requires it gives the VIP up until there is room again."""
+@pytest.mark.parametrize(
+    ("gate", "state", "bound"), [("auto", "Active", True), ("require", "Fault", False)]
+)
+def test_a_gate_that_cannot_be_put_back(
+    cable: Cable, vipd: Vipd, client: Client, gate: str, state: str, *, bound: bool
+) -> None:
+    """Somebody's ingress qdisc leaves no room.
+
+    `auto` goes on without, who requires it gives the VIP up until there is room again.
+    """
     vipd.configure(gate)
     vipd.start()
     active(vipd)
@@ -108,19 +133,30 @@ def test_a_gate_that_cannot_be_put_back(cable: Cable, vipd: Vipd, client: Client
     cable.a.run("tc qdisc del dev a0 clsact")
     cable.a.run("tc qdisc add dev a0 ingress")
     os.kill(vipd.guard, signal.SIGCONT)
-    until(lambda: not fence(vipd)["gate"] and vipd.instance()["state"] == state, "the lack of a gate to be seen")
+    until(
+        lambda: not fence(vipd)["gate"] and vipd.instance()["state"] == state,
+        "the lack of a gate to be seen",
+    )
     assert "ingress qdisc of somebody else" in fence(vipd)["covers"]
     assert [one["bound"] for one in vipd.instance()["addresses"]] == [bound] * 2
     if not bound:
         assert "no kernel gate, and fence.gate is require: a0" in vipd.instance()["notes"][0]
     cable.a.run("tc qdisc del dev a0 ingress")
-    until(lambda: fence(vipd)["gate"] and vipd.instance()["state"] == "Active", "the gate to come back")
+    until(
+        lambda: fence(vipd)["gate"] and vipd.instance()["state"] == "Active",
+        "the gate to come back",
+    )
     until(lambda: client.answered() == KINDS, "the VIP to be served")
 
 
 @pytest.mark.parametrize("way", ["switched off", "without the right"])
-def test_the_gate_of_an_earlier_life_does_not_stand_in_the_way(cable: Cable, vipd: Vipd, client: Client, way: str) -> None:
-    """Killed with a gate and started again without one: what is left of the gate would cut the VIP off for ever."""
+def test_the_gate_of_an_earlier_life_does_not_stand_in_the_way(
+    cable: Cable, vipd: Vipd, client: Client, way: str
+) -> None:
+    """Killed with a gate and started again without one.
+
+    What is left of the gate would cut the VIP off for ever.
+    """
     vipd.start()
     active(vipd)
     vipd.kill()
@@ -131,11 +167,15 @@ def test_the_gate_of_an_earlier_life_does_not_stand_in_the_way(cable: Cable, vip
     until(lambda: programs() == [], "the former gate to be gone")
     assert "clsact" not in cable.a.run("tc qdisc show dev a0")
     assert client.answered() == KINDS
-    assert ("fence.gate is off" if way == "switched off" else "lacks CAP_BPF") in fence(vipd)["covers"]
+    assert ("fence.gate is off" if way == "switched off" else "lacks CAP_BPF") in fence(vipd)[
+        "covers"
+    ]
     assert not fence(vipd)["gate"]
 
 
-def test_an_interface_that_is_made_anew_has_a_gate_before_its_address(cable: Cable, vipd: Vipd) -> None:
+def test_an_interface_that_is_made_anew_has_a_gate_before_its_address(
+    cable: Cable, vipd: Vipd
+) -> None:
     """The gate went with the interface, and so did the address."""
     vipd.start()
     active(vipd)
@@ -148,7 +188,10 @@ def test_an_interface_that_is_made_anew_has_a_gate_before_its_address(cable: Cab
 
 
 def test_a_backup_keeps_its_gate_closed(cable: Cable, vipd: Vipd, client: Client) -> None:
-    """Drained, with the VIP bound by somebody's script: no frame is answered, whatever is in the kernel."""
+    """Drained, with the VIP bound by somebody's script.
+
+    No frame is answered, whatever is in the kernel.
+    """
     vipd.start()
     active(vipd)
     assert vipd.ask("drain", force=True)
@@ -160,19 +203,26 @@ def test_a_backup_keeps_its_gate_closed(cable: Cable, vipd: Vipd, client: Client
     assert client.answered() == set()
 
 
-def test_a_reload_that_requires_what_cannot_be_had_changes_nothing(cable: Cable, vipd: Vipd, client: Client) -> None:
+def test_a_reload_that_requires_what_cannot_be_had_changes_nothing(
+    cable: Cable, vipd: Vipd, client: Client
+) -> None:
     """The daemon that runs goes on without a gate."""
     vipd.start(*WITHOUT_BPF)
     active(vipd)
     former = vipd.daemon
     vipd.configure("require")
     os.kill(vipd.guard, signal.SIGHUP)
-    until(lambda: "cannot be used, nothing changes" in vipd.log.read_text(encoding="utf-8"), "the refusal")
+    until(
+        lambda: "cannot be used, nothing changes" in vipd.log.read_text(encoding="utf-8"),
+        "the refusal",
+    )
     assert (vipd.daemon, vipd.instance()["state"]) == (former, "Active")
     assert client.answered() == KINDS
 
 
-def test_a_reload_that_switches_the_gate_on_and_off(cable: Cable, vipd: Vipd, client: Client) -> None:
+def test_a_reload_that_switches_the_gate_on_and_off(
+    cable: Cable, vipd: Vipd, client: Client
+) -> None:
     """The VIP stays, and is served, with and without."""
     vipd.configure("off")
     vipd.start()
@@ -181,7 +231,12 @@ def test_a_reload_that_switches_the_gate_on_and_off(cable: Cable, vipd: Vipd, cl
         vipd.configure(gate)
         former = vipd.daemon
         os.kill(vipd.guard, signal.SIGHUP)
-        until(lambda former=former: vipd.daemon not in {0, former} and vipd.instance().get("state") == "Active", "the reload")  # type: ignore[misc]
+        until(
+            lambda former=former: (
+                vipd.daemon not in {0, former} and vipd.instance().get("state") == "Active"
+            ),
+            "the reload",
+        )  # type: ignore[misc]
         until(lambda count=count: len(programs()) == count, "the gate to follow")  # type: ignore[misc]
         assert client.answered() == KINDS
         assert fence(vipd)["gate"] is (count > 0)

@@ -1,4 +1,7 @@
-"""A gate that somebody takes away is put back at once, and counted; one's own changes and others' are no alarm."""
+"""A gate that somebody takes away is put back at once, and counted.
+
+One's own changes and others' are no alarm.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ def stage(cable: Cable, watch: GateWatch) -> Iterator[Stage]:
 
 
 def followed(stage: Stage, watch: GateWatch) -> list[int]:
-    """Wait for news, do what the guard does with them until there are none; return where a gate was put back."""
+    """Wait for news, do what the guard does with them until there are none.
+
+    Return where a gate was put back.
+    """
     assert select.select([watch], [], [], PATIENCE)[0]
     put_back = []
     while (changed := watch.changed()) != frozenset():
@@ -59,7 +65,10 @@ def test_ones_own_changes_are_no_alarm(stage: Stage, watch: GateWatch) -> None:
     ],
 )
 def test_what_is_taken_away_is_put_back(stage: Stage, watch: GateWatch, command: str) -> None:
-    """The hook, all filters of a direction, or the priority: closed again at once, with the same word."""
+    """The hook, all filters of a direction, or the priority.
+
+    Closed again at once, with the same word.
+    """
     watch.changed()
     stage.cable.a.run(command)
     assert followed(stage, watch) == [stage.gate.ifindex]
@@ -71,7 +80,10 @@ def test_what_is_taken_away_is_put_back(stage: Stage, watch: GateWatch, command:
 
 
 def test_a_filter_in_its_place_is_replaced(stage: Stage, watch: GateWatch) -> None:
-    """Somebody cleared the interface and put a qdisc of the other kind there: the gate says so, and comes back after."""
+    """Somebody cleared the interface and put a qdisc of the other kind there.
+
+    The gate says so, and comes back after.
+    """
     watch.changed()
     stage.cable.a.run("tc qdisc del dev a0 clsact")
     stage.cable.a.run("tc qdisc add dev a0 ingress")

@@ -1,4 +1,7 @@
-"""Locks of a network namespace, against a user who binds their names. In a namespace of its own, with a second one beside it."""
+"""Locks of a network namespace, against a user who binds their names.
+
+In a namespace of its own, with a second one beside it.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +61,23 @@ def _namespace() -> Iterator[None]:
 def user(manner: str, *names: str, uid: int = NOBODY) -> Iterator[int]:
     """Let a process of this user bind the names; give its process id."""
     python = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
-    command = ["setpriv", "--reuid", str(uid), "--clear-groups", "--bounding-set", "-all", python, "-c", SQUAT, "squatter", manner, *names]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    command = [
+        "setpriv",
+        "--reuid",
+        str(uid),
+        "--clear-groups",
+        "--bounding-set",
+        "-all",
+        python,
+        "-c",
+        SQUAT,
+        "squatter",
+        manner,
+        *names,
+    ]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdin is not None
         assert process.stdout.readline() == "there\n"
@@ -70,7 +88,9 @@ def user(manner: str, *names: str, uid: int = NOBODY) -> Iterator[int]:
 @pytest.mark.parametrize("address", [V4, V6, LOCAL])
 @pytest.mark.parametrize("manner", ["listening", "silent", "full"])
 def test_a_user_who_binds_the_name_keeps_nobody_out(address: str, manner: str) -> None:
-    """The lock is had all the same, its squatter is known, and a second vipd is refused, also when the name is free again."""
+    """The lock is had all the same, its squatter is known, and a second vipd is refused, also when
+    the name is free again.
+    """
     with user(manner, f"vipd/{address}") as pid:
         first = take(f"vipd/{address}", Place(address))
         assert first.squatter is not None
@@ -96,7 +116,10 @@ def test_roots_sockets_are_a_vipds(manner: str) -> None:
 
 
 def test_the_user_of_the_unit_is_known_to_the_pod() -> None:
-    """It shows a mark that needs CAP_NET_RAW: so it is no squatter, though it is neither root nor the pod's own user."""
+    """It shows a mark that needs CAP_NET_RAW.
+
+    So it is no squatter, though it is neither root nor the pod's own user.
+    """
     shown = presence()
     assert shown is not None
     os.fchown(shown.fileno(), NOBODY, NOBODY)
@@ -114,7 +137,10 @@ def test_the_guard_says_who_it_was() -> None:
     first, second = Locks(said.append), Locks(said.append)
     with user("listening", f"vipd/{V4}") as pid:
         first.lock([V4, V6])
-        with pytest.raises(LockedError, match=rf"{V4} is managed by another vipd \(process {os.getpid()}\) on this host already; uid 0, "):
+        with pytest.raises(
+            LockedError,
+            match=rf"{V4} is managed by another vipd \(process {os.getpid()}\) on this host already; uid 0, ",
+        ):
             second.lock([V4])
     assert len(said) == 1
     assert f"process {pid}, uid {NOBODY}" in said[0]
@@ -123,10 +149,15 @@ def test_the_guard_says_who_it_was() -> None:
 
 
 def test_no_process_can_keep_the_gate_from_its_seats() -> None:
-    """All names are squatted: both directions of an interface can still be taken, by as many vipds as before."""
+    """All names are squatted.
+
+    Both directions of an interface can still be taken, by as many vipds as before.
+    """
     subprocess.run(["ip", "link", "add", "v0", "type", "veth"], check=True)
     control, ifindex = TrafficControl(), socket.if_nametoindex("v0")
-    with user("listening", *(f"vipd/gate/{ifindex}/{number}" for number in range(1, SEATS + 1))) as pid:
+    with user(
+        "listening", *(f"vipd/gate/{ifindex}/{number}" for number in range(1, SEATS + 1))
+    ) as pid:
         seats = [Seat(control, ifindex) for _ in range(SEATS)]
         assert len(seats[0].squatters) == 1
         assert seats[0].squatters[0].startswith(f"process {pid}, uid {NOBODY}: ")

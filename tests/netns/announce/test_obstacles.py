@@ -1,4 +1,7 @@
-"""What would make the kernel refuse an address is known before it is tried: the prediction and the kernel itself agree."""
+"""What would make the kernel refuse an address is known before it is tried.
+
+The prediction and the kernel itself agree.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,26 @@ FOUR, SIX = ip_interface("192.0.2.10/32"), ip_interface("2001:db8::10/128")
 ALL_IS_WELL: tuple[str, ...] = ()
 OBSTACLES = {
     "nothing": (ALL_IS_WELL, ""),
-    "switched off": (("sysctl -qw net.ipv6.conf.a0.disable_ipv6=1",), "IPv6 is switched off on a0: the kernel would refuse 2001:db8::10"),
-    "MTU": (("ip link set a0 mtu 1279",), "a0 has an MTU of 1279, and IPv6 needs 1280: the kernel would refuse 2001:db8::10"),
-    "switched off everywhere": (("sysctl -qw net.ipv6.conf.all.disable_ipv6=1",), "IPv6 is switched off on a0"),
+    "switched off": (
+        ("sysctl -qw net.ipv6.conf.a0.disable_ipv6=1",),
+        "IPv6 is switched off on a0: the kernel would refuse 2001:db8::10",
+    ),
+    "MTU": (
+        ("ip link set a0 mtu 1279",),
+        "a0 has an MTU of 1279, and IPv6 needs 1280: the kernel would refuse 2001:db8::10",
+    ),
+    "switched off everywhere": (
+        ("sysctl -qw net.ipv6.conf.all.disable_ipv6=1",),
+        "IPv6 is switched off on a0",
+    ),
     "smallest MTU": (("ip link set a0 mtu 1280",), ""),
 }
 
 
 @pytest.mark.parametrize(("commands", "why"), OBSTACLES.values(), ids=list(OBSTACLES))
-def test_what_is_foreseen_is_what_the_kernel_does(cable: Cable, commands: tuple[str, ...], why: str) -> None:
+def test_what_is_foreseen_is_what_the_kernel_does(
+    cable: Cable, commands: tuple[str, ...], why: str
+) -> None:
     """For IPv6; an IPv4 address alone meets none of these."""
     for command in commands:
         cable.a.run(command)

@@ -62,7 +62,9 @@ def sides(cable: Cable, request: pytest.FixtureRequest) -> tuple[Host, Host]:
 
 
 @pytest.mark.parametrize(("address", "kind", "count"), [(VIP, Kind.ARP, 2), (VIP6, Kind.NA, 1)])
-def test_a_claim_is_reported_with_its_mac(sides: tuple[Host, Host], news: News, address: str, kind: Kind, count: int) -> None:
+def test_a_claim_is_reported_with_its_mac(
+    sides: tuple[Host, Host], news: News, address: str, kind: Kind, count: int
+) -> None:
     """ARP request and reply, and NA: each of them once."""
     here, there = sides
 
@@ -76,22 +78,36 @@ def test_a_claim_is_reported_with_its_mac(sides: tuple[Host, Host], news: News, 
 
 
 def test_a_rival_in_the_kernel_is_heard_when_it_speaks(cable: Cable, news: News) -> None:
-    """The other host has the VIP and looks for somebody from it: the claims come from its kernel."""
+    """The other host has the VIP and looks for somebody from it.
+
+    The claims come from its kernel.
+    """
 
     async def scene(rivals: Rivals) -> None:
         rivals.subscribe([VIP, VIP6], news.tell)
         for address, target in ((f"{VIP}/24", "192.0.2.77"), (f"{VIP6}/64", "2001:db8::77")):
             cable.b.run(f"ip address add {address} dev b0 nodad")
-            with cable.b.inside(), socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            with (
+                cable.b.inside(),
+                socket.socket(
+                    socket.AF_INET6 if ":" in target else socket.AF_INET, socket.SOCK_DGRAM
+                ) as sock,
+            ):
                 sock.sendto(b"anybody?", (target, 9))
-        await news.until(lambda items: {item.kind for item in items if isinstance(item, RivalSeen)} >= {Kind.ARP, Kind.NS})
+        await news.until(
+            lambda items: (
+                {item.kind for item in items if isinstance(item, RivalSeen)} >= {Kind.ARP, Kind.NS}
+            )
+        )
 
     play(cable.a, scene)
     assert {mac_of(item) for item in news.items} == {cable.b.mac}
 
 
 def test_what_is_no_claim_of_a_watched_address_is_not_reported(cable: Cable, news: News) -> None:
-    """Probes, other addresses (one with the same last bytes), own frames, own MAC from afar, another VLAN, a routed NA."""
+    """Probes, other addresses (one with the same last bytes), own frames, own MAC from afar,
+    another VLAN, a routed NA.
+    """
     silent = [
         *frames_for(VIP, cable.b.mac).probe,
         *frames_for(VIP6, cable.b.mac).probe,
@@ -110,10 +126,14 @@ def test_what_is_no_claim_of_a_watched_address_is_not_reported(cable: Cable, new
         await news.until(bool)
 
     play(cable.a, scene)
-    assert {(item.ip, item.mac) for item in news.items if isinstance(item, RivalSeen)} == {(VIP, cable.b.mac)}
+    assert {(item.ip, item.mac) for item in news.items if isinstance(item, RivalSeen)} == {
+        (VIP, cable.b.mac)
+    }
 
 
-def test_the_watched_addresses_change_at_run_time(cable: Cable, news: News, other_news: News) -> None:
+def test_the_watched_addresses_change_at_run_time(
+    cable: Cable, news: News, other_news: News
+) -> None:
     """Each subscriber hears of its own only, from the moment it asks until it has enough."""
     both = announcements(cable.b, VIP) + announcements(cable.b, OTHER)
 
@@ -141,15 +161,25 @@ def test_the_watched_addresses_change_at_run_time(cable: Cable, news: News, othe
 
 def test_hundreds_of_addresses_are_watched(cable: Cable, news: News) -> None:
     """More than a filter has room for: then the comparison is made here."""
-    many = [f"10.2.{i // 250}.{i % 250 + 1}" for i in range(600)] + [f"2001:db8::{i:x}" for i in range(1, 601)]
+    many = [f"10.2.{i // 250}.{i % 250 + 1}" for i in range(600)] + [
+        f"2001:db8::{i:x}" for i in range(1, 601)
+    ]
 
     async def scene(rivals: Rivals) -> None:
         rivals.subscribe(many, news.tell)
-        cable.b.send(*announcements(cable.b, OTHER), *announcements(cable.b, many[599]), *announcements(cable.b, many[-1]))
+        cable.b.send(
+            *announcements(cable.b, OTHER),
+            *announcements(cable.b, many[599]),
+            *announcements(cable.b, many[-1]),
+        )
         await news.until(lambda items: len(items) >= 3)
 
     play(cable.a, scene)
-    assert [item.ip for item in news.items if isinstance(item, RivalSeen)] == [many[599], many[599], many[-1]]
+    assert [item.ip for item in news.items if isinstance(item, RivalSeen)] == [
+        many[599],
+        many[599],
+        many[-1],
+    ]
 
 
 def test_a_subscriber_may_leave_while_it_is_told(cable: Cable) -> None:
@@ -283,8 +313,13 @@ def gratuitous(address: str, number: int) -> bytes:
 
 
 @pytest.mark.parametrize("addresses", [2, 250])
-def test_a_storm_costs_little_and_hides_no_other_rival(cable: Cable, news: News, other_news: News, addresses: int) -> None:
-    """Ten thousand frames about one address, each from another MAC; with 250 addresses the kernel's filter cannot tell them apart."""
+def test_a_storm_costs_little_and_hides_no_other_rival(
+    cable: Cable, news: News, other_news: News, addresses: int
+) -> None:
+    """Ten thousand frames about one address, each from another MAC.
+
+    With 250 addresses the kernel's filter cannot tell them apart.
+    """
     more = [f"192.0.3.{number}" for number in range(1, addresses - 1)]
 
     async def scene(rivals: Rivals) -> None:
@@ -312,7 +347,9 @@ def test_a_storm_costs_little_and_hides_no_other_rival(cable: Cable, news: News,
     assert len(news.items) <= FRAMES_OF_ONE * windows
 
 
-def test_a_rival_is_heard_in_the_middle_of_a_storm_about_another_address(cable: Cable, news: News, other_news: News) -> None:
+def test_a_rival_is_heard_in_the_middle_of_a_storm_about_another_address(
+    cable: Cable, news: News, other_news: News
+) -> None:
     """The storm is kept away by the kernel, so that there is room for the one frame."""
 
     async def scene(rivals: Rivals) -> None:

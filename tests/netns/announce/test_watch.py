@@ -1,4 +1,6 @@
-"""What the kernel says of links and addresses, through flaps, renames, overflows and a library that stumbles."""
+"""What the kernel says of links and addresses, through flaps, renames, overflows and a library that
+stumbles.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,9 @@ def strange(ready: ReadyMessages) -> ReadyMessages:
     """Return the messages as somebody else would send them: with another protocol number."""
     end = VIPD_PROTO.to_bytes(4, "little")
     assert all(message.endswith(end) for message in ready.bind)
-    return ready._replace(bind=tuple(message[: -len(end)] + b"\x55\0\0\0" for message in ready.bind))
+    return ready._replace(
+        bind=tuple(message[: -len(end)] + b"\x55\0\0\0" for message in ready.bind)
+    )
 
 
 def test_all_is_reported_at_the_start(cable: Cable, news: News, sock: RouteSocket) -> None:
@@ -87,11 +91,15 @@ def test_all_is_reported_at_the_start(cable: Cable, news: News, sock: RouteSocke
     assert last_link(news.items) == Interface(ifindex, "a0", cable.a.mac, up=True, carrier=True)
     assert {AddressSeen(ifindex, VIP, 32), AddressSeen(ifindex, VIP6, 128)} <= set(news.items)
     assert isinstance(news.items[-1], Resync)
-    assert news.items[-1].addresses == {item for item in news.items if isinstance(item, AddressSeen)}
+    assert news.items[-1].addresses == {
+        item for item in news.items if isinstance(item, AddressSeen)
+    }
 
 
 def test_carrier_and_administrator_are_told_apart(cable: Cable, news: News) -> None:
-    """A cable that is out takes the carrier, a link that is set down takes both; each change is said once."""
+    """A cable that is out takes the carrier, a link that is set down takes both; each change is
+    said once.
+    """
 
     async def scene() -> None:
         await news.until(synced)
@@ -121,7 +129,9 @@ def test_a_new_mac_is_reported(cable: Cable, news: News) -> None:
     async def scene() -> None:
         await news.until(synced)
         cable.a.run("ip link set a0 address 02:00:00:00:00:77")
-        await news.until(lambda items: (link := last_link(items)) and link.mac == "02:00:00:00:00:77")
+        await news.until(
+            lambda items: (link := last_link(items)) and link.mac == "02:00:00:00:00:77"
+        )
 
     play(Watch(news.tell), scene)
 
@@ -149,7 +159,9 @@ def test_an_interface_that_goes_takes_its_addresses_along(cable: Cable, news: Ne
 
 
 def test_a_renamed_interface_is_the_same_under_another_name(cable: Cable, news: News) -> None:
-    """Nothing has its old name, its addresses are where they were, and another one may get the old name."""
+    """Nothing has its old name, its addresses are where they were, and another one may get the old
+    name.
+    """
     cable.a.run(f"ip address add {VIP}/24 dev a0")
     number = find("a0").ifindex
 
@@ -170,7 +182,10 @@ def test_a_renamed_interface_is_the_same_under_another_name(cable: Cable, news: 
 
 
 def test_alternative_names_are_reported_with_the_interface(cable: Cable, news: News) -> None:
-    """Those that it had at the start, and those that come and go; by each of them the same interface is meant."""
+    """Those that it had at the start, and those that come and go.
+
+    By each of them the same interface is meant.
+    """
     long = "a-name-that-is-longer-than-any-first-name-may-be"
     cable.a.run("ip link property add dev a0 altname uplink0")
 
@@ -188,10 +203,21 @@ def test_alternative_names_are_reported_with_the_interface(cable: Cable, news: N
 
 
 def test_what_the_watch_reports_is_what_the_kernel_is_asked_for(cable: Cable, news: News) -> None:
-    """Two readers of one message, pyroute2's and that of the standard library, agree on every interface."""
-    for command in ("link add br0 type bridge", "link add p0 type veth peer name p1", "link set p0 master br0"):
+    """Two readers of one message, pyroute2's and that of the standard library, agree on every
+    interface.
+    """
+    for command in (
+        "link add br0 type bridge",
+        "link add p0 type veth peer name p1",
+        "link set p0 master br0",
+    ):
         cable.a.run(f"ip {command}")
-    for command in ("tuntap add t0 mode tun", "link property add dev a0 altname uplink0", "link set b0 down", "link set a0 arp off"):
+    for command in (
+        "tuntap add t0 mode tun",
+        "link property add dev a0 altname uplink0",
+        "link set b0 down",
+        "link set a0 arp off",
+    ):
         (cable.b if "b0" in command else cable.a).run(f"ip {command}")
 
     async def scene() -> None:
@@ -200,7 +226,14 @@ def test_what_the_watch_reports_is_what_the_kernel_is_asked_for(cable: Cable, ne
     play(Watch(news.tell), scene)
     seen = [item.interface for item in news.items if isinstance(item, LinkSeen)]
     assert [find(link.name) for link in seen] == seen
-    assert {link.name: link.kind for link in seen} == {"lo": 772, "a0": 1, "t0": 65534, "br0": 1, "p0": 1, "p1": 1}
+    assert {link.name: link.kind for link in seen} == {
+        "lo": 772,
+        "a0": 1,
+        "t0": 65534,
+        "br0": 1,
+        "p0": 1,
+        "p1": 1,
+    }
     assert {link.name for link in seen if not link.arp} == {"a0", "t0"}
     assert {link.name: link.port_of for link in seen if link.port_of} == {"p0": "bridge"}
 
@@ -213,14 +246,18 @@ def test_leaving_a_bridge_is_not_the_end(cable: Cable, news: News) -> None:
         await news.until(synced)
         for command in ("set a0 master br0", "set a0 nomaster", "set a0 address 02:00:00:00:00:78"):
             cable.a.run(f"ip link {command}")
-        await news.until(lambda items: (link := last_link(items)) and link.mac == "02:00:00:00:00:78")
+        await news.until(
+            lambda items: (link := last_link(items)) and link.mac == "02:00:00:00:00:78"
+        )
         assert not any(isinstance(item, LinkGone) for item in news.items)
 
     play(Watch(news.tell), scene)
 
 
 @pytest.mark.parametrize(("address", "prefixlen"), [(VIP, 32), (VIP6, 128)])
-def test_a_vip_that_somebody_removes_or_adds_is_reported(cable: Cable, news: News, sock: RouteSocket, address: str, prefixlen: int) -> None:
+def test_a_vip_that_somebody_removes_or_adds_is_reported(
+    cable: Cable, news: News, sock: RouteSocket, address: str, prefixlen: int
+) -> None:
     """While Active it has to be put back, while Backup to be removed."""
     assert bind(sock, ready_messages("a0", [address]), 100) == []
 
@@ -235,7 +272,9 @@ def test_a_vip_that_somebody_removes_or_adds_is_reported(cable: Cable, news: New
     play(Watch(news.tell), scene)
 
 
-def test_own_refreshes_are_not_reported_and_own_expiry_is(cable: Cable, news: News, sock: RouteSocket) -> None:
+def test_own_refreshes_are_not_reported_and_own_expiry_is(
+    cable: Cable, news: News, sock: RouteSocket
+) -> None:
     """A thousand of them with every renewal would keep the daemon busy with itself."""
     ready = ready_messages("a0", [VIP, VIP6])
 
@@ -245,14 +284,23 @@ def test_own_refreshes_are_not_reported_and_own_expiry_is(cable: Cable, news: Ne
         for _ in range(50):
             assert refresh(sock, ready, 100) == []
         assert unbind(sock, ready) == Unbound()
-        await news.until(lambda items: {AddressGone(number(), VIP, 32), AddressGone(number(), VIP6, 128)} <= set(items))
+        await news.until(
+            lambda items: (
+                {AddressGone(number(), VIP, 32), AddressGone(number(), VIP6, 128)} <= set(items)
+            )
+        )
 
     play(Watch(news.tell), scene)
     assert [item for item in news.items if isinstance(item, AddressSeen)] == []
 
 
-def test_after_an_overflow_all_is_reported_as_it_is(cable: Cable, news: News, sock: RouteSocket) -> None:
-    """Thousands of changes while the loop stands still: one address went unseen, one came, a link lost its carrier."""
+def test_after_an_overflow_all_is_reported_as_it_is(
+    cable: Cable, news: News, sock: RouteSocket
+) -> None:
+    """Thousands of changes while the loop stands still.
+
+    One address went unseen, one came, a link lost its carrier.
+    """
     many = strange(ready_messages("a0", [f"10.3.0.{i}/32" for i in range(1, 201)]))
     watch = Watch(news.tell)
     cable.a.run(f"ip address add {VIP}/32 dev a0")
@@ -300,7 +348,10 @@ def test_a_message_that_nobody_understands_ends_nothing(cable: Cable, news: News
 
 
 def test_a_consumer_that_fails_is_seen(cable: Cable, news: News) -> None:
-    """An event that was lost on the way is a fault of the daemon, not of the monitor: the task fails, and so the daemon starts anew."""
+    """An event that was lost on the way is a fault of the daemon, not of the monitor.
+
+    The task fails, and so the daemon starts anew.
+    """
 
     def report(item: object) -> None:
         news.tell(item)

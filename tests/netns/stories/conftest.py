@@ -19,7 +19,9 @@ WORLDS = pytest.StashKey[list[World]]()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add what the nodes have logged to the report of a story that failed."""
     report = yield
     if report.failed:
@@ -40,7 +42,11 @@ def build(tmp_path: Path, worlds: list[World]) -> Iterator[Build]:
     """Build a network for one story only."""
     with contextlib.ExitStack() as stack:
 
-        def built(hosts: Sequence[str], addresses: Sequence[str] = (VIP, VIP6), store: Mapping[str, object] | None = None) -> World:
+        def built(
+            hosts: Sequence[str],
+            addresses: Sequence[str] = (VIP, VIP6),
+            store: Mapping[str, object] | None = None,
+        ) -> World:
             net = stack.enter_context(world(f"so{os.getpid()}-", tmp_path, hosts, addresses, store))
             return stack.enter_context(listed(worlds, net))
 
@@ -49,11 +55,16 @@ def build(tmp_path: Path, worlds: list[World]) -> Iterator[Build]:
 
 @pytest.fixture(scope="session")
 def shared_pair(tmp_path_factory: pytest.TempPathFactory, worlds: list[World]) -> Iterator[Pair]:
-    """Two nodes whose store is a file system of its own, so that a story can make it read-only for all namespaces at once."""
+    """Two nodes whose store is a file system of its own, so that a story can make it read-only for
+    all namespaces at once.
+    """
     folder = tmp_path_factory.mktemp("pair")
     with tmpfs(folder / "store") as store:
         backend = {"file": {"path": str(store / "records")}}
-        with world(f"sp{os.getpid()}-", folder, "abc", (VIP, VIP6, EXTRA), backend) as net, listed(worlds, net):
+        with (
+            world(f"sp{os.getpid()}-", folder, "abc", (VIP, VIP6, EXTRA), backend) as net,
+            listed(worlds, net),
+        ):
             yield Pair(net, net.node("a", profile="default"), net.node("b", profile="default"))
 
 
@@ -70,7 +81,10 @@ def tmpfs(path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def pair(shared_pair: Pair, request: pytest.FixtureRequest) -> Iterator[Pair]:
-    """Two equal, calm nodes with leases of three seconds: long enough that a crash moves nothing, also on a busy machine."""
+    """Two equal, calm nodes with leases of three seconds.
+
+    Long enough that a crash moves nothing, also on a busy machine.
+    """
     shared_pair.settle()
     try:
         yield shared_pair

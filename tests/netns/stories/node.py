@@ -1,4 +1,6 @@
-"""A host that runs the real `vipd run` with a configuration of the test's own, and everything a story may do to it."""
+"""A host that runs the real `vipd run` with a configuration of the test's own, and everything a
+story may do to it.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ from vipd.demo.monitor import CLONE_NEWNET
 from vipd.demo.node import NICE
 
 PATIENCE = 30.0
-"""Seconds after which something that a story waits for has failed; none of it takes a tenth of that on an idle machine."""
+"""Seconds after which something that a story waits for has failed; none of it takes a tenth of that
+on an idle machine."""
 LOOK_AGAIN = 0.010
 VIP = "192.0.2.100"
 VIP6 = "2001:db8::100"
@@ -39,7 +42,10 @@ T = TypeVar("T")
 
 
 def wait_for(look: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
-    """Return the first true thing that `look` returns; AssertionError with `what` was awaited after that many seconds."""
+    """Return the first true thing that `look` returns.
+
+    AssertionError with `what` was awaited after that many seconds.
+    """
     end = time.monotonic() + patience
     while not (found := look()):
         assert time.monotonic() < end, f"waited {patience:g} s in vain for: {what}"
@@ -47,9 +53,20 @@ def wait_for(look: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
     return found
 
 
-def instance(name: str = WEB, addresses: Sequence[str] = (f"{VIP}/32", f"{VIP6}/128"), **settings: object) -> dict[str, object]:
-    """Return one instance of a configuration: better nodes preempt at once unless the settings say something else."""
-    return {"name": name, "interface": INTERFACE, "addresses": list(addresses), "preempt_delay": "0s", **settings}
+def instance(
+    name: str = WEB, addresses: Sequence[str] = (f"{VIP}/32", f"{VIP6}/128"), **settings: object
+) -> dict[str, object]:
+    """Return one instance of a configuration.
+
+    Better nodes preempt at once unless the settings say something else.
+    """
+    return {
+        "name": name,
+        "interface": INTERFACE,
+        "addresses": list(addresses),
+        "preempt_delay": "0s",
+        **settings,
+    }
 
 
 @dataclass(frozen=True)
@@ -63,9 +80,12 @@ class Outcome:
 
 @dataclass
 class VipdNode:
-    """One node. `backend` and `profile` go into its configuration; its files lie in a folder of its own.
+    """One node. `backend` and `profile` go into its configuration.
 
-    `name` is the node's configured name. Two nodes may share a host, as two daemons of one machine do.
+    Its files lie in a folder of its own.
+
+    `name` is the node's configured name. Two nodes may share a host, as two daemons of one machine
+    do.
     """
 
     lab: Lab
@@ -122,7 +142,9 @@ class VipdNode:
     def start(self) -> None:
         """Start `vipd run`."""
         with (self.folder / "log").open("ab") as log:
-            self._process = self.lab.spawn(self.host, [sys.executable, "-m", "vipd", "run", "-c", str(self.config_file)], log)
+            self._process = self.lab.spawn(
+                self.host, [sys.executable, "-m", "vipd", "run", "-c", str(self.config_file)], log
+            )
         os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
 
     @property
@@ -153,7 +175,8 @@ class VipdNode:
         """Return the process ids of the guard and of all below it, the guard's first."""
         children: dict[int, list[int]] = {}
         for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError, ValueError):  # not a process, or one that ended meanwhile
+            # not a process, or one that ended meanwhile
+            with contextlib.suppress(OSError, ValueError):
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
                 children.setdefault(parent, []).append(int(entry.name))
         found = [self.guard.pid]
@@ -162,7 +185,9 @@ class VipdNode:
         return found
 
     def kill_all(self) -> None:
-        """End guard, daemon and all that belongs to them with SIGKILL, all stopped before the first one dies: nobody is left to react."""
+        """End guard, daemon and all that belongs to them with SIGKILL, all stopped before the first
+        one dies: nobody is left to react.
+        """
         self.signal_all(signal.SIGSTOP)
         self.signal_all(signal.SIGKILL)
         self.guard.wait(PATIENCE)
@@ -178,7 +203,9 @@ class VipdNode:
         """The daemon's process id, as the kernel tells it of the control socket's other end."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
             control.connect(str(self.socket))
-            credentials = control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size)
+            credentials = control.getsockopt(
+                socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size
+            )
         return int(PEER_CREDENTIALS.unpack(credentials)[0])
 
     # ------------------------------------------------------------ what it says
@@ -220,20 +247,36 @@ class VipdNode:
         return set(names) <= {one["name"] for one in candidates if one["live"] and one["eligible"]}
 
     def ask(self, command: str, **arguments: object) -> dict[str, object]:
-        """Send one command over the control socket, as the command line does; raises what vipd.control.client raises."""
+        """Send one command over the control socket, as the command line does.
+
+        Raises what vipd.control.client raises.
+        """
         return request(str(self.socket), command, arguments)
 
     def vipd(self, *words: str, user: int | None = None) -> Outcome:
         """Run one command of the command line on the host, with this node's configuration file."""
-        argv = self.lab.command(self.host, [sys.executable, "-m", "vipd", *words, "-c", str(self.config_file)])
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=PATIENCE, env=environment(), user=user)
+        argv = self.lab.command(
+            self.host, [sys.executable, "-m", "vipd", *words, "-c", str(self.config_file)]
+        )
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+            env=environment(),
+            user=user,
+        )
         return Outcome(done.returncode, done.stdout.strip(), done.stderr.strip())
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and body of a page of its web server."""
         connection = http.client.HTTPConnection("127.0.0.1", METRICS_PORT, timeout=PATIENCE)
         with contextlib.closing(connection):
-            connection.sock = inside(self.host.namespace, lambda: socket.create_connection(("127.0.0.1", METRICS_PORT), PATIENCE))
+            connection.sock = inside(
+                self.host.namespace,
+                lambda: socket.create_connection(("127.0.0.1", METRICS_PORT), PATIENCE),
+            )
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
@@ -241,14 +284,20 @@ class VipdNode:
     def metric(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples that have these labels."""
         families = text_string_to_metric_families(self.get("/metrics")[1])
-        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        samples = [
+            sample for family in families for sample in family.samples if sample.name == name
+        ]
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
     # ------------------------------------------------------------ its kernel
 
     def bound(self) -> set[str]:
-        """Return the addresses of its interface without their prefix lengths, as the kernel has them now."""
-        shown = json.loads(self.lab.run(self.host, "ip", "-json", "address", "show", "dev", INTERFACE))
+        """Return the addresses of its interface without their prefix lengths, as the kernel has
+        them now.
+        """
+        shown = json.loads(
+            self.lab.run(self.host, "ip", "-json", "address", "show", "dev", INTERFACE)
+        )
         return {entry["local"] for link in shown for entry in link.get("addr_info", [])}
 
     @property

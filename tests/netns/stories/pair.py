@@ -1,4 +1,7 @@
-"""Two equal nodes that many stories share: starting them takes longer than most of what happens to them."""
+"""Two equal nodes that many stories share.
+
+Starting them takes longer than most of what happens to them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from vipd.demo.lab import INTERFACE
 EXTRA = "192.0.2.101"
 """An address that the pair's network watches too, for instances that a story adds."""
 STANDARD = instance(preempt=False)
-"""Nobody preempts: a story finds the VIP on either node, and nothing moves but by what the story does."""
+"""Nobody preempts: a story finds the VIP on either node, and nothing moves but by what the story
+does."""
 
 
 @dataclass
@@ -52,20 +56,28 @@ class Pair:
         wait_for(self.calm, "the pair to be calm")
 
     def calm(self) -> bool:
-        """Whether one node alone has the VIP, both are fit and know of each other, and nothing is pinned or drained."""
+        """Whether one node alone has the VIP, both are fit and know of each other, and nothing is
+        pinned or drained.
+        """
         owners = self.world.monitor.owners(VIP)
         if len(owners) != 1 or owners != self.world.monitor.owners(VIP6):
             return False
         for node in self.nodes:
             document, seen = node.status(), node.instance()
             wanted = "Active" if node.host.name in owners else "Backup"
-            if not document or document["drained"] or seen.get("state") != wanted or not node.knows_fit("a", "b") or seen["pin"]:
+            if (
+                not document
+                or document["drained"]
+                or seen.get("state") != wanted
+                or not node.knows_fit("a", "b")
+                or seen["pin"]
+            ):
                 return False
         return True
 
     def _bring_back(self, node: VipdNode) -> None:
-        # The kernel takes the IPv6 addresses off an interface that is set down: a VIP that is added to a host without any other
-        # would be the host's own.
+        # The kernel takes the IPv6 addresses off an interface that is set down: a VIP that is added
+        # to a host without any other would be the host's own.
         own = f"{node.host.address6}/64"
         self.world.lab.run(node.host, "ip", "-6", "addr", "replace", own, "dev", INTERFACE, "nodad")
         before = node.config_file.read_text() if node.config_file.exists() else ""

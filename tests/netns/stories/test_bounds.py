@@ -1,4 +1,7 @@
-"""What others send and serve costs their own check, or a few log lines: never the daemon, its memory or other addresses."""
+"""What others send and serve costs their own check, or a few log lines.
+
+Never the daemon, its memory or other addresses.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +48,12 @@ print(n)
 
 @contextmanager
 def servers(net: World, host: str, folder: Path) -> Iterator[None]:
-    """Serve a page of 50 times `a` on a host's loopback, with https and a certificate that nobody knows, and without."""
-    make = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=nobody -keyout both.pem -out cert.pem"
+    """Serve a page of 50 times `a` on a host's loopback, with https and a certificate that nobody
+    knows, and without.
+    """
+    make = (
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=nobody -keyout both.pem -out cert.pem"
+    )
     subprocess.run(["openssl", *make.split()], cwd=folder, check=True, capture_output=True)
     both = folder / "both.pem"
     both.write_text(both.read_text() + (folder / "cert.pem").read_text())
@@ -76,12 +83,24 @@ def lines(node: VipdNode, text: str) -> list[str]:
     return [line for line in node.log.splitlines() if text in line]
 
 
-def test_bad_certificates_and_endless_patterns_fail_their_checks_and_nothing_else(build: Build, tmp_path: Path) -> None:
-    """Eight https checks and a pattern that backtracks for ever: another instance keeps its address, and the daemon its life."""
+def test_bad_certificates_and_endless_patterns_fail_their_checks_and_nothing_else(
+    build: Build, tmp_path: Path
+) -> None:
+    """Eight https checks and a pattern that backtracks for ever.
+
+    Another instance keeps its address, and the daemon its life.
+    """
     net = build("a", (VIP, OTHER))
     node = net.node("a", profile="default")
-    https = [{"name": f"tls{n}", "http": {"url": "https://127.0.0.1:8443/"}, "on_fail": {"weight": -1}} for n in range(8)]
-    endless = {"name": "endless", "http": {"url": "http://127.0.0.1:8450/", "body": "(a+)+b"}, "on_fail": {"weight": -1}}
+    https = [
+        {"name": f"tls{n}", "http": {"url": "https://127.0.0.1:8443/"}, "on_fail": {"weight": -1}}
+        for n in range(8)
+    ]
+    endless = {
+        "name": "endless",
+        "http": {"url": "http://127.0.0.1:8450/", "body": "(a+)+b"},
+        "on_fail": {"weight": -1},
+    }
     node.configure(instance("plain", [OTHER]), instance("checked", [VIP], checks=[*https, endless]))
     with servers(net, "a", tmp_path):
         began = time.monotonic()
@@ -90,7 +109,13 @@ def test_bad_certificates_and_endless_patterns_fail_their_checks_and_nothing_els
         node.wait_state("Active", "checked")
         daemon = node.daemon
         failing = {f"tls{n}" for n in range(8)} | {"endless"}
-        wait_for(lambda: {c["name"] for c in node.instance("checked")["checks"] if c["ok"] is False} == failing, "the checks to fail")
+        wait_for(
+            lambda: (
+                {c["name"] for c in node.instance("checked")["checks"] if c["ok"] is False}
+                == failing
+            ),
+            "the checks to fail",
+        )
         time.sleep(4)
         assert node.daemon == daemon
         assert "gives no sign of life" not in node.log
@@ -98,7 +123,10 @@ def test_bad_certificates_and_endless_patterns_fail_their_checks_and_nothing_els
 
 
 def test_answers_from_thousands_of_macs_are_a_few_lines_and_announcements(build: Build) -> None:
-    """Some ten thousand a second for six seconds: no core, no memory, a line in ten seconds and an announcement a second."""
+    """Some ten thousand a second for six seconds.
+
+    No core, no memory, a line in ten seconds and an announcement a second.
+    """
     net = build("ac", (VIP, VIP6))
     node = net.node("a", profile="default")
     node.configure(instance())

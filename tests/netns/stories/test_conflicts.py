@@ -26,7 +26,9 @@ def wait_said(node: VipdNode, name: str, text: str) -> dict[str, object]:
 
 
 def test_a_vip_that_answers_already_is_waited_for_or_taken(build: Build) -> None:
-    """`wait` says who has it (IPv4 and IPv6 alike) and takes it once it falls silent; `take` goes on."""
+    """`wait` says who has it (IPv4 and IPv6 alike) and takes it once it falls silent; `take` goes
+    on.
+    """
     net = build("ac", (VIP, VIP6, TAKEN))
     stranger, node = net.hosts["c"], net.node("a")
     for address in (f"{VIP}/32", f"{VIP6}/128", f"{TAKEN}/32"):

@@ -1,4 +1,7 @@
-"""Processes that die or stand still: one of them moves nothing, all of them at once move the VIP without a second owner."""
+"""Processes that die or stand still.
+
+One of them moves nothing, all of them at once move the VIP without a second owner.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,22 @@ def renewals(node: VipdNode) -> float:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_daemon_that_dies_or_hangs_moves_nothing(pair: Pair, number: signal.Signals) -> None:
-    """The guard keeps the addresses and starts another, which takes the lease back; the crash is counted."""
+    """The guard keeps the addresses and starts another, which takes the lease back; the crash is
+    counted.
+    """
     holder, begin = pair.holder, time.monotonic()
     before, crashes = holder.instance()["epoch"], holder.metric("vipd_crashes_total")
     victim = holder.daemon
     os.kill(victim, number)
-    wait_for(lambda: (holder.instance().get("reason"), holder.state()) == ("taken_back", "Active"), "the lease to be taken back")
+    wait_for(
+        lambda: (holder.instance().get("reason"), holder.state()) == ("taken_back", "Active"),
+        "the lease to be taken back",
+    )
     assert holder.daemon != victim
-    assert (holder.instance()["epoch"], holder.metric("vipd_crashes_total")) == (before + 1, crashes + 1)
+    assert (holder.instance()["epoch"], holder.metric("vipd_crashes_total")) == (
+        before + 1,
+        crashes + 1,
+    )
     assert victim not in holder.tree()
     assert pair.world.events(begin) == []
 
@@ -56,30 +67,51 @@ def test_a_daemon_without_its_guard_hands_over_and_ends(pair: Pair) -> None:
     holder, other, begin = pair.holder, pair.other, time.monotonic()
     family = holder.tree()
     holder.guard.kill()
-    assert pair.world.wait_owner(other_than=holder.host.name) == pair.world.wait_owner(VIP6, other_than=holder.host.name) == other.host.name
+    assert (
+        pair.world.wait_owner(other_than=holder.host.name)
+        == pair.world.wait_owner(VIP6, other_than=holder.host.name)
+        == other.host.name
+    )
     assert other.wait_state("Active")["reason"] == "handed_over"
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family if pid != holder.guard.pid), "all processes to be gone")
+    wait_for(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in family if pid != holder.guard.pid),
+        "all processes to be gone",
+    )
     assert holder.wait_end() == -signal.SIGKILL
     pair.world.assert_never_two(begin, PLANNED_OVERLAP)
 
 
 def test_a_kill_of_everything_moves_the_vip_without_a_second_owner(pair: Pair) -> None:
-    """The kernel ends the addresses by their lifetimes, and only then does the other node take them."""
+    """The kernel ends the addresses by their lifetimes, and only then does the other node take
+    them.
+    """
     holder, other, begin = pair.holder, pair.other, time.monotonic()
     holder.kill_all()
-    assert pair.world.wait_owner(other_than=holder.host.name) == pair.world.wait_owner(VIP6, other_than=holder.host.name) == other.host.name
+    assert (
+        pair.world.wait_owner(other_than=holder.host.name)
+        == pair.world.wait_owner(VIP6, other_than=holder.host.name)
+        == other.host.name
+    )
     for address in (VIP, VIP6):
-        assert pair.world.changes(begin, address) == [(holder.host.name, False), (other.host.name, True)]
+        assert pair.world.changes(begin, address) == [
+            (holder.host.name, False),
+            (other.host.name, True),
+        ]
     assert other.wait_state("Active")["reason"] == "lease_expired"
     pair.world.assert_never_two(begin)
 
 
 def test_a_node_that_stands_still_does_not_come_back_as_an_owner(pair: Pair) -> None:
-    """Everything of it stopped: the kernel ends the addresses, the other takes over, and the awakened one stays out of it."""
+    """Everything of it stopped.
+
+    The kernel ends the addresses, the other takes over, and the awakened one stays out of it.
+    """
     holder, other, begin = pair.holder, pair.other, time.monotonic()
     holder.signal_all(signal.SIGSTOP)
     try:
-        owners = [pair.world.wait_owner(address, other_than=holder.host.name) for address in (VIP, VIP6)]
+        owners = [
+            pair.world.wait_owner(address, other_than=holder.host.name) for address in (VIP, VIP6)
+        ]
     finally:
         holder.signal_all(signal.SIGCONT)
     assert owners == [other.host.name] * 2
@@ -88,7 +120,10 @@ def test_a_node_that_stands_still_does_not_come_back_as_an_owner(pair: Pair) -> 
     since = renewals(other)
     wait_for(lambda: renewals(other) >= since + 3, "three renewals")
     for address in (VIP, VIP6):
-        assert pair.world.changes(begin, address) == [(holder.host.name, False), (other.host.name, True)]
+        assert pair.world.changes(begin, address) == [
+            (holder.host.name, False),
+            (other.host.name, True),
+        ]
     pair.world.assert_never_two(begin)
 
 

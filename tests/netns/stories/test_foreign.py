@@ -1,4 +1,7 @@
-"""A VIP that is the host's own address: refused before anything is bound, left alone when it comes later."""
+"""A VIP that is the host's own address.
+
+Refused before anything is bound, left alone when it comes later.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ def addresses(net: World) -> list[str]:
     ],
 )
 def test_the_hosts_own_address_is_refused(build: Build, added: str, vip: str) -> None:
-    """Its only one, a second one, a peer's, a leased one: by check and run; reload goes on with what it has, release leaves it alone."""
+    """Its only one, a second one, a peer's, a leased one: by check and run.
+
+    Reload goes on with what it has, release leaves it alone.
+    """
     net = build("a")
     node = net.node("a")
     if added:
@@ -69,7 +75,10 @@ def test_a_reload_into_the_hosts_own_address_changes_nothing(build: Build) -> No
 
 
 def test_an_own_address_that_comes_later_stays_and_keeps_the_node_out(build: Build) -> None:
-    """Boot order, or a lease by DHCP: the VIP moves on, the address stays; once it is gone the node takes part again."""
+    """Boot order, or a lease by DHCP: the VIP moves on, the address stays.
+
+    Once it is gone the node takes part again.
+    """
     net = build("ab")
     nodes = net.node("a"), net.node("b")
     for node, priority in zip(nodes, (150, 100), strict=True):
@@ -95,7 +104,10 @@ def test_an_own_address_that_comes_later_stays_and_keeps_the_node_out(build: Bui
 
 
 def test_the_hosts_own_address_survives_a_vip_written_with_its_network(build: Build) -> None:
-    """As keepalived's users write it; the own address is taken off and put back while the VIP is there, and vipd stops."""
+    """As keepalived's users write it.
+
+    The own address is taken off and put back while the VIP is there, and vipd stops.
+    """
     net = build("ab")
     node = net.node("a")
     net.lab.run(net.hosts["a"], "sysctl", "-qw", f"net.ipv4.conf.{INTERFACE}.promote_secondaries=0")

@@ -13,18 +13,29 @@ from vipd.demo.lab import INTERFACE
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 
 ONE, TWO = "192.0.2.101", "192.0.2.102"
-MANY = tuple(f"198.51.100.{number}" for number in range(1, 101)) + tuple(f"2001:db8:1::{number:x}" for number in range(1, 101))
+MANY = tuple(f"198.51.100.{number}" for number in range(1, 101)) + tuple(
+    f"2001:db8:1::{number:x}" for number in range(1, 101)
+)
 ANNOUNCED_ONCE = {"arp_request": 100, "arp_reply": 100, "na": 100}
 
 
 def test_two_instances_live_where_each_is_preferred(build: Build) -> None:
-    """Each node holds the one it is better for; when one ends the other has both, and its own come back to it with it."""
+    """Each node holds the one it is better for.
+
+    When one ends the other has both, and its own come back to it with it.
+    """
     net = build("ab", (ONE, TWO))
     nodes = [net.node("a"), net.node("b")]
     for node, priorities in zip(nodes, ((150, 100), (100, 150)), strict=True):
-        node.configure(instance("one", [ONE], priority=priorities[0]), instance("two", [TWO], priority=priorities[1]))
+        node.configure(
+            instance("one", [ONE], priority=priorities[0]),
+            instance("two", [TWO], priority=priorities[1]),
+        )
         node.start()
-    wait_for(lambda: [net.monitor.owners(address) for address in (ONE, TWO)] == [{"a"}, {"b"}], "each on its own node")
+    wait_for(
+        lambda: [net.monitor.owners(address) for address in (ONE, TWO)] == [{"a"}, {"b"}],
+        "each on its own node",
+    )
     begin = time.monotonic()
     assert nodes[0].stop() == 0
     assert net.wait_owner(ONE, other_than="a") == "b"
@@ -36,11 +47,15 @@ def test_two_instances_live_where_each_is_preferred(build: Build) -> None:
 
 
 def test_two_hundred_addresses_move_in_one_go(build: Build) -> None:
-    """Bound and announced together, put back together when somebody flushes them, and handed over together."""
+    """Bound and announced together, put back together when somebody flushes them, and handed over
+    together.
+    """
     net = build("ab", MANY)
     first, second = net.node("a"), net.node("b")
     for node in (first, second):
-        node.configure(instance(addresses=MANY, preempt=False, announce={"burst": 0, "refresh": "1h"}))
+        node.configure(
+            instance(addresses=MANY, preempt=False, announce={"burst": 0, "refresh": "1h"})
+        )
     first.start()
     assert {net.wait_owner(address) for address in MANY} == {"a"}
     second.start()
@@ -49,7 +64,9 @@ def test_two_hundred_addresses_move_in_one_go(build: Build) -> None:
 
     for network in ("198.51.100.0/24", "2001:db8:1::/64"):
         net.lab.run(first.host, "ip", "address", "flush", "dev", INTERFACE, "to", network)
-    wait_for(lambda: all(net.monitor.owners(address) == {"a"} for address in MANY), "all to be put back")
+    wait_for(
+        lambda: all(net.monitor.owners(address) == {"a"} for address in MANY), "all to be put back"
+    )
     assert (first.state(), first.metric("vipd_crashes_total")) == ("Active", 0)
 
     begin = time.monotonic()
@@ -64,4 +81,6 @@ def test_two_hundred_addresses_move_in_one_go(build: Build) -> None:
 
 def announced(node: VipdNode) -> dict[str, float]:
     """Return how many frames of each kind a node has sent."""
-    return {kind: node.metric("vipd_announcements_sent_total", kind=kind) for kind in ANNOUNCED_ONCE}
+    return {
+        kind: node.metric("vipd_announcements_sent_total", kind=kind) for kind in ANNOUNCED_ONCE
+    }

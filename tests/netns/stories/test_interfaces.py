@@ -1,4 +1,7 @@
-"""An interface is known by several names, and a name may come to mean another interface: the VIP is where it should be."""
+"""An interface is known by several names, and a name may come to mean another interface.
+
+The VIP is where it should be.
+"""
 
 from __future__ import annotations
 
@@ -66,15 +69,25 @@ RENAMED = {
 
 
 @pytest.mark.parametrize("commands", RENAMED.values(), ids=RENAMED)
-def test_what_was_bound_on_a_renamed_interface_is_never_left_there(build: Build, commands: tuple[str, ...]) -> None:
-    """The daemon sees it late, when the name means another interface: each address leaves the old one before it is anywhere else."""
+def test_what_was_bound_on_a_renamed_interface_is_never_left_there(
+    build: Build, commands: tuple[str, ...]
+) -> None:
+    """The daemon sees it late, when the name means another interface.
+
+    Each address leaves the old one before it is anywhere else.
+    """
     net = build("abc")
     first, _ = pair(net)
     old, begin = number(first, INTERFACE), time.monotonic()
     with late(first):
         batch(net, first, *commands)
-    wait_for(lambda: not {VIP, VIP6} & bound_on(first, old), "the VIP to leave the renamed interface")
-    wait_for(lambda: all(len(net.monitor.owners(address)) == 1 for address in (VIP, VIP6)), "an owner of both")
+    wait_for(
+        lambda: not {VIP, VIP6} & bound_on(first, old), "the VIP to leave the renamed interface"
+    )
+    wait_for(
+        lambda: all(len(net.monitor.owners(address)) == 1 for address in (VIP, VIP6)),
+        "an owner of both",
+    )
     net.assert_never_two(begin)
     time.sleep(1.0)
     assert not {VIP, VIP6} & bound_on(first, old)
@@ -93,7 +106,12 @@ def test_the_vip_follows_the_name_to_another_interface(build: Build) -> None:
     epoch = node.wait_state("Active")["epoch"]
     here, there = number(node, INTERFACE), number(node, "other0")
     with late(node):
-        batch(net, node, f"property del dev {INTERFACE} altname uplink0", "property add dev other0 altname uplink0")
+        batch(
+            net,
+            node,
+            f"property del dev {INTERFACE} altname uplink0",
+            "property add dev other0 altname uplink0",
+        )
     wait_for(lambda: {VIP, VIP6} <= bound_on(node, there), "the VIP to follow")
     wait_for(lambda: not {VIP, VIP6} & bound_on(node, here), "the VIP to leave")
     assert node.wait_state("Active")["epoch"] >= epoch
@@ -112,7 +130,9 @@ def test_a_daemon_that_dies_while_its_interface_is_renamed_leaves_nothing(build:
     os.kill(daemon, signal.SIGSTOP)
     batch(net, node, *RENAMED["another interface has the name"])
     os.kill(daemon, signal.SIGKILL)
-    wait_for(lambda: not {VIP, VIP6} & bound_on(node, old), "the VIP to leave the renamed interface")
+    wait_for(
+        lambda: not {VIP, VIP6} & bound_on(node, old), "the VIP to leave the renamed interface"
+    )
     new = number(node, INTERFACE)
     wait_for(lambda: {VIP, VIP6} <= bound_on(node, new), "the VIP to be where the name leads")
     assert not {VIP, VIP6} & bound_on(node, old)
@@ -120,10 +140,14 @@ def test_a_daemon_that_dies_while_its_interface_is_renamed_leaves_nothing(build:
 
 @pytest.mark.parametrize("name", ["uplink0", LONG_NAME])
 def test_an_alternative_name_is_as_good_as_the_first(build: Build, name: str) -> None:
-    """What is removed is put back, what a Backup should not have is removed, and a pulled cable moves the VIP at once."""
+    """What is removed is put back, what a Backup should not have is removed, and a pulled cable
+    moves the VIP at once.
+    """
     net = build("abc")
     for host in "ab":
-        net.lab.run(net.hosts[host], "ip", "link", "property", "add", "dev", INTERFACE, "altname", name)
+        net.lab.run(
+            net.hosts[host], "ip", "link", "property", "add", "dev", INTERFACE, "altname", name
+        )
     first, second = pair(net, interface=name)
     assert first.vipd("check").code == 0
     for ip, address in ((VIP, f"{VIP}/32"), (VIP6, f"{VIP6}/128")):
@@ -135,7 +159,11 @@ def test_an_alternative_name_is_as_good_as_the_first(build: Build, name: str) ->
         await_changes(net, begin, ip, [("b", True), ("b", False)])
     begin = time.monotonic()
     net.lab.pull_cable(first.host)
-    wait_for(lambda: net.monitor.owners(VIP) == net.monitor.owners(VIP6) == {"b"}, "the other node to have it", 1.0)
+    wait_for(
+        lambda: net.monitor.owners(VIP) == net.monitor.owners(VIP6) == {"b"},
+        "the other node to have it",
+        1.0,
+    )
     assert first.wait_state("Fault")["reason"] == "link_down"
     net.lab.plug_cable(first.host)
     first.wait_state("Backup")
@@ -151,8 +179,21 @@ def test_an_interface_check_goes_by_any_name_of_any_interface(build: Build) -> N
     """It is about another interface than the instance's own, and calls it by an alternative name."""
     net = build("a")
     node = net.node("a", profile="default")
-    batch(net, node, "add back0 type veth peer name far0", "set far0 up", "set back0 up", "property add dev back0 altname storage0")
-    check = {"name": "storage", "interface": {"interface": "storage0"}, "interval": "100ms", "timeout": "50ms", "fall": 1}
+    batch(
+        net,
+        node,
+        "add back0 type veth peer name far0",
+        "set far0 up",
+        "set back0 up",
+        "property add dev back0 altname storage0",
+    )
+    check = {
+        "name": "storage",
+        "interface": {"interface": "storage0"},
+        "interval": "100ms",
+        "timeout": "50ms",
+        "fall": 1,
+    }
     node.configure(instance(checks=[check]))
     node.start()
     node.wait_state("Active")
@@ -171,7 +212,9 @@ def test_an_interface_check_goes_by_any_name_of_any_interface(build: Build) -> N
 
 
 @pytest.mark.parametrize("name", [INTERFACE, "uplink0"])
-def test_a_new_mac_is_announced_within_50_ms_and_the_old_one_never_again(build: Build, name: str) -> None:
+def test_a_new_mac_is_announced_within_50_ms_and_the_old_one_never_again(
+    build: Build, name: str
+) -> None:
     """In the middle of a burst that is sent every 100 ms; the node stays Active."""
     net = build("ac")
     node = net.node("a", profile="default")
@@ -185,8 +228,11 @@ def test_a_new_mac_is_announced_within_50_ms_and_the_old_one_never_again(build: 
         wait_for(lambda: wire.recv(256) in old, "the burst")
         net.lab.run(node.host, "ip", "link", "set", INTERFACE, "address", NEW_MAC)
         changed = time.monotonic()
-        before = list(frames_until(wire, changed))  # what waits to be read was sent before, or with the new MAC
-        heard = [(changed, frame) for _, frame in before if frame in new] + list(frames_until(wire, changed + 1.0))
+        # what waits to be read was sent before, or with the new MAC
+        before = list(frames_until(wire, changed))
+        heard = [(changed, frame) for _, frame in before if frame in new] + list(
+            frames_until(wire, changed + 1.0)
+        )
     first = {frame: min(at for at, one in heard if one == frame) for frame in new}
     assert max(first.values()) - changed < 0.050
     assert old.isdisjoint(frame for _, frame in heard)
@@ -215,7 +261,11 @@ def test_check_tries_the_gate_on_the_configured_interfaces(build: Build) -> None
     """And says of each whether it is there; what is missing comes first."""
     net = build("a")
     node = net.node("a")
-    changes = ["property add dev eth0 altname uplink0", "add shaped0 type veth peer name far0", "add looked0 type veth peer name far1"]
+    changes = [
+        "property add dev eth0 altname uplink0",
+        "add shaped0 type veth peer name far0",
+        "add looked0 type veth peer name far1",
+    ]
     batch(net, node, *changes)
     for command in (
         "tc qdisc add dev shaped0 handle ffff: ingress",
@@ -225,7 +275,12 @@ def test_check_tries_the_gate_on_the_configured_interfaces(build: Build) -> None
     ):
         net.lab.run(node.host, *command.split())
     names = ["uplink0", "shaped0", "looked0", "tun0", "lo", "eth99"]
-    node.configure(*(instance(f"i{at}", [f"192.0.2.{at}/32"], interface=name) for at, name in enumerate(names, start=1)))
+    node.configure(
+        *(
+            instance(f"i{at}", [f"192.0.2.{at}/32"], interface=name)
+            for at, name in enumerate(names, start=1)
+        )
+    )
     outcome = node.vipd("check")
     assert outcome.code == 0
     said = [line.strip() for line in outcome.out.splitlines()]
@@ -300,7 +355,9 @@ def number(node: VipdNode, interface: str) -> int:
 def bound_on(node: VipdNode, ifindex: int) -> set[str]:
     """Return the addresses that are bound on the interface of this number, whatever it is called."""
     lines = net_lines(node, "ip", "-oneline", "address", "show")
-    return {words[3].partition("/")[0] for words in map(str.split, lines) if words[0] == f"{ifindex}:"}
+    return {
+        words[3].partition("/")[0] for words in map(str.split, lines) if words[0] == f"{ifindex}:"
+    }
 
 
 def net_lines(node: VipdNode, *argv: str) -> list[str]:

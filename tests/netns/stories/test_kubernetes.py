@@ -1,6 +1,9 @@
-"""The real daemon with Leases in Kubernetes: crashes, cuts, restarts of the API server, and people with kubectl.
+"""The real daemon with Leases in Kubernetes.
 
-The nodes log in as the service account that deploy/manifests gives them, with its rights and no others.
+Crashes, cuts, restarts of the API server, and people with kubectl.
+
+The nodes log in as the service account that deploy/manifests gives them, with its rights and no
+others.
 """
 
 from __future__ import annotations
@@ -59,7 +62,9 @@ class Cluster:
     def calm(self) -> bool:
         """Whether one node has the VIP and both know each other as fit."""
         owners = self.world.monitor.owners(VIP)
-        fit = all(node.knows_fit("a", "b") and node.state() in {"Active", "Backup"} for node in self.nodes)
+        fit = all(
+            node.knows_fit("a", "b") and node.state() in {"Active", "Backup"} for node in self.nodes
+        )
         return len(owners) == 1 and owners == self.world.monitor.owners(VIP6) and fit
 
     def kubectl(self, work: Callable[[Admin], T]) -> T:
@@ -71,8 +76,13 @@ class Cluster:
         return self.kubectl(lambda admin: admin.lease(NAMESPACE, LEASE))
 
     def shows(self, field: str) -> object:
-        """Return a field of its spec, as `kubectl get lease -o yaml` shows it; None if there is no such field, or no answer."""
-        code, lease = self.kubectl(lambda admin: admin.ask("GET", f"{LEASES.format(NAMESPACE)}/{LEASE}"))
+        """Return a field of its spec, as `kubectl get lease -o yaml` shows it.
+
+        None if there is no such field, or no answer.
+        """
+        code, lease = self.kubectl(
+            lambda admin: admin.ask("GET", f"{LEASES.format(NAMESPACE)}/{LEASE}")
+        )
         return part(lease, "spec").get(field) if code == 200 else None
 
 
@@ -86,7 +96,10 @@ def part(thing: Json, key: str) -> Json:
 @contextmanager
 def started(folder: Path, worlds: list[World], prefix: str, profile: str) -> Iterator[Cluster]:
     """Start an API server and both nodes, which have the VIP when this returns."""
-    with world(f"{prefix}{os.getpid()}-", folder, ["a", "b", "c", "api"]) as net, listed(worlds, net):
+    with (
+        world(f"{prefix}{os.getpid()}-", folder, ["a", "b", "c", "api"]) as net,
+        listed(worlds, net),
+    ):
         host = net.hosts["api"]
         with KubeServer(folder, host=host.address, netns=host.namespace) as server:
             inside(host.namespace, lambda: apply_access(Admin(server, ADMIN)))
@@ -123,32 +136,43 @@ def patient(tmp_path_factory: pytest.TempPathFactory, worlds: list[World]) -> It
 
 
 def test_a_full_kill_moves_the_vip(cluster: Cluster) -> None:
-    """All of vipd on the holder ends at once: the kernel lets go of the addresses, then the other node takes the Lease."""
+    """All of vipd on the holder ends at once.
+
+    The kernel lets go of the addresses, then the other node takes the Lease.
+    """
     net, begin, holder = cluster.world, time.monotonic(), cluster.holder
     other = cluster.other_than(holder)
     transitions = part(cluster.lease(), "spec")["leaseTransitions"]
-    # All at the same moment, as with a power failure: a daemon that outlives its guard by a millisecond begins a handover.
+    # All at the same moment, as with a power failure: a daemon that outlives its guard by a
+    # millisecond begins a handover.
     holder.signal_all(signal.SIGSTOP)
     holder.kill_all()
     for address in (VIP, VIP6):
         assert net.wait_owner(address, other_than=holder.host.name) == other.host.name
         assert net.changes(begin, address) == [(holder.host.name, False), (other.host.name, True)]
     spec = part(cluster.lease(), "spec")
-    assert (spec["holderIdentity"], spec["leaseTransitions"]) == (other.name, int(str(transitions)) + 1)
+    assert (spec["holderIdentity"], spec["leaseTransitions"]) == (
+        other.name,
+        int(str(transitions)) + 1,
+    )
     assert net.reaches("c")
     net.assert_never_two(begin)
     holder.start()
 
 
 def test_a_graceful_stop_hands_over(cluster: Cluster) -> None:
-    """SIGTERM: the other node has the VIP before anybody misses it, and nothing is left on the host."""
+    """SIGTERM: the other node has the VIP before anybody misses it, and nothing is left on the
+    host.
+    """
     net, begin, holder = cluster.world, time.monotonic(), cluster.holder
     other = cluster.other_than(holder)
     assert holder.stop() == 0
     assert holder.bound().isdisjoint({VIP, VIP6})
     assert net.wait_owner() == other.host.name
     assert cluster.shows("holderIdentity") == other.name
-    assert sorted(net.changes(begin)) == sorted([(other.host.name, True), (holder.host.name, False)])
+    assert sorted(net.changes(begin)) == sorted(
+        [(other.host.name, True), (holder.host.name, False)]
+    )
     net.assert_never_two(begin, PLANNED_OVERLAP)
     holder.start()
 
@@ -161,7 +185,10 @@ def test_an_owner_cut_off_from_the_api_lets_go_before_another_binds(cluster: Clu
     try:
         for address in (VIP, VIP6):
             assert net.wait_owner(address, other_than=holder.host.name) == other.host.name
-            assert net.changes(begin, address) == [(holder.host.name, False), (other.host.name, True)]
+            assert net.changes(begin, address) == [
+                (holder.host.name, False),
+                (other.host.name, True),
+            ]
         assert (holder.state(), holder.instance()["reason"]) == ("Backup", "lease_expired")
         document = holder.status()
         assert document is not None
@@ -174,12 +201,18 @@ def test_an_owner_cut_off_from_the_api_lets_go_before_another_binds(cluster: Clu
 
 
 def test_a_lease_deleted_by_hand_comes_back_and_the_vip_stays(cluster: Cluster) -> None:
-    """`kubectl delete lease`: the holder makes it again, with a new uid, and nobody else takes what was nobody's for a moment."""
+    """`kubectl delete lease`.
+
+    The holder makes it again, with a new uid, and nobody else takes what was nobody's for a moment.
+    """
     net, begin, holder = cluster.world, time.monotonic(), cluster.holder
     before = part(cluster.lease(), "metadata")
     cluster.kubectl(lambda admin: admin.delete(NAMESPACE, LEASE))
 
-    wait_for(lambda: cluster.shows("holderIdentity") == holder.name, "the Lease to be back in its holder's hands")
+    wait_for(
+        lambda: cluster.shows("holderIdentity") == holder.name,
+        "the Lease to be back in its holder's hands",
+    )
     after = part(cluster.lease(), "metadata")
     assert after["uid"] != before["uid"]
     assert epoch(after) >= epoch(before)
@@ -189,13 +222,20 @@ def test_a_lease_deleted_by_hand_comes_back_and_the_vip_stays(cluster: Cluster) 
 def test_an_emptied_holder_is_put_back_and_the_vip_stays(cluster: Cluster) -> None:
     """`kubectl edit lease`, holderIdentity removed: nobody let go of anything."""
     net, begin, holder = cluster.world, time.monotonic(), cluster.holder
-    cluster.kubectl(lambda admin: admin.edit(NAMESPACE, LEASE, lambda lease: part(lease, "spec").pop("holderIdentity")))
+    cluster.kubectl(
+        lambda admin: admin.edit(
+            NAMESPACE, LEASE, lambda lease: part(lease, "spec").pop("holderIdentity")
+        )
+    )
     wait_for(lambda: cluster.shows("holderIdentity") == holder.name, "the holder to be back")
     assert_stays(net, holder, begin)
 
 
 def test_nonsense_in_the_lease_is_replaced_and_the_vip_stays(cluster: Cluster) -> None:
-    """`kubectl annotate --overwrite`: the record cannot be read any more, the log says why, and the holder writes it again."""
+    """`kubectl annotate --overwrite`.
+
+    The record cannot be read any more, the log says why, and the holder writes it again.
+    """
     net, begin, holder = cluster.world, time.monotonic(), cluster.holder
 
     def spoil(lease: Json) -> None:
@@ -210,7 +250,9 @@ def test_forbidden_is_an_outage_with_a_sentence(cluster: Cluster) -> None:
     """Somebody took the Role away: the status names the verb; with the Role back all goes on."""
     holder = cluster.holder
     text = f'leases.coordination.k8s.io "{LEASE}" is forbidden: User "{USER}" cannot update resource "leases"'
-    cluster.server.fault("refused", verb="update", name=LEASE, code=403, reason="Forbidden", message=text, times=3)
+    cluster.server.fault(
+        "refused", verb="update", name=LEASE, code=403, reason="Forbidden", message=text, times=3
+    )
 
     def said() -> bool:
         document = holder.status()
@@ -218,20 +260,28 @@ def test_forbidden_is_an_outage_with_a_sentence(cluster: Cluster) -> None:
 
     wait_for(said, "the status to name what is missing")
     cluster.server.clear()
-    wait_for(lambda: not (holder.status() or {}).get("store", {}).get("outage"), "the outage to be over")
+    wait_for(
+        lambda: not (holder.status() or {}).get("store", {}).get("outage"), "the outage to be over"
+    )
 
 
 def test_a_restart_of_the_api_server_drops_nothing(patient: Cluster) -> None:
-    """It is away for five seconds and answers 503 for a moment when it is back: no address comes or goes."""
+    """It is away for five seconds and answers 503 for a moment when it is back: no address comes or
+    goes.
+    """
     wait_for(patient.calm, "the cluster to be calm")
     net, begin, holder = patient.world, time.monotonic(), patient.holder
     patient.server.leave()
     time.sleep(RESTART)
     message = "the server is currently unable to handle the request"
-    patient.server.fault("refused", code=503, reason="ServiceUnavailable", message=message, retry_after=1, times=6)
+    patient.server.fault(
+        "refused", code=503, reason="ServiceUnavailable", message=message, retry_after=1, times=6
+    )
     patient.server.come_back()
     before = wait_for(lambda: patient.shows("renewTime"), "an answer")
-    wait_for(lambda: patient.shows("renewTime") not in (None, before), "a renewal after the restart")
+    wait_for(
+        lambda: patient.shows("renewTime") not in (None, before), "a renewal after the restart"
+    )
     wait_for(patient.calm, "both nodes to be back")
     assert_stays(net, holder, begin)
     patient.server.clear()
@@ -239,7 +289,10 @@ def test_a_restart_of_the_api_server_drops_nothing(patient: Cluster) -> None:
 
 @pytest.mark.long
 def test_ten_seconds_without_an_api_server_drop_the_vip_once(patient: Cluster) -> None:
-    """Longer than a lease lasts: the holder lets go by its deadline, nobody else can take, and one does when the server is back."""
+    """Longer than a lease lasts.
+
+    The holder lets go by its deadline, nobody else can take, and one does when the server is back.
+    """
     wait_for(patient.calm, "the cluster to be calm")
     net, begin, holder = patient.world, time.monotonic(), patient.holder
     patient.server.leave()

@@ -51,7 +51,10 @@ def test_a_lost_carrier_gives_the_vip_away(pair: Pair) -> None:
 
 
 def test_a_link_that_flaps_never_makes_two_owners(pair: Pair) -> None:
-    """Ten times down and up at once, on whoever has the VIP: at the end one node has both addresses."""
+    """Ten times down and up at once, on whoever has the VIP.
+
+    At the end one node has both addresses.
+    """
     begin = time.monotonic()
     for _ in range(10):
         holder = pair.node(pair.world.wait_owner())
@@ -71,11 +74,14 @@ def test_an_interface_that_does_not_exist_is_a_fault_until_it_appears(build: Bui
     assert seen["reason"] == "link_down"
     assert "interface uplink7 does not exist" in seen["notes"]
     for _ in range(2):
-        net.lab.run(node.host, "ip", "link", "add", "uplink7", "type", "veth", "peer", "name", "far7")
+        net.lab.run(
+            node.host, "ip", "link", "add", "uplink7", "type", "veth", "peer", "name", "far7"
+        )
         net.lab.run(node.host, "ip", "link", "set", "far7", "up")
         net.lab.run(node.host, "ip", "link", "set", "uplink7", "up")
         assert net.wait_owner() == net.wait_owner(VIP6) == "a"
-        # That the kernel refused a renewal's refresh in the moment of the deletion may be said still, what is mended may not.
+        # That the kernel refused a renewal's refresh in the moment of the deletion may be said
+        # still, what is mended may not.
         assert "does not exist" not in " ".join(node.wait_state("Active")["notes"])
         net.lab.run(node.host, "ip", "link", "del", "uplink7")
         net.wait_nobody()
@@ -84,8 +90,13 @@ def test_an_interface_that_does_not_exist_is_a_fault_until_it_appears(build: Bui
     assert node.instance(WEB) == {}
 
 
-def test_an_interface_made_anew_while_the_guard_is_stopped_is_used_once_it_goes_on(build: Build) -> None:
-    """Nothing is bound before the guard has taken note of it; then all goes on by itself, and the daemon is the same."""
+def test_an_interface_made_anew_while_the_guard_is_stopped_is_used_once_it_goes_on(
+    build: Build,
+) -> None:
+    """Nothing is bound before the guard has taken note of it.
+
+    Then all goes on by itself, and the daemon is the same.
+    """
     net = build("a")
     node = net.node("a", profile="relaxed")
     node.configure(instance(interface="uplink7"))
@@ -98,7 +109,10 @@ def test_an_interface_made_anew_while_the_guard_is_stopped_is_used_once_it_goes_
         net.lab.run(node.host, "ip", "link", "del", "uplink7")
         make_uplink(node)
         node.wait_state("Fault")
-        wait_for(lambda: "the guard has not answered" in " ".join(node.instance()["notes"]), "the reason in status")
+        wait_for(
+            lambda: "the guard has not answered" in " ".join(node.instance()["notes"]),
+            "the reason in status",
+        )
         net.wait_nobody()
     finally:
         node.guard.send_signal(signal.SIGCONT)
@@ -107,7 +121,9 @@ def test_an_interface_made_anew_while_the_guard_is_stopped_is_used_once_it_goes_
     assert node.daemon == daemon
 
 
-def test_an_interface_that_went_away_and_came_back_under_its_number_has_its_gate_again(build: Build) -> None:
+def test_an_interface_that_went_away_and_came_back_under_its_number_has_its_gate_again(
+    build: Build,
+) -> None:
     """A move to another network namespace and back takes the gate off, and the number stays."""
     net = build("ab")
     node = net.node("a")
@@ -123,7 +139,9 @@ def test_an_interface_that_went_away_and_came_back_under_its_number_has_its_gate
         net.lab.run(node.host, "ip", "link", "set", "uplink7", "up")
         assert net.wait_owner() == "a"
         for direction in ("ingress", "egress"):
-            assert GATE in net.lab.run(node.host, "tc", "filter", "show", "dev", "uplink7", direction)
+            assert GATE in net.lab.run(
+                node.host, "tc", "filter", "show", "dev", "uplink7", direction
+            )
         net.lab.run(node.host, "ip", "link", "set", "uplink7", "down")
         net.wait_nobody()
     assert node.stop() == 0

@@ -20,7 +20,10 @@ REFUSED = 4
 
 
 def test_of_two_nodes_with_one_name_the_later_gives_way(build: Build) -> None:
-    """It says so and stays out for as long as the first one lives; then it takes over, since the name is free."""
+    """It says so and stays out for as long as the first one lives.
+
+    Then it takes over, since the name is free.
+    """
     net = build("ab")
     first, later = net.node("a", name="twin"), net.node("b", name="twin")
     for node in (first, later):
@@ -30,9 +33,15 @@ def test_of_two_nodes_with_one_name_the_later_gives_way(build: Build) -> None:
     begin = time.monotonic()
     later.start()
     assert later.wait_state("Fault")["reason"] == "namesake"
-    wait_for(lambda: any("is named twin too" in note for note in later.instance().get("notes", [])), "a sentence on the name")
+    wait_for(
+        lambda: any("is named twin too" in note for note in later.instance().get("notes", [])),
+        "a sentence on the name",
+    )
     since = first.metric("vipd_store_request_seconds_count", op="renew")
-    wait_for(lambda: first.metric("vipd_store_request_seconds_count", op="renew") >= since + 10, "ten renewals of the first")
+    wait_for(
+        lambda: first.metric("vipd_store_request_seconds_count", op="renew") >= since + 10,
+        "ten renewals of the first",
+    )
     assert later.state() == "Fault"
     assert (net.events(begin), first.state()) == ([], "Active")
 
@@ -42,7 +51,10 @@ def test_of_two_nodes_with_one_name_the_later_gives_way(build: Build) -> None:
 
 
 def test_a_second_daemon_for_an_address_of_this_host_is_refused(pair: Pair) -> None:
-    """Whatever its name, state directory and control socket are; and so is one that shares the state directory only."""
+    """Whatever its name, state directory and control socket are.
+
+    And so is one that shares the state directory only.
+    """
     node, begin = pair.holder, time.monotonic()
     name = node.host.name
     elsewhere = pair.world.node(name, name="second", folder="elsewhere")
@@ -52,14 +64,20 @@ def test_a_second_daemon_for_an_address_of_this_host_is_refused(pair: Pair) -> N
     for refused in (elsewhere, sharing):
         refused.start()
     assert [refused.wait_end() for refused in (elsewhere, sharing)] == [REFUSED, REFUSED]
-    assert f"{VIP} is managed by another vipd (process {node.guard.pid}) on this host already" in elsewhere.log
+    assert (
+        f"{VIP} is managed by another vipd (process {node.guard.pid}) on this host already"
+        in elsewhere.log
+    )
     assert f"state_dir {node.state_dir} is in use by another vipd" in sharing.log
     assert pair.world.events(begin) == []
     assert node.state() == "Active"
 
 
 def test_a_user_who_binds_the_locks_names_stops_nobody(build: Build) -> None:
-    """Neither the start nor the gate; the log says who it is, and a second vipd is refused although its name is not to be had."""
+    """Neither the start nor the gate.
+
+    The log says who it is, and a second vipd is refused although its name is not to be had.
+    """
     net = build("a")
     node = net.node("a")
     index = net.lab.run(node.host, "cat", f"/sys/class/net/{INTERFACE}/ifindex").strip()
@@ -77,17 +95,27 @@ def test_a_user_who_binds_the_locks_names_stops_nobody(build: Build) -> None:
         second.configure(instance(addresses=[f"{VIP}/32"]), metrics={"listen": "off"})
         second.start()
         assert second.wait_end() == REFUSED
-        assert f"{VIP} is managed by another vipd (process {node.guard.pid}) on this host already" in second.log
+        assert (
+            f"{VIP} is managed by another vipd (process {node.guard.pid}) on this host already"
+            in second.log
+        )
         assert node.stop() == 0
 
 
 @contextlib.contextmanager
 def squatter(net: World, node: VipdNode, names: Sequence[str]) -> Iterator[int]:
-    """Let an ordinary user bind abstract sockets in a node's network namespace; give the process id."""
+    """Let an ordinary user bind abstract sockets in a node's network namespace; give the process
+    id.
+    """
     code = "import socket, sys\nkept = [socket.socket(socket.AF_UNIX) for _ in sys.argv[1:]]\n"
     code += "for one, name in zip(kept, sys.argv[1:]): one.bind(chr(0) + name)\nprint('there', flush=True)\nsys.stdin.read()"
-    argv = net.lab.command(node.host, ["setpriv", "--reuid", "65534", "--clear-groups", "/usr/bin/python3", "-c", code, *names])
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    argv = net.lab.command(
+        node.host,
+        ["setpriv", "--reuid", "65534", "--clear-groups", "/usr/bin/python3", "-c", code, *names],
+    )
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdin is not None
         assert process.stdout.readline() == "there\n"

@@ -18,7 +18,10 @@ UNREACHABLE = 3
 
 
 def test_a_drain_is_kept_over_a_restart_and_ends_with_resume(pair: Pair) -> None:
-    """The VIP moves as planned; the drained node stays out, also after a restart, until it is told otherwise."""
+    """The VIP moves as planned.
+
+    The drained node stays out, also after a restart, until it is told otherwise.
+    """
     drained, other, begin = pair.holder, pair.other, time.monotonic()
     assert drained.vipd("drain").code == 0
     assert pair.world.wait_owner() == pair.world.wait_owner(VIP6) == other.host.name
@@ -26,10 +29,16 @@ def test_a_drain_is_kept_over_a_restart_and_ends_with_resume(pair: Pair) -> None
     assert drained.stop() == 0
     drained.start()
     assert drained.wait_state("Fault")["reason"] == "drained"
-    wait_for(lambda: not other.knows_fit(drained.name), f"{other.name} to know that {drained.name} is drained")
+    wait_for(
+        lambda: not other.knows_fit(drained.name),
+        f"{other.name} to know that {drained.name} is drained",
+    )
 
     refusal = other.vipd("drain")
-    assert (refusal.code, refusal.err.startswith("refused: no other node is fit")) == (REFUSED, True)
+    assert (refusal.code, refusal.err.startswith("refused: no other node is fit")) == (
+        REFUSED,
+        True,
+    )
     assert pair.world.wait_owner() == other.host.name
 
     assert other.vipd("drain", "--force").code == 0
@@ -42,23 +51,33 @@ def test_a_drain_is_kept_over_a_restart_and_ends_with_resume(pair: Pair) -> None
 
 
 def test_a_handover_is_pinned_until_the_choice_is_given_back(pair: Pair) -> None:
-    """A better node that preempts leaves a pinned holder alone, and takes the VIP as soon as it may."""
+    """A better node that preempts leaves a pinned holder alone, and takes the VIP as soon as it
+    may.
+    """
     begin = time.monotonic()
     best, usual = pair.a, pair.b
     best.configure(instance(priority=150))
     reload(best)
-    wait_for(lambda: pair.world.monitor.owners(VIP) == {"a"} and best.knows_fit("a", "b"), "the better node to have the VIP")
+    wait_for(
+        lambda: pair.world.monitor.owners(VIP) == {"a"} and best.knows_fit("a", "b"),
+        "the better node to have the VIP",
+    )
 
     done = best.vipd("handover", WEB, "--to", "b")
     assert (done.code, "pinned" in done.out) == (0, True), done
     assert pair.world.wait_owner() == pair.world.wait_owner(VIP6) == "b"
     assert usual.wait_state("Active")["pin"] == "b"
     since = usual.metric("vipd_store_request_seconds_count", op="renew")
-    wait_for(lambda: usual.metric("vipd_store_request_seconds_count", op="renew") >= since + 10, "ten renewals")
+    wait_for(
+        lambda: usual.metric("vipd_store_request_seconds_count", op="renew") >= since + 10,
+        "ten renewals",
+    )
     assert pair.world.wait_owner() == "b"
 
     assert usual.vipd("handover", WEB, "--auto").code == 0
-    assert pair.world.wait_owner(other_than="b") == pair.world.wait_owner(VIP6, other_than="b") == "a"
+    assert (
+        pair.world.wait_owner(other_than="b") == pair.world.wait_owner(VIP6, other_than="b") == "a"
+    )
     assert best.wait_state("Active")["reason"] == "preempted"
     assert best.instance()["pin"] == ""
     pair.world.assert_never_two(begin, PLANNED_OVERLAP)
@@ -84,8 +103,13 @@ def test_what_cannot_be_handed_over_is_refused_with_a_reason(pair: Pair) -> None
     assert pair.world.events(begin) == []
 
 
-def test_release_is_refused_while_the_daemon_runs_and_frees_the_vip_after_its_death(pair: Pair) -> None:
-    """After a kill of everything: addresses first, then the lease, which the other node takes without waiting it out."""
+def test_release_is_refused_while_the_daemon_runs_and_frees_the_vip_after_its_death(
+    pair: Pair,
+) -> None:
+    """After a kill of everything.
+
+    Addresses first, then the lease, which the other node takes without waiting it out.
+    """
     dead, other = pair.holder, pair.other
     for node in (dead, other):
         refusal = node.vipd("release")
@@ -98,10 +122,16 @@ def test_release_is_refused_while_the_daemon_runs_and_frees_the_vip_after_its_de
     assert done.out.splitlines() == [*gone, f"{WEB}: lease released"]
     assert other.wait_state("Active")["reason"] == "released"
     for address in (VIP, VIP6):
-        assert pair.world.changes(begin, address) == [(dead.host.name, False), (other.host.name, True)]
+        assert pair.world.changes(begin, address) == [
+            (dead.host.name, False),
+            (other.host.name, True),
+        ]
     pair.world.assert_never_two(begin)
     again = dead.vipd("release")
-    assert (again.code, again.out.splitlines()[1]) == (0, f"{WEB}: no lease of this node to release")
+    assert (again.code, again.out.splitlines()[1]) == (
+        0,
+        f"{WEB}: no lease of this node to release",
+    )
 
 
 def test_an_orderly_stop_leaves_nothing_behind(pair: Pair) -> None:
@@ -114,7 +144,10 @@ def test_an_orderly_stop_leaves_nothing_behind(pair: Pair) -> None:
     assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
     assert not stopped.socket.exists()
     assert {VIP, VIP6}.isdisjoint(stopped.bound())
-    wait_for(lambda: [one["name"] for one in other.instance()["candidates"]] == [other.name], "the candidate record to be gone")
+    wait_for(
+        lambda: [one["name"] for one in other.instance()["candidates"]] == [other.name],
+        "the candidate record to be gone",
+    )
     pair.world.assert_never_two(begin, PLANNED_OVERLAP)
 
 

@@ -34,12 +34,17 @@ def leave_behind(net: World, *addresses: str) -> None:
 
 
 def test_orphans_go_at_the_start_and_foreign_addresses_stay(build: Build) -> None:
-    """Also the VIP itself, which this node has no lease for; an address that another vipd of the host manages is left alone."""
+    """Also the VIP itself, which this node has no lease for.
+
+    An address that another vipd of the host manages is left alone.
+    """
     net = build("a", (VIP, FORMER, FORMER6, NEIGHBOURS, OPERATORS))
     node = net.node("a")
     leave_behind(net, FORMER, FORMER6, NEIGHBOURS, VIP)
     net.lab.add_address(net.hosts["a"], f"{OPERATORS}/32")
-    neighbour = inside(node.host.namespace, lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+    neighbour = inside(
+        node.host.namespace, lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    )
     with neighbour:
         neighbour.bind(f"\0vipd/{NEIGHBOURS}")
         node.configure(instance(addresses=[f"{VIP}/32"]))
@@ -48,22 +53,35 @@ def test_orphans_go_at_the_start_and_foreign_addresses_stay(build: Build) -> Non
     assert {FORMER, FORMER6}.isdisjoint(node.bound())
     assert {VIP, NEIGHBOURS, OPERATORS} <= node.bound()
     assert net.changes(0.0, VIP) == [("a", True), ("a", False), ("a", True)]
-    assert [line.partition("removed ")[2].split(",")[0] for line in node.log.splitlines() if "an earlier vipd left" in line] == [
+    assert [
+        line.partition("removed ")[2].split(",")[0]
+        for line in node.log.splitlines()
+        if "an earlier vipd left" in line
+    ] == [
         f"{FORMER}/32 from interface {INTERFACE}",
         f"{FORMER6}/128 from interface {INTERFACE}",
     ]
     assert f"removed {VIP}/32 from {INTERFACE}: the previous vipd left it" in node.log
-    lifetimes = json.loads(net.lab.run(node.host, "ip", "-json", "address", "show", "dev", INTERFACE))[0]["addr_info"]
+    lifetimes = json.loads(
+        net.lab.run(node.host, "ip", "-json", "address", "show", "dev", INTERFACE)
+    )[0]["addr_info"]
     assert [one["valid_life_time"] for one in lifetimes if one["local"] == VIP] == [1]
     wait_for(lambda: node.stop() == 0, "an orderly end")
     assert VIP not in node.bound()
 
 
 def test_removing_an_orphan_keeps_the_lock_of_the_same_address(build: Build) -> None:
-    """1. a killed daemon left the VIP on one interface, 2. the file says another one now: a second daemon is refused as ever."""
+    """1. a killed daemon left the VIP on one interface, 2.
+
+    The file says another one now: a second daemon is refused as ever.
+    """
     net = build("a")
     node = net.node("a")
-    for words in ("link add other0 type veth peer name other1", "link set other0 up", "link set other1 up"):
+    for words in (
+        "link add other0 type veth peer name other1",
+        "link set other0 up",
+        "link set other1 up",
+    ):
         net.lab.run(node.host, "ip", *words.split())
     leave_behind(net, VIP)
     node.configure({**instance(addresses=[f"{VIP}/32"]), "interface": "other0"})

@@ -1,4 +1,6 @@
-"""vipd as the pods of deploy/manifests run it: their configuration, environment, service account, capabilities and read-only root.
+"""vipd as the pods of deploy/manifests run it.
+
+Their configuration, environment, service account, capabilities and read-only root.
 
 What a container runtime does for a pod is done here with a mount namespace and setpriv.
 """
@@ -58,7 +60,10 @@ class Pod(VipdNode):
     secrets: Path = Path()
 
     def prepare(self, server: KubeServer) -> None:
-        """Write what the kubelet mounts: the ConfigMap, adapted to this network, and the service account."""
+        """Write what the kubelet mounts.
+
+        The ConfigMap, adapted to this network, and the service account.
+        """
         data: Any = one("ConfigMap")["data"]
         config = yaml.safe_load(data["vipd.yaml"])
         [instance] = config["instances"]
@@ -77,7 +82,9 @@ class Pod(VipdNode):
             "KUBERNETES_SERVICE_PORT": str(server.port),
             "FOLDER": str(self.folder),
             "SECRETS": str(self.secrets),
-            "CAPABILITIES": ",".join(f"+{name.lower()}" for name in container()["securityContext"]["capabilities"]["add"]),
+            "CAPABILITIES": ",".join(
+                f"+{name.lower()}" for name in container()["securityContext"]["capabilities"]["add"]
+            ),
         }
 
     def start(self) -> None:
@@ -85,7 +92,19 @@ class Pod(VipdNode):
         assert self.environ is not None
         variables = [f"{name}={value}" for name, value in self.environ.items()]
         vipd = [sys.executable, "-m", "vipd", *container()["args"], "-c", str(self.config_file)]
-        argv = ["env", *variables, "unshare", "--mount", "--propagation", "private", "sh", "-c", RUN, "sh", *vipd]
+        argv = [
+            "env",
+            *variables,
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            RUN,
+            "sh",
+            *vipd,
+        ]
         with (self.folder / "log").open("ab") as log:
             self._process = self.lab.spawn(self.host, argv, log)
 
@@ -107,7 +126,11 @@ class Pods:
     def calm(self) -> bool:
         """Whether one node has the VIP and both know each other as fit."""
         fit = all(node.knows_fit("a", "b", of=INSTANCE) for node in self.nodes)
-        return fit and len(self.world.monitor.owners(VIP)) == 1 and self.world.monitor.owners(VIP) == self.world.monitor.owners(VIP6)
+        return (
+            fit
+            and len(self.world.monitor.owners(VIP)) == 1
+            and self.world.monitor.owners(VIP) == self.world.monitor.owners(VIP6)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +143,9 @@ def started(tmp_path_factory: pytest.TempPathFactory, worlds: list[World]) -> It
             inside(host.namespace, lambda: apply_access(Admin(server, ADMIN)))
             for token in (FIRST, SECOND):
                 server.order("token", token=token, user=USER, groups=[])
-            nodes = tuple(Pod(net.lab, net.hosts[name], folder / name, {}, name=name) for name in "ab")
+            nodes = tuple(
+                Pod(net.lab, net.hosts[name], folder / name, {}, name=name) for name in "ab"
+            )
             net.nodes += nodes
             for node in nodes:
                 node.prepare(server)
@@ -136,34 +161,55 @@ def pods(started: Pods) -> Pods:
 
 
 def test_a_pod_has_all_that_it_needs(pods: Pods) -> None:
-    """The VIP is there, the probes succeed, the gate is on, and the Lease says who has it, with the rights of the Role."""
+    """The VIP is there, the probes succeed, the gate is on, and the Lease says who has it, with the
+    rights of the Role.
+    """
     holder, _ = pods.holder()
     assert holder.bound() >= {VIP, VIP6}
     assert [holder.get(path)[0] for path in ("/healthz", "/readyz")] == [200, 200]
     admin = Admin(pods.server, ADMIN)
-    code, lease = inside(pods.world.hosts["api"].namespace, lambda: admin.ask("GET", f"{LEASES.format(NAMESPACE)}/vipd-{INSTANCE}"))
+    code, lease = inside(
+        pods.world.hosts["api"].namespace,
+        lambda: admin.ask("GET", f"{LEASES.format(NAMESPACE)}/vipd-{INSTANCE}"),
+    )
     assert (code, lease["spec"]["holderIdentity"]) == (200, holder.name)  # type: ignore[index]
-    effective = next(line for line in Path(f"/proc/{holder.daemon}/status").read_text().splitlines() if line.startswith("CapEff"))
-    assert int(effective.split()[1], 16).bit_count() == len(container()["securityContext"]["capabilities"]["add"])
+    effective = next(
+        line
+        for line in Path(f"/proc/{holder.daemon}/status").read_text().splitlines()
+        if line.startswith("CapEff")
+    )
+    assert int(effective.split()[1], 16).bit_count() == len(
+        container()["securityContext"]["capabilities"]["add"]
+    )
     assert "Read-only file system" not in holder.log
     document = holder.status()
     assert document is not None
-    assert (document["fence"]["guard"], document["fence"]["gate"]) == (True, True), document["fence"]
+    assert (document["fence"]["guard"], document["fence"]["gate"]) == (True, True), document[
+        "fence"
+    ]
 
 
 def test_a_pod_that_ends_hands_over(pods: Pods) -> None:
-    """The kubelet sends SIGTERM at a roll-out: no moment without the VIP, and the next pod joins again."""
+    """The kubelet sends SIGTERM at a roll-out.
+
+    No moment without the VIP, and the next pod joins again.
+    """
     begin = time.monotonic()
     holder, other = pods.holder()
     assert holder.stop() == 0
     assert pods.world.wait_owner() == other.host.name
-    assert sorted(pods.world.changes(begin)) == sorted([(other.host.name, True), (holder.host.name, False)])
+    assert sorted(pods.world.changes(begin)) == sorted(
+        [(other.host.name, True), (holder.host.name, False)]
+    )
     pods.world.assert_never_two(begin, PLANNED_OVERLAP)
     holder.start()
 
 
 def test_a_token_that_the_kubelet_replaces_costs_nothing(pods: Pods) -> None:
-    """The old one is not accepted any more: the first request with it reads the new one, and no address moves."""
+    """The old one is not accepted any more.
+
+    The first request with it reads the new one, and no address moves.
+    """
     begin = time.monotonic()
     for node in pods.nodes:
         (node.secrets / "token").write_text(SECOND)
@@ -172,7 +218,9 @@ def test_a_token_that_the_kubelet_replaces_costs_nothing(pods: Pods) -> None:
     seen: list[dict[str, object]] = []
 
     def renewed() -> bool:
-        seen.extend(request for request in pods.server.requests() if request["resource"] == "leases")
+        seen.extend(
+            request for request in pods.server.requests() if request["resource"] == "leases"
+        )
         return sum(request["code"] == 200 for request in seen) > 5
 
     wait_for(renewed, "renewals with the new token")
@@ -183,11 +231,15 @@ def test_a_pod_that_is_killed_is_replaced_by_another(pods: Pods) -> None:
     """All of its processes end at once, as when a runtime kills a container."""
     begin = time.monotonic()
     holder, other = pods.holder()
-    # All at the same moment, as when PID 1 of a container ends: a daemon that outlives its guard begins a handover.
+    # All at the same moment, as when PID 1 of a container ends: a daemon that outlives its guard
+    # begins a handover.
     holder.signal_all(signal.SIGSTOP)
     holder.kill_all()
     for address in (VIP, VIP6):
         assert pods.world.wait_owner(address, other_than=holder.host.name) == other.host.name
-        assert pods.world.changes(begin, address) == [(holder.host.name, False), (other.host.name, True)]
+        assert pods.world.changes(begin, address) == [
+            (holder.host.name, False),
+            (other.host.name, True),
+        ]
     holder.start()
     wait_for(pods.calm, "the killed one to be back")

@@ -1,4 +1,6 @@
-"""SIGHUP: what the new file leaves alone stays bound, what it drops is released, and a bad file changes nothing."""
+"""SIGHUP: what the new file leaves alone stays bound, what it drops is released, and a bad file
+changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ USAGE = 2
 
 
 def test_a_reload_changes_what_the_file_changes_and_nothing_else(pair: Pair) -> None:
-    """A second instance comes to one node and to the other, goes from the first and from both; the first one never blinks."""
+    """A second instance comes to one node and to the other, goes from the first and from both.
+
+    The first one never blinks.
+    """
     holder, other, begin = pair.holder, pair.other, time.monotonic()
     epoch = holder.instance()["epoch"]
     more = instance("more", [f"{EXTRA}/32"], preempt=False)
@@ -29,7 +34,9 @@ def test_a_reload_changes_what_the_file_changes_and_nothing_else(pair: Pair) -> 
         node.configure(STANDARD, more)
         reload(node)
         assert pair.world.wait_owner(EXTRA) == holder.host.name
-    wait_for(lambda: holder.knows_fit("a", "b", of="more"), "the second instance to have somewhere to go")
+    wait_for(
+        lambda: holder.knows_fit("a", "b", of="more"), "the second instance to have somewhere to go"
+    )
     holder.configure(STANDARD)
     reload(holder)
     assert pair.world.wait_owner(EXTRA, other_than=holder.host.name) == other.host.name
@@ -46,13 +53,18 @@ def test_a_reload_changes_what_the_file_changes_and_nothing_else(pair: Pair) -> 
 
 
 def test_changed_addresses_on_all_nodes_at_once_lose_nothing(pair: Pair) -> None:
-    """Whoever has the VIP waits until the other one, which is starting again too, is fit to take it."""
+    """Whoever has the VIP waits until the other one, which is starting again too, is fit to take
+    it.
+    """
     holder, other, begin = pair.holder, pair.other, time.monotonic()
     more = instance(addresses=[f"{VIP}/32", f"{VIP6}/128", f"{EXTRA}/32"], preempt=False)
     for node in (holder, other):
         node.configure(more)
         node.reload()
-    wait_for(lambda: all(len(node.instance().get("addresses", ())) == 3 for node in (holder, other)), "both to have the new file")
+    wait_for(
+        lambda: all(len(node.instance().get("addresses", ())) == 3 for node in (holder, other)),
+        "both to have the new file",
+    )
     pair.world.wait_owner(EXTRA)
     owners = {holder.host.name}
     changes = pair.world.changes(begin, VIP)
@@ -95,13 +107,19 @@ def test_an_unchanged_file_changes_nothing(pair: Pair) -> None:
     session, daemon, logged = node.session(), node.daemon, len(node.log)
     node.config_file.write_text(node.config_file.read_text() + "# a remark\n")
     node.reload()
-    wait_for(lambda: "the configuration is unchanged: nothing to do" in node.log[logged:], "the sentence in the log")
+    wait_for(
+        lambda: "the configuration is unchanged: nothing to do" in node.log[logged:],
+        "the sentence in the log",
+    )
     assert (node.session(), node.daemon) == (session, daemon)
     assert pair.world.events(begin) == []
 
 
 def test_a_store_that_does_not_serve_is_not_waited_for(build: Build, tmp_path: Path) -> None:
-    """Another one in the file is how it is mended: the daemon lets go through the old one at once and starts with the new one."""
+    """Another one in the file is how it is mended.
+
+    The daemon lets go through the old one at once and starts with the new one.
+    """
     with tmpfs(tmp_path / "store") as store:
         net = build("a", store={"file": {"path": str(store / "records")}})
         node = net.node("a", profile="relaxed")
@@ -110,7 +128,10 @@ def test_a_store_that_does_not_serve_is_not_waited_for(build: Build, tmp_path: P
         node.wait_state("Active")
         session = node.session()
         subprocess.run(["mount", "-o", "remount,ro", str(store)], check=True)
-        wait_for(lambda: not (node.status() or {"store": {"reachable": True}})["store"]["reachable"], "the outage to be known")
+        wait_for(
+            lambda: not (node.status() or {"store": {"reachable": True}})["store"]["reachable"],
+            "the outage to be known",
+        )
         node.configure(instance(), backend={"file": {"path": str(tmp_path / "other")}})
         begin = time.monotonic()
         node.reload()

@@ -14,7 +14,10 @@ pytestmark = [pytest.mark.root, pytest.mark.netns]
 
 
 def standing(node: VipdNode) -> tuple[str, int, float]:
-    """Return what must not change while nothing moves: state, epoch, and how often the state has changed."""
+    """Return what must not change while nothing moves.
+
+    State, epoch, and how often the state has changed.
+    """
     seen = node.instance()
     return seen["state"], seen["epoch"], node.metric("vipd_transitions_total", vip_instance=WEB)
 
@@ -33,7 +36,11 @@ def test_an_address_deleted_by_hand_is_back_at_once(pair: Pair) -> None:
         pair.world.lab.delete_address(holder.host, address)
         await_metric(holder, "vipd_address_repaired_total", repaired + number)
     name = holder.host.name
-    assert pair.world.changes(begin, VIP) == pair.world.changes(begin, VIP6) == [(name, False), (name, True)]
+    assert (
+        pair.world.changes(begin, VIP)
+        == pair.world.changes(begin, VIP6)
+        == [(name, False), (name, True)]
+    )
     assert standing(holder) == before
 
 
@@ -45,13 +52,19 @@ def test_the_vip_added_on_a_backup_is_removed(pair: Pair, address: str) -> None:
     ip = address.partition("/")[0]
     pair.world.lab.add_address(other.host, address)
     name = other.host.name
-    wait_for(lambda: pair.world.changes(begin, ip) == [(name, True), (name, False)], f"{ip} to be removed from {name}")
+    wait_for(
+        lambda: pair.world.changes(begin, ip) == [(name, True), (name, False)],
+        f"{ip} to be removed from {name}",
+    )
     assert (standing(holder), standing(other)) == before
     assert any(ip in note and "does not own it" in note for note in other.instance()["notes"])
 
 
 def test_a_foreign_host_that_claims_the_vip_is_announced_against(pair: Pair) -> None:
-    """Each of its frames is counted; the holder answers with its own announcements, says who it was, and keeps the VIP."""
+    """Each of its frames is counted.
+
+    The holder answers with its own announcements, says who it was, and keeps the VIP.
+    """
     holder, stranger, begin = pair.holder, "02:00:00:00:00:66", time.monotonic()
     before = standing(holder)
     conflicts = holder.metric("vipd_conflicts_total", vip_instance=WEB)

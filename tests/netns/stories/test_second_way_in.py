@@ -1,4 +1,7 @@
-"""A second interface in the same LAN: Linux answers ARP for the VIP there too, and the gate reaches it."""
+"""A second interface in the same LAN.
+
+Linux answers ARP for the VIP there too, and the gate reaches it.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,14 @@ ASKED = 20
 def add_second(net: World, node: VipdNode, address: str) -> str:
     """Plug a second interface of the node's into the same bridge; return its MAC."""
     lab, host, port = net.lab, node.host, f"2-{node.host.name}"
-    lab._batch(lab._switch, f"link add {port} type veth peer name {SECOND} netns {host.namespace}", f"link set {port} master {BRIDGE} up")
+    lab._batch(
+        lab._switch,
+        f"link add {port} type veth peer name {SECOND} netns {host.namespace}",
+        f"link set {port} master {BRIDGE} up",
+    )
     lab._batch(host.namespace, f"link set {SECOND} up", f"addr add {address}/24 dev {SECOND}")
-    # As most kernels have it, whatever this one's defaults are: no filter keeps Linux from answering.
+    # As most kernels have it, whatever this one's defaults are: no filter keeps Linux from
+    # answering.
     for name in ("all", SECOND, INTERFACE):
         for key in ("rp_filter", "arp_ignore", "arp_filter"):
             lab.run(host, "sh", "-c", f"echo 0 > /proc/sys/net/ipv4/conf/{name}/{key}")
@@ -37,9 +45,15 @@ def add_second(net: World, node: VipdNode, address: str) -> str:
 def who_answers(net: World, host: str) -> set[str]:
     """Ask on the wire who has the VIP, again and again; return the MACs that say that they have."""
     found = set[str]()
-    mac = bytes.fromhex(net.lab.run(net.hosts[host], "cat", f"/sys/class/net/{INTERFACE}/address").strip().replace(":", ""))
+    mac = bytes.fromhex(
+        net.lab.run(net.hosts[host], "cat", f"/sys/class/net/{INTERFACE}/address")
+        .strip()
+        .replace(":", "")
+    )
     own = socket.inet_aton(net.hosts[host].address)
-    question = b"\xff" * 6 + mac + ANSWER[:-1] + b"\x01" + mac + own + bytes(6) + socket.inet_aton(VIP)
+    question = (
+        b"\xff" * 6 + mac + ANSWER[:-1] + b"\x01" + mac + own + bytes(6) + socket.inet_aton(VIP)
+    )
     with net.frames(host) as wire:
         wire.settimeout(0.005)
         for _ in range(ASKED):
@@ -48,7 +62,11 @@ def who_answers(net: World, host: str) -> set[str]:
             while time.monotonic() < end:
                 with contextlib.suppress(TimeoutError):
                     frame = wire.recv(2048)
-                    if frame[12:22] == ANSWER and frame[28:32] == socket.inet_aton(VIP) and frame[:6] == mac:
+                    if (
+                        frame[12:22] == ANSWER
+                        and frame[28:32] == socket.inet_aton(VIP)
+                        and frame[:6] == mac
+                    ):
                         found.add(frame[22:28].hex(":"))
     return found
 
@@ -61,7 +79,10 @@ def net(build: Build) -> World:
 
 def gated(node: VipdNode, interface: str) -> bool:
     """Whether the gate is on an interface, in both directions."""
-    shown = [node.lab.run(node.host, "tc", "filter", "show", "dev", interface, way) for way in ("ingress", "egress")]
+    shown = [
+        node.lab.run(node.host, "tc", "filter", "show", "dev", interface, way)
+        for way in ("ingress", "egress")
+    ]
     return all(GATE in text for text in shown)
 
 
@@ -116,12 +137,18 @@ def test_an_interface_that_appears_while_it_runs(net: World) -> None:
     a.configure(instance(), fence={"gate": "off"})
     a.start()
     a.wait_state("Active")
-    wait_for(lambda: "clsact" not in net.lab.run(a.host, "tc", "qdisc", "show"), "the gates of the previous daemon to be gone")
+    wait_for(
+        lambda: "clsact" not in net.lab.run(a.host, "tc", "qdisc", "show"),
+        "the gates of the previous daemon to be gone",
+    )
     assert a.stop() == 0
 
 
 def test_where_the_gate_cannot_stand_on_it_the_hole_is_told(net: World) -> None:
-    """In `status` and in `check`, with the sysctl that closes it; who requires the gate takes no part until then."""
+    """In `status` and in `check`, with the sysctl that closes it.
+
+    Who requires the gate takes no part until then.
+    """
     a = net.node("a")
     add_second(net, a, "192.0.2.31")
     net.lab.run(a.host, "tc", "qdisc", "add", "dev", SECOND, "ingress")
@@ -137,18 +164,28 @@ def test_where_the_gate_cannot_stand_on_it_the_hole_is_told(net: World) -> None:
     assert a.stop() == 0
 
 
-def test_an_address_that_kube_proxy_has_put_on_each_node_keeps_nobody_from_starting(net: World) -> None:
-    """The probe on the wire would find the other nodes, which answered for it by their second interfaces."""
+def test_an_address_that_kube_proxy_has_put_on_each_node_keeps_nobody_from_starting(
+    net: World,
+) -> None:
+    """The probe on the wire would find the other nodes, which answered for it by their second
+    interfaces.
+    """
     nodes = [net.node("a"), net.node("b")]
     for number, node in enumerate(nodes):
         add_second(net, node, f"192.0.2.3{number}")
         net.lab._batch(
-            node.host.namespace, "link add kube-ipvs0 type bridge", "link set kube-ipvs0 arp off", f"addr add {VIP}/32 dev kube-ipvs0"
+            node.host.namespace,
+            "link add kube-ipvs0 type bridge",
+            "link set kube-ipvs0 arp off",
+            f"addr add {VIP}/32 dev kube-ipvs0",
         )
         node.configure(instance(priority=150 - number))
         node.start()
     nodes[0].wait_state("Active")
-    wait_for(lambda: nodes[1].state() == "Backup" and nodes[1].knows_fit("a", "b"), "the other one as Backup")
+    wait_for(
+        lambda: nodes[1].state() == "Backup" and nodes[1].knows_fit("a", "b"),
+        "the other one as Backup",
+    )
     wait_for(lambda: nodes[0].mac in who_answers(net, "c"), "an answer")
     assert nodes[1].mac not in who_answers(net, "c")
     for node in nodes:

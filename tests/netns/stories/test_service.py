@@ -25,27 +25,44 @@ PROMISED = {
 
 
 def test_the_metrics_tell_who_has_the_vip(pair: Pair) -> None:
-    """Every family that is promised is there, and holder and Backup agree on all that concerns both."""
+    """Every family that is promised is there, and holder and Backup agree on all that concerns
+    both.
+    """
     holder, other = pair.holder, pair.other
     names = {family.name for family in text_string_to_metric_families(holder.get("/metrics")[1])}
     assert names == {f"vipd_{name}" for name in PROMISED}
-    assert (holder.metric("vipd_state", vip_instance=WEB), other.metric("vipd_state", vip_instance=WEB)) == (2, 1)
+    assert (
+        holder.metric("vipd_state", vip_instance=WEB),
+        other.metric("vipd_state", vip_instance=WEB),
+    ) == (2, 1)
     for node, bound in ((holder, 1), (other, 0)):
         for address in (f"{VIP}/32", f"{VIP6}/128"):
             assert node.metric("vipd_address_bound", vip_instance=WEB, address=address) == bound
-        assert node.metric("vipd_holder_info", vip_instance=WEB) == node.metric("vipd_holder_info", holder=holder.name) == 1
+        assert (
+            node.metric("vipd_holder_info", vip_instance=WEB)
+            == node.metric("vipd_holder_info", holder=holder.name)
+            == 1
+        )
         assert 0 < node.metric("vipd_lease_remaining_seconds", vip_instance=WEB) <= 3
         assert node.get("/healthz") == node.get("/readyz") == (200, "ok\n")
         assert node.get("/nothing")[0] == 404
-    assert holder.metric("vipd_epoch", vip_instance=WEB) == other.metric("vipd_epoch", vip_instance=WEB)
+    assert holder.metric("vipd_epoch", vip_instance=WEB) == other.metric(
+        "vipd_epoch", vip_instance=WEB
+    )
 
 
 def test_status_shows_the_whole_group_on_every_node(pair: Pair) -> None:
-    """Who holds it, who else may, and what the kernel has: for people, and as JSON; the socket is for owner and group only."""
+    """Who holds it, who else may, and what the kernel has: for people, and as JSON.
+
+    The socket is for owner and group only.
+    """
     holder = pair.holder
     for node in pair.nodes:
         seen = node.instance()
-        assert (seen["holder"]["name"], [one["name"] for one in seen["candidates"]]) == (holder.name, ["a", "b"])
+        assert (seen["holder"]["name"], [one["name"] for one in seen["candidates"]]) == (
+            holder.name,
+            ["a", "b"],
+        )
         assert [one["bound"] for one in seen["addresses"]] == [node is holder] * 2
         shown = node.vipd("status")
         assert (shown.code, f"{VIP}/32" in shown.out) == (0, True)
@@ -62,7 +79,10 @@ def test_a_node_that_never_reached_its_store_is_alive_and_not_ready(build: Build
     wait_for(lambda: (node.status() or {}).get("store", {}).get("outage"), "the outage to be seen")
     seen = (node.status() or {})["store"]
     assert (seen["reachable"], seen["last_success_age"]) == (False, None)
-    assert (node.get("/healthz")[0], node.get("/readyz")) == (200, (503, "the store has not answered yet\n"))
+    assert (node.get("/healthz")[0], node.get("/readyz")) == (
+        200,
+        (503, "the store has not answered yet\n"),
+    )
     assert node.state() == "Initialize"
     assert net.monitor.events == []
     assert node.stop() == 0

@@ -24,8 +24,23 @@ RIGHTS = "-all,+net_admin,+net_raw,+bpf"
 
 
 def start_as_in_a_pod(node: VipdNode) -> None:
-    """Start vipd as uid 0 with nothing but its three capabilities: it may not look into other users' directories."""
-    argv = ["setpriv", "--bounding-set", RIGHTS, "--inh-caps", RIGHTS, sys.executable, "-m", "vipd", "run", "-c", str(node.config_file)]
+    """Start vipd as uid 0 with nothing but its three capabilities.
+
+    It may not look into other users' directories.
+    """
+    argv = [
+        "setpriv",
+        "--bounding-set",
+        RIGHTS,
+        "--inh-caps",
+        RIGHTS,
+        sys.executable,
+        "-m",
+        "vipd",
+        "run",
+        "-c",
+        str(node.config_file),
+    ]
     with (node.folder / "log").open("ab") as log:
         node._process = node.lab.spawn(node.host, argv, log)
 
@@ -63,7 +78,10 @@ def test_a_drain_that_was_refused_has_no_later_effect(build: Build) -> None:
 
 
 def test_another_users_state_directory_is_a_sentence(build: Build) -> None:
-    """A service's directory under a DaemonSet: said once, with what to do; it serves, and no daemon dies of it."""
+    """A service's directory under a DaemonSet: said once, with what to do.
+
+    It serves, and no daemon dies of it.
+    """
     net = build("a")
     node = net.node("a")
     node.configure(instance())
@@ -85,9 +103,15 @@ def test_another_users_state_directory_is_a_sentence(build: Build) -> None:
 
 
 def test_a_copied_state_directory_proves_nothing(build: Build) -> None:
-    """The same name, the same kernel, the sessions of a daemon that runs: the later one does not take its lease."""
+    """The same name, the same kernel, the sessions of a daemon that runs.
+
+    The later one does not take its lease.
+    """
     net = build("ab")
-    first, copy = net.node("a", name="twin", profile="default"), net.node("b", name="twin", profile="default")
+    first, copy = (
+        net.node("a", name="twin", profile="default"),
+        net.node("b", name="twin", profile="default"),
+    )
     for node in (first, copy):
         node.configure(instance())
     first.start()

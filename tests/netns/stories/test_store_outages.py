@@ -1,6 +1,9 @@
-"""Etcd under fire while nodes hold and want the VIP: it never is on two of them, and it is back with the first answer.
+"""Etcd under fire while nodes hold and want the VIP.
 
-Etcd runs on hosts of its own, one member or three; a proxy stands before the single one, so that its way can fail too.
+It never is on two of them, and it is back with the first answer.
+
+Etcd runs on hosts of its own, one member or three; a proxy stands before the single one, so that
+its way can fail too.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ pytestmark = [pytest.mark.root, pytest.mark.netns]
 PROXY = Path(__file__).parents[2] / "wire_proxy.py"
 CLIENT_PORT = 2379
 BROKEN_HANDOVER = 0.500
-"""For so long both nodes of a handover may have an address when a second fault falls into the middle of it."""
+"""For so long both nodes of a handover may have an address when a second fault falls into the
+middle of it."""
 MANY = 100
 """Instances on one node."""
 LEASE = 3.0
@@ -68,8 +72,15 @@ class Group:
         """Whether one node has the VIP, all know each other as fit, and no node has an outage."""
         owners = self.world.monitor.owners(VIP)
         names = [node.name for node in self.nodes]
-        fit = all(node.knows_fit(*names) and node.state() in {"Active", "Backup"} for node in self.nodes)
-        return len(owners) == 1 and owners == self.world.monitor.owners(VIP6) and fit and not any(map(outage_of, self.nodes))
+        fit = all(
+            node.knows_fit(*names) and node.state() in {"Active", "Backup"} for node in self.nodes
+        )
+        return (
+            len(owners) == 1
+            and owners == self.world.monitor.owners(VIP6)
+            and fit
+            and not any(map(outage_of, self.nodes))
+        )
 
     def settle(self) -> tuple[VipdNode, float]:
         """Return the node that has the VIP, once all is calm, and the time."""
@@ -78,17 +89,25 @@ class Group:
 
     def wait_outage(self, *kinds: str) -> None:
         """Wait until every node says that the store has one of these outages."""
-        wait_for(lambda: all(outage_of(node) in kinds for node in self.nodes), f"all nodes to see {' or '.join(kinds)}")
+        wait_for(
+            lambda: all(outage_of(node) in kinds for node in self.nodes),
+            f"all nodes to see {' or '.join(kinds)}",
+        )
 
     def wait_fenced(self, holder: VipdNode, since: float) -> None:
         """Wait until nobody has the VIP, which the holder alone has given up."""
         for address in (VIP, VIP6):
             self.world.wait_nobody(address)
         assert self.world.events(since)
-        assert {(event.node, event.present) for event in self.world.events(since)} == {(holder.host.name, False)}
+        assert {(event.node, event.present) for event in self.world.events(since)} == {
+            (holder.host.name, False)
+        }
 
     def wait_back(self, holder: VipdNode, since: float) -> float:
-        """Wait until one node has the VIP, once and without a second owner; return when it was bound there."""
+        """Wait until one node has the VIP, once and without a second owner.
+
+        Return when it was bound there.
+        """
         for address in (VIP, VIP6):
             owner = self.world.wait_owner(address)
             assert self.world.changes(since, address) == [(holder.host.name, False), (owner, True)]
@@ -96,7 +115,9 @@ class Group:
 
     def takes(self) -> float:
         """Return how many takes all nodes have sent."""
-        return sum(node.metric("vipd_store_request_seconds_count", op="take") for node in self.nodes)
+        return sum(
+            node.metric("vipd_store_request_seconds_count", op="take") for node in self.nodes
+        )
 
 
 def outage_of(node: VipdNode) -> str:
@@ -107,7 +128,10 @@ def outage_of(node: VipdNode) -> str:
 
 def outages_logged(node: VipdNode) -> int:
     """Return how many lines a node has logged about the store."""
-    return sum("the store is " in line or "the store serves again" in line for line in node.log.splitlines())
+    return sum(
+        "the store is " in line or "the store serves again" in line
+        for line in node.log.splitlines()
+    )
 
 
 @contextlib.contextmanager
@@ -151,7 +175,12 @@ def triple(tmp_path_factory: pytest.TempPathFactory, worlds: list[World]) -> Ite
         stack.enter_context(listed(worlds, net))
         hosts = [net.hosts[name] for name in ("s1", "s2", "s3")]
         names = ",".join(f"{host.name}=http://{host.address}:2380" for host in hosts)
-        members = [EtcdServer(folder, name=host.name, host=host.address, netns=host.namespace, cluster=names) for host in hosts]
+        members = [
+            EtcdServer(
+                folder, name=host.name, host=host.address, netns=host.namespace, cluster=names
+            )
+            for host in hosts
+        ]
         for member in members:
             stack.callback(member.stop)
         start_all(members)
@@ -166,9 +195,17 @@ def triple(tmp_path_factory: pytest.TempPathFactory, worlds: list[World]) -> Ite
 # ---------------------------------------------------------------- one etcd
 
 
-@pytest.mark.parametrize("seconds", [5.0, pytest.param(20.0, marks=pytest.mark.long), pytest.param(300.0, marks=pytest.mark.long)])
-def test_a_frozen_etcd_is_named_and_the_vip_is_back_with_its_first_answer(single: Group, seconds: float) -> None:
-    """However long it took: the nodes do not wait longer and longer between their tries, and do not all take at once."""
+@pytest.mark.parametrize(
+    "seconds",
+    [5.0, pytest.param(20.0, marks=pytest.mark.long), pytest.param(300.0, marks=pytest.mark.long)],
+)
+def test_a_frozen_etcd_is_named_and_the_vip_is_back_with_its_first_answer(
+    single: Group, seconds: float
+) -> None:
+    """However long it took.
+
+    The nodes do not wait longer and longer between their tries, and do not all take at once.
+    """
     holder, begin = single.settle()
     logged, takes = [outages_logged(node) for node in single.nodes], single.takes()
     single.members[0].freeze()
@@ -182,13 +219,17 @@ def test_a_frozen_etcd_is_named_and_the_vip_is_back_with_its_first_answer(single
         thawed = time.monotonic()
         single.members[0].thaw()
     back = single.wait_back(holder, begin)
-    # One request_timeout for the try that was under way, one pause between two tries, the ranks; a busy machine.
+    # One request_timeout for the try that was under way, one pause between two tries, the ranks; a
+    # busy machine.
     assert back - thawed < 8.0
     single.settle()
     assert single.takes() <= takes + len(single.nodes)
     assert all(node.metric("vipd_store_outage") == 0 for node in single.nodes)
     # It began, it was taken for unreachable once its connections were gone, it ended.
-    assert all(0 < outages_logged(node) - before <= 3 for node, before in zip(single.nodes, logged, strict=True))
+    assert all(
+        0 < outages_logged(node) - before <= 3
+        for node, before in zip(single.nodes, logged, strict=True)
+    )
     single.world.assert_never_two(begin)
 
 
@@ -227,7 +268,10 @@ def test_connections_that_break_all_the_time_move_nothing(single: Group, how: st
 
 
 def test_an_etcd_that_everybody_lost_is_not_stormed_when_it_is_back(single: Group) -> None:
-    """Three nodes see at the same moment that the lease is free: their ranks let one take it, with a single request."""
+    """Three nodes see at the same moment that the lease is free.
+
+    Their ranks let one take it, with a single request.
+    """
     holder, begin = single.settle()
     takes = single.takes()
     store = single.world.hosts["store"]
@@ -245,10 +289,19 @@ def test_an_etcd_that_everybody_lost_is_not_stormed_when_it_is_back(single: Grou
 
 
 @pytest.mark.parametrize(
-    "step", [0.002, 0.008, 0.032, *(pytest.param(step, marks=pytest.mark.long) for step in (0.0, 0.004, 0.016, 0.064))]
+    "step",
+    [
+        0.002,
+        0.008,
+        0.032,
+        *(pytest.param(step, marks=pytest.mark.long) for step in (0.0, 0.004, 0.016, 0.064)),
+    ],
 )
 def test_a_handover_survives_an_etcd_that_fails_at_any_step(single: Group, step: float) -> None:
-    """It freezes so many seconds after the order: before the naming, the take, the mark, or the holder's next look."""
+    """It freezes so many seconds after the order.
+
+    Before the naming, the take, the mark, or the holder's next look.
+    """
     holder, begin = single.settle()
 
     def order() -> None:
@@ -294,7 +347,9 @@ def killed(member: EtcdServer) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("fault", [frozen, pytest.param(killed, marks=pytest.mark.long)])
-def test_a_member_that_fails_moves_nothing(triple: Group, fault: Callable[[EtcdServer], contextlib.AbstractContextManager[None]]) -> None:
+def test_a_member_that_fails_moves_nothing(
+    triple: Group, fault: Callable[[EtcdServer], contextlib.AbstractContextManager[None]]
+) -> None:
     """Each of the three in turn, whichever the nodes talk to and whichever leads the others."""
     _, begin = triple.settle()
     for member in triple.members:
@@ -310,9 +365,17 @@ def test_a_member_cut_off_from_the_others_moves_nothing(triple: Group) -> None:
     _, begin = triple.settle()
     lab = triple.world.lab
     for name in ("s1", "s2", "s3"):
-        others = ", ".join(host.address for other, host in triple.world.hosts.items() if other in {"s1", "s2", "s3"} - {name})
+        others = ", ".join(
+            host.address
+            for other, host in triple.world.hosts.items()
+            if other in {"s1", "s2", "s3"} - {name}
+        )
         host = triple.world.hosts[name]
-        lab.run(host, "nft", "add table inet cut; add chain inet cut in { type filter hook input priority 0; }")
+        lab.run(
+            host,
+            "nft",
+            "add table inet cut; add chain inet cut in { type filter hook input priority 0; }",
+        )
         lab.run(host, "nft", f"add rule inet cut in ip saddr {{ {others} }} drop")
         try:
             time.sleep(1.5 * LEASE)
@@ -343,22 +406,35 @@ def test_without_a_quorum_the_vip_goes_and_comes_back(triple: Group) -> None:
 
 @pytest.mark.long
 def test_many_instances_are_renewed_by_one_request(build: Build, tmp_path: Path) -> None:
-    """Counted at the server: on each tick one transaction, at most two; beside it the candidate record, every lease_duration."""
+    """Counted at the server: on each tick one transaction, at most two.
+
+    Beside it the candidate record, every lease_duration.
+    """
     names = [f"web{number}" for number in range(MANY)]
     addresses = [f"198.51.100.{number + 1}" for number in range(MANY)]
     net = build(["a", "store"], addresses)
     host = net.hosts["store"]
     with EtcdServer(tmp_path / "etcd", netns=host.namespace, host=host.address) as etcd:
         net.store = {"etcd": {"endpoints": [etcd.url]}}
-        # A hundred machines on a core that others want too: a daemon that seems stuck would be killed, and that is another story.
+        # A hundred machines on a core that others want too: a daemon that seems stuck would be
+        # killed, and that is another story.
         node = net.node("a", profile="relaxed")
         quiet = {"burst": 0, "refresh": "1h"}
-        node.configure(*(instance(name, [address], announce=quiet) for name, address in zip(names, addresses, strict=True)))
+        node.configure(
+            *(
+                instance(name, [address], announce=quiet)
+                for name, address in zip(names, addresses, strict=True)
+            )
+        )
         node.start()
         for address in addresses:
             net.wait_owner(address)
         begin = time.monotonic()
-        before = inside(host.namespace, lambda: etcd.handled("Txn")), applied(node), time.monotonic()
+        before = (
+            inside(host.namespace, lambda: etcd.handled("Txn")),
+            applied(node),
+            time.monotonic(),
+        )
         wait_for(lambda: applied(node) >= before[1] + 4 * MANY, "four renewals of each")
         requests = inside(host.namespace, lambda: etcd.handled("Txn")) - before[0]
         ticks = (time.monotonic() - before[2]) / RELAXED_RENEW + 1

@@ -1,4 +1,7 @@
-"""The store fails while a node holds the VIP: it lets go by its deadline, and before anybody else binds."""
+"""The store fails while a node holds the VIP.
+
+It lets go by its deadline, and before anybody else binds.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,9 @@ class Cluster:
     def calm(self) -> bool:
         """Whether one node has the VIP and both know each other as fit."""
         owners = self.world.monitor.owners(VIP)
-        fit = all(node.knows_fit("a", "b") and node.state() in {"Active", "Backup"} for node in self.nodes)
+        fit = all(
+            node.knows_fit("a", "b") and node.state() in {"Active", "Backup"} for node in self.nodes
+        )
         return len(owners) == 1 and owners == self.world.monitor.owners(VIP6) and fit
 
 
@@ -68,7 +73,10 @@ def cluster(started: Cluster) -> Iterator[Cluster]:
 
 
 def test_an_owner_cut_off_from_the_store_lets_go_before_another_binds(cluster: Cluster) -> None:
-    """Clients still reach it, so nobody but its own clock can tell it; back in touch, it is a Backup."""
+    """Clients still reach it, so nobody but its own clock can tell it.
+
+    Back in touch, it is a Backup.
+    """
     net, begin = cluster.world, time.monotonic()
     holder = cluster.node(net.wait_owner())
     other = cluster.nodes[1 - cluster.nodes.index(holder)]
@@ -77,7 +85,10 @@ def test_an_owner_cut_off_from_the_store_lets_go_before_another_binds(cluster: C
         assert net.reaches("c")
         for address in (VIP, VIP6):
             assert net.wait_owner(address, other_than=holder.host.name) == other.host.name
-            assert net.changes(begin, address) == [(holder.host.name, False), (other.host.name, True)]
+            assert net.changes(begin, address) == [
+                (holder.host.name, False),
+                (other.host.name, True),
+            ]
         assert holder.metric("vipd_fenced_total", vip_instance=WEB, by="daemon") == 1
         assert (holder.state(), holder.instance()["reason"]) == ("Backup", "lease_expired")
         document = holder.status()
@@ -92,8 +103,13 @@ def test_an_owner_cut_off_from_the_store_lets_go_before_another_binds(cluster: C
 
 @pytest.mark.parametrize("outage", [3.0, pytest.param(10.0, marks=pytest.mark.long)])
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
-def test_while_the_store_is_away_nobody_has_the_vip_and_then_one(cluster: Cluster, how: str, outage: float) -> None:
-    """The holder lets go by its deadline and nobody else takes what nobody can promise; as soon as it answers, one does."""
+def test_while_the_store_is_away_nobody_has_the_vip_and_then_one(
+    cluster: Cluster, how: str, outage: float
+) -> None:
+    """The holder lets go by its deadline and nobody else takes what nobody can promise.
+
+    As soon as it answers, one does.
+    """
     net, begin = cluster.world, time.monotonic()
     holder = net.wait_owner()
     cluster.etcd.stop() if how == "stopped" else cluster.etcd.freeze()
@@ -115,7 +131,10 @@ def test_while_the_store_is_away_nobody_has_the_vip_and_then_one(cluster: Cluste
 
 
 def test_a_store_that_cannot_be_written_is_an_outage(pair: Pair) -> None:
-    """A read-only file system: it can be read, yet nobody may renew or take; writable again, one node has the VIP again."""
+    """A read-only file system: it can be read, yet nobody may renew or take.
+
+    Writable again, one node has the VIP again.
+    """
     net, begin = pair.world, time.monotonic()
     holder = pair.holder
     store = Path(pair.world.folder / "store")
@@ -124,7 +143,13 @@ def test_a_store_that_cannot_be_written_is_an_outage(pair: Pair) -> None:
         for address in (VIP, VIP6):
             net.wait_nobody(address)
         before = [failed_requests(node) for node in pair.nodes]
-        wait_for(lambda: all(failed_requests(node) >= was + 3 for node, was in zip(pair.nodes, before, strict=True)), "both to try in vain")
+        wait_for(
+            lambda: all(
+                failed_requests(node) >= was + 3
+                for node, was in zip(pair.nodes, before, strict=True)
+            ),
+            "both to try in vain",
+        )
         document = holder.status()
         assert document is not None
         assert "Read-only file system" in document["store"]["outage"]
@@ -141,6 +166,11 @@ def remount(path: Path, how: str) -> None:
 
     def done() -> bool:
         # Refused as busy while a node has a file open for writing.
-        return subprocess.run(["mount", "-o", f"remount,{how}", str(path)], capture_output=True, check=False).returncode == 0
+        return (
+            subprocess.run(
+                ["mount", "-o", f"remount,{how}", str(path)], capture_output=True, check=False
+            ).returncode
+            == 0
+        )
 
     wait_for(done, f"{path} to be remounted {how}")

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.measured import Conditions, Window, answered_by_two, first_alone, outcome, owner_changes
+from tests.bench.measured import (
+    Conditions,
+    Window,
+    answered_by_two,
+    first_alone,
+    outcome,
+    owner_changes,
+)
 from vipd.demo.measure import Bound, Probe
 
 VIP = "192.0.2.100"
@@ -13,7 +20,10 @@ QUIET = Conditions(phase=0.2, synced=True, command=4.0)
 
 def probes(answers: str, step: float = 0.001) -> list[Probe]:
     """Make one probe every `step` seconds: a letter is the node that answered, a dot a lost one."""
-    return [Probe(n * step) if who == "." else Probe(n * step, n * step + 0.0002, who) for n, who in enumerate(answers)]
+    return [
+        Probe(n * step) if who == "." else Probe(n * step, n * step + 0.0002, who)
+        for n, who in enumerate(answers)
+    ]
 
 
 def bound(*news: tuple[float, str, bool]) -> list[Bound]:
@@ -34,17 +44,26 @@ def bound(*news: tuple[float, str, bool]) -> list[Bound]:
     ],
 )
 def test_two_owners_as_the_client_sees_them(answers: str, ms: float) -> None:
-    """From the last answer before another node's to the next one of the same node; such times that touch are one."""
+    """From the last answer before another node's to the next one of the same node.
+
+    Such times that touch are one.
+    """
     assert answered_by_two(probes(answers)) * 1000 == pytest.approx(ms)
 
 
 def test_a_move_and_a_return_are_no_two_owners() -> None:
-    """Other nodes answered for longer than a quarter of a second: the first one came back, it was not there all the time."""
+    """Other nodes answered for longer than a quarter of a second.
+
+    The first one came back, it was not there all the time.
+    """
     assert answered_by_two(probes("a" * 5 + "b" * 300 + "a" * 5)) == 0.0
 
 
 def test_a_short_return_counts_as_two_owners() -> None:
-    """Less than a quarter of a second between: a client cannot tell it from two owners, and neither do we."""
+    """Less than a quarter of a second between.
+
+    A client cannot tell it from two owners, and neither do we.
+    """
     assert answered_by_two(probes("a" * 5 + "b" * 100 + "a" * 5)) == pytest.approx(0.101)
 
 
@@ -71,7 +90,10 @@ def test_when_the_new_owner_is_alone(news: list[tuple[float, str, bool]], at: fl
 
 
 def test_an_outcome_looks_at_its_own_window() -> None:
-    """What was lost before the calm belongs to the step before; the overlap counts from the deed."""
+    """What was lost before the calm belongs to the step before.
+
+    The overlap counts from the deed.
+    """
     seen = probes("..aaaaaa..bbbb")
     events = bound((0.0, "a", True), (0.0085, "a", False), (0.0095, "b", True))
     found = outcome(seen, events, Window(0.0025, 0.005, 0.0135), QUIET, frozenset({"b"}))
@@ -84,5 +106,7 @@ def test_an_outcome_looks_at_its_own_window() -> None:
 
 def test_an_outage_without_an_end_names_nobody() -> None:
     """Whoever reads the figure has to know that it is a lower bound."""
-    found = outcome(probes("aaa..."), bound((0.0, "a", True)), Window(0.0, 0.002, 0.01), QUIET, frozenset())
+    found = outcome(
+        probes("aaa..."), bound((0.0, "a", True)), Window(0.0, 0.002, 0.01), QUIET, frozenset()
+    )
     assert (found.after, found.alone, found.lost) == ("", None, 3)

@@ -33,7 +33,10 @@ def test_the_moment_of_a_fault(beat: float | None, phase: float, now: float, at:
     st.floats(0.1, 2.0),
 )
 def test_a_moment_is_ahead_and_near(beat: float, phase: float, period: float) -> None:
-    """Never in the past, and by no more than two periods ahead of the beat or of now; always at the phase asked for."""
+    """Never in the past, and by no more than two periods ahead of the beat or of now.
+
+    Always at the phase asked for.
+    """
     at = moment(beat, period, phase, 0.0)
     assert SOON - 1e-9 <= at <= max(beat + 2 * period, SOON + period) + 1e-9
     assert abs((at - beat) / period - phase - round((at - beat) / period - phase)) < 1e-6

@@ -7,7 +7,19 @@ from dataclasses import replace
 import pytest
 
 from tests.bench.measured import Outcome
-from tests.bench.results import PeerResult, Results, from_json, merged, overlapping, overview, remarks, report, spread, table, to_json
+from tests.bench.results import (
+    PeerResult,
+    Results,
+    from_json,
+    merged,
+    overlapping,
+    overview,
+    remarks,
+    report,
+    spread,
+    table,
+    to_json,
+)
 from tests.bench.trials import ROWS, TRIALS, chosen
 
 PLAIN = Outcome(
@@ -55,7 +67,16 @@ def test_another_schema_is_refused() -> None:
 
 def test_runs_add_up() -> None:
     """Rounds played at different times are trials of one row; peers and runs stand side by side."""
-    total = merged(map(to_json, [result(replace(PLAIN, outage=10.0)), result(replace(PLAIN, outage=30.0)), result(peer="ucarp")]))
+    total = merged(
+        map(
+            to_json,
+            [
+                result(replace(PLAIN, outage=10.0)),
+                result(replace(PLAIN, outage=30.0)),
+                result(peer="ucarp"),
+            ],
+        )
+    )
     assert [one.outage for one in total.peers["vipd-etcd"].rows["stop"]] == [10.0, 30.0]
     assert (list(total.peers), len(total.runs)) == (["vipd-etcd", "ucarp"], 3)
 
@@ -63,12 +84,21 @@ def test_runs_add_up() -> None:
 def test_merged_daemons_come_in_the_order_asked_for() -> None:
     """In whichever order they were measured; one that the order does not name is last."""
     texts = [to_json(result(peer=key)) for key in ("other", "ucarp", "vipd-etcd")]
-    assert list(merged(texts, ("vipd-etcd", "absent", "ucarp")).peers) == ["vipd-etcd", "ucarp", "other"]
+    assert list(merged(texts, ("vipd-etcd", "absent", "ucarp")).peers) == [
+        "vipd-etcd",
+        "ucarp",
+        "other",
+    ]
 
 
 @pytest.mark.parametrize(
     ("values", "endless", "text"),
-    [([], False, "-"), ([3.2], False, "3"), ([1.0, 9.0, 4.0], False, "4 (1 to 9)"), ([1.0, 3.0], True, "≥ 2 (1 to 3)")],
+    [
+        ([], False, "-"),
+        ([3.2], False, "3"),
+        ([1.0, 9.0, 4.0], False, "4 (1 to 9)"),
+        ([1.0, 3.0], True, "≥ 2 (1 to 3)"),
+    ],
 )
 def test_spread(values: list[float], *, endless: bool, text: str) -> None:
     """Median, minimum and maximum; a lower bound says so."""
@@ -77,9 +107,17 @@ def test_spread(values: list[float], *, endless: bool, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("row", "two", "seen", "count"),
-    [("stop", 52.0, 0.0, 0), ("stop", 54.0, 0.0, 1), ("kill", 2.0, 0.0, 0), ("kill", 4.0, 0.0, 1), ("kill", 0.0, 4.0, 1)],
+    [
+        ("stop", 52.0, 0.0, 0),
+        ("stop", 54.0, 0.0, 1),
+        ("kill", 2.0, 0.0, 0),
+        ("kill", 4.0, 0.0, 1),
+        ("kill", 0.0, 4.0, 1),
+    ],
 )
-def test_overlaps_are_counted_by_address_and_by_client(row: str, two: float, seen: float, count: int) -> None:
+def test_overlaps_are_counted_by_address_and_by_client(
+    row: str, two: float, seen: float, count: int
+) -> None:
     """A planned move may have one of 50 ms, a fault none."""
     assert overlapping(row, [replace(PLAIN, two=two, seen=seen)]) == count
 
@@ -107,17 +145,25 @@ def test_the_table_says_what_was_not_asked_and_what_is_void() -> None:
         ["ucarp", "-", "-"],
         ["keepalived-1s", "void", "void"],
     ]
-    assert remarks(total) == ["ucarp: -: graceful stop: has no stop", "keepalived-1s: 1 rounds stayed void and are missing"]
+    assert remarks(total) == [
+        "ucarp: -: graceful stop: has no stop",
+        "keepalived-1s: 1 rounds stayed void and are missing",
+    ]
 
 
 def test_the_overview_names_two_owners_and_open_ends() -> None:
     """The two things that an outage alone hides."""
-    assert "| graceful stop | ≥ 12; two owners in 1 of 1 |" in overview(result(replace(PLAIN, two=900.0, after="")))
+    assert "| graceful stop | ≥ 12; two owners in 1 of 1 |" in overview(
+        result(replace(PLAIN, two=900.0, after=""))
+    )
 
 
 def test_a_report_names_its_machine() -> None:
     """Figures without date, command and machine are worth nothing."""
-    assert "2026-01-02T03:04:05+00:00: `bench`; 2 CPUs, Linux 6.1, Python 3.11, load 0.2 at start; vipd 1" in report(result())
+    assert (
+        "2026-01-02T03:04:05+00:00: `bench`; 2 CPUs, Linux 6.1, Python 3.11, load 0.2 at start; vipd 1"
+        in report(result())
+    )
 
 
 def test_every_row_has_one_step() -> None:

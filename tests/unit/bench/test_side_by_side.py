@@ -1,4 +1,7 @@
-"""Programs side by side: all are run, never more at a time than asked for, and an interrupt ends them."""
+"""Programs side by side.
+
+All are run, never more at a time than asked for, and an interrupt ends them.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +47,18 @@ def test_all_are_run_and_never_more_than_so_many_at_a_time(tmp_path: Path) -> No
 
 def test_one_that_fails_keeps_nobody_from_being_run(tmp_path: Path) -> None:
     """Its result is missing, and whoever asked sees that."""
-    commands = [script("raise SystemExit(1)"), script("import pathlib, sys; pathlib.Path(sys.argv[1]).touch()", tmp_path / "ran")]
+    commands = [
+        script("raise SystemExit(1)"),
+        script("import pathlib, sys; pathlib.Path(sys.argv[1]).touch()", tmp_path / "ran"),
+    ]
     assert side_by_side.run(commands, 1)
     assert (tmp_path / "ran").exists()
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_an_interrupt_while_one_is_started_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_while_one_is_started_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It comes when the child runs already and the call that started it has not returned."""
     start, started = subprocess.Popen, []
 
@@ -94,6 +102,9 @@ def test_an_interrupt_is_passed_on_and_awaited(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
-    assert not side_by_side.run([script(text, tmp_path), script("import sys; open(sys.argv[1], 'w')", tmp_path / "later")], 1)
+    assert not side_by_side.run(
+        [script(text, tmp_path), script("import sys; open(sys.argv[1], 'w')", tmp_path / "later")],
+        1,
+    )
     assert (tmp_path / "tidied").exists()
     assert not (tmp_path / "later").exists()

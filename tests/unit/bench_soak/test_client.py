@@ -18,7 +18,9 @@ def test_answers_that_follow_one_another_are_one_span() -> None:
     told += spans.answered(VIP, "b", 1.1)
     told += spans.answered(VIP, "a", 1.3)
     assert told == [["span", VIP, "a", 1.0, 1.1]]
-    assert sorted(map(str, spans.rest())) == sorted(map(str, [["span", VIP, "b", 1.1, 1.1], ["span", VIP, "a", 1.3, 1.3]]))
+    assert sorted(map(str, spans.rest())) == sorted(
+        map(str, [["span", VIP, "b", 1.1, 1.1], ["span", VIP, "a", 1.3, 1.3]])
+    )
 
 
 def test_an_outage_is_between_two_answered_questions_with_lost_ones_between() -> None:
@@ -34,11 +36,15 @@ def test_an_outage_that_lasts_is_told_at_the_end() -> None:
     assert list(gaps.rest(5, 9.0)) == [["outage", VIP, 0.0, 9.0]]
     assert not list(gaps.answered(5, 8.99))
     assert not list(gaps.rest(8, 9.0))
-    assert list(gaps.rest(400, 8.99 + 400 * ORDINARY)) == [["outage", VIP, 8.99, 8.99 + 400 * ORDINARY]]
+    assert list(gaps.rest(400, 8.99 + 400 * ORDINARY)) == [
+        ["outage", VIP, 8.99, 8.99 + 400 * ORDINARY]
+    ]
 
 
 def test_a_question_is_a_correct_packet() -> None:
-    """A wrong checksum would be dropped without a word, and nobody would ever seem to own anything twice."""
+    """A wrong checksum would be dropped without a word, and nobody would ever seem to own anything
+    twice.
+    """
     packet = datagram("192.0.2.11", VIP)
     assert checksum(packet[:20]) == 0
     assert struct.unpack_from("!H", packet, 2) == (len(packet),)

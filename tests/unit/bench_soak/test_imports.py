@@ -25,12 +25,18 @@ def test_the_report_becomes_a_tree() -> None:
 
 def test_a_package_costs_its_own_files_and_what_it_was_first_to_need() -> None:
     """Its parts do not count twice."""
-    assert costs(parsed(iter(REPORT.splitlines()))) == {"pyroute2": [60, 70], PYTHON_ITSELF: [15, 15]}
+    assert costs(parsed(iter(REPORT.splitlines()))) == {
+        "pyroute2": [60, 70],
+        PYTHON_ITSELF: [15, 15],
+    }
 
 
 def test_modules_are_listed_in_the_order_in_which_they_were_ready() -> None:
     """So that an import of them in this order is one that works."""
-    assert modules_of(parsed(iter(REPORT.splitlines())))["pyroute2"] == ["pyroute2.netlink", "pyroute2"]
+    assert modules_of(parsed(iter(REPORT.splitlines())))["pyroute2"] == [
+        "pyroute2.netlink",
+        "pyroute2",
+    ]
 
 
 def test_the_standard_library_is_one_package() -> None:

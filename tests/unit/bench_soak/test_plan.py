@@ -1,4 +1,7 @@
-"""The plan of a soak: fixed by its seed, complete, and with nothing in a round that gets in its own way."""
+"""The plan of a soak.
+
+Fixed by its seed, complete, and with nothing in a round that gets in its own way.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ def test_every_kind_is_played_once_before_any_comes_again(seed: int) -> None:
     played = itertools.chain.from_iterable(plan.strikes for plan in rounds(seed))
     keys = [strike.kind.key for strike in itertools.islice(played, 3 * len(CATALOGUE))]
     for begin in range(0, len(keys), len(CATALOGUE)):
-        assert Counter(keys[begin : begin + len(CATALOGUE)]) == Counter(kind.key for kind in CATALOGUE)
+        assert Counter(keys[begin : begin + len(CATALOGUE)]) == Counter(
+            kind.key for kind in CATALOGUE
+        )
 
 
 def test_a_round_has_up_to_three_faults_and_only_nodes_may_have_several() -> None:
@@ -61,7 +66,9 @@ def test_rounds_are_numbered_and_named_by_their_fault() -> None:
     plans = first(50)
     assert [plan.number for plan in plans] == list(range(1, 51))
     for plan in plans:
-        assert plan.name == (plan.strikes[0].kind.key if len(plan.strikes) == 1 else f"{len(plan.strikes)} at once")
+        assert plan.name == (
+            plan.strikes[0].kind.key if len(plan.strikes) == 1 else f"{len(plan.strikes)} at once"
+        )
 
 
 def test_every_kind_has_hands_that_do_it() -> None:
@@ -70,7 +77,10 @@ def test_every_kind_has_hands_that_do_it() -> None:
 
 
 def test_the_catalogue_is_consistent() -> None:
-    """Keys are unique; what stops both processes is among them; an address is added to a Backup only."""
+    """Keys are unique; what stops both processes is among them.
+
+    An address is added to a Backup only.
+    """
     keys = [kind.key for kind in CATALOGUE]
     assert len(set(keys)) == len(keys)
     assert set(keys) >= STOPPING

@@ -19,8 +19,13 @@ def test_the_fence_table_has_a_row_for_each_daemon_and_fault() -> None:
     ]
 
 
-@pytest.mark.parametrize(("low", "high", "said"), [(-0.01, 0.04, "shown"), (0.06, 0.10, "refuted"), (0.03, 0.07, "not decided")])
-def test_within_five_percent_is_shown_only_by_the_whole_range(low: float, high: float, said: str) -> None:
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(-0.01, 0.04, "shown"), (0.06, 0.10, "refuted"), (0.03, 0.07, "not decided")],
+)
+def test_within_five_percent_is_shown_only_by_the_whole_range(
+    low: float, high: float, said: str
+) -> None:
     """A median alone decides nothing."""
     row = str(Compared("round trips", 10.0, 10.3, (low + high) / 2, low, high, 0.0, 40))
     assert row.endswith(f"| {said} |")

@@ -1,4 +1,7 @@
-"""What the takeover path saves, it saves without doing less: lifetimes in many messages, and when a bind is read back."""
+"""What the takeover path saves, it saves without doing less.
+
+Lifetimes in many messages, and when a bind is read back.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ class Counting(MemoryKernel):
 
     reads = 0
 
-    def addresses(self, ifindex: int | None = None, timeout: float = REQUEST_TIMEOUT) -> list[BoundAddress]:
+    def addresses(
+        self, ifindex: int | None = None, timeout: float = REQUEST_TIMEOUT
+    ) -> list[BoundAddress]:
         """Return what is bound."""
         self.reads += 1
         return super().addresses(ifindex, timeout)
@@ -40,7 +45,10 @@ def test_many_lifetimes_are_as_many_single_ones(messages: list[bytes], seconds: 
 
 
 def test_ipv4_is_read_back_only_where_somebody_may_remove_it_meanwhile() -> None:
-    """What the kernel accepted serves; a hundred instances of one interface would each read the addresses of all."""
+    """What the kernel accepted serves.
+
+    A hundred instances of one interface would each read the addresses of all.
+    """
     kernel = Counting()
     assert bind(kernel, V4, 5, contested=False) == []
     assert (kernel.reads, len(kernel.bound)) == (0, 3)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tests.bench.scale_figures import Failover, Figures, Node, Size, asked, etcd_counts, rates, report
+from tests.bench.scale_figures import (
+    Failover,
+    Figures,
+    Node,
+    Size,
+    asked,
+    etcd_counts,
+    rates,
+    report,
+)
 
 METRICS = """
 grpc_server_handled_total{grpc_code="OK",grpc_method="Txn",grpc_service="etcdserverpb.KV",grpc_type="unary"} 12
@@ -32,11 +41,26 @@ def test_the_failover_counts_from_death_and_lease() -> None:
 
 
 def test_costs_are_differences_between_two_sizes() -> None:
-    """What a node costs without instances is no cost of an instance; a size that failed has no cost, and says why."""
-    small = Figures(Size("etcd", 3, 1), 2.0, Node(1.0, 30.0, 10.0), Node(0.5, 29.0, 10.0), {"Txn": 2.0}, Failover(2.5, 2.75, 3.0))
-    large = Figures(Size("etcd", 3, 101), 3.0, Node(3.0, 40.0, 10.0), Node(1.5, 34.0, 10.0), {"Txn": 4.0})
+    """What a node costs without instances is no cost of an instance.
+
+    A size that failed has no cost, and says why.
+    """
+    small = Figures(
+        Size("etcd", 3, 1),
+        2.0,
+        Node(1.0, 30.0, 10.0),
+        Node(0.5, 29.0, 10.0),
+        {"Txn": 2.0},
+        Failover(2.5, 2.75, 3.0),
+    )
+    large = Figures(
+        Size("etcd", 3, 101), 3.0, Node(3.0, 40.0, 10.0), Node(1.5, 34.0, 10.0), {"Txn": 4.0}
+    )
     broken = Figures(Size("etcd", 3, 250), problem="no end")
     text = report([small, large, broken])
-    assert "| etcd | 3 | 1 | 2.0 | 1.0, 30.0 | 0.5, 29.0 | 10.0 | 2.0 (Txn 2.0) | -0.250 | 0.250 |" in text
+    assert (
+        "| etcd | 3 | 1 | 2.0 | 1.0, 30.0 | 0.5, 29.0 | 10.0 | 2.0 (Txn 2.0) | -0.250 | 0.250 |"
+        in text
+    )
     assert "| etcd | 3 | 1, 101 | 0.020 | 0.010 | 102 | 51 | 0.020 |" in text
     assert "etcd, 3 nodes, 250 instances: no end" in text

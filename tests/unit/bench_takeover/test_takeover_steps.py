@@ -6,12 +6,28 @@ from dataclasses import replace
 
 import pytest
 
-from tests.bench.takeover_steps import STEPS, Note, Seen, VoidError, earliest, percentile, shown, summary, table, takeover
+from tests.bench.takeover_steps import (
+    STEPS,
+    Note,
+    Seen,
+    VoidError,
+    earliest,
+    percentile,
+    shown,
+    summary,
+    table,
+    takeover,
+)
 
 MS = 1_000_000
 ONE, TWO = b"\x0a\x50\x00\x01", b"\x0a\x50\x00\x02"
 BOTH = frozenset({ONE, TWO})
-FORMER: list[Note] = [("write name>", 1 * MS), ("link>", 2 * MS), ("link<", 3 * MS), ("write name<", 4 * MS)]
+FORMER: list[Note] = [
+    ("write name>", 1 * MS),
+    ("link>", 2 * MS),
+    ("link<", 3 * MS),
+    ("write name<", 4 * MS),
+]
 NEW: list[Note] = [
     ("event ElectionChanged>", 3 * MS),
     ("write take>", 5 * MS),
@@ -77,10 +93,18 @@ def test_what_an_earlier_bind_left_does_not_count() -> None:
 def test_percentiles_are_values_that_were_measured() -> None:
     """Nearest rank: of a hundred values the 99th, of few the largest."""
     values = [float(number) for number in range(100, 0, -1)]
-    assert (percentile(values, 0.99), percentile(values[:3], 0.99), percentile([7.0], 0.5)) == (99.0, 100.0, 7.0)
+    assert (percentile(values, 0.99), percentile(values[:3], 0.99), percentile([7.0], 0.5)) == (
+        99.0,
+        100.0,
+        7.0,
+    )
     assert shown(summary(values)) == "50.50 / 99.00 / 100.00"
 
 
 def test_a_table_is_markdown() -> None:
     """One line for the head, one for the rule, one a row."""
-    assert table(["a", "b"], [["1", "2"]]).splitlines() == ["| a | b |", "| --- | --- |", "| 1 | 2 |"]
+    assert table(["a", "b"], [["1", "2"]]).splitlines() == [
+        "| a | b |",
+        "| --- | --- |",
+        "| 1 | 2 |",
+    ]

@@ -1,6 +1,9 @@
-"""What Kubernetes says of an object's shape: the models of the kubernetes package are made from its OpenAPI document.
+"""What Kubernetes says of an object's shape.
 
-https://kubernetes.io/docs/reference/using-api/api-concepts/#field-validation : what a strict server refuses is a finding here too
+The models of the kubernetes package are made from its OpenAPI document.
+
+https://kubernetes.io/docs/reference/using-api/api-concepts/#field-validation : what a strict server
+refuses is a finding here too
 """
 
 from __future__ import annotations
@@ -36,9 +39,18 @@ def _invalid(thing: Mapping[str, object], kind: str) -> Iterator[str]:
 
 
 def _unknown(value: object, kind: str, path: str) -> Iterator[str]:
-    """Yield every field that its type does not have: a server that is not asked to be strict would drop it without a word."""
+    """Yield every field that its type does not have.
+
+    A server that is not asked to be strict would drop it without a word.
+    """
     if match := CONTAINER.fullmatch(kind):
-        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        items = (
+            value.items()
+            if isinstance(value, dict)
+            else enumerate(value)
+            if isinstance(value, list)
+            else ()
+        )
         for key, item in items:
             yield from _unknown(item, match[2], f"{path}[{key}]")
         return

@@ -1,4 +1,7 @@
-"""What is made of candidate records: who is live, and which of two daemons of one name gives way."""
+"""What is made of candidate records.
+
+Who is live, and which of two daemons of one name gives way.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,14 @@ DEAD_AFTER = REFRESHES_UNTIL_DEAD * REFRESH
 SMALLER, LARGER = "aaa", "zzz"
 
 
-def record(name: str = "n2", session: str = "s2", counter: int = 1, *, priority: int = 100, epoch: int = 0) -> CandidateRecord:
+def record(
+    name: str = "n2", session: str = "s2", counter: int = 1, *, priority: int = 100, epoch: int = 0
+) -> CandidateRecord:
     """Return a node's record that is refreshed every two seconds."""
     said = Candidacy(eligible=True, priority=priority, epoch=epoch, state="Backup")
-    return CandidateRecord(name, session, counter, {WEB: said}, refresh_interval=round(REFRESH * 1000))
+    return CandidateRecord(
+        name, session, counter, {WEB: said}, refresh_interval=round(REFRESH * 1000)
+    )
 
 
 def live(candidates: Candidates, now: float) -> dict[str, bool]:
@@ -52,7 +59,10 @@ def test_a_record_that_is_seen_again_unchanged_makes_nobody_live() -> None:
 
 
 def test_only_what_is_new_is_worth_telling() -> None:
-    """A live node's refresh is not: with thirty nodes that would be ten times a second, to every election."""
+    """A live node's refresh is not.
+
+    With thirty nodes that would be ten times a second, to every election.
+    """
     candidates = Candidates(ME)
     assert candidates.observe_record(10.0, "n2", record(counter=1))
     assert not candidates.observe_record(12.0, "n2", record(counter=2))
@@ -93,7 +103,13 @@ def test_all_that_a_node_says_of_an_election_is_passed_on_sorted_by_name() -> No
     mine = Candidacy(eligible=False, priority=200, asks=True, epoch=4)
     found = candidates.of(10.0, WEB, {WEB: mine})
     assert [c.name for c in found] == ["n0", "n1", "n3"]
-    assert (found[1].session, found[1].priority, found[1].asks, found[1].eligible, found[1].live) == (ME.session, 200, True, False, True)
+    assert (
+        found[1].session,
+        found[1].priority,
+        found[1].asks,
+        found[1].eligible,
+        found[1].live,
+    ) == (ME.session, 200, True, False, True)
     assert (found[2].priority, found[2].epoch) == (50, 9)
     assert candidates.of(10.0, "another", {}) == ()
     assert candidates.states(WEB).keys() == {"n0", "n3"}
@@ -110,7 +126,10 @@ def namesakes(candidates: Candidates, session: str, *moments: float) -> None:
 
 @pytest.mark.parametrize("session", [SMALLER, LARGER])
 def test_the_later_start_gives_way(session: str) -> None:
-    """It found the name taken by one whose record changes while it watches; the sessions do not matter then."""
+    """It found the name taken by one whose record changes while it watches.
+
+    The sessions do not matter then.
+    """
     candidates = Candidates(ME)
     namesakes(candidates, session, 10.0)
     assert not candidates.namesake(10.0)
@@ -130,7 +149,9 @@ def test_a_record_that_nobody_changes_is_waited_out() -> None:
 
 
 def test_who_was_there_first_stays() -> None:
-    """Another daemon that comes later and ignores that the name is taken does not drive this node out, if its session is smaller."""
+    """Another daemon that comes later and ignores that the name is taken does not drive this node
+    out, if its session is smaller.
+    """
     candidates = Candidates(ME)
     candidates.published()
     namesakes(candidates, SMALLER, 10.0, 12.0, 14.0)

@@ -12,7 +12,10 @@ LEASE = 3.0
 
 def held(*addresses: str, holder: str = "n1", bound: bool = False) -> Found:
     """Return a record with these addresses."""
-    return Found(Record("uid", holder, "s1", 1, 1, round(LEASE * 1000), addresses=addresses, bound=bound), "r1")
+    return Found(
+        Record("uid", holder, "s1", 1, 1, round(LEASE * 1000), addresses=addresses, bound=bound),
+        "r1",
+    )
 
 
 def against(claims: Claims, now: float, election: str = "web", *, active: bool = False) -> str:
@@ -53,7 +56,9 @@ def test_a_record_that_nobody_renews_claims_nothing() -> None:
 
 
 def test_who_is_active_was_first() -> None:
-    """It gives way only to one that is Active as well and has the smaller name, so that exactly one of the two does."""
+    """It gives way only to one that is Active as well and has the smaller name, so that exactly one
+    of the two does.
+    """
     claims = claimed(held(f"{VIP}/32", bound=True), "m")
     assert against(claims, 100.0, "a", active=True) == ""
     assert against(claims, 100.0, "z", active=True) == "m"
@@ -61,11 +66,16 @@ def test_who_is_active_was_first() -> None:
 
 
 def test_who_is_active_does_not_give_way_to_one_that_has_only_taken_its_record() -> None:
-    """Its take was under way when it learnt of this claim: it lets go before it binds, and must not be let in by that."""
+    """Its take was under way when it learnt of this claim.
+
+    It lets go before it binds, and must not be let in by that.
+    """
     claims = claimed(held(f"{VIP}/32"), "m")
     assert against(claims, 100.0, "z", active=True) == ""
     assert against(claims, 100.0, "z") == "m"
-    assert claims.observe_election(100.1, ElectionChanged("m", held(f"{VIP}/32", bound=True))) == {VIP}
+    assert claims.observe_election(100.1, ElectionChanged("m", held(f"{VIP}/32", bound=True))) == {
+        VIP
+    }
     assert against(claims, 100.1, "z", active=True) == "m"
 
 
@@ -75,7 +85,10 @@ def test_hosts_are_addresses_without_their_prefix_lengths() -> None:
 
 
 def test_a_renewal_changes_no_claim() -> None:
-    """Only what others may have to respect is worth a look, and only theirs: a holder that comes or goes, other addresses."""
+    """Only what others may have to respect is worth a look, and only theirs.
+
+    A holder that comes or goes, other addresses.
+    """
     claims, other = Claims(), "192.0.2.11"
 
     def seen(content: Content, at: float) -> frozenset[str]:

@@ -12,7 +12,20 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from election import fencing
-from election.fencing import GuardAction, Kill, Life, Quit, Refresh, Remove, Slot, Start, View, Why, decide, next_wake
+from election.fencing import (
+    GuardAction,
+    Kill,
+    Life,
+    Quit,
+    Refresh,
+    Remove,
+    Slot,
+    Start,
+    View,
+    Why,
+    decide,
+    next_wake,
+)
 from election.timing import LIFETIME_RESERVE, SHORT_LEASE
 
 NOW = 1000.0
@@ -36,8 +49,14 @@ TABLE: dict[str, tuple[View, list[GuardAction]]] = {
     "the first start": (View(), [Start()]),
     "nothing to start from yet": (View(can_start=False), []),
     "all is well": (RUNNING, []),
-    "a deadline passed: the daemon first": (replace(RUNNING, slots=(PASSED,)), [Kill(Why.DEADLINE)]),
-    "exactly at the deadline": (replace(RUNNING, slots=(replace(OPEN, deadline=NOW),)), [Kill(Why.DEADLINE)]),
+    "a deadline passed: the daemon first": (
+        replace(RUNNING, slots=(PASSED,)),
+        [Kill(Why.DEADLINE)],
+    ),
+    "exactly at the deadline": (
+        replace(RUNNING, slots=(replace(OPEN, deadline=NOW),)),
+        [Kill(Why.DEADLINE)],
+    ),
     "killed, not reaped yet": (replace(RUNNING, slots=(PASSED,), killed_at=NOW - 0.001), []),
     "killed and not to be reaped": (
         replace(RUNNING, slots=(PASSED,), killed_at=NOW - 0.1),
@@ -47,7 +66,10 @@ TABLE: dict[str, tuple[View, list[GuardAction]]] = {
         replace(RUNNING, slots=(replace(PASSED, removal_tried_at=NOW - 0.1),), killed_at=NOW - 0.2),
         [],
     ),
-    "killed and not to be reaped for too long": (replace(RUNNING, slots=(PASSED,), killed_at=NOW - 6), [Quit(1)]),
+    "killed and not to be reaped for too long": (
+        replace(RUNNING, slots=(PASSED,), killed_at=NOW - 6),
+        [Quit(1)],
+    ),
     "reaped: removed before a new start, the others stay": (
         replace(AWAY, slots=(PASSED, OTHER)),
         [Remove(1, Why.DEADLINE)],
@@ -56,57 +78,115 @@ TABLE: dict[str, tuple[View, list[GuardAction]]] = {
         replace(AWAY, slots=(replace(PASSED, removal_tried_at=NOW - 0.005),)),
         [],
     ),
-    "and then": (replace(AWAY, slots=(replace(PASSED, removal_tried_at=NOW - 0.020),)), [Remove(1, Why.DEADLINE)]),
+    "and then": (
+        replace(AWAY, slots=(replace(PASSED, removal_tried_at=NOW - 0.020),)),
+        [Remove(1, Why.DEADLINE)],
+    ),
     "somebody puts the address back for ever": (
-        replace(AWAY, ended_at=NOW - 3, slots=(replace(PASSED, deadline=NOW - 1.9, removal_tried_at=NOW - 1),)),
+        replace(
+            AWAY,
+            ended_at=NOW - 3,
+            slots=(replace(PASSED, deadline=NOW - 1.9, removal_tried_at=NOW - 1),),
+        ),
         [Remove(1, Why.DEADLINE)],
     ),
     "until a fresh guard is better": (
-        replace(AWAY, ended_at=NOW - 3, slots=(replace(PASSED, deadline=NOW - 2.5, removal_tried_at=NOW - 0.001),)),
+        replace(
+            AWAY,
+            ended_at=NOW - 3,
+            slots=(replace(PASSED, deadline=NOW - 2.5, removal_tried_at=NOW - 0.001),),
+        ),
         [Quit(1)],
     ),
     "the word is closed": (replace(AWAY, slots=(CLOSED,)), [Start()]),
-    "a crash: refreshed and started again at once": (replace(AWAY, slots=(OPEN,)), [Refresh(1, 1), Start()]),
-    "refreshed already": (replace(AWAY, slots=(replace(OPEN, refreshed_at=NOW - 0.01),)), [Start()]),
-    "too little left for a whole second": (replace(AWAY, slots=(replace(OPEN, deadline=NOW + 1.5),)), [Start()]),
+    "a crash: refreshed and started again at once": (
+        replace(AWAY, slots=(OPEN,)),
+        [Refresh(1, 1), Start()],
+    ),
+    "refreshed already": (
+        replace(AWAY, slots=(replace(OPEN, refreshed_at=NOW - 0.01),)),
+        [Start()],
+    ),
+    "too little left for a whole second": (
+        replace(AWAY, slots=(replace(OPEN, deadline=NOW + 1.5),)),
+        [Start()],
+    ),
     "a short lease": (replace(AWAY, slots=(Slot(1, NOW + 0.1, 1.0),)), [Refresh(1, 1), Start()]),
     "a slow start beside a passed deadline": (
         replace(STARTING, slots=(guards(PASSED),)),
         [Remove(1, Why.DEADLINE)],
     ),
     "a slow start, still time": (replace(STARTING, slots=(guards(OPEN),)), [Refresh(1, 1)]),
-    "a deadline counts as soon as the new daemon armed it": (replace(STARTING, slots=(PASSED,)), [Kill(Why.DEADLINE)]),
+    "a deadline counts as soon as the new daemon armed it": (
+        replace(STARTING, slots=(PASSED,)),
+        [Kill(Why.DEADLINE)],
+    ),
     "what a new configuration no longer has": (
         replace(RUNNING, slots=(OPEN, guards(replace(PASSED, number=2)))),
         [Remove(2, Why.DEADLINE)],
     ),
     "no sign of life": (replace(RUNNING, alive_at=NOW - 0.501), [Kill(Why.STUCK)]),
     "a sixth of the lease is not over": (replace(RUNNING, alive_at=NOW - 0.499), []),
-    "250 ms with a short lease": (replace(RUNNING, slots=(Slot(1, 0.0, 1.0),), alive_at=NOW - 0.251), [Kill(Why.STUCK)]),
-    "not before, with a short lease": (replace(RUNNING, slots=(Slot(1, 0.0, 1.0),), alive_at=NOW - 0.249), []),
-    "the shortest lease counts": (replace(RUNNING, slots=(Slot(1, 0.0, 30.0), Slot(2, 0.0, 3.0)), alive_at=NOW - 0.6), [Kill(Why.STUCK)]),
+    "250 ms with a short lease": (
+        replace(RUNNING, slots=(Slot(1, 0.0, 1.0),), alive_at=NOW - 0.251),
+        [Kill(Why.STUCK)],
+    ),
+    "not before, with a short lease": (
+        replace(RUNNING, slots=(Slot(1, 0.0, 1.0),), alive_at=NOW - 0.249),
+        [],
+    ),
+    "the shortest lease counts": (
+        replace(RUNNING, slots=(Slot(1, 0.0, 30.0), Slot(2, 0.0, 3.0)), alive_at=NOW - 0.6),
+        [Kill(Why.STUCK)],
+    ),
     "a long lease": (replace(RUNNING, slots=(Slot(1, 0.0, 30.0),), alive_at=NOW - 4.9), []),
-    "a guard that itself did not run does not judge": (replace(RUNNING, alive_at=NOW - 60, late_at=NOW - 0.1), []),
-    "but the deadline it does": (replace(RUNNING, alive_at=NOW - 60, late_at=NOW - 0.1, slots=(PASSED,)), [Kill(Why.DEADLINE)]),
+    "a guard that itself did not run does not judge": (
+        replace(RUNNING, alive_at=NOW - 60, late_at=NOW - 0.1),
+        [],
+    ),
+    "but the deadline it does": (
+        replace(RUNNING, alive_at=NOW - 60, late_at=NOW - 0.1, slots=(PASSED,)),
+        [Kill(Why.DEADLINE)],
+    ),
     "no beat yet": (replace(STARTING, started_at=NOW - 3.9), []),
     "never came up": (replace(STARTING, started_at=NOW - 4.0), [Kill(Why.START_TIMEOUT)]),
     "stopping, without beats": (STOPPING, []),
     "did not stop": (replace(STOPPING, stop_asked_at=NOW - 5), [Kill(Why.STOP_TIMEOUT)]),
     "stopping, and a deadline passed": (replace(STOPPING, slots=(PASSED,)), [Kill(Why.DEADLINE)]),
-    "three crashes in ten seconds": (replace(AWAY, crashes=(NOW - 9, NOW - 5, NOW), slots=(OPEN,)), [Remove(1, Why.LEAVING)]),
-    "and all is removed, the lease not expired": (replace(AWAY, crashes=(NOW - 9, NOW - 5, NOW), slots=(CLOSED,)), []),
-    "and the lease has expired": (replace(AWAY, ended_at=NOW - 4, crashes=(NOW - 9, NOW - 5, NOW - 4), slots=(CLOSED,)), [Quit(1)]),
+    "three crashes in ten seconds": (
+        replace(AWAY, crashes=(NOW - 9, NOW - 5, NOW), slots=(OPEN,)),
+        [Remove(1, Why.LEAVING)],
+    ),
+    "and all is removed, the lease not expired": (
+        replace(AWAY, crashes=(NOW - 9, NOW - 5, NOW), slots=(CLOSED,)),
+        [],
+    ),
+    "and the lease has expired": (
+        replace(AWAY, ended_at=NOW - 4, crashes=(NOW - 9, NOW - 5, NOW - 4), slots=(CLOSED,)),
+        [Quit(1)],
+    ),
     "and a stop is asked for meanwhile": (
         replace(AWAY, crashes=(NOW - 9, NOW - 5, NOW), slots=(CLOSED,), stop_asked_at=NOW),
         [Quit(1)],
     ),
-    "three crashes before anything was held": (replace(AWAY, crashes=(NOW - 9, NOW - 5, NOW)), [Quit(1)]),
+    "three crashes before anything was held": (
+        replace(AWAY, crashes=(NOW - 9, NOW - 5, NOW)),
+        [Quit(1)],
+    ),
     "and it cannot be removed": (
-        replace(AWAY, ended_at=NOW - 2, crashes=(NOW - 9, NOW - 5, NOW - 2), slots=(replace(OPEN, removal_tried_at=NOW - 0.001),)),
+        replace(
+            AWAY,
+            ended_at=NOW - 2,
+            crashes=(NOW - 9, NOW - 5, NOW - 2),
+            slots=(replace(OPEN, removal_tried_at=NOW - 0.001),),
+        ),
         [Quit(1)],
     ),
     "three crashes in more": (replace(AWAY, crashes=(NOW - 10.1, NOW - 5, NOW)), [Start()]),
-    "a configuration error": (replace(AWAY, status=2, crashes=(), slots=(OPEN, CLOSED)), [Remove(1, Why.LEAVING)]),
+    "a configuration error": (
+        replace(AWAY, status=2, crashes=(), slots=(OPEN, CLOSED)),
+        [Remove(1, Why.LEAVING)],
+    ),
     "a configuration error, nothing bound": (replace(AWAY, status=2, crashes=()), [Quit(2)]),
     "refused": (replace(AWAY, status=4, crashes=()), [Quit(4)]),
     "reload": (replace(AWAY, status=75, crashes=(), slots=(OPEN,)), [Refresh(1, 1), Start()]),
@@ -115,16 +195,31 @@ TABLE: dict[str, tuple[View, list[GuardAction]]] = {
         replace(AWAY, status=0, crashes=(), stop_asked_at=NOW - 1, slots=(OPEN,)),
         [Remove(1, Why.LEAVING)],
     ),
-    "stopped, the right over": (replace(AWAY, status=0, stop_asked_at=NOW - 1, slots=(PASSED,)), [Remove(1, Why.DEADLINE)]),
+    "stopped, the right over": (
+        replace(AWAY, status=0, stop_asked_at=NOW - 1, slots=(PASSED,)),
+        [Remove(1, Why.DEADLINE)],
+    ),
     "stopped, but the addresses cannot be removed": (
         replace(AWAY, status=0, crashes=(), stop_asked_at=NOW - 4, ended_at=NOW - 3, slots=(OPEN,)),
         [Quit(1)],
     ),
-    "stopped before there was a handler for it": (replace(AWAY, status=-15, crashes=(), stop_asked_at=NOW - 1), [Quit(0)]),
+    "stopped before there was a handler for it": (
+        replace(AWAY, status=-15, crashes=(), stop_asked_at=NOW - 1),
+        [Quit(0)],
+    ),
     "stopped before the first start": (View(stop_asked_at=NOW), [Quit(0)]),
-    "stopped in the middle of a reload": (replace(AWAY, status=75, crashes=(), stop_asked_at=NOW - 1), [Quit(0)]),
-    "crashed while stopping": (replace(AWAY, status=-9, crashes=(), stop_asked_at=NOW - 1), [Quit(1)]),
-    "refused while stopping": (replace(AWAY, status=4, crashes=(), stop_asked_at=NOW - 1), [Quit(4)]),
+    "stopped in the middle of a reload": (
+        replace(AWAY, status=75, crashes=(), stop_asked_at=NOW - 1),
+        [Quit(0)],
+    ),
+    "crashed while stopping": (
+        replace(AWAY, status=-9, crashes=(), stop_asked_at=NOW - 1),
+        [Quit(1)],
+    ),
+    "refused while stopping": (
+        replace(AWAY, status=4, crashes=(), stop_asked_at=NOW - 1),
+        [Quit(4)],
+    ),
 }
 
 
@@ -149,7 +244,9 @@ def test_rule(view: View, expected: list[GuardAction]) -> None:
         (-9, True, False, False),
     ],
 )
-def test_what_counts_as_a_crash(status: int, stop_asked: bool, reload_asked: bool, crash: bool) -> None:
+def test_what_counts_as_a_crash(
+    status: int, stop_asked: bool, reload_asked: bool, crash: bool
+) -> None:
     """Whatever nobody asked for and a new start may mend."""
     assert fencing.is_crash(status, stop_asked=stop_asked, reload_asked=reload_asked) is crash
 
@@ -185,7 +282,9 @@ slots = st.builds(
 )
 views = st.builds(
     View,
-    slots=st.lists(slots, max_size=4).map(lambda found: tuple(replace(slot, number=i + 1) for i, slot in enumerate(found))),
+    slots=st.lists(slots, max_size=4).map(
+        lambda found: tuple(replace(slot, number=i + 1) for i, slot in enumerate(found))
+    ),
     life=st.sampled_from(Life),
     can_start=st.booleans(),
     started_at=since,
@@ -206,9 +305,16 @@ def by_number(view: View, number: int) -> Slot:
 
 @given(views)
 def test_nothing_is_removed_under_a_daemon_that_could_bind_it_again(view: View) -> None:
-    """Removed is what no living daemon has armed; what a daemon beyond return had armed stays to be removed once more."""
+    """Removed is what no living daemon has armed.
+
+    What a daemon beyond return had armed stays to be removed once more.
+    """
     for action in decide(NOW, view):
-        if isinstance(action, Remove) and view.life is not Life.NONE and by_number(view, action.slot).armed:
+        if (
+            isinstance(action, Remove)
+            and view.life is not Life.NONE
+            and by_number(view, action.slot).armed
+        ):
             assert 0 < view.killed_at <= NOW - fencing.REAP_PATIENCE
             assert not action.close
 
@@ -234,29 +340,45 @@ def test_a_right_that_lasts_is_not_cut_short_without_leaving(view: View) -> None
 
 
 def acts_on(view: View, kind: type[fencing.GuardAction], *, deadline_ahead: bool) -> bool:
-    """Whether a slot's removal or another action of this kind is decided, for a slot whose deadline lies ahead (or has passed)."""
+    """Whether a slot's removal or another action of this kind is decided, for a slot whose deadline
+    lies ahead (or has passed).
+    """
     found = [action for action in decide(NOW, view) if isinstance(action, kind)]
     if kind is not Remove:
         return bool(found)
-    return any((by_number(view, action.slot).deadline > NOW) is deadline_ahead for action in found if isinstance(action, Remove))
+    return any(
+        (by_number(view, action.slot).deadline > NOW) is deadline_ahead
+        for action in found
+        if isinstance(action, Remove)
+    )
 
 
 def some_view(wanted: Callable[[View], bool]) -> View:
     """Return a view of which this is true."""
-    return find(views, wanted, settings=settings(max_examples=2000, phases=[Phase.generate], database=None))
+    return find(
+        views, wanted, settings=settings(max_examples=2000, phases=[Phase.generate], database=None)
+    )
 
 
 @pytest.mark.parametrize("deadline_ahead", [False, True])
 @pytest.mark.parametrize("kind", [Kill, Remove, Refresh, Start, Quit])
-def test_the_views_contain_what_these_tests_are_about(kind: type[fencing.GuardAction], deadline_ahead: bool) -> None:
+def test_the_views_contain_what_these_tests_are_about(
+    kind: type[fencing.GuardAction], deadline_ahead: bool
+) -> None:
     """What is asserted of an action that is never decided holds in vain."""
     found = some_view(lambda view: acts_on(view, kind, deadline_ahead=deadline_ahead))
     assert acts_on(found, kind, deadline_ahead=deadline_ahead)
     if kind is Remove and not deadline_ahead:
-        beside = some_view(lambda view: view.life is not Life.NONE and acts_on(view, Remove, deadline_ahead=False))
+        beside = some_view(
+            lambda view: view.life is not Life.NONE and acts_on(view, Remove, deadline_ahead=False)
+        )
         assert beside.life is not Life.NONE
     if kind is Quit:
-        still_open = some_view(lambda view: acts_on(view, Quit, deadline_ahead=False) and any(s.deadline for s in view.slots))
+        still_open = some_view(
+            lambda view: (
+                acts_on(view, Quit, deadline_ahead=False) and any(s.deadline for s in view.slots)
+            )
+        )
         assert any(slot.deadline for slot in still_open.slots)
 
 
@@ -267,7 +389,10 @@ def test_the_guard_ends_only_without_open_slots_or_after_its_patience(view: View
     if any(isinstance(action, Quit) for action in actions):
         assert len(actions) == 1
         if any(slot.deadline for slot in view.slots):
-            assert NOW >= view.ended_at + fencing.REMOVE_PATIENCE or NOW >= view.killed_at + fencing.UNREAPED_PATIENCE
+            assert (
+                NOW >= view.ended_at + fencing.REMOVE_PATIENCE
+                or NOW >= view.killed_at + fencing.UNREAPED_PATIENCE
+            )
 
 
 @given(views)
@@ -277,7 +402,10 @@ def test_the_guard_is_awake_while_there_is_something_to_do(view: View) -> None:
 
 
 def test_the_guard_looks_for_the_first_beat() -> None:
-    """A beat wakes nobody: a daemon that beats once and hangs is found out as any other, not at the end of START_PATIENCE."""
+    """A beat wakes nobody.
+
+    A daemon that beats once and hangs is found out as any other, not at the end of START_PATIENCE.
+    """
     assert next_wake(NOW, replace(STARTING, slots=(CLOSED,))) == NOW + 0.5
     assert next_wake(NOW, replace(STARTING, slots=(OPEN,))) == NOW + 0.5
 
@@ -317,9 +445,20 @@ class World:
             self._reap()
 
     def _reap(self) -> None:
-        slots = tuple(replace(slot, armed=False, refreshed_at=0.0, removal_tried_at=0.0) for slot in self.view.slots)
+        slots = tuple(
+            replace(slot, armed=False, refreshed_at=0.0, removal_tried_at=0.0)
+            for slot in self.view.slots
+        )
         crashes = (*self.view.crashes, self.now)[-fencing.CRASHES :]
-        self.view = replace(self.view, life=Life.NONE, killed_at=0.0, ended_at=self.now, status=-9, crashes=crashes, slots=slots)
+        self.view = replace(
+            self.view,
+            life=Life.NONE,
+            killed_at=0.0,
+            ended_at=self.now,
+            status=-9,
+            crashes=crashes,
+            slots=slots,
+        )
 
     def _do(self, action: GuardAction) -> None:
         match action:
@@ -334,18 +473,26 @@ class World:
             case Refresh(slot=number):
                 self._change(number, refreshed_at=self.now)
             case Start():
-                self.view = replace(self.view, life=Life.STARTING, started_at=self.now, alive_at=0.0)
+                self.view = replace(
+                    self.view, life=Life.STARTING, started_at=self.now, alive_at=0.0
+                )
             case Quit():
                 self.over = True
 
     def _change(self, number: int, **values: float) -> None:
-        changed = tuple(replace(slot, **values) if slot.number == number else slot for slot in self.view.slots)  # type: ignore[arg-type]
+        changed = tuple(
+            replace(slot, **values) if slot.number == number else slot for slot in self.view.slots
+        )  # type: ignore[arg-type]
         self.view = replace(self.view, slots=changed)
 
 
 @given(views, st.floats(0, 1), st.integers(0, 3), st.floats(0, 1))
-def test_a_passed_deadline_leads_to_the_removal(view: View, reap_after: float, failures: int, sample: float) -> None:
-    """Whatever the situation, and if no daemon ever does anything: every open slot is closed soon after its deadline.
+def test_a_passed_deadline_leads_to_the_removal(
+    view: View, reap_after: float, failures: int, sample: float
+) -> None:
+    """Whatever the situation, and if no daemon ever does anything.
+
+    Every open slot is closed soon after its deadline.
 
     On the way there is nothing to do at any moment that the guard sleeps through.
     """
@@ -361,8 +508,12 @@ def test_a_passed_deadline_leads_to_the_removal(view: View, reap_after: float, f
 
 
 @given(st.floats(NOW + 0.001, NOW + 20), st.sampled_from([2.0, 3.0, 10.0, 30.0]))
-def test_refreshed_lifetimes_reach_to_the_reserve_and_never_beyond(deadline: float, lease_duration: float) -> None:
-    """A guard on its own keeps the addresses without a gap, until 0.7 s to 0.6 s before the deadline."""
+def test_refreshed_lifetimes_reach_to_the_reserve_and_never_beyond(
+    deadline: float, lease_duration: float
+) -> None:
+    """A guard on its own keeps the addresses without a gap, until 0.7 s to 0.6 s before the
+    deadline.
+    """
     view = View(slots=(Slot(1, deadline, lease_duration, armed=False),), can_start=False)
     world = World(view, reap_after=0.0, failures=0)
     world.run(deadline)
@@ -380,9 +531,16 @@ def test_refreshed_lifetimes_reach_to_the_reserve_and_never_beyond(deadline: flo
 
 @given(st.floats(NOW + 0.001, NOW + 1.7))
 def test_short_leases_are_refreshed_for_as_long_as_the_right_lasts(deadline: float) -> None:
-    """Below two seconds the lifetime is one second: never a gap before the deadline; the gate ends it in time."""
+    """Below two seconds the lifetime is one second.
+
+    Never a gap before the deadline; the gate ends it in time.
+    """
     assert SHORT_LEASE > 1.9
-    world = World(View(slots=(Slot(1, deadline, 1.9, armed=False),), can_start=False), reap_after=0.0, failures=0)
+    world = World(
+        View(slots=(Slot(1, deadline, 1.9, armed=False),), can_start=False),
+        reap_after=0.0,
+        failures=0,
+    )
     world.run(deadline)
     refreshes = [at for at, action in world.done if isinstance(action, Refresh)]
     assert refreshes[0] == NOW
@@ -391,7 +549,10 @@ def test_short_leases_are_refreshed_for_as_long_as_the_right_lasts(deadline: flo
 
 
 def test_a_suspended_host_fences_on_waking() -> None:
-    """The clock jumps by a night: the deadline counts at once, whatever the guard makes of the silence."""
+    """The clock jumps by a night.
+
+    The deadline counts at once, whatever the guard makes of the silence.
+    """
     morning = NOW + 8 * 3600
     view = replace(RUNNING, late_at=morning)
     assert decide(morning, view) == [Kill(Why.DEADLINE)]

@@ -28,7 +28,10 @@ def test_errors_of_a_file_system(error: OSError, outage: Outage) -> None:
 
 
 def test_an_answer_tells_more_than_silence() -> None:
-    """Two of three servers are dead: the third one's word that there is no quorum is what an operator must read."""
+    """Two of three servers are dead.
+
+    The third one's word that there is no quorum is what an operator must read.
+    """
     assert Outage.NO_QUORUM.tells_more_than(Outage.UNREACHABLE)
     assert not Outage.SLOW.tells_more_than(Outage.FULL)
     assert not Outage.SLOW.tells_more_than(Outage.SLOW)

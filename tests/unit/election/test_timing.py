@@ -30,7 +30,10 @@ from election.timing import (
 LEASES = st.floats(SMALLEST_LEASE, LONGEST_LEASE)
 
 
-@pytest.mark.parametrize(("profile", "expected"), [("fast", (1.0, 0.2, 0.25)), ("default", (3.0, 0.6, 0.8)), ("relaxed", (10.0, 2.0, 2.5))])
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [("fast", (1.0, 0.2, 0.25)), ("default", (3.0, 0.6, 0.8)), ("relaxed", (10.0, 2.0, 2.5))],
+)
 def test_profiles(profile: str, expected: tuple[float, float, float]) -> None:
     """What the documentation promises; each keeps its promises."""
     timing = PROFILES[profile]
@@ -46,7 +49,9 @@ def test_the_fence_margin_is_a_tenth_and_at_least_50_ms(lease: float, margin: fl
 
 
 @given(LEASES, st.floats(0.0, 1e6), st.floats(-DRIFT, DRIFT))
-def test_the_right_ends_before_any_other_clock_says_that_the_lease_does(lease: float, sent_at: float, drift: float) -> None:
+def test_the_right_ends_before_any_other_clock_says_that_the_lease_does(
+    lease: float, sent_at: float, drift: float
+) -> None:
     """A Backup saw the write after it was sent, and its clock runs up to 1 % faster."""
     held_for = right_ends(sent_at, lease) - sent_at
     assert held_for < lease / (1 + abs(drift)) + 1e-6
@@ -54,7 +59,10 @@ def test_the_right_ends_before_any_other_clock_says_that_the_lease_does(lease: f
 
 @given(st.integers(0, 20_000).map(lambda ms: ms / 1000), LEASES)
 def test_a_lifetime_ends_half_a_second_before_the_deadline(left: float, lease: float) -> None:
-    """The kernel is up to half a second late; a lease too short for whole seconds has one while its right lasts."""
+    """The kernel is up to half a second late.
+
+    A lease too short for whole seconds has one while its right lasts.
+    """
     seconds = lifetime_seconds(100.0 + left, 100.0, lease)
     if left == 0.0:
         assert seconds == 0
@@ -67,7 +75,9 @@ def test_a_lifetime_ends_half_a_second_before_the_deadline(left: float, lease: f
 
 @given(st.floats(2.0, 60.0), st.floats(0.0, 1.0))
 def test_refreshes_reach_to_the_reserve_before_the_deadline(lease: float, fraction: float) -> None:
-    """While no renewal succeeds, the lifetimes last nearly as long as the right, in a bounded number of calls."""
+    """While no renewal succeeds, the lifetimes last nearly as long as the right, in a bounded
+    number of calls.
+    """
     deadline, now, calls = right_ends(0.0, lease), 0.0, 0
     ends = now + lifetime_seconds(deadline, now, lease)
     while (at := next_refresh(now, deadline, now, lease)) != math.inf:
@@ -86,7 +96,9 @@ def test_a_short_lease_is_refreshed_every_half_second() -> None:
 
 
 @given(st.floats(4.0, 60.0), st.floats(0.0, 1.0), st.floats(0.0, 1.0))
-def test_a_refresh_that_comes_late_never_shortens_a_lifetime(lease: float, first: float, late: float) -> None:
+def test_a_refresh_that_comes_late_never_shortens_a_lifetime(
+    lease: float, first: float, late: float
+) -> None:
     """A process that was stopped over a turn of the second waits for the next one."""
     deadline, refreshed_at = right_ends(0.0, lease), first
     ends = refreshed_at + lifetime_seconds(deadline, refreshed_at, lease)
@@ -115,8 +127,14 @@ REFUSED = {
     "too long": (Timing(301.0, 1.0, 1.0), "lease_duration 301s is outside 1s..300s"),
     "renewed too often": (Timing(3.0, 0.04, 0.5), "renew_interval 0.04s is shorter than 50ms"),
     "impatient": (Timing(3.0, 0.6, 0.01), "request_timeout 0.01s is shorter than 50ms"),
-    "no second try": (Timing(3.0, 1.5, 0.8), "after one missed renewal 1.20s of the lease are left"),
-    "renewed too late": (Timing(3.0, 5.0, 0.8), "after one missed renewal 0.00s of the lease are left"),
+    "no second try": (
+        Timing(3.0, 1.5, 0.8),
+        "after one missed renewal 1.20s of the lease are left",
+    ),
+    "renewed too late": (
+        Timing(3.0, 5.0, 0.8),
+        "after one missed renewal 0.00s of the lease are left",
+    ),
 }
 
 
@@ -132,7 +150,9 @@ ANY_TIMING = st.builds(Timing, st.floats(0.5, 310.0), st.floats(0.01, 10.0), st.
 
 
 @given(ANY_TIMING.filter(lambda timing: problems(timing) == []))
-def test_what_is_accepted_leaves_room_for_two_requests_after_a_missed_renewal(timing: Timing) -> None:
+def test_what_is_accepted_leaves_room_for_two_requests_after_a_missed_renewal(
+    timing: Timing,
+) -> None:
     """Otherwise one lost packet would move the VIP."""
     left = right_ends(0.0, timing.lease_duration) - timing.renew_interval
     assert left >= 2 * timing.request_timeout

@@ -28,8 +28,13 @@ PATIENCE = 10.0
 
 
 @asynccontextmanager
-async def _serve(handler: Handler, *, port: int = 0, path: Path | None = None, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Serve on a free port of loopback (which is yielded) or on a unix socket; on the way out every connection is cut."""
+async def _serve(
+    handler: Handler, *, port: int = 0, path: Path | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    """Serve on a free port of loopback (which is yielded) or on a unix socket.
+
+    On the way out every connection is cut.
+    """
     tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -106,7 +111,10 @@ def reset() -> Handler:
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """Return a port of loopback that refuses: bound, so that nobody else gets it, and never listened on."""
+    """Return a port of loopback that refuses.
+
+    Bound, so that nobody else gets it, and never listened on.
+    """
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]
@@ -119,7 +127,9 @@ def nameless(tmp_path: Path) -> Callable[[], Names]:
     def make() -> Names:
         resolv_conf = tmp_path / "nameless.conf"
         resolv_conf.write_text("nameserver 127.0.0.1\n")
-        return Names(lambda: asyncio.get_running_loop().time(), tmp_path / "no-hosts", resolv_conf, port=1)
+        return Names(
+            lambda: asyncio.get_running_loop().time(), tmp_path / "no-hosts", resolv_conf, port=1
+        )
 
     return make
 
@@ -137,7 +147,8 @@ class Listener:
         self.verdicts: list[Verdict] = []
         self.results: list[tuple[str, Result, float]] = []
         self.known: list[int] = []
-        """How many results there were at each verdict: more may have come before whoever waits goes on."""
+        """How many results there were at each verdict: more may have come before whoever waits goes
+        on."""
         self._news = asyncio.Event()
 
     def on_change(self, verdict: Verdict) -> None:
@@ -177,12 +188,18 @@ FirstResult = Callable[..., Coroutine[None, None, Result]]
 def first_result(nameless: Callable[[], Names]) -> FirstResult:
     """Return a way to get a check's first result through a whole runner."""
 
-    async def ask(kind: HttpCheck | TcpCheck | InterfaceCheck, timeout: float = 5.0, names: Names | None = None) -> Result:
+    async def ask(
+        kind: HttpCheck | TcpCheck | InterfaceCheck,
+        timeout: float = 5.0,
+        names: Names | None = None,
+    ) -> Result:
         listener = Listener()
         check = Check("one", kind, interval=60.0, timeout=timeout)
         clock = asyncio.get_running_loop().time
         workers = Workers(names or nameless())
-        runner = Runner([check], listener.on_change, clock, on_result=listener.on_result, workers=workers)
+        runner = Runner(
+            [check], listener.on_change, clock, on_result=listener.on_result, workers=workers
+        )
         runner.start()
         try:
             await listener.until(lambda: bool(listener.results))
@@ -208,14 +225,20 @@ class Authority:
     def context(self, names: str) -> ssl.SSLContext:
         """Return a server's context with a certificate for these subjectAltNames (`DNS:a,IP:b`)."""
         (self.folder / "san").write_text(f"subjectAltName={names}\n")
-        self._openssl("req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=x -keyout one.key -out one.csr")
-        self._openssl("x509 -req -in one.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out one.pem")
+        self._openssl(
+            "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=x -keyout one.key -out one.csr"
+        )
+        self._openssl(
+            "x509 -req -in one.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out one.pem"
+        )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.folder / "one.pem", self.folder / "one.key")
         return context
 
     def _openssl(self, arguments: str) -> None:
-        subprocess.run(["openssl", *arguments.split()], cwd=self.folder, check=True, capture_output=True)
+        subprocess.run(
+            ["openssl", *arguments.split()], cwd=self.folder, check=True, capture_output=True
+        )
 
 
 @pytest.fixture
@@ -226,7 +249,10 @@ def make_authority(tmp_path: Path) -> Callable[[str], Authority]:
 
 @pytest.fixture(autouse=True)
 def nothing_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail every test of checks in which something held up the event loop; the mark `blocks` is for tests that do so themselves."""
+    """Fail every test of checks in which something held up the event loop.
+
+    The mark `blocks` is for tests that do so themselves.
+    """
     importlib.import_module("health.kinds.http")  # the daemon is forked from a process that has it
     with watched_loops() as slow:
         yield

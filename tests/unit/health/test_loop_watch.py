@@ -57,8 +57,15 @@ def test_what_holds_up_the_loop_is_found(hold_up: Callable[[], None]) -> None:
         (1.0, 0.0, 0.0, {0: 0.5}, 0.5),
     ],
 )
-def test_a_crowded_machine_is_not_charged(clock: float, cpu: float, others_cpu: float, waited: dict[int, float], seconds: float) -> None:
-    """Thread 1 ran the callback, 2 is another, or a child; 0 is the host. What was computed counts whoever waited meanwhile."""
+def test_a_crowded_machine_is_not_charged(
+    clock: float, cpu: float, others_cpu: float, waited: dict[int, float], seconds: float
+) -> None:
+    """Thread 1 ran the callback, 2 is another, or a child; 0 is the host.
+
+    What was computed counts whoever waited meanwhile.
+    """
     begin = Moment(1, 10.0, 20.0, 30.0, dict.fromkeys([0, 1], 7.0))
-    end = {0: 7.0, 1: 7.0} | {one: begin.waited.get(one, 0.0) + more for one, more in waited.items()}
+    end = {0: 7.0, 1: 7.0} | {
+        one: begin.waited.get(one, 0.0) + more for one, more in waited.items()
+    }
     assert charged(begin, Moment(1, 10.0 + clock, 20.0 + cpu, 30.0 + others_cpu, end)) == seconds

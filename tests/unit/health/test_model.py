@@ -5,7 +5,19 @@ from dataclasses import replace
 
 import pytest
 
-from health.model import Check, Fault, HttpCheck, InterfaceCheck, Kind, LinkState, OnUnknown, Result, TcpCheck, Verdict, Weight
+from health.model import (
+    Check,
+    Fault,
+    HttpCheck,
+    InterfaceCheck,
+    Kind,
+    LinkState,
+    OnUnknown,
+    Result,
+    TcpCheck,
+    Verdict,
+    Weight,
+)
 from health.problems import problems
 
 HTTP = HttpCheck("http://127.0.0.1:10254/healthz")
@@ -15,7 +27,12 @@ HTTPS = HttpCheck("https://127.0.0.1:8443/healthz")
 @pytest.mark.parametrize(
     "value",
     [
-        Check("a", replace(HTTP, headers=(("X-A", "b"),), body="ok"), on_fail=Weight(-60), on_unknown=OnUnknown.FAIL),
+        Check(
+            "a",
+            replace(HTTP, headers=(("X-A", "b"),), body="ok"),
+            on_fail=Weight(-60),
+            on_unknown=OnUnknown.FAIL,
+        ),
         Check("b", TcpCheck("::1", 80)),
         Check("c", InterfaceCheck("eth0"), on_fail=Fault()),
         Result(up=None, detail="?"),
@@ -37,7 +54,14 @@ def test_values_travel_between_processes(value: object) -> None:
         HTTPS,
         HttpCheck("http://[::1]:80/"),
         HttpCheck("http://user:secret@localhost/x?y=%20z"),
-        replace(HTTP, unix_socket="/run/x.sock", status=((200, 200), (301, 302)), method="HEAD", host="a.example:80", body=r"^ok$"),
+        replace(
+            HTTP,
+            unix_socket="/run/x.sock",
+            status=((200, 200), (301, 302)),
+            method="HEAD",
+            host="a.example:80",
+            body=r"^ok$",
+        ),
         replace(HTTPS, ca_file="/etc/ca.pem"),
         replace(HTTPS, verify=False),
         replace(HTTP, headers=(("X-Token", "a\tb c"),)),

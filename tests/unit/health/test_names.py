@@ -23,7 +23,10 @@ Zone = dict[str, list[str]]
 
 
 class Server(asyncio.DatagramProtocol):
-    """A name server: `zone` has the addresses of each name; what it does not have does not exist. Counts questions by name."""
+    """A name server: `zone` has the addresses of each name.
+
+    What it does not have does not exist. Counts questions by name.
+    """
 
     def __init__(self, zone: Zone) -> None:
         self.zone = zone
@@ -54,14 +57,25 @@ class Server(asyncio.DatagramProtocol):
         self.asked.append(name)
         if rtype in self.mute:
             return
-        records = [self._record(address) for address in self.zone.get(name, []) if (":" in address) == (rtype == TYPE_AAAA)]
+        records = [
+            self._record(address)
+            for address in self.zone.get(name, [])
+            if (":" in address) == (rtype == TYPE_AAAA)
+        ]
         code = self.code or (NOERROR if name in self.zone else NXDOMAIN)
         if self.alias and records:
             target = encoded(self.alias)
-            records.insert(0, b"\xc0\x0c" + struct.pack("!HHIH", TYPE_CNAME, 1, 2 * self.ttl, len(target)) + target)
+            records.insert(
+                0,
+                b"\xc0\x0c"
+                + struct.pack("!HHIH", TYPE_CNAME, 1, 2 * self.ttl, len(target))
+                + target,
+            )
         head = data[:2] + struct.pack("!HHHHH", 0x8180 | code, 1, 0 if code else len(records), 0, 0)
         assert self._transport is not None
-        self._transport.sendto(self.forge(head + data[12 : offset + 5] + (b"" if code else b"".join(records))), addr)
+        self._transport.sendto(
+            self.forge(head + data[12 : offset + 5] + (b"" if code else b"".join(records))), addr
+        )
 
     def _record(self, address: str) -> bytes:
         packed = ipaddress.ip_address(address).packed
@@ -76,10 +90,14 @@ def encoded(name: str) -> bytes:
 
 
 @asynccontextmanager
-async def name_server(zone: Zone, address: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Server]:
+async def name_server(
+    zone: Zone, address: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[Server]:
     """Serve a zone on a UDP port of loopback, a free one unless it is given."""
     server = Server(zone)
-    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: server, local_addr=(address, port))
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: server, local_addr=(address, port)
+    )
     try:
         yield server
     finally:
@@ -134,7 +152,10 @@ def test_what_needs_no_question_asks_none(make_names: MakeNames) -> None:
 
 
 def test_a_name_is_asked_for_once_and_remembered(make_names: MakeNames, clock: Clock) -> None:
-    """A check every 200 ms is no burden for a name server; when the TTL is over it is asked again, aside."""
+    """A check every 200 ms is no burden for a name server.
+
+    When the TTL is over it is asked again, aside.
+    """
 
     async def scenario() -> None:
         async with name_server({"web.example": ["::5", "192.0.2.5"]}) as server:
@@ -148,7 +169,8 @@ def test_a_name_is_asked_for_once_and_remembered(make_names: MakeNames, clock: C
             assert await names.addresses("web.example") == ("192.0.2.5", "::5")
             assert len(server.asked) == 2
             clock.now = 1.0
-            assert await names.addresses("web.example") == ("192.0.2.5", "::5")  # never waits for what it can do without
+            # never waits for what it can do without
+            assert await names.addresses("web.example") == ("192.0.2.5", "::5")
             await asyncio.gather(*names._running.values())
             assert await names.addresses("web.example") == ("192.0.2.6",)
             await names.close()
@@ -157,8 +179,12 @@ def test_a_name_is_asked_for_once_and_remembered(make_names: MakeNames, clock: C
 
 
 @pytest.mark.parametrize(("ttl", "memory"), [(0, 1.0), (5, 5.0), (3600, LONGEST_MEMORY)])
-def test_an_answer_is_kept_as_long_as_it_says_within_bounds(make_names: MakeNames, clock: Clock, ttl: int, memory: float) -> None:
-    """A minute at most, also for the library, which remembers answers itself: the name may have moved."""
+def test_an_answer_is_kept_as_long_as_it_says_within_bounds(
+    make_names: MakeNames, clock: Clock, ttl: int, memory: float
+) -> None:
+    """A minute at most, also for the library, which remembers answers itself: the name may have
+    moved.
+    """
 
     async def scenario() -> None:
         async with name_server({"web.example": ["192.0.2.5"]}) as server:
@@ -179,7 +205,9 @@ def test_an_answer_is_kept_as_long_as_it_says_within_bounds(make_names: MakeName
     asyncio.run(scenario())
 
 
-def test_a_dead_name_server_changes_nothing_that_is_known(make_names: MakeNames, clock: Clock) -> None:
+def test_a_dead_name_server_changes_nothing_that_is_known(
+    make_names: MakeNames, clock: Clock
+) -> None:
     """It says nothing about the ingress: else all nodes would lose the VIP with the DNS."""
 
     async def scenario() -> None:
@@ -221,7 +249,17 @@ def test_a_name_that_is_gone_is_forgotten(make_names: MakeNames, clock: Clock) -
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("name", ["nowhere.example", "a..b", "x" * 70, ".".join(["a" * 60] * 5), "b\u00fccher.example", "\u00fc" * 70])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nowhere.example",
+        "a..b",
+        "x" * 70,
+        ".".join(["a" * 60] * 5),
+        "b\u00fccher.example",
+        "\u00fc" * 70,
+    ],
+)
 def test_a_name_that_does_not_exist_is_bad(make_names: MakeNames, name: str) -> None:
     """Also one that cannot even be asked for."""
 
@@ -271,7 +309,10 @@ def test_silence_ends_with_patience(patience: float) -> None:
     """Whether or not the question was sent again."""
 
     async def scenario() -> None:
-        async with name_server({}) as server, resolver(Settings(port=server.port), patience) as asked:
+        async with (
+            name_server({}) as server,
+            resolver(Settings(port=server.port), patience) as asked,
+        ):
             server.mute = {TYPE_A, TYPE_AAAA}
             with pytest.raises(NoAnswerError, match=r"no answer .* 127\.0\.0\.1"):
                 await asked.lookup("web.example")
@@ -294,11 +335,17 @@ def test_a_server_without_a_route_is_passed_over() -> None:
 
 @pytest.mark.parametrize("mute", [False, True])
 def test_a_dead_first_server_costs_one_resend_at_most(mute: bool) -> None:
-    """Its port is closed, or it is silent: the second one is asked, and asked first from then on."""
+    """Its port is closed, or it is silent.
+
+    The second one is asked, and asked first from then on.
+    """
 
     async def scenario() -> None:
         zone = {f"web{number}.example": ["192.0.2.5"] for number in range(5)}
-        async with name_server(zone) as server, name_server(zone, "127.0.0.2", server.port if mute else 0) as dead:
+        async with (
+            name_server(zone) as server,
+            name_server(zone, "127.0.0.2", server.port if mute else 0) as dead,
+        ):
             dead.mute = {TYPE_A, TYPE_AAAA}
             async with resolver(Settings(("127.0.0.2", "127.0.0.1"), port=server.port)) as asked:
                 for name in zone:
@@ -318,7 +365,8 @@ def test_a_server_that_never_answers_for_ipv6_is_not_waited_for(make_names: Make
             for mute, answer in ((TYPE_AAAA, "192.0.2.5"), (TYPE_A, "::5")):
                 names = make_names(server.port)
                 server.mute = {mute}
-                async with asyncio.timeout(PATIENCE):  # as long as a wait for the other answer would last
+                # as long as a wait for the other answer would last
+                async with asyncio.timeout(PATIENCE):
                     assert await names.addresses("web.example") == (answer,)
                 await names.close()
 
@@ -331,7 +379,10 @@ def test_a_server_with_trouble_of_its_own_is_passed_over(code: int) -> None:
 
     async def scenario() -> None:
         zone = {"web.example": ["192.0.2.5"]}
-        async with name_server(zone) as server, name_server(zone, "127.0.0.2", server.port) as troubled:
+        async with (
+            name_server(zone) as server,
+            name_server(zone, "127.0.0.2", server.port) as troubled,
+        ):
             troubled.code = code
             async with resolver(Settings(("127.0.0.2", "127.0.0.1"), port=server.port)) as asked:
                 assert (await asked.lookup("web.example")).addresses == ("192.0.2.5",)
@@ -344,7 +395,10 @@ def test_an_alias_leads_to_addresses() -> None:
     """They bear another name than the one that was asked for, and their TTL counts."""
 
     async def scenario() -> None:
-        async with name_server({"web.example": ["192.0.2.5"]}) as server, resolver(Settings(port=server.port)) as asked:
+        async with (
+            name_server({"web.example": ["192.0.2.5"]}) as server,
+            resolver(Settings(port=server.port)) as asked,
+        ):
             server.alias = "lb.example"
             assert await asked.lookup("web.example") == Found(("192.0.2.5",), server.ttl)
 
@@ -370,7 +424,9 @@ asyncio.run(scenario())
 def test_a_process_without_descriptors_cannot_tell(spare: int) -> None:
     """Whatever it is that cannot be opened: that says nothing about the name."""
     argv = [sys.executable, "-c", WITHOUT_DESCRIPTORS, str(spare)]
-    ended = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60, cwd=Path(__file__).parents[3])
+    ended = subprocess.run(
+        argv, capture_output=True, text=True, check=True, timeout=60, cwd=Path(__file__).parents[3]
+    )
     assert ended.stdout == "None\n"
 
 
@@ -378,8 +434,15 @@ def test_what_answers_another_question_is_none() -> None:
     """A late or forged packet must not become an address."""
 
     async def scenario() -> None:
-        async with name_server({"web.example": ["192.0.2.5"]}) as server, resolver(Settings(port=server.port), 0.1) as asked:
-            for forge in (lambda data: bytes([data[0] ^ 1]) + data[1:], lambda data: data.replace(b"web", b"wob"), lambda data: data[:20]):
+        async with (
+            name_server({"web.example": ["192.0.2.5"]}) as server,
+            resolver(Settings(port=server.port), 0.1) as asked,
+        ):
+            for forge in (
+                lambda data: bytes([data[0] ^ 1]) + data[1:],
+                lambda data: data.replace(b"web", b"wob"),
+                lambda data: data[:20],
+            ):
                 server.forge = forge
                 with pytest.raises(NoAnswerError):
                     await asked.lookup("web.example")
@@ -395,7 +458,9 @@ async def under_way(names: Names) -> None:
 
 
 def test_a_lookup_outlives_the_check_that_asked(make_names: MakeNames) -> None:
-    """A first answer that takes longer than a check's timeout must not be asked for again and again without end."""
+    """A first answer that takes longer than a check's timeout must not be asked for again and again
+    without end.
+    """
 
     async def scenario() -> None:
         async with name_server({"web.example": ["192.0.2.5"]}) as server:
@@ -434,8 +499,13 @@ def test_close_ends_what_is_running(make_names: MakeNames) -> None:
 def test_resolv_conf_is_read_as_the_manual_says() -> None:
     """Unknown lines and options are passed over; a server with a zone index would need a thread."""
     text = "# x\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\nnameserver 10.0.0.2\nnameserver 10.0.0.3\nnameserver 10.0.0.4\n"
-    text += "nameserver ns.example\n" + "domain old\nsearch a.local b.local\noptions rotate ndots:5 ndots:x\noptions edns0\nnonsense\n"
-    assert read_settings(text) == Settings(("10.0.0.1", "10.0.0.2", "10.0.0.3"), ("a.local", "b.local"), 5)
+    text += (
+        "nameserver ns.example\n"
+        + "domain old\nsearch a.local b.local\noptions rotate ndots:5 ndots:x\noptions edns0\nnonsense\n"
+    )
+    assert read_settings(text) == Settings(
+        ("10.0.0.1", "10.0.0.2", "10.0.0.3"), ("a.local", "b.local"), 5
+    )
     assert read_settings("") == Settings()
 
 
@@ -452,7 +522,10 @@ def test_a_short_name_is_found_in_the_search_list(make_names: MakeNames) -> None
 
     async def scenario() -> None:
         async with name_server({"web.ns.svc": ["192.0.2.7"]}) as server:
-            names = make_names(server.port, resolv_conf="nameserver 127.0.0.1\nsearch none.svc ns.svc svc\noptions ndots:5\n")
+            names = make_names(
+                server.port,
+                resolv_conf="nameserver 127.0.0.1\nsearch none.svc ns.svc svc\noptions ndots:5\n",
+            )
             assert await names.addresses("web") == ("192.0.2.7",)
             assert server.asked == ["web.none.svc"] * 2 + ["web.ns.svc"] * 2
             await names.close()
@@ -460,7 +533,9 @@ def test_a_short_name_is_found_in_the_search_list(make_names: MakeNames) -> None
     asyncio.run(scenario())
 
 
-def test_a_long_hosts_file_holds_up_nothing_and_is_read_again_when_it_changes(tmp_path: Path) -> None:
+def test_a_long_hosts_file_holds_up_nothing_and_is_read_again_when_it_changes(
+    tmp_path: Path,
+) -> None:
     """Lists of blocked names have a hundred thousand lines; a fixture watches the event loop."""
     hosts = tmp_path / "hosts"
     blocked = "".join(f"0.0.0.0 blocked-{number}.example\n" for number in range(100_000))

@@ -9,7 +9,16 @@ from typing import Protocol
 
 import pytest
 
-from health.model import Check, HttpCheck, InterfaceCheck, LinkState, Result, TcpCheck, Verdict, Weight
+from health.model import (
+    Check,
+    HttpCheck,
+    InterfaceCheck,
+    LinkState,
+    Result,
+    TcpCheck,
+    Verdict,
+    Weight,
+)
 from health.runner import STEP, Runner
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -49,12 +58,22 @@ def runner_of(listener: Listener, *checks: Check) -> Runner:
     return Runner(checks, listener.on_change, time.monotonic, on_result=listener.on_result)
 
 
-def test_an_ingress_lives_dies_and_comes_back(serve: Serve, answer: Answer, listener: Listener) -> None:
-    """Undecided, fit at the first good result, unfit after `fall` refusals, fit after `rise` good ones."""
+def test_an_ingress_lives_dies_and_comes_back(
+    serve: Serve, answer: Answer, listener: Listener
+) -> None:
+    """Undecided, fit at the first good result, unfit after `fall` refusals, fit after `rise` good
+    ones.
+    """
 
     async def scenario() -> None:
         async with serve(answer(OK)) as port:
-            check = Check("web", HttpCheck(f"http://127.0.0.1:{port}/", body="ok"), interval=0.05, timeout=5.0, rise=3)
+            check = Check(
+                "web",
+                HttpCheck(f"http://127.0.0.1:{port}/", body="ok"),
+                interval=0.05,
+                timeout=5.0,
+                rise=3,
+            )
             runner = runner_of(listener, check)
             runner.start()
             assert [verdict.fit for verdict in listener.verdicts] == [None]
@@ -63,11 +82,18 @@ def test_an_ingress_lives_dies_and_comes_back(serve: Serve, answer: Answer, list
         down = await listener.until_fit(fit=False)
         assert down.failing == ("web",)
         assert "web: 127.0.0.1" in down.detail
-        assert [result.up for _, result, _ in listener.results[: listener.known[-1]]].count(False) == 2
+        assert [result.up for _, result, _ in listener.results[: listener.known[-1]]].count(
+            False
+        ) == 2
         async with serve(answer(OK), port=port):
             await listener.until_fit(fit=True)
             await runner.stop()
-        assert [result.up for _, result, _ in listener.results[: listener.known[-1]]][-4:] == [False, True, True, True]
+        assert [result.up for _, result, _ in listener.results[: listener.known[-1]]][-4:] == [
+            False,
+            True,
+            True,
+            True,
+        ]
         assert [verdict.fit for verdict in listener.verdicts] == [None, True, False, True]
 
     asyncio.run(scenario())
@@ -77,7 +103,9 @@ def test_a_closed_port_needs_no_interval(closed_port: int, listener: Listener) -
     """Exactly `fall` tries follow each other, though the interval is an hour; then it is quiet."""
 
     async def scenario() -> None:
-        runner = runner_of(listener, Check("web", TcpCheck("127.0.0.1", closed_port), interval=NEVER, fall=5))
+        runner = runner_of(
+            listener, Check("web", TcpCheck("127.0.0.1", closed_port), interval=NEVER, fall=5)
+        )
         runner.start()
         await listener.until_fit(fit=False)
         assert len(listener.results) == 5
@@ -93,7 +121,10 @@ def test_a_reset_needs_no_interval(serve: Serve, reset: Handler, listener: Liste
 
     async def scenario() -> None:
         async with serve(reset) as port:
-            runner = runner_of(listener, Check("web", HttpCheck(f"http://127.0.0.1:{port}/"), interval=NEVER, fall=3))
+            runner = runner_of(
+                listener,
+                Check("web", HttpCheck(f"http://127.0.0.1:{port}/"), interval=NEVER, fall=3),
+            )
             runner.start()
             await listener.until_fit(fit=False)
             assert len(listener.results) == 3
@@ -102,12 +133,16 @@ def test_a_reset_needs_no_interval(serve: Serve, reset: Handler, listener: Liste
     asyncio.run(scenario())
 
 
-def test_a_wrong_status_waits_for_the_interval(serve: Serve, answer: Answer, listener: Listener) -> None:
+def test_a_wrong_status_waits_for_the_interval(
+    serve: Serve, answer: Answer, listener: Listener
+) -> None:
     """It is no proof: a server that reloads says 503 for a moment."""
 
     async def scenario() -> None:
         async with serve(answer(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")) as port:
-            runner = runner_of(listener, Check("web", HttpCheck(f"http://127.0.0.1:{port}/"), interval=NEVER))
+            runner = runner_of(
+                listener, Check("web", HttpCheck(f"http://127.0.0.1:{port}/"), interval=NEVER)
+            )
             runner.start()
             await listener.until(lambda: bool(listener.results))
             await asyncio.sleep(0.1)
@@ -132,7 +167,10 @@ def test_a_hanging_server_never_has_two_requests(serve: Serve, listener: Listene
 
     async def scenario() -> None:
         async with serve(handle) as port:
-            runner = runner_of(listener, Check("web", HttpCheck(f"http://127.0.0.1:{port}/"), interval=0.05, timeout=0.25))
+            runner = runner_of(
+                listener,
+                Check("web", HttpCheck(f"http://127.0.0.1:{port}/"), interval=0.05, timeout=0.25),
+            )
             runner.start()
             await listener.until(lambda: len(listener.results) >= 3)
             await runner.stop()
@@ -143,10 +181,15 @@ def test_a_hanging_server_never_has_two_requests(serve: Serve, listener: Listene
 
 
 def test_a_link_event_is_judged_at_once(listener: Listener) -> None:
-    """Down without waiting for `fall` intervals; up needs the first good result at the start, and `rise` later."""
+    """Down without waiting for `fall` intervals.
+
+    Up needs the first good result at the start, and `rise` later.
+    """
 
     async def scenario() -> None:
-        runner = runner_of(listener, Check("link", InterfaceCheck("eth0"), interval=NEVER, fall=3, rise=1))
+        runner = runner_of(
+            listener, Check("link", InterfaceCheck("eth0"), interval=NEVER, fall=3, rise=1)
+        )
         runner.start()
         await listener.until(lambda: bool(listener.results))
         assert runner.verdict.fit is None  # no event yet
@@ -159,19 +202,30 @@ def test_a_link_event_is_judged_at_once(listener: Listener) -> None:
         runner.link(LinkState("eth0", up=True))
         await listener.until_fit(fit=True)
         await runner.stop()
-        assert [result.up for _, result, _ in listener.results] == [None, True, False, False, False, True]
+        assert [result.up for _, result, _ in listener.results] == [
+            None,
+            True,
+            False,
+            False,
+            False,
+            True,
+        ]
 
     asyncio.run(scenario())
 
 
 def test_a_link_that_comes_back_must_stay_for_rise_intervals(listener: Listener) -> None:
-    """Carrier that flaps moves nothing, and repeated events about one carrier do not count as several."""
+    """Carrier that flaps moves nothing, and repeated events about one carrier do not count as
+    several.
+    """
 
     async def scenario() -> None:
         def more_than(number: int) -> bool:
             return len(listener.results) > number
 
-        runner = runner_of(listener, Check("link", InterfaceCheck("eth0"), interval=NEVER, fall=1, rise=2))
+        runner = runner_of(
+            listener, Check("link", InterfaceCheck("eth0"), interval=NEVER, fall=1, rise=2)
+        )
         runner.start()
         runner.link(LinkState("eth0", up=False))
         await listener.until_fit(fit=False)
@@ -203,7 +257,9 @@ def test_weights_change_the_verdict_without_a_fault(closed_port: int, listener: 
         await runner.stop()
         last = listener.verdicts[-1]
         assert (last.fit, last.weight, last.failing) == (True, -60, ("api",))
-        assert len(listener.verdicts) == len({(verdict.fit, verdict.weight, verdict.failing) for verdict in listener.verdicts})
+        assert len(listener.verdicts) == len(
+            {(verdict.fit, verdict.weight, verdict.failing) for verdict in listener.verdicts}
+        )
 
     asyncio.run(scenario())
 
@@ -220,18 +276,28 @@ def test_without_checks_a_node_is_fit_at_once(listener: Listener) -> None:
     asyncio.run(scenario())
 
 
-def test_a_new_life_goes_on_with_the_remembered_verdicts(closed_port: int, listener: Listener) -> None:
-    """The first verdict is the former one; a check that is new is undecided; one that is gone is forgotten."""
+def test_a_new_life_goes_on_with_the_remembered_verdicts(
+    closed_port: int, listener: Listener
+) -> None:
+    """The first verdict is the former one; a check that is new is undecided.
+
+    One that is gone is forgotten.
+    """
 
     async def scenario() -> None:
         port = TcpCheck("127.0.0.1", closed_port)
-        runner = runner_of(listener, Check("web", port, interval=NEVER, fall=2), Check("api", port, interval=NEVER, on_fail=Weight(-5)))
+        runner = runner_of(
+            listener,
+            Check("web", port, interval=NEVER, fall=2),
+            Check("api", port, interval=NEVER, on_fail=Weight(-5)),
+        )
         runner.seed({"web": True, "api": False, "gone": True})
         assert runner.remembered() == {"web": True, "api": False}
         runner.start()
         assert (listener.verdicts[0].fit, listener.verdicts[0].weight) == (True, -5)
         await listener.until_fit(fit=False)
-        assert len([1 for name, _, _ in listener.results if name == "web"]) == 2  # no hastier than without a restart
+        # no hastier than without a restart
+        assert len([1 for name, _, _ in listener.results if name == "web"]) == 2
         assert runner.remembered() == {"web": False, "api": False}
         await runner.stop()
         new = runner_of(listener, Check("web", port), Check("new", port))
@@ -242,7 +308,9 @@ def test_a_new_life_goes_on_with_the_remembered_verdicts(closed_port: int, liste
     asyncio.run(scenario())
 
 
-def test_what_listeners_raise_stops_no_check(closed_port: int, listener: Listener, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_listeners_raise_stops_no_check(
+    closed_port: int, listener: Listener, caplog: pytest.LogCaptureFixture
+) -> None:
     """A fault in a metric must not freeze a verdict; it is logged."""
 
     def broken(*_args: object) -> None:
@@ -250,12 +318,20 @@ def test_what_listeners_raise_stops_no_check(closed_port: int, listener: Listene
 
     async def scenario() -> None:
         runner = Runner(
-            [Check("web", TcpCheck("127.0.0.1", closed_port), interval=NEVER)], listener.on_change, time.monotonic, on_result=broken
+            [Check("web", TcpCheck("127.0.0.1", closed_port), interval=NEVER)],
+            listener.on_change,
+            time.monotonic,
+            on_result=broken,
         )
         runner.start()
         await listener.until_fit(fit=False)
         await runner.stop()
-        deaf = Runner([Check("web", TcpCheck("127.0.0.1", closed_port))], broken, time.monotonic, on_result=listener.on_result)
+        deaf = Runner(
+            [Check("web", TcpCheck("127.0.0.1", closed_port))],
+            broken,
+            time.monotonic,
+            on_result=listener.on_result,
+        )
         deaf.start()
         await listener.until(lambda: len(listener.results) >= 2)
         assert deaf.verdict.fit is False
@@ -266,7 +342,9 @@ def test_what_listeners_raise_stops_no_check(closed_port: int, listener: Listene
     assert caplog.records
 
 
-def test_a_check_whose_machinery_breaks_does_not_stay_green(serve: Serve, answer: Answer, listener: Listener) -> None:
+def test_a_check_whose_machinery_breaks_does_not_stay_green(
+    serve: Serve, answer: Answer, listener: Listener
+) -> None:
     """A fault of our own ends its loop: it is down from then on."""
     broken = False
 
@@ -280,7 +358,11 @@ def test_a_check_whose_machinery_breaks_does_not_stay_green(serve: Serve, answer
     async def scenario() -> None:
         nonlocal broken
         async with serve(answer(OK)) as port:
-            runner = Runner([Check("web", HttpCheck(f"http://127.0.0.1:{port}/"), interval=0.05)], listener.on_change, clock)
+            runner = Runner(
+                [Check("web", HttpCheck(f"http://127.0.0.1:{port}/"), interval=0.05)],
+                listener.on_change,
+                clock,
+            )
             runner.start()
             await listener.until_fit(fit=True)
             broken = True
@@ -291,13 +373,18 @@ def test_a_check_whose_machinery_breaks_does_not_stay_green(serve: Serve, answer
     asyncio.run(scenario())
 
 
-def test_stop_leaves_nothing_and_says_nothing(serve: Serve, hang: Handler, listener: Listener) -> None:
+def test_stop_leaves_nothing_and_says_nothing(
+    serve: Serve, hang: Handler, listener: Listener
+) -> None:
     """In the middle of a try; and a second time; and without a start."""
 
     async def scenario() -> None:
         async with serve(hang) as port:
             before = len(asyncio.all_tasks())
-            checks = [Check("web", HttpCheck(f"http://127.0.0.1:{port}/"), timeout=5.0), Check("tcp", TcpCheck("127.0.0.1", port))]
+            checks = [
+                Check("web", HttpCheck(f"http://127.0.0.1:{port}/"), timeout=5.0),
+                Check("tcp", TcpCheck("127.0.0.1", port)),
+            ]
             runner = runner_of(listener, *checks)
             runner.start()
             await listener.until(lambda: bool(listener.results))
@@ -313,8 +400,13 @@ def test_stop_leaves_nothing_and_says_nothing(serve: Serve, hang: Handler, liste
     asyncio.run(scenario())
 
 
-def test_many_checks_start_soon_and_not_together(serve: Serve, hang: Handler, listener: Listener) -> None:
-    """Their first tries are spread though each is in a runner of its own; then the grids of all lie apart."""
+def test_many_checks_start_soon_and_not_together(
+    serve: Serve, hang: Handler, listener: Listener
+) -> None:
+    """Their first tries are spread though each is in a runner of its own.
+
+    Then the grids of all lie apart.
+    """
     moments: dict[str, list[float]] = {}
 
     def on_result(check: Check, result: Result, seconds: float) -> None:
@@ -323,14 +415,25 @@ def test_many_checks_start_soon_and_not_together(serve: Serve, hang: Handler, li
 
     async def scenario() -> None:
         async with serve(hang) as port:
-            checks = [Check(f"c{number:02}", TcpCheck("127.0.0.1", port), interval=0.3) for number in range(30)]
+            checks = [
+                Check(f"c{number:02}", TcpCheck("127.0.0.1", port), interval=0.3)
+                for number in range(30)
+            ]
             runners = [
-                Runner([check], listener.on_change, time.monotonic, on_result=on_result, position=number)
+                Runner(
+                    [check],
+                    listener.on_change,
+                    time.monotonic,
+                    on_result=on_result,
+                    position=number,
+                )
                 for number, check in enumerate(checks)
             ]
             for runner in runners:
                 runner.start()
-            await listener.until(lambda: len(moments) == 30 and all(len(times) >= 2 for times in moments.values()))
+            await listener.until(
+                lambda: len(moments) == 30 and all(len(times) >= 2 for times in moments.values())
+            )
             for runner in runners:
                 await runner.stop()
         first = [moments[check.name][0] for check in checks]
@@ -342,5 +445,10 @@ def test_many_checks_start_soon_and_not_together(serve: Serve, hang: Handler, li
 
 def test_statuses_come_in_the_order_of_the_configuration(listener: Listener) -> None:
     """One for each check, decided or not."""
-    runner = runner_of(listener, Check("b", InterfaceCheck("eth0")), Check("a", TcpCheck("127.0.0.1", 1)))
-    assert [(status.name, status.kind, status.up) for status in runner.statuses()] == [("b", "interface", None), ("a", "tcp", None)]
+    runner = runner_of(
+        listener, Check("b", InterfaceCheck("eth0")), Check("a", TcpCheck("127.0.0.1", 1))
+    )
+    assert [(status.name, status.kind, status.up) for status in runner.statuses()] == [
+        ("b", "interface", None),
+        ("a", "tcp", None),
+    ]

@@ -1,4 +1,7 @@
-"""The schedule, in virtual time: an event loop whose clock jumps to the next timer, so that every moment can be asserted exactly."""
+"""The schedule, in virtual time.
+
+An event loop whose clock jumps to the next timer, so that every moment can be asserted exactly.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ REFUSED = Result(up=False, detail="refused", refused=True)
 
 
 class JumpingSelector(selectors.SelectSelector):
-    """Waits for nothing: the time until the next timer has passed when it is asked to wait for it."""
+    """Waits for nothing.
+
+    The time until the next timer has passed when it is asked to wait for it.
+    """
 
     now = 0.0
 
@@ -54,7 +60,10 @@ def clock() -> float:
 
 
 class Script:
-    """A probe that does what a function of the time says. Keeps when it was asked, and how many tries ran at once."""
+    """A probe that does what a function of the time says.
+
+    Keeps when it was asked, and how many tries ran at once.
+    """
 
     stage = "answer"
 
@@ -152,7 +161,9 @@ def test_only_the_first_gap_is_its_own() -> None:
 
 
 def test_a_slow_check_never_overlaps_itself() -> None:
-    """A try that takes longer than the interval is followed by the next at once, and the grid moves with it."""
+    """A try that takes longer than the interval is followed by the next at once, and the grid moves
+    with it.
+    """
 
     async def act(now: float) -> Result:
         await asyncio.sleep(0.5 if now < 0.3 else 0.05)
@@ -174,7 +185,9 @@ MOMENTS = [1 + number / 97 for number in range(0, 97, 3)]
 
 
 def time_to_down(bad: Result, moment: float) -> float:
-    """Return how long after a moment at which all results turn bad a check of 200 ms with fall 2 is down."""
+    """Return how long after a moment at which all results turn bad a check of 200 ms with fall 2 is
+    down.
+    """
     changes: list[tuple[float, bool | None]] = []
 
     async def scenario() -> None:
@@ -247,7 +260,10 @@ def test_a_try_that_hangs_is_cancelled_and_failed() -> None:
 
 
 def test_a_try_that_cannot_be_ended_is_failed_and_not_joined_by_another() -> None:
-    """It swallows its cancellation; bad results go on, and when it ends at last, so does the waiting."""
+    """It swallows its cancellation.
+
+    Bad results go on, and when it ends at last, so does the waiting.
+    """
     release: list[bool] = []
 
     async def act(now: float) -> Result:
@@ -283,7 +299,9 @@ def test_standing_still_is_not_the_servers_fault() -> None:
             loop = asyncio.get_running_loop()
             assert isinstance(loop, VirtualLoop)
             loop.call_soon(loop.stand_still, 5.0)
-            await asyncio.sleep(0.02)  # its end and the timeout are found in one turn; the answer needs some more turns to arrive
+            # its end and the timeout are found in one turn; the answer needs some more turns to
+            # arrive
+            await asyncio.sleep(0.02)
             for _ in range(5):
                 await asyncio.sleep(0)
         return UP
@@ -313,7 +331,11 @@ def test_a_check_that_crashes_is_a_failed_check_and_lives_on() -> None:
         probe = Script(act)
         watched = Watched(probe)
         await asyncio.sleep(0.45)
-        assert watched.details == ["the check crashed: ZeroDivisionError: oops", "the check cancelled itself", "ok"]
+        assert watched.details == [
+            "the check crashed: ZeroDivisionError: oops",
+            "the check cancelled itself",
+            "ok",
+        ]
         assert watched.changes == [(0.0, None), (0.2, False)]
         await watched.end()
 
@@ -351,13 +373,29 @@ def test_the_status_tells_since_when() -> None:
     async def scenario() -> None:
         watched = Watched(Script(act))
         before = watched.loop.status
-        assert (before.name, before.kind, before.up, before.detail, before.consecutive) == ("one", "tcp", None, "no result yet", 0)
+        assert (before.name, before.kind, before.up, before.detail, before.consecutive) == (
+            "one",
+            "tcp",
+            None,
+            "no result yet",
+            0,
+        )
         await asyncio.sleep(0.55)
         status = watched.loop.status
-        assert (status.up, status.consecutive, round(status.since, 6), round(status.seconds, 6)) == (True, 3, 0.03, 0.03)
+        assert (
+            status.up,
+            status.consecutive,
+            round(status.since, 6),
+            round(status.seconds, 6),
+        ) == (True, 3, 0.03, 0.03)
         await asyncio.sleep(0.5)
         status = watched.loop.status
-        assert (status.up, status.consecutive, round(status.since, 6), status.detail) == (False, 3, 0.83, "status 503")
+        assert (status.up, status.consecutive, round(status.since, 6), status.detail) == (
+            False,
+            3,
+            0.83,
+            "status 503",
+        )
         await watched.end()
 
     run(scenario())

@@ -14,7 +14,9 @@ from vipd.config.load import Examined, Surroundings, examine
 NAMES = {"vip.example": "192.0.2.10", "other.example": "192.0.2.99"}
 
 
-def look_up(names: Sequence[str], _seconds: float) -> dict[str, frozenset[ipaddress.IPv4Address | ipaddress.IPv6Address]]:
+def look_up(
+    names: Sequence[str], _seconds: float
+) -> dict[str, frozenset[ipaddress.IPv4Address | ipaddress.IPv6Address]]:
     """Resolve the names of the tests, and no others."""
     return {name: frozenset({ipaddress.ip_address(NAMES[name])}) for name in names if name in NAMES}
 
@@ -29,7 +31,9 @@ def file(tmp_path: Path) -> Path:
 def read(file: Path) -> Callable[..., Examined]:
     """Examine a text (or bytes) as a configuration file, with this environment only."""
 
-    def _read(content: str | bytes, environ: Mapping[str, str] | None = None, host_name: str = "node-1") -> Examined:
+    def _read(
+        content: str | bytes, environ: Mapping[str, str] | None = None, host_name: str = "node-1"
+    ) -> Examined:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
         return examine(str(file), Surroundings(environ or {}, host_name, look_up))
 
@@ -38,10 +42,17 @@ def read(file: Path) -> Callable[..., Examined]:
 
 @pytest.fixture
 def errors(read: Callable[..., Examined]) -> Callable[..., list[tuple[str, str]]]:
-    """Return what is wrong with a text: pairs of `line:column path` and the problem with its remedies."""
+    """Return what is wrong with a text.
 
-    def _errors(content: str | bytes, environ: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-        return [split(finding) for finding in read(content, environ).findings if not finding.warning]
+    Pairs of `line:column path` and the problem with its remedies.
+    """
+
+    def _errors(
+        content: str | bytes, environ: Mapping[str, str] | None = None
+    ) -> list[tuple[str, str]]:
+        return [
+            split(finding) for finding in read(content, environ).findings if not finding.warning
+        ]
 
     return _errors
 

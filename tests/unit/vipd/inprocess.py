@@ -1,4 +1,7 @@
-"""Whole nodes in one process: everything of the daemon but the guard, over a real file store and a kernel made of memory."""
+"""Whole nodes in one process.
+
+Everything of the daemon but the guard, over a real file store and a kernel made of memory.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,8 @@ VIP = "192.0.2.100"
 WEB = "web"
 INTERFACE = "lo"
 Arm = Callable[[str, Sequence[ReadyMessages], Callable[[str], None]], None]
-"""What stands in for the guard: takes an election's addresses, and calls back with "" or with why not."""
+"""What stands in for the guard: takes an election's addresses, and calls back with "" or with why
+not."""
 _TYPE = struct.Struct("=IHH")
 _BODY = struct.Struct("=BBBBi")
 _LIFETIMES = struct.Struct("=II")
@@ -68,7 +72,9 @@ async def until(done: Callable[[], object], what: str) -> None:
 
 
 class MemoryKernel(RouteSocket):
-    """Addresses and nothing else. `log` tells what was asked, in order; `refuses` is the errno for whoever adds one.
+    """Addresses and nothing else.
+
+    `log` tells what was asked, in order; `refuses` is the errno for whoever adds one.
 
     `keeps`: nothing is removed. `unserved`: IPv6 addresses that are accepted and not finished.
     """
@@ -87,11 +93,15 @@ class MemoryKernel(RouteSocket):
         """Do what the messages say and return an errno for each."""
         return [self._one(message) for message in messages]
 
-    def addresses(self, ifindex: int | None = None, timeout: float = REQUEST_TIMEOUT) -> list[BoundAddress]:  # noqa: ARG002 -- likewise
+    def addresses(
+        self, ifindex: int | None = None, timeout: float = REQUEST_TIMEOUT
+    ) -> list[BoundAddress]:  # noqa: ARG002 -- likewise
         """Return what is bound."""
         return [address for address in self._bound.values() if ifindex in {None, address.ifindex}]
 
-    def ipv6_addresses(self, ifindex: int, ips: Sequence[bytes], timeout: float | None = None) -> list[BoundAddress]:  # noqa: ARG002 -- likewise
+    def ipv6_addresses(
+        self, ifindex: int, ips: Sequence[bytes], timeout: float | None = None
+    ) -> list[BoundAddress]:  # noqa: ARG002 -- likewise
         """Return those that are bound."""
         return [address for address in self.addresses(ifindex) if address.ip in ips]
 
@@ -115,7 +125,9 @@ class MemoryKernel(RouteSocket):
     def _one(self, message: bytes) -> int:
         _, kind, flags = _TYPE.unpack_from(message)
         family, prefixlen, _, scope, ifindex = _BODY.unpack_from(message, BODY_AT)
-        values = {number: message[start:end] for number, start, end in attributes(message, ATTRIBUTES_AT)}
+        values = {
+            number: message[start:end] for number, start, end in attributes(message, ATTRIBUTES_AT)
+        }
         ip = values[IFA_LOCAL]
         key = (ifindex, (family, ip, prefixlen))
         if kind != RTM_NEWADDR:
@@ -129,7 +141,9 @@ class MemoryKernel(RouteSocket):
             return errno.EEXIST
         self.log.append(f"bind {ip_address(ip)}")
         lifetime = _LIFETIMES.unpack_from(values[IFA_CACHEINFO])[1]
-        self._bound[key] = BoundAddress(ifindex, family, ip, prefixlen, 0, values[IFA_PROTO][0], lifetime, "", scope=scope)
+        self._bound[key] = BoundAddress(
+            ifindex, family, ip, prefixlen, 0, values[IFA_PROTO][0], lifetime, "", scope=scope
+        )
         return 0
 
 
@@ -188,12 +202,27 @@ class Node:
 def instance(name: str = WEB, address: str = VIP, group: str = "") -> config.Instance:
     """Return an instance with one address that nobody preempts."""
     take = config.OnConflict.TAKE
-    return config.Instance(name, INTERFACE, (IPv4Interface(f"{address}/32"),), preempt=False, on_conflict=take, group=group)
+    return config.Instance(
+        name,
+        INTERFACE,
+        (IPv4Interface(f"{address}/32"),),
+        preempt=False,
+        on_conflict=take,
+        group=group,
+    )
 
 
-def configuration(folder: Path, name: str, instances: Sequence[config.Instance] = (instance(),)) -> Config:
+def configuration(
+    folder: Path, name: str, instances: Sequence[config.Instance] = (instance(),)
+) -> Config:
     """Return the configuration of a node whose store, that of all nodes, is in this folder."""
-    return Config(name, FileBackend(str(folder / "store")), PROFILES["fast"], tuple(instances), state_dir=str(folder / name))
+    return Config(
+        name,
+        FileBackend(str(folder / "store")),
+        PROFILES["fast"],
+        tuple(instances),
+        state_dir=str(folder / name),
+    )
 
 
 async def blank_frames(requests: Requests) -> dict[str, Frames]:
@@ -217,7 +246,9 @@ async def node(
     me = model.Identity(name, f"session-of-{name}")
     memory = Memory.open(Path(settings.state_dir), me.session)
     kernel, metrics = MemoryKernel(), Metrics()
-    peers = Peers(me, store, settings.timing, frozenset(memory.former), said.append, metrics.store_watch_lost)
+    peers = Peers(
+        me, store, settings.timing, frozenset(memory.former), said.append, metrics.store_watch_lost
+    )
     saver = Saver(memory, lambda one, epoch: members[one].driver.post(events.Remembered(epoch)))
     observe = Observe(metrics, settings.elections, settings.timing)
 
@@ -238,7 +269,10 @@ async def node(
         smithy=Smithy(blank_frames),
         knows_claims=lambda: peers.knows_claims,
     )
-    members = {one: Member(instances, deps, LocalWord(kernel.log), Election()) for one, instances in settings.elections.items()}
+    members = {
+        one: Member(instances, deps, LocalWord(kernel.log), Election())
+        for one, instances in settings.elections.items()
+    }
 
     def judge() -> None:
         for member in members.values():
@@ -247,8 +281,12 @@ async def node(
     peers.serve(members, judge)
     fence = status.Fence(guard=False, gate=False, covers="")
     view = View(settings, me, members, peers, observe, now(), lambda: fence)
-    commands = Commands(view, members, memory, lambda election: peers.candidates.of(now(), election, {}))
-    made = Node(settings, me, kernel, memory, metrics, observe, peers, members, view, commands, deps.links)
+    commands = Commands(
+        view, members, memory, lambda election: peers.candidates.of(now(), election, {})
+    )
+    made = Node(
+        settings, me, kernel, memory, metrics, observe, peers, members, view, commands, deps.links
+    )
     for member in members.values():
         member.look()
         if memory.drained:
@@ -274,8 +312,12 @@ async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 
 async def free(folder: Path, election: str = WEB) -> None:
-    """Leave a record that its last holder released, so that a node need not wait for a lease that nobody has."""
+    """Leave a record that its last holder released, so that a node need not wait for a lease that
+    nobody has.
+    """
     store = FileStore(folder / "store")
-    record = model.Record("uid", "", "gone", epoch=1, counter=1, lease_duration=1000, release=model.Release("gone", 1))
+    record = model.Record(
+        "uid", "", "gone", epoch=1, counter=1, lease_duration=1000, release=model.Release("gone", 1)
+    )
     assert isinstance(await store.write(election, record, None, PATIENCE), model.Applied)
     await store.close()

@@ -1,4 +1,7 @@
-"""The state directory: what a next life may rely on, and that nothing in it ever keeps a daemon from starting."""
+"""The state directory.
+
+What a next life may rely on, and that nothing in it ever keeps a daemon from starting.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from election.actions import Remember
-from vipd.state_dir import DRAIN_FLAG, FILE, LOCK, SESSIONS_KEPT, Election, InUseError, Memory, boot_id
+from vipd.state_dir import (
+    DRAIN_FLAG,
+    FILE,
+    LOCK,
+    SESSIONS_KEPT,
+    Election,
+    InUseError,
+    Memory,
+    boot_id,
+)
 
 
 def lived(directory: Path, session: str) -> None:
@@ -51,8 +63,12 @@ def test_a_chosen_epoch_is_known_to_the_next_daemon(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_directory_that_could_not_be_locked_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its sessions would be proven gone to the next daemon, which gets the lock, while this one still lives."""
+def test_a_directory_that_could_not_be_locked_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sessions would be proven gone to the next daemon, which gets the lock, while this one
+    still lives.
+    """
 
     def no_locks(_fd: int, _how: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -71,7 +87,9 @@ def test_a_directory_that_could_not_be_locked_is_not_written(tmp_path: Path, mon
 
 
 def test_only_the_last_sessions_are_kept(tmp_path: Path) -> None:
-    """A daemon that crashes before it takes its lease back leaves it to a session before its own, but not for ever."""
+    """A daemon that crashes before it takes its lease back leaves it to a session before its own,
+    but not for ever.
+    """
     for number in range(SESSIONS_KEPT + 3):
         lived(tmp_path, f"s{number}")
     memory = Memory.open(tmp_path, "last")
@@ -91,7 +109,10 @@ def test_sessions_of_another_boot_prove_nothing(tmp_path: Path) -> None:
 
 
 def test_sessions_of_a_copy_prove_nothing(tmp_path: Path) -> None:
-    """1. the directory is copied, 2. the copy's lock is free, 3. the original's daemon runs: its session must not count as gone."""
+    """1. the directory is copied, 2.
+
+    The copy's lock is free, 3. the original's daemon runs: its session must not count as gone.
+    """
     original, copy = tmp_path / "original", tmp_path / "copy"
     lived(original, "one")
     living = Memory.open(original, "two")
@@ -115,11 +136,17 @@ def test_a_directory_that_was_moved_is_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["boot_id", "directory", "network_namespace"])
 def test_sessions_count_where_they_were_noted_only(tmp_path: Path, key: str) -> None:
-    """In another network namespace the addresses of that session may still be bound; a file without the word is an old version's."""
+    """In another network namespace the addresses of that session may still be bound.
+
+    A file without the word is an old version's.
+    """
     lived(tmp_path, "one")
     file = tmp_path / FILE
     content = json.loads(file.read_text())
-    for other in ({**content, key: "another"}, {name: value for name, value in content.items() if name != key}):
+    for other in (
+        {**content, key: "another"},
+        {name: value for name, value in content.items() if name != key},
+    ):
         file.write_text(json.dumps(other))
         memory = Memory.open(tmp_path, "two")
         assert (memory.former, memory.verdicts) == ((), {})
@@ -219,7 +246,10 @@ def full_disk() -> Iterator[None]:
 
 
 def test_a_refused_drain_has_no_later_effect(tmp_path: Path) -> None:
-    """A full disk takes the file's name and not its content: neither this daemon nor the next one is drained."""
+    """A full disk takes the file's name and not its content.
+
+    Neither this daemon nor the next one is drained.
+    """
     lived(tmp_path, "one")
     memory = Memory.open(tmp_path, "two")
     before = sorted(path.name for path in tmp_path.iterdir())
@@ -263,7 +293,10 @@ def test_what_is_on_the_disk_is_not_written_again(tmp_path: Path) -> None:
 
 
 def test_without_the_lock_nothing_is_written(tmp_path: Path) -> None:
-    """It may be another daemon's directory; but who was drained stays so, and the epochs seen are heeded."""
+    """It may be another daemon's directory.
+
+    But who was drained stays so, and the epochs seen are heeded.
+    """
     lived(tmp_path, "one")
     (tmp_path / DRAIN_FLAG).write_text("drained")
     (tmp_path / LOCK).unlink()
@@ -271,7 +304,11 @@ def test_without_the_lock_nothing_is_written(tmp_path: Path) -> None:
     before = (tmp_path / FILE).read_bytes()
     memory = Memory.open(tmp_path, "two")
     assert memory.trouble.startswith(f"state_dir {tmp_path} cannot be used (Is a directory)")
-    assert (memory.former, memory.drained, memory.elections) == ((), True, {"web": Election(7, 3000)})
+    assert (memory.former, memory.drained, memory.elections) == (
+        (),
+        True,
+        {"web": Election(7, 3000)},
+    )
     memory.save()
     with pytest.raises(OSError, match="cannot be used"):
         memory.set_drained(drained=False)
@@ -283,14 +320,19 @@ def test_without_the_lock_nothing_is_written(tmp_path: Path) -> None:
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["epoch", "lease_duration", "web"]) | st.text(), inner, max_size=3)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["epoch", "lease_duration", "web"]) | st.text(), inner, max_size=3
+        )
     ),
     max_leaves=8,
 )
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(st.sampled_from(["sessions", "elections", "verdicts", "version"]), JSON) | JSON)
+@given(
+    st.dictionaries(st.sampled_from(["sessions", "elections", "verdicts", "version"]), JSON) | JSON
+)
 def test_no_content_keeps_a_daemon_from_starting(tmp_path: Path, content: object) -> None:
     """Whatever a stranger or a torn disk wrote: it starts, and says so if it could not use it."""
     if isinstance(content, dict):
@@ -302,7 +344,16 @@ def test_no_content_keeps_a_daemon_from_starting(tmp_path: Path, content: object
     memory.close()
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[" * 100_000, b'{"boot_id": 1}', b'{"elections": {"web": {"epoch": Infinity}}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"boot_id": 1}',
+        b'{"elections": {"web": {"epoch": Infinity}}}',
+    ],
+)
 def test_no_bytes_keep_a_daemon_from_starting(tmp_path: Path, content: bytes) -> None:
     """It says that it starts without them."""
     (tmp_path / FILE).write_bytes(content)

@@ -48,7 +48,9 @@ def announcer(wire: Wire, *pauses: float) -> Announcer:
         yield 0.0
         yield from pauses
 
-    made = Announcer(wire.send, schedule, lambda _frames, sent: wire.counted.append(sent), Pace, QUICK)
+    made = Announcer(
+        wire.send, schedule, lambda _frames, sent: wire.counted.append(sent), Pace, QUICK
+    )
     made.frames = FRAMES
     return made
 
@@ -85,7 +87,10 @@ def test_the_schedule_ends() -> None:
 
 
 def test_nothing_leaves_once_somebody_else_is_the_owner() -> None:
-    """The owner is asked again before every frame; after a no the announcer is at rest and `again` wakes nobody."""
+    """The owner is asked again before every frame.
+
+    After a no the announcer is at rest and `again` wakes nobody.
+    """
     wire = Wire()
     made = announcer(wire, 0.001, 0.001)
 
@@ -102,7 +107,10 @@ def test_nothing_leaves_once_somebody_else_is_the_owner() -> None:
 
 
 def test_nothing_leaves_during_a_handover_and_the_schedule_goes_on_after_it() -> None:
-    """The successor has announced itself: a frame from here would call the traffic back. If it does not answer, all goes on."""
+    """The successor has announced itself: a frame from here would call the traffic back.
+
+    If it does not answer, all goes on.
+    """
     wire = Wire()
     made = announcer(wire, *[0.001] * 200)
 
@@ -136,7 +144,10 @@ def test_stop_is_heard_at_once_and_twice_is_once() -> None:
 
 
 def test_again_starts_the_schedule_over() -> None:
-    """The link came back: the first frames at once, then the whole burst, and the old schedule is forgotten."""
+    """The link came back.
+
+    The first frames at once, then the whole burst, and the old schedule is forgotten.
+    """
     wire = Wire()
     made = announcer(wire, 0.001)
 
@@ -197,10 +208,20 @@ class Link:
     loop: Virtual
     sent: list[tuple[float, bytes]] = field(default_factory=list)
 
-    def announcer(self, addresses: int, pace: Pace, rate: float = 15.0, burst: int = 5, name: str = "") -> Announcer:
+    def announcer(
+        self, addresses: int, pace: Pace, rate: float = 15.0, burst: int = 5, name: str = ""
+    ) -> Announcer:
         """Return an announcer with two frames for each address."""
-        made = Announcer(self._send, lambda: delays(burst, 1.1, 60.0), lambda _frames, _sent: None, lambda: pace, rate)
-        made.frames = tuple(f"{name}{kind}{number}".encode() for kind in "qr" for number in range(addresses))
+        made = Announcer(
+            self._send,
+            lambda: delays(burst, 1.1, 60.0),
+            lambda _frames, _sent: None,
+            lambda: pace,
+            rate,
+        )
+        made.frames = tuple(
+            f"{name}{kind}{number}".encode() for kind in "qr" for number in range(addresses)
+        )
         made.addresses = addresses
         return made
 
@@ -211,7 +232,9 @@ class Link:
     def most_in_a_second(self, since: float) -> int:
         """Return how many frames left within a second at most."""
         times = [at for at, _ in self.sent if at > since]
-        return max((sum(1 for other in times if at <= other < at + 1.0 - 1e-9) for at in times), default=0)
+        return max(
+            (sum(1 for other in times if at <= other < at + 1.0 - 1e-9) for at in times), default=0
+        )
 
     def passed(self, limit: float, burst: float) -> set[bytes]:
         """Return the addresses that a switch with this limit would have let pass: a token bucket."""
@@ -263,13 +286,19 @@ def test_few_addresses_are_as_early_as_without_a_pace(link: Link) -> None:
         assert [at for at, _ in link.sent] == [start] * 2 * addresses
         link.loop.run_until(start + 6.0)
         for number in range(1, 6):
-            assert len([1 for at, _ in link.sent if at <= start + 1.1 * number + 1e-6]) == 2 * addresses * (number + 1)
+            assert len(
+                [1 for at, _ in link.sent if at <= start + 1.1 * number + 1e-6]
+            ) == 2 * addresses * (number + 1)
         assert len(link.sent) == 6 * 2 * addresses
         running(link, made.stop)
 
 
-@pytest.mark.parametrize(("limit", "burst"), [(50.0, 20.0), (50.0, 5.0), (30.0, 10.0), (15.0, 15.0), (15.0, 5.0)])
-def test_a_switch_that_limits_arp_learns_all_addresses(link: Link, limit: float, burst: float) -> None:
+@pytest.mark.parametrize(
+    ("limit", "burst"), [(50.0, 20.0), (50.0, 5.0), (30.0, 10.0), (15.0, 15.0), (15.0, 5.0)]
+)
+def test_a_switch_that_limits_arp_learns_all_addresses(
+    link: Link, limit: float, burst: float
+) -> None:
     """Each of 150 within ten seconds and a bit, whatever part of the first frames passed."""
     made = link.announcer(150, Pace())
     running(link, lambda: made.start(yes, no))
@@ -284,7 +313,9 @@ def test_every_round_begins_elsewhere_and_has_all_frames(link: Link) -> None:
     made = link.announcer(40, Pace())
     running(link, lambda: made.start(yes, no))
     link.loop.run_until(40.0)
-    rounds = [[frame for _, frame in link.sent[at : at + 80]] for at in range(0, len(link.sent), 80)]
+    rounds = [
+        [frame for _, frame in link.sent[at : at + 80]] for at in range(0, len(link.sent), 80)
+    ]
     assert len(rounds) == 6
     assert all(set(one) == set(made.frames) for one in rounds)
     assert all({frame[:1] for frame in one[:40]} == {b"q"} for one in rounds)
@@ -292,7 +323,9 @@ def test_every_round_begins_elsewhere_and_has_all_frames(link: Link) -> None:
 
 
 def test_all_instances_of_an_interface_share_its_pace(link: Link) -> None:
-    """A hundred with one address each are a hundred addresses behind one port of a switch, and none waits for all of another."""
+    """A hundred with one address each are a hundred addresses behind one port of a switch, and none
+    waits for all of another.
+    """
     pace = Pace()
     many = [link.announcer(1, pace, name=f"{number}-") for number in range(100)]
 
@@ -353,7 +386,12 @@ def test_an_answer_to_a_rival_is_about_its_address_alone_and_paced(link: Link) -
     for second in range(30, 40):
         for number in range(150):
             frames = (f"q{number}".encode(), f"r{number}".encode())
-            running(link, lambda number=number, frames=frames: made.answer(str(number), frames, delays(5, 1.1, 0.0)))  # type: ignore[misc]
+            running(
+                link,
+                lambda number=number, frames=frames: made.answer(
+                    str(number), frames, delays(5, 1.1, 0.0)
+                ),
+            )  # type: ignore[misc]
         link.loop.run_until(float(second + 1))
     assert link.most_in_a_second(30.0) <= 15
     running(link, made.stop)

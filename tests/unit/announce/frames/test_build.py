@@ -28,7 +28,13 @@ SOLICITED = ipaddress.IPv6Address("ff02::1:ff12:3456").packed
 
 def arp(operation: int, sender: bytes, target_mac: bytes, target: bytes) -> bytes:
     """Return a broadcast ARP frame from MAC (RFC 826)."""
-    return b"\xff" * 6 + RAW + struct.pack("!HHHBBH6s4s6s4s", 0x0806, 1, 0x0800, 6, 4, operation, RAW, sender, target_mac, target)
+    return (
+        b"\xff" * 6
+        + RAW
+        + struct.pack(
+            "!HHHBBH6s4s6s4s", 0x0806, 1, 0x0800, 6, 4, operation, RAW, sender, target_mac, target
+        )
+    )
 
 
 def checksum(data: bytes) -> int:
@@ -44,7 +50,14 @@ def nd(destination_mac: str, source: bytes, destination: bytes, head: bytes, res
     length = len(head) + 2 + len(rest)
     value = checksum(source + destination + struct.pack("!II", length, 58) + head + bytes(2) + rest)
     icmp = head + struct.pack("!H", value) + rest
-    return bytes.fromhex(destination_mac) + RAW + struct.pack("!HIHBB", 0x86DD, 6 << 28, length, 58, 255) + source + destination + icmp
+    return (
+        bytes.fromhex(destination_mac)
+        + RAW
+        + struct.pack("!HIHBB", 0x86DD, 6 << 28, length, 58, 255)
+        + source
+        + destination
+        + icmp
+    )
 
 
 NA = nd("333300000001", IP6, ALL_NODES, b"\x88\x00", b"\x20\0\0\0" + IP6 + b"\x02\x01" + RAW)
@@ -57,17 +70,38 @@ EXPECTED = [
 
 @pytest.mark.parametrize("expected", EXPECTED, ids=["ipv4", "ipv6"])
 def test_frames_are_those_of_the_rfcs_byte_for_byte(expected: Frames) -> None:
-    """A gratuitous request and reply and a probe; an advertisement with override and a solicitation from nowhere."""
+    """A gratuitous request and reply and a probe.
+
+    An advertisement with override and a solicitation from nowhere.
+    """
     assert frames_for(expected.address, MAC) == expected
 
 
-@pytest.mark.parametrize("mac", ["02:11:22:33:44:66", "00:00:00:00:00:00", "ff:ff:ff:ff:ff:fe", "fe:ff:ff:ff:ff:ff", "de:ad:be:ef:00:01"])
-@pytest.mark.parametrize("address", [VIP, VIP6, "2001:db8::ffff:ffff:ffff:ffff", "fe80::1", "255.255.255.254"])
-def test_another_mac_in_ready_frames_is_as_if_they_had_been_built_with_it(address: str, mac: str) -> None:
-    """Ethernet source, ARP sender and target, link-layer option and checksum: byte for byte what scapy builds, and back."""
+@pytest.mark.parametrize(
+    "mac",
+    [
+        "02:11:22:33:44:66",
+        "00:00:00:00:00:00",
+        "ff:ff:ff:ff:ff:fe",
+        "fe:ff:ff:ff:ff:ff",
+        "de:ad:be:ef:00:01",
+    ],
+)
+@pytest.mark.parametrize(
+    "address", [VIP, VIP6, "2001:db8::ffff:ffff:ffff:ffff", "fe80::1", "255.255.255.254"]
+)
+def test_another_mac_in_ready_frames_is_as_if_they_had_been_built_with_it(
+    address: str, mac: str
+) -> None:
+    """Ethernet source, ARP sender and target, link-layer option and checksum.
+
+    Byte for byte what scapy builds, and back.
+    """
     there, here = frames_for(address, mac), frames_for(address, MAC)
     new = bytes.fromhex(mac.replace(":", ""))
-    for mine, theirs in zip((*here.announce, *here.probe), (*there.announce, *there.probe), strict=True):
+    for mine, theirs in zip(
+        (*here.announce, *here.probe), (*there.announce, *there.probe), strict=True
+    ):
         assert with_mac(mine, new) == theirs
         assert with_mac(theirs, RAW) == mine
 
@@ -76,7 +110,12 @@ def test_the_checksum_is_right_for_many_macs() -> None:
     """Also where the sum comes out as one of the two zeros of its arithmetic."""
     for number in range(0, 2**16, 13):
         mac = b"\x02\0\0\0" + number.to_bytes(2, "big")
-        assert with_mac(NA, mac)[56:58] == nd("333300000001", IP6, ALL_NODES, b"\x88\x00", b"\x20\0\0\0" + IP6 + b"\x02\x01" + mac)[56:58]
+        assert (
+            with_mac(NA, mac)[56:58]
+            == nd(
+                "333300000001", IP6, ALL_NODES, b"\x88\x00", b"\x20\0\0\0" + IP6 + b"\x02\x01" + mac
+            )[56:58]
+        )
 
 
 @pytest.mark.parametrize("mac", [b"", RAW, bytes(20)])
@@ -93,7 +132,14 @@ def test_the_target_of_a_probe_is_in_its_own_group() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "mac"), [("nowhere", MAC), (VIP, "02:11"), (VIP, "02:11:22:33:44:zz"), (VIP, ""), ("192.0.2.10/32", MAC)]
+    ("address", "mac"),
+    [
+        ("nowhere", MAC),
+        (VIP, "02:11"),
+        (VIP, "02:11:22:33:44:zz"),
+        (VIP, ""),
+        ("192.0.2.10/32", MAC),
+    ],
 )
 def test_what_cannot_be_put_into_a_frame_is_refused(address: str, mac: str) -> None:
     """ValueError, before anything is built."""
@@ -122,8 +168,16 @@ def test_a_child_that_takes_too_long_is_ended() -> None:
     """It does not outlive the call."""
     with pytest.raises(ForgeError, match="within"):
         asyncio.run(forge([(VIP, MAC)], timeout=0.001))
-    children = [child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()]
-    assert [child for child in children if "announce.frames.forge" in Path(f"/proc/{child}/cmdline").read_text()] == []
+    children = [
+        child
+        for task in Path("/proc/self/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+    assert [
+        child
+        for child in children
+        if "announce.frames.forge" in Path(f"/proc/{child}/cmdline").read_text()
+    ] == []
 
 
 def test_the_child_leaves_no_cache_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,14 +191,24 @@ def test_the_child_leaves_no_cache_behind(tmp_path: Path, monkeypatch: pytest.Mo
 def test_question_and_answer_are_json() -> None:
     """What the module prints when it is run."""
     (item,) = json.loads(answer(json.dumps([{"address": VIP, "mac": MAC}])))
-    assert item == {"address": VIP, "announce": [frame.hex() for frame in EXPECTED[0].announce], "probe": [EXPECTED[0].probe[0].hex()]}
+    assert item == {
+        "address": VIP,
+        "announce": [frame.hex() for frame in EXPECTED[0].announce],
+        "probe": [EXPECTED[0].probe[0].hex()],
+    }
 
 
 def test_scapy_is_not_imported_before_it_is_needed() -> None:
     """It costs the daemon 20 MB."""
     code = "import sys; from announce.frames import build, forge, sender; from announce.rivals import ask, rivals; "
     code += "print('scapy' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[4], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[4],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout == "False\n"
 
 
@@ -160,18 +224,27 @@ def test_scapy_is_not_imported_before_it_is_needed() -> None:
         (EXPECTED[0].probe[0], None),
         (NA, Claim(IP6, MAC, Kind.NA)),
         (NA[:78], Claim(IP6, MAC, Kind.NA)),
-        (NA[:78] + b"\x0e\x01" + bytes(6) + b"\x02\x01" + bytes.fromhex("0a0b0c0d0e0f"), Claim(IP6, "0a:0b:0c:0d:0e:0f", Kind.NA)),
+        (
+            NA[:78] + b"\x0e\x01" + bytes(6) + b"\x02\x01" + bytes.fromhex("0a0b0c0d0e0f"),
+            Claim(IP6, "0a:0b:0c:0d:0e:0f", Kind.NA),
+        ),
         (NA[:78] + b"\x0e\x00" + bytes(6), Claim(IP6, MAC, Kind.NA)),
         (NA[:21] + b"\x40" + NA[22:], None),
         (NS, None),
-        (nd("3333ff000077", IP6, SOLICITED, b"\x87\x00", bytes(20) + b"\x01\x01" + RAW), Claim(IP6, MAC, Kind.NS)),
+        (
+            nd("3333ff000077", IP6, SOLICITED, b"\x87\x00", bytes(20) + b"\x01\x01" + RAW),
+            Claim(IP6, MAC, Kind.NS),
+        ),
         (nd("333300000001", IP6, ALL_NODES, b"\x86\x00", bytes(28)), None),
         (NA[:12] + b"\x81\x00\x00\x64" + NA[12:], None),
         (b"", None),
     ],
 )
 def test_only_who_speaks_as_an_address_claims_it(frame: bytes, claim: Claim | None) -> None:
-    """Requests, replies, advertisements and solicitations from it do; probes, routed and foreign packets do not."""
+    """Requests, replies, advertisements and solicitations from it do.
+
+    Probes, routed and foreign packets do not.
+    """
     assert claim_of(frame) == claim
 
 

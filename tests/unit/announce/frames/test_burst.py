@@ -9,7 +9,16 @@ from announce.frames.burst import INTERVAL, delays
 
 def test_at_once_then_the_burst_then_the_refresh_for_ever() -> None:
     """The first one never waits."""
-    assert list(islice(delays(3, INTERVAL, 60.0), 8)) == [0.0, 1.1, 1.1, 1.1, 60.0, 60.0, 60.0, 60.0]
+    assert list(islice(delays(3, INTERVAL, 60.0), 8)) == [
+        0.0,
+        1.1,
+        1.1,
+        1.1,
+        60.0,
+        60.0,
+        60.0,
+        60.0,
+    ]
 
 
 def test_no_refresh_ends_after_the_burst() -> None:

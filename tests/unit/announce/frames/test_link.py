@@ -34,7 +34,12 @@ class Scene:
         self.open = asyncio.Event()
         self.failures = 0
         addresses: list[IPv4Interface | IPv6Interface] = [IPv4Interface(VIP), IPv6Interface(VIP6)]
-        self.link = Link(addresses, self.forge, lambda: self.announced.append(self.link.frames), self.troubles.append)
+        self.link = Link(
+            addresses,
+            self.forge,
+            lambda: self.announced.append(self.link.frames),
+            self.troubles.append,
+        )
 
     async def forge(self, requests: Requests) -> dict[str, Frames]:
         """Build the frames once the scene allows it."""

@@ -36,12 +36,18 @@ def test_what_is_asked_together_is_built_together() -> None:
     async def scenario() -> None:
         child = Child()
         smithy = Smithy(child)
-        early = [asyncio.create_task(smithy.forge([(f"192.0.2.{number}", MAC)])) for number in range(3)]
+        early = [
+            asyncio.create_task(smithy.forge([(f"192.0.2.{number}", MAC)])) for number in range(3)
+        ]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        late = [asyncio.create_task(smithy.forge([(f"192.0.2.{number}", MAC)])) for number in (7, 8)]
+        late = [
+            asyncio.create_task(smithy.forge([(f"192.0.2.{number}", MAC)])) for number in (7, 8)
+        ]
         built = [await task for task in (*early, *late)]
-        assert [list(frames) for frames in built] == [[f"192.0.2.{number}"] for number in (0, 1, 2, 7, 8)]
+        assert [list(frames) for frames in built] == [
+            [f"192.0.2.{number}"] for number in (0, 1, 2, 7, 8)
+        ]
         assert child.asked == [["192.0.2.0", "192.0.2.1", "192.0.2.2"], ["192.0.2.7", "192.0.2.8"]]
 
     asyncio.run(scenario())
@@ -54,7 +60,9 @@ def test_a_failure_is_everybodys_and_the_next_try_is_new() -> None:
         child = Child()
         child.fails = True
         smithy = Smithy(child)
-        tasks = [asyncio.create_task(smithy.forge([(f"192.0.2.{number}", MAC)])) for number in range(2)]
+        tasks = [
+            asyncio.create_task(smithy.forge([(f"192.0.2.{number}", MAC)])) for number in range(2)
+        ]
         given_up = asyncio.create_task(smithy.forge([("192.0.2.9", MAC)]))
         await asyncio.sleep(0)
         given_up.cancel()

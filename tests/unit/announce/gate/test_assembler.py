@@ -1,4 +1,6 @@
-"""The assembler: every form of statement becomes the instruction that the kernel's documentation says."""
+"""The assembler: every form of statement becomes the instruction that the kernel's documentation
+says.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ def words(text: str) -> list[tuple[int, int, int, int, int]]:
 @pytest.mark.parametrize(
     ("statement", "expected"),
     [
-        # Names as in linux/filter.h and linux/bpf_common.h; codes are BPF_CLASS | BPF_SIZE | BPF_MODE or BPF_OP | BPF_SRC.
+        # Names as in linux/filter.h and linux/bpf_common.h; codes are BPF_CLASS | BPF_SIZE |
+        # BPF_MODE or BPF_OP | BPF_SRC.
         ("r6 = r1", (0xBF, 6, 1, 0, 0)),  # BPF_MOV64_REG
         ("r10 = r0", (0xBF, 10, 0, 0, 0)),
         ("r0 = -1", (0xB7, 0, 0, 0, -1)),  # BPF_MOV64_IMM
@@ -59,7 +62,9 @@ def words(text: str) -> list[tuple[int, int, int, int, int]]:
         ("exit", (0x95, 0, 0, 0, 0)),  # BPF_EXIT_INSN
     ],
 )
-def test_a_statement_is_one_instruction(statement: str, expected: tuple[int, int, int, int, int]) -> None:
+def test_a_statement_is_one_instruction(
+    statement: str, expected: tuple[int, int, int, int, int]
+) -> None:
     """Each form, with numbers, names, signs and the first and last register."""
     assert words(statement) == [expected]
 
@@ -97,7 +102,14 @@ def test_a_jump_counts_from_the_next_instruction() -> None:
         end: ; nothing here
             exit
     """
-    assert [(code, offset) for code, _, _, offset, _ in words(text)] == [(5, 4), (0x15, -2), (0x18, 0), (0, 0), (5, -5), (0x95, 0)]
+    assert [(code, offset) for code, _, _, offset, _ in words(text)] == [
+        (5, 4),
+        (0x15, -2),
+        (0x18, 0),
+        (0, 0),
+        (5, -5),
+        (0x95, 0),
+    ]
 
 
 def test_a_map_takes_two_instructions() -> None:

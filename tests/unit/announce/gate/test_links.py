@@ -91,7 +91,10 @@ def message(*attributes: bytes, family: int = socket.AF_UNSPEC) -> bytes:
 def test_a_message_is_read() -> None:
     """Name, master and kinds."""
     info = attribute(1, b"veth\0") + attribute(4, b"bridge\0")
-    seen = parsed(RTM_NEWLINK, message(attribute(3, b"eth0\0"), attribute(10, struct.pack("=I", 9)), attribute(18, info)))
+    seen = parsed(
+        RTM_NEWLINK,
+        message(attribute(3, b"eth0\0"), attribute(10, struct.pack("=I", 9)), attribute(18, info)),
+    )
     assert seen == Changed(2, Link(2, "eth0", ETHERNET, 0x1003, 9, "veth", "bridge"))
     assert parsed(RTM_NEWLINK, message(attribute(3, b"eth0\0"))) == Changed(2, CARD)
 

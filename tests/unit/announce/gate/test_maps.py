@@ -1,4 +1,7 @@
-"""The map of deadlines: memory that processes share without copies, and that the programs see at once."""
+"""The map of deadlines.
+
+Memory that processes share without copies, and that the programs see at once.
+"""
 
 from __future__ import annotations
 
@@ -84,11 +87,15 @@ def test_a_forked_process_writes_the_same_words(deadlines: Deadlines, loaded: Lo
     assert verdict(loaded) == PASS
 
 
-def test_a_process_that_is_handed_the_descriptor_writes_the_same_words(deadlines: Deadlines, loaded: Loaded) -> None:
+def test_a_process_that_is_handed_the_descriptor_writes_the_same_words(
+    deadlines: Deadlines, loaded: Loaded
+) -> None:
     """A map passed over a socket (SCM_RIGHTS), as to a process that is no child."""
     mine, others = socket.socketpair()
     with mine, others:
-        mine.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [deadlines.fileno()]))])
+        mine.sendmsg(
+            [b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [deadlines.fileno()]))]
+        )
         _, [(_, _, number)], _, _ = others.recvmsg(1, socket.CMSG_SPACE(4))
     received = Deadlines.from_descriptor(int.from_bytes(number, "little"), DEFAULT_SLOTS + 1)
     Words(DEFAULT_SLOTS, received.memory).set_deadline(5, now() + AHEAD)
@@ -105,7 +112,9 @@ def test_the_self_test_passes_and_leaves_nothing(deadlines: Deadlines, loaded: L
     assert loaded.dropped() == {VIP: 0}
 
 
-def test_the_self_test_sees_a_program_that_lets_everything_pass(deadlines: Deadlines, loaded: Loaded) -> None:
+def test_the_self_test_sees_a_program_that_lets_everything_pass(
+    deadlines: Deadlines, loaded: Loaded
+) -> None:
     """The ways are mixed up: neither program stops what it should."""
     arriving, leaving = loaded.programs[Direction.ARRIVING], loaded.programs[Direction.LEAVING]
     loaded.programs = {Direction.ARRIVING: leaving, Direction.LEAVING: arriving}
@@ -113,7 +122,10 @@ def test_the_self_test_sees_a_program_that_lets_everything_pass(deadlines: Deadl
 
 
 def test_there_is_room_for_all_addresses(deadlines: Deadlines) -> None:
-    """Up to the number that was asked for, rounded up; one more is refused, with the others in place."""
+    """Up to the number that was asked for, rounded up.
+
+    One more is refused, with the others in place.
+    """
     with contextlib.closing(Loaded(deadlines, SMALLEST + 1)) as loaded:
         assert loaded.room == 2 * SMALLEST
         many = {number.to_bytes(4, "big"): 1 for number in range(loaded.room)}

@@ -1,4 +1,7 @@
-"""When programs of a former life are replaced: without a gap for what it held, at once for what it did not."""
+"""When programs of a former life are replaced.
+
+Without a gap for what it held, at once for what it did not.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,13 @@ def replace_at(inherited: set[int], open_slots: set[int], *, settled: bool = Tru
 @pytest.mark.parametrize(
     ("inherited", "open_slots", "settled", "moment"),
     [
-        ({1}, set(), True, UNTIL),  # its old right may last: the old programs know it, the new ones do not
+        # its old right may last: the old programs know it, the new ones do not
+        ({1}, set(), True, UNTIL),
         ({1}, {1}, True, NOW),  # taken back
         ({1, 2}, {1, 2}, True, NOW),
         ({1, 2}, {1}, True, NOW + GRACE),  # the other one will follow
-        ({1}, {2}, True, NOW),  # the old programs would drop the announcement of one that was not bound
+        # the old programs would drop the announcement of one that was not bound
+        ({1}, {2}, True, NOW),
         ({1, 2}, {1, 3}, True, NOW),
         (set(), set(), True, NOW),  # nothing to be lost
         (set(), set(), False, UNTIL),  # the elections to come may have something to lose
@@ -32,7 +37,9 @@ def replace_at(inherited: set[int], open_slots: set[int], *, settled: bool = Tru
         ({1}, {1}, False, NOW),
     ],
 )
-def test_when_it_is_time(inherited: set[int], open_slots: set[int], settled: bool, moment: float) -> None:
+def test_when_it_is_time(
+    inherited: set[int], open_slots: set[int], settled: bool, moment: float
+) -> None:
     """One row for each sentence of the rule."""
     assert replace_at(inherited, open_slots, settled=settled) == moment
 

@@ -23,7 +23,12 @@ from announce.gate.support import missing_rights, why_not
 )
 def test_missing_rights_are_named(capabilities: str, missing: list[str]) -> None:
     """As /proc/PID/status shows the effective ones."""
-    assert missing_rights(f"Name:\tvipd\nCapPrm:\t000001ffffffffff\nCapEff:\t{capabilities}\nCapBnd:\t000001ffffffffff\n") == missing
+    assert (
+        missing_rights(
+            f"Name:\tvipd\nCapPrm:\t000001ffffffffff\nCapEff:\t{capabilities}\nCapBnd:\t000001ffffffffff\n"
+        )
+        == missing
+    )
 
 
 @pytest.mark.parametrize(

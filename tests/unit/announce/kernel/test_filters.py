@@ -22,7 +22,10 @@ SIZES = {0x20: 4, 0x28: 2, 0x30: 1, 0x50: 1}
 
 
 def run(program: bytes, packet: bytes, extensions: dict[int, int]) -> int:
-    """Return how many bytes the program lets through; a load beyond the packet lets nothing through."""
+    """Return how many bytes the program lets through.
+
+    A load beyond the packet lets nothing through.
+    """
     steps = list(struct.iter_unpack("=HBBI", program))
     a = x = at = 0
     while steps[at][0] != RETURN:
@@ -71,19 +74,29 @@ def packed(*texts: str) -> list[bytes]:
 @pytest.mark.parametrize("vip", VIPS)
 def test_claims_pass_and_questions_do_not(vip: str, many: int) -> None:
     """Also with as many other addresses as fit into a program."""
-    others = [f"10.0.{i // 250}.{i % 250}" for i in range(many)] + [f"2001:db8:1::{i:x}" for i in range(1, many + 1)]
+    others = [f"10.0.{i // 250}.{i % 250}" for i in range(many)] + [
+        f"2001:db8:1::{i:x}" for i in range(1, many + 1)
+    ]
     program = rival_filter(IFINDEX, packed(*others, *VIPS))
     frames = frames_for(vip, MAC)
     assert all(run(program, frame, {8: IFINDEX}) for frame in frames.announce)
-    assert not any(run(program, frame, {8: IFINDEX}) for frame in frames.probe if many <= LONGEST_MATCH)
+    assert not any(
+        run(program, frame, {8: IFINDEX}) for frame in frames.probe if many <= LONGEST_MATCH
+    )
     assert len(program) // 8 < 4096
 
 
-@pytest.mark.parametrize("extensions", [{8: 8}, {8: IFINDEX, 48: 1}, {8: IFINDEX, 4: 4}], ids=["other link", "vlan", "own"])
+@pytest.mark.parametrize(
+    "extensions",
+    [{8: 8}, {8: IFINDEX, 48: 1}, {8: IFINDEX, 4: 4}],
+    ids=["other link", "vlan", "own"],
+)
 def test_frames_of_another_link_or_our_own_do_not_pass(extensions: dict[int, int]) -> None:
     """A VLAN on top of the interface, a tag that was taken off, a frame on its way out."""
     program = rival_filter(IFINDEX, packed(*VIPS))
-    assert {run(program, frame, extensions) for vip in VIPS for frame in frames_for(vip, MAC).announce} == {0}
+    assert {
+        run(program, frame, extensions) for vip in VIPS for frame in frames_for(vip, MAC).announce
+    } == {0}
 
 
 def test_other_traffic_does_not_pass() -> None:

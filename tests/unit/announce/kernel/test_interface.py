@@ -7,16 +7,32 @@ from dataclasses import replace
 
 import pytest
 
-from announce.kernel.interface import ETHERNET, LOOPBACK, Interface, Links, find, is_running, unsuitable
+from announce.kernel.interface import (
+    ETHERNET,
+    LOOPBACK,
+    Interface,
+    Links,
+    find,
+    is_running,
+    unsuitable,
+)
 
-ETH0 = Interface(2, "eth0", "02:00:00:00:00:01", up=True, carrier=True, altnames=frozenset({"uplink0", "enp1s0"}))
+ETH0 = Interface(
+    2, "eth0", "02:00:00:00:00:01", up=True, carrier=True, altnames=frozenset({"uplink0", "enp1s0"})
+)
 
 
 def test_every_name_means_the_interface() -> None:
     """The first one and the alternative ones; nothing else does."""
     links = Links()
     assert links.see(ETH0) == {"eth0", "uplink0", "enp1s0"}
-    assert [links.named(name) for name in ("eth0", "uplink0", "enp1s0", "eth1", "")] == [ETH0, ETH0, ETH0, None, None]
+    assert [links.named(name) for name in ("eth0", "uplink0", "enp1s0", "eth1", "")] == [
+        ETH0,
+        ETH0,
+        ETH0,
+        None,
+        None,
+    ]
 
 
 def test_a_name_that_is_given_up_means_nothing() -> None:
@@ -25,7 +41,12 @@ def test_a_name_that_is_given_up_means_nothing() -> None:
     links.see(ETH0)
     renamed = replace(ETH0, name="old0", altnames=frozenset({"uplink0"}))
     assert links.see(renamed) == {"eth0", "old0", "uplink0", "enp1s0"}
-    assert [links.named(name) for name in ("eth0", "old0", "uplink0", "enp1s0")] == [None, renamed, renamed, None]
+    assert [links.named(name) for name in ("eth0", "old0", "uplink0", "enp1s0")] == [
+        None,
+        renamed,
+        renamed,
+        None,
+    ]
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -68,7 +89,10 @@ def test_the_kernel_is_asked_by_name() -> None:
     [
         (ETH0, ""),
         (replace(ETH0, kind=LOOPBACK, name="lo"), "lo is the loopback interface"),
-        (replace(ETH0, kind=65534, name="tun0"), "tun0 is not an Ethernet interface (its type is 65534)"),
+        (
+            replace(ETH0, kind=65534, name="tun0"),
+            "tun0 is not an Ethernet interface (its type is 65534)",
+        ),
         (replace(ETH0, arp=False, name="dummy0"), "dummy0 does not use ARP"),
         (replace(ETH0, port_of="bridge"), "eth0 is a port of a bridge"),
         (replace(ETH0, port_of="bond"), "eth0 is a port of a bond"),
@@ -77,7 +101,9 @@ def test_the_kernel_is_asked_by_name() -> None:
         (replace(ETH0, kind=ETHERNET, mac=""), ""),
     ],
 )
-def test_where_nothing_can_be_announced_a_sentence_says_why(interface: Interface, words: str) -> None:
+def test_where_nothing_can_be_announced_a_sentence_says_why(
+    interface: Interface, words: str
+) -> None:
     """It names the interface; one that is down is all right."""
     said = unsuitable(interface)
     assert said.startswith(words)

@@ -1,4 +1,7 @@
-"""Ready-made netlink messages: built by the library, read back here by hand, carried to the guard and patched there."""
+"""Ready-made netlink messages.
+
+Built by the library, read back here by hand, carried to the guard and patched there.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from announce.kernel.addresses import FOREVER, BoundAddress, ReadyMessages, promote_message, with_lifetime
+from announce.kernel.addresses import (
+    FOREVER,
+    BoundAddress,
+    ReadyMessages,
+    promote_message,
+    with_lifetime,
+)
 from announce.kernel.messages import key_of, label_of, leftovers, ready_messages
 from announce.kernel.netlink import allowance, ifindex_of, removal_message
 from announce.kernel.ownership import VIPD_PROTO, is_vipds, written
@@ -23,7 +32,10 @@ IP, IP6 = ipaddress.IPv4Address("192.0.2.10").packed, ipaddress.IPv6Address("200
 
 
 def read(message: bytes) -> tuple[tuple[int, ...], tuple[int, ...], dict[int, bytes]]:
-    """Return header (type, flags), address header and attributes of a message; it must fill its own length."""
+    """Return header (type, flags), address header and attributes of a message.
+
+    It must fill its own length.
+    """
     length, kind, flags, _, _ = struct.unpack_from("=IHHII", message)
     assert length == len(message)
     attributes, at = {}, 24
@@ -64,7 +76,11 @@ def test_an_ipv6_address_skips_duplicate_address_detection() -> None:
 
 def test_a_removal_finds_nothing_but_vipds_own() -> None:
     """By the label in IPv4; IPv6 has none, and is looked at first."""
-    assert read(READY.unbind[0]) == ((21, 0x001), (socket.AF_INET, 32, 0, 254, 1), {1: IP, 2: IP, 3: b"lo:vipd\0"})
+    assert read(READY.unbind[0]) == (
+        (21, 0x001),
+        (socket.AF_INET, 32, 0, 254, 1),
+        {1: IP, 2: IP, 3: b"lo:vipd\0"},
+    )
     assert read(READY.unbind[1]) == ((21, 0x001), (socket.AF_INET6, 128, 0, 0, 1), {1: IP6, 2: IP6})
 
 
@@ -84,7 +100,11 @@ def test_an_address_is_one_host(text: str, key: tuple[int, bytes, int]) -> None:
 
 def test_a_label_fits_into_fifteen_characters() -> None:
     """Whatever the interface is called."""
-    assert [label_of(name) for name in ("eth0", "enp0s31f6np", "a" * 15)] == ["eth0:vipd", "enp0s31f6n:vipd", "aaaaaaaaaa:vipd"]
+    assert [label_of(name) for name in ("eth0", "enp0s31f6np", "a" * 15)] == [
+        "eth0:vipd",
+        "enp0s31f6n:vipd",
+        "aaaaaaaaaa:vipd",
+    ]
 
 
 @given(st.integers(1, FOREVER))
@@ -125,7 +145,10 @@ def _spoilt(at: int, byte: int) -> bytes:
 
 @given(st.binary(max_size=200) | st.builds(_spoilt, st.integers(0, 400), st.integers(0, 255)))
 def test_what_is_no_message_is_refused_with_one_kind_of_error(data: bytes) -> None:
-    """Random bytes, or one byte of a good value changed: ValueError or a value, never anything else."""
+    """Random bytes, or one byte of a good value changed.
+
+    ValueError or a value, never anything else.
+    """
     try:
         assert isinstance(ReadyMessages.from_bytes(data), ReadyMessages)
     except ValueError:
@@ -146,7 +169,9 @@ def test_an_interface_made_anew_needs_no_new_messages() -> None:
     assert moved.moved(READY.ifindex) == READY
 
 
-def address(key: tuple[int, bytes, int], *, ifindex: int = 1, proto: int = 0, label: str = "") -> BoundAddress:
+def address(
+    key: tuple[int, bytes, int], *, ifindex: int = 1, proto: int = 0, label: str = ""
+) -> BoundAddress:
     """Return an address as if the kernel had it."""
     return BoundAddress(ifindex, *key, flags=0, proto=proto, valid_lft=FOREVER, label=label)
 
@@ -158,9 +183,17 @@ def at(ip: bytes, prefixlen: int) -> tuple[int, bytes, int]:
 
 @pytest.mark.parametrize(
     ("flags", "valid_lft", "proto", "vipds"),
-    [(0x202, 5, 0, True), (0x202, FOREVER, 0, False), (0x200, 5, 0, False), (0x002, 5, 0, False), (0x202, 5, 3, False)],
+    [
+        (0x202, 5, 0, True),
+        (0x202, FOREVER, 0, False),
+        (0x200, 5, 0, False),
+        (0x002, 5, 0, False),
+        (0x202, 5, 3, False),
+    ],
 )
-def test_without_a_protocol_number_an_ipv6_address_is_told_by_its_shape(flags: int, valid_lft: int, proto: int, vipds: bool) -> None:
+def test_without_a_protocol_number_an_ipv6_address_is_told_by_its_shape(
+    flags: int, valid_lft: int, proto: int, vipds: bool
+) -> None:
     """Linux before 5.18: a lifetime that ends, no prefix route, no duplicate address detection."""
     found = address(at(IP6, 128), proto=proto)._replace(flags=flags, valid_lft=valid_lft)
     assert is_vipds(found) is vipds
@@ -171,12 +204,23 @@ def test_an_address_is_removed_as_it_was_read() -> None:
     peer = bytes([192, 0, 2, 9])
     with_peer = address(at(IP, 32), ifindex=7)._replace(peer=peer)
     assert written(with_peer) == "192.0.2.10 peer 192.0.2.9/32"
-    assert read(removal_message(with_peer)) == ((21, 0x001), (socket.AF_INET, 32, 0, 0, 7), {1: peer, 2: IP})
-    assert read(removal_message(address(at(IP6, 64)))) == ((21, 0x001), (socket.AF_INET6, 64, 0, 0, 1), {1: IP6, 2: IP6})
+    assert read(removal_message(with_peer)) == (
+        (21, 0x001),
+        (socket.AF_INET, 32, 0, 0, 7),
+        {1: peer, 2: IP},
+    )
+    assert read(removal_message(address(at(IP6, 64)))) == (
+        (21, 0x001),
+        (socket.AF_INET6, 64, 0, 0, 1),
+        {1: IP6, 2: IP6},
+    )
 
 
 def test_the_kernel_is_asked_to_keep_secondary_addresses() -> None:
-    """SETLINK with AF_SPEC, AF_INET, CONF, promote_secondaries; 24 bytes of attributes in one another."""
+    """SETLINK with AF_SPEC, AF_INET, CONF, promote_secondaries.
+
+    24 bytes of attributes in one another.
+    """
     message = promote_message(5, on=True)
     assert message[16:32] == struct.pack("=BxHiII", 0, 0, 5, 0, 0)
     nested = [struct.unpack_from("=HH", message, at) for at in (32, 36, 40, 44)]
@@ -198,7 +242,10 @@ def test_the_kernel_is_asked_to_keep_secondary_addresses() -> None:
     ],
 )
 def test_a_leftover_is_vipds_and_not_configured(bound: BoundAddress, left: bool) -> None:
-    """By its number, or without one by its label; on this interface, under whatever prefix length."""
+    """By its number, or without one by its label.
+
+    On this interface, under whatever prefix length.
+    """
     assert leftovers([bound], [READY]) == ([bound] if left else [])
     assert [read(removal_message(bound))[1][1:]] == [(bound.prefixlen, 0, 0, bound.ifindex)]
 
@@ -218,6 +265,22 @@ def test_a_thousand_messages_may_take_longer_than_one() -> None:
 def test_the_guards_part_is_light() -> None:
     """No library, no event loop, no subprocess comes with it."""
     code = "import sys, announce.kernel.addresses; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=Path(__file__).parents[4], capture_output=True, text=True, check=True)
-    heavy = {"asyncio", "pyroute2", "ctypes", "dataclasses", "inspect", "json", "logging", "subprocess", "ssl"}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        cwd=Path(__file__).parents[4],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    heavy = {
+        "asyncio",
+        "pyroute2",
+        "ctypes",
+        "dataclasses",
+        "inspect",
+        "json",
+        "logging",
+        "subprocess",
+        "ssl",
+    }
     assert heavy & set(done.stdout.split()) == set()

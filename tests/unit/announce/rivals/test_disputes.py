@@ -14,9 +14,15 @@ def heard(dispute: Dispute, mac: str, moment: float) -> str:
 def test_the_first_frame_is_said_at_once_and_the_same_rival_again_after_a_minute() -> None:
     """One line for a rival, not one for each of its frames."""
     dispute = Dispute("192.0.2.10")
-    lines = [(moment / 10, line) for moment in range(1500) if (line := heard(dispute, "02:00:00:00:00:01", moment / 10))]
+    lines = [
+        (moment / 10, line)
+        for moment in range(1500)
+        if (line := heard(dispute, "02:00:00:00:00:01", moment / 10))
+    ]
     assert [moment for moment, _ in lines] == [0.0, 60.0, 120.0]
-    assert {line for _, line in lines} == {"02:00:00:00:00:01 answers for 192.0.2.10 as well; announcing against it"}
+    assert {line for _, line in lines} == {
+        "02:00:00:00:00:01 answers for 192.0.2.10 as well; announcing against it"
+    }
 
 
 def test_a_storm_of_macs_is_a_line_in_ten_seconds_with_a_count() -> None:
@@ -39,7 +45,10 @@ def test_a_few_rivals_are_named() -> None:
     heard(dispute, "02:00:00:00:00:01", 0.0)
     assert heard(dispute, "02:00:00:00:00:02", 1.0) == ""
     assert dispute.line(9.9) == ""
-    assert dispute.line(10.0) == "02:00:00:00:00:02 answers for 2001:db8::10 as well; announcing against it"
+    assert (
+        dispute.line(10.0)
+        == "02:00:00:00:00:02 answers for 2001:db8::10 as well; announcing against it"
+    )
     for mac in ("02:00:00:00:00:02", "02:00:00:00:00:03"):
         heard(dispute, mac, 12.0)
     assert dispute.line(20.0) == (

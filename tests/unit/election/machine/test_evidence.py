@@ -17,16 +17,27 @@ EDITS: dict[str, tuple[dict[str, object], str]] = {
     "the mark": ({"bound": False}, "bound: False"),
     "the holder": ({"holder": ""}, "holder: empty"),
     "the counter": ({"counter": 4}, "counter: 4"),
-    "a successor": ({"successor": Identity("b", "b1")}, "successor: Identity(name='b', session='b1')"),
-    "much": ({"addresses": ("192.0.2.99/32",) * 9}, "addresses: ('192.0.2.99/32', '192.0.2.99/32', '192...."),
+    "a successor": (
+        {"successor": Identity("b", "b1")},
+        "successor: Identity(name='b', session='b1')",
+    ),
+    "much": (
+        {"addresses": ("192.0.2.99/32",) * 9},
+        "addresses: ('192.0.2.99/32', '192.0.2.99/32', '192....",
+    ),
 }
 
 
 def seen(node: Node, content: Content) -> list[ForeignEdit]:
-    """Let the node see this by its watch and, since its renewal meets a conflict, by reading; return what it says of it."""
+    """Let the node see this by its watch and, since its renewal meets a conflict, by reading.
+
+    Return what it says of it.
+    """
     said = node.take(RecordSeen(content))
     node.content = content
-    while node.machine.state is State.ACTIVE and not any(isinstance(action, ForeignEdit) for action in said):
+    while node.machine.state is State.ACTIVE and not any(
+        isinstance(action, ForeignEdit) for action in said
+    ):
         request = node.ask()
         if isinstance(request, Read):
             said += node.answer(node.now + 0.001)
@@ -56,7 +67,9 @@ def test_each_change_by_somebody_else_is_said_once(edit: dict[str, object], what
 
 
 @pytest.mark.parametrize(
-    ("content", "what"), [(Absent(), "deleted"), (Unreadable("r99", "not JSON"), "made unreadable: not JSON")], ids=["absent", "unreadable"]
+    ("content", "what"),
+    [(Absent(), "deleted"), (Unreadable("r99", "not JSON"), "made unreadable: not JSON")],
+    ids=["absent", "unreadable"],
 )
 def test_a_record_that_is_gone_or_broken_is_said(content: Content, what: str) -> None:
     """It is written again."""
@@ -70,14 +83,22 @@ def test_a_record_that_is_gone_or_broken_is_said(content: Content, what: str) ->
 def test_another_holder_under_the_own_session_is_a_foreign_edit_and_a_loss() -> None:
     """No vipd writes that."""
     node = active()
-    assert seen(node, Found(replace(record_of(node).record, holder="foo"), "r99")) == [ForeignEdit("holder: foo", lost=True)]
+    assert seen(node, Found(replace(record_of(node).record, holder="foo"), "r99")) == [
+        ForeignEdit("holder: foo", lost=True)
+    ]
     assert node.machine.state is State.BACKUP
 
 
 def test_what_is_not_vipd_s_and_what_vipd_writes_is_not_said() -> None:
     """An annotation, another node's take, and an own write whose answer was lost."""
     node = active()
-    assert seen(node, Found(replace(record_of(node).record, extra={"note": "x"}, renew_time="now"), "r99")) == []
+    assert (
+        seen(
+            node,
+            Found(replace(record_of(node).record, extra={"note": "x"}, renew_time="now"), "r99"),
+        )
+        == []
+    )
     node = active()
     renewal = node.renew()
     node.take(WriteDone(renewal.request, Unknown("timeout")))

@@ -40,12 +40,24 @@ RESTING: dict[str, tuple[Fitness, State, Reason]] = {
     "unfit": (fitness(fit=False), State.FAULT, Reason.LINK_DOWN),
     "drained": (fitness(drained=True), State.FAULT, Reason.DRAINED),
     "drained and unfit": (fitness(fit=False, drained=True), State.FAULT, Reason.DRAINED),
-    "stopping, whatever else": (fitness(fit=False, drained=True, stopping=True), State.INITIALIZE, Reason.SHUTDOWN),
+    "stopping, whatever else": (
+        fitness(fit=False, drained=True, stopping=True),
+        State.INITIALIZE,
+        Reason.SHUTDOWN,
+    ),
     "a namesake lives": (fitness(foreign_namesake=True), State.FAULT, Reason.NAMESAKE),
     "a namesake writes the record": (namesake(), State.FAULT, Reason.NAMESAKE),
-    "an earlier election claims the address": (fitness(claimed_by="edge"), State.FAULT, Reason.ADDRESS_CLAIMED),
+    "an earlier election claims the address": (
+        fitness(claimed_by="edge"),
+        State.FAULT,
+        Reason.ADDRESS_CLAIMED,
+    ),
     "an address cannot be removed": (fitness(unbind_fails=3), State.FAULT, Reason.UNBIND_FAILED),
-    "an address could not be removed just now": (fitness(unbind_fails=2), State.BACKUP, Reason.RECOVERED),
+    "an address could not be removed just now": (
+        fitness(unbind_fails=2),
+        State.BACKUP,
+        Reason.RECOVERED,
+    ),
     "the kernel refused": (failed_bind(), State.FAULT, Reason.BIND_FAILED),
 }
 
@@ -58,12 +70,20 @@ def test_resting_state(given: Fitness, state: State, reason: Reason) -> None:
 
 def test_a_node_that_never_saw_the_record_is_no_backup_yet() -> None:
     """It cannot know how long to wait."""
-    assert fitness().resting_state(NOW, State.INITIALIZE, seen=False) == (State.INITIALIZE, Reason.STARTUP)
-    assert fitness().resting_state(NOW, State.INITIALIZE, seen=True) == (State.BACKUP, Reason.STARTUP)
+    assert fitness().resting_state(NOW, State.INITIALIZE, seen=False) == (
+        State.INITIALIZE,
+        Reason.STARTUP,
+    )
+    assert fitness().resting_state(NOW, State.INITIALIZE, seen=True) == (
+        State.BACKUP,
+        Reason.STARTUP,
+    )
 
 
 @pytest.mark.parametrize(
-    "order", [fitness(drained=True), fitness(stopping=True), fitness(fit=None)], ids=["drained", "stopping", "no verdict"]
+    "order",
+    [fitness(drained=True), fitness(stopping=True), fitness(fit=None)],
+    ids=["drained", "stopping", "no verdict"],
 )
 def test_an_order_is_no_reason_to_drop_the_address_at_once(order: Fitness) -> None:
     """It is handed over; only what is wrong here makes it go whoever is there to take it."""
@@ -98,7 +118,16 @@ def test_refusals_in_a_row_make_a_node_patient() -> None:
         [ends] = given.changes_at(now)
         waited.append(ends - now)
         now = ends
-    assert waited == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, LONGEST_REFUSAL_PATIENCE, LONGEST_REFUSAL_PATIENCE]
+    assert waited == [
+        5.0,
+        10.0,
+        20.0,
+        40.0,
+        80.0,
+        160.0,
+        LONGEST_REFUSAL_PATIENCE,
+        LONGEST_REFUSAL_PATIENCE,
+    ]
     given.note_bound()
     assert not given.is_refused(now)
     given.note_refusal(now)

@@ -1,4 +1,7 @@
-"""Rules of the machine that a dialogue between nodes does not show well: the order of actions, late events, odd moments."""
+"""Rules of the machine that a dialogue between nodes does not show well.
+
+The order of actions, late events, odd moments.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +48,29 @@ from election.machine.eligibility import REFUSAL_PATIENCE
 from election.machine.lease import LARGEST_COUNT
 from election.machine.machine import Machine
 from election.machine.situation import VACANT
-from election.model import Absent, Applied, Candidate, Conflict, Content, Found, Identity, Reason, Record, Release, State, Unknown
-from election.timing import PROFILES, REMEMBER_IN_HANDOVER, REMEMBER_PATIENCE, UNBIND_AFTER_TAKEN, Settings, right_ends, unbind_lead
+from election.model import (
+    Absent,
+    Applied,
+    Candidate,
+    Conflict,
+    Content,
+    Found,
+    Identity,
+    Reason,
+    Record,
+    Release,
+    State,
+    Unknown,
+)
+from election.timing import (
+    PROFILES,
+    REMEMBER_IN_HANDOVER,
+    REMEMBER_PATIENCE,
+    UNBIND_AFTER_TAKEN,
+    Settings,
+    right_ends,
+    unbind_lead,
+)
 
 VIP = ("192.0.2.10/32",)
 SETTINGS = Settings("web", VIP, PROFILES["default"], probe=False)
@@ -59,16 +83,26 @@ UNFIT = replace(B, eligible=False)
 
 def kinds(actions: Sequence[Action]) -> list[str]:
     """Return the actions by name, writes by what they are for."""
-    return [action.kind.capitalize() if isinstance(action, Write) else type(action).__name__ for action in actions]
+    return [
+        action.kind.capitalize() if isinstance(action, Write) else type(action).__name__
+        for action in actions
+    ]
 
 
 class Node:
-    """A machine with a store that it alone writes to. `now` moves with `at`; answers come when the test says so.
+    """A machine with a store that it alone writes to.
+
+    `now` moves with `at`; answers come when the test says so.
 
     `disk`: what is to be remembered is kept at once.
     """
 
-    def __init__(self, content: Content | Record = FREE, settings: Settings = SETTINGS, started: Started | None = None) -> None:
+    def __init__(
+        self,
+        content: Content | Record = FREE,
+        settings: Settings = SETTINGS,
+        started: Started | None = None,
+    ) -> None:
         self.machine = Machine(settings, ME)
         self.disk = True
         self.content: Content = Found(content, "r0") if isinstance(content, Record) else content
@@ -83,7 +117,9 @@ class Node:
         """Let an event happen; the last request among its actions is under way from then on."""
         self.now = self.now if at is None else at
         actions = self.machine.step(self.now, event)
-        self.request = next((a for a in reversed(actions) if isinstance(a, Read | Write)), self.request)
+        self.request = next(
+            (a for a in reversed(actions) if isinstance(a, Read | Write)), self.request
+        )
         kept = [action.chosen for action in actions if isinstance(action, Remember)]
         return actions + self.take(Remembered(kept[-1])) if kept and self.disk else actions
 
@@ -97,7 +133,10 @@ class Node:
         return self.take(WriteDone(request.request, Applied(self.content.revision)), at)
 
     def become_active(self) -> list[Action]:
-        """Take the free lease at 100.0 and answer what follows; return the actions of the confirmed take."""
+        """Take the free lease at 100.0 and answer what follows.
+
+        Return the actions of the confirmed take.
+        """
         self.answer()
         self.take(Tick(), 101.0)
         actions = self.answer()
@@ -106,7 +145,10 @@ class Node:
         return actions
 
     def take_free(self) -> list[Action]:
-        """Take the free lease at 101.0 and return the actions of the confirmed take; the kernel has not answered yet."""
+        """Take the free lease at 101.0 and return the actions of the confirmed take.
+
+        The kernel has not answered yet.
+        """
         self.answer()
         self.take(Tick(), 101.0)
         return self.answer()
@@ -165,14 +207,20 @@ def test_a_naming_lowers_deadline_and_lifetimes_before_it_is_sent() -> None:
 
 
 def test_a_naming_with_little_left_tells_what_it_gives_when_it_is_confirmed() -> None:
-    """Out of touch for long, then back: the naming promises more than what was left, and a guard without the new word would kill."""
+    """Out of touch for long, then back.
+
+    The naming promises more than what was left, and a guard without the new word would kill.
+    """
     node = active(among=(B,))
     late = deadline(node) - 0.2
     renewal = node.renew()
     node.take(WriteDone(renewal.request, Unknown("lost")), late - 0.01)
     node.take(HandoverAsked())
     assert "Name" in kinds(node.answer(late))
-    assert node.answer(late + 0.01)[:2] == [SetDeadline(late + 0.5), Refresh(late + 0.5, 3.0, shrink=True)]
+    assert node.answer(late + 0.01)[:2] == [
+        SetDeadline(late + 0.5),
+        Refresh(late + 0.5, 3.0, shrink=True),
+    ]
 
 
 def test_an_unbind_is_confirmed_before_anything_is_released() -> None:
@@ -194,7 +242,10 @@ def answer_all(node: Node) -> None:
 
 
 def test_a_node_that_cannot_remove_an_address_is_no_candidate() -> None:
-    """It could not give up what it takes. It tries ever more rarely, and takes part again once the address is gone."""
+    """It could not give up what it takes.
+
+    It tries ever more rarely, and takes part again once the address is gone.
+    """
     node = Node(started=Started())
     waits = []
     for _ in range(200):
@@ -207,7 +258,11 @@ def test_a_node_that_cannot_remove_an_address_is_no_candidate() -> None:
     assert waits[0] == pytest.approx(0.01)
     assert 0.5 < max(waits) <= 1.0
     said = node.machine.candidacy(node.now)
-    assert (said.eligible, node.machine.state, node.machine.snapshot(node.now).reason) == (False, State.FAULT, Reason.UNBIND_FAILED)
+    assert (said.eligible, node.machine.state, node.machine.snapshot(node.now).reason) == (
+        False,
+        State.FAULT,
+        Reason.UNBIND_FAILED,
+    )
     node.take(UnbindDone(ok=True))
     assert node.machine.candidacy(node.now).eligible
 
@@ -248,7 +303,9 @@ def test_a_patient_stop_waits_for_nobody_where_there_is_nobody() -> None:
 
 
 def test_a_stop_with_a_pause_believes_nobody_at_first() -> None:
-    """Reloaded in the same moment, the successor would not answer, and a slow store might not take the naming back in time."""
+    """Reloaded in the same moment, the successor would not answer, and a slow store might not take
+    the naming back in time.
+    """
     node = active(among=(B,))
     begun = node.now
     assert kinds(node.take(StopAsked(1.5, pause=1.0))) == []
@@ -344,7 +401,10 @@ def test_a_conflict_is_judged_by_reading() -> None:
 
 
 def test_the_holder_outbids_a_counter_that_was_raised_by_hand() -> None:
-    """Even if that record is gone again: who saw it takes all below it for old, and believes no naming and no release."""
+    """Even if that record is gone again.
+
+    Who saw it takes all below it for old, and believes no naming and no release.
+    """
     node = active()
     lost = node.renew()
     assert isinstance(node.content, Found)
@@ -437,7 +497,10 @@ def test_nobody_takes_what_another_holds_and_renews() -> None:
     node = Node(HELD_BY_B)
     node.answer()
     for number in range(1, 8):
-        actions = node.take(RecordSeen(Found(replace(HELD_BY_B, counter=9 + number), f"r{number}")), 100.0 + 2.9 * number)
+        actions = node.take(
+            RecordSeen(Found(replace(HELD_BY_B, counter=9 + number), f"r{number}")),
+            100.0 + 2.9 * number,
+        )
         assert not any(isinstance(action, Write) for action in actions)
 
 
@@ -492,7 +555,10 @@ HELD_AFTER = replace(HELD_BY_B, epoch=6, counter=20)
 
 
 def test_who_was_refused_neither_asks_nor_is_fit_until_something_changes() -> None:
-    """A healthy holder would be made to give up again and again; nobody names a node that says it is not fit."""
+    """A healthy holder would be made to give up again and again.
+
+    Nobody names a node that says it is not fit.
+    """
     node = refused_node()
     node.take(RecordSeen(Found(HELD_AFTER, "r9")), 102.0)
     for number in range(1, 60):
@@ -506,7 +572,10 @@ def test_who_was_refused_neither_asks_nor_is_fit_until_something_changes() -> No
 
 
 def test_a_lease_that_nobody_takes_is_tried_for_by_who_was_refused() -> None:
-    """All nodes may be refused, and the cause may end without a sign: the VIP is to come back, and no healthy node is to wait."""
+    """All nodes may be refused, and the cause may end without a sign.
+
+    The VIP is to come back, and no healthy node is to wait.
+    """
     node = refused_node()
     takes = []
     for _ in range(3):
@@ -526,7 +595,10 @@ def test_a_lease_that_nobody_takes_is_tried_for_by_who_was_refused() -> None:
 
 
 def test_a_sign_that_the_refusal_is_over_brings_a_lease_that_nobody_holds_back() -> None:
-    """However often the kernel refused before: who tries while nobody has the VIP costs nobody anything."""
+    """However often the kernel refused before.
+
+    Who tries while nobody has the VIP costs nobody anything.
+    """
     node = refused_node()
     for _ in range(4):
         while node.machine.state is not State.ACTIVE:
@@ -559,7 +631,12 @@ def test_who_was_refused_leaves_a_free_lease_to_the_healthy_for_a_while() -> Non
 def test_a_try_that_another_node_was_ahead_of_is_over() -> None:
     """Who took the lease is healthy: the refused node is in Fault again, and does not ask."""
     node = refused_node()
-    node.take(RecordSeen(Found(replace(FREE, epoch=6, counter=20, session="b1", release=Release("b1", 6)), "r9")), 120.0)
+    node.take(
+        RecordSeen(
+            Found(replace(FREE, epoch=6, counter=20, session="b1", release=Release("b1", 6)), "r9")
+        ),
+        120.0,
+    )
     while not isinstance(node.ask(), Write):
         node.answer()
     node.content = Found(replace(HELD_BY_B, epoch=7, counter=21), "r10")
@@ -573,13 +650,23 @@ def test_a_try_that_another_node_was_ahead_of_is_over() -> None:
 def test_nothing_spins_while_a_read_is_awaited_after_a_try_that_came_to_nothing() -> None:
     """The next try is due by the clock, but has to wait for the answer."""
     node = refused_node()
-    node.take(RecordSeen(Found(replace(FREE, epoch=6, counter=20, session="b1", release=Release("b1", 6)), "r9")), 120.0)
+    node.take(
+        RecordSeen(
+            Found(replace(FREE, epoch=6, counter=20, session="b1", release=Release("b1", 6)), "r9")
+        ),
+        120.0,
+    )
     while not isinstance(node.ask(), Write):
         node.answer()
     node.content = Found(replace(HELD_BY_B, epoch=7, counter=21), "r10")
     node.take(WriteDone(node.ask().request, Conflict()))
     node.answer()
-    node.take(RecordSeen(Found(replace(FREE, epoch=7, counter=22, session="b1", release=Release("b1", 7)), "r11")), 140.0)
+    node.take(
+        RecordSeen(
+            Found(replace(FREE, epoch=7, counter=22, session="b1", release=Release("b1", 7)), "r11")
+        ),
+        140.0,
+    )
     [read] = node.take(RecordSeen(node.content), 140.0 + VACANT - 0.1)
     assert isinstance(read, Read)
     node.take(Tick(), 140.0 + VACANT)
@@ -602,7 +689,10 @@ def test_a_bind_that_succeeds_ends_the_refusal() -> None:
 
 
 def test_a_take_sent_on_news_of_the_watch_is_believed_by_its_answer() -> None:
-    """It replaced just that content: a read between answer and bind would only cost a planned move time."""
+    """It replaced just that content.
+
+    A read between answer and bind would only cost a planned move time.
+    """
     node = Node(HELD_BY_B)
     node.answer()
     named = replace(HELD_BY_B, counter=10, successor=ME)
@@ -622,14 +712,18 @@ def test_a_take_that_a_watch_has_shown_overtaken_is_not_believed_by_its_answer()
     node.take(RecordSeen(node.content), 101.0)
     take = node.request
     assert isinstance(take, Write)
-    node.take(RecordSeen(Found(replace(HELD_BY_B, holder="c", session="c1", epoch=7, counter=12), "r9")))
+    node.take(
+        RecordSeen(Found(replace(HELD_BY_B, holder="c", session="c1", epoch=7, counter=12), "r9"))
+    )
     actions = node.take(WriteDone(take.request, Applied("r2")), 101.01)
     assert "Bind" not in kinds(actions)
     assert "Read" in kinds(actions)
 
 
 def test_a_successor_does_not_wait_for_the_answer_to_an_older_read() -> None:
-    """If that was lost it would come to the timeout, long after the holder has struck the successor out."""
+    """If that was lost it would come to the timeout, long after the holder has struck the successor
+    out.
+    """
     node = Node(HELD_BY_B)
     node.answer()
     read = node.ask()
@@ -643,7 +737,10 @@ def test_a_successor_does_not_wait_for_the_answer_to_an_older_read() -> None:
 
 
 def test_a_record_is_marked_bound_only_after_the_kernel_has_bound() -> None:
-    """In a handover the former holder lets go on that mark: 0.5 s without the VIP if the bind in the same list had failed."""
+    """In a handover the former holder lets go on that mark.
+
+    0.5 s without the VIP if the bind in the same list had failed.
+    """
     node = Node()
     actions = node.take_free()
     assert "Bind" in kinds(actions)
@@ -676,7 +773,10 @@ def taking_without_disk() -> Node:
 
 
 def test_an_epoch_is_remembered_before_anything_is_bound_with_it() -> None:
-    """All of vipd may be killed right after the bind, and the record be deleted: the next daemon must not take with it again."""
+    """All of vipd may be killed right after the bind, and the record be deleted.
+
+    The next daemon must not take with it again.
+    """
     node = taking_without_disk()
     assert kinds(node.answer()) == ["Remember"]
     assert node.machine.state is State.BACKUP
@@ -720,7 +820,10 @@ def test_a_record_that_was_changed_while_the_disk_was_awaited_gives_no_bind() ->
 
 
 def test_a_take_that_came_to_nothing_does_not_make_the_own_lease_look_old() -> None:
-    """A daemon killed before its take reached the store leaves a chosen epoch; the lease of the one before it is still its own."""
+    """A daemon killed before its take reached the store leaves a chosen epoch.
+
+    The lease of the one before it is still its own.
+    """
     mine = replace(HELD_BY_B, holder="a", session="a0")
     machine = Machine(SETTINGS, ME, epoch=4, chosen=5)
     machine.step(100.0, FitnessChanged(fit=True, priority=150))
@@ -733,8 +836,17 @@ def test_a_take_that_came_to_nothing_does_not_make_the_own_lease_look_old() -> N
 # ---------------------------------------------------------------- figures that nobody can continue
 
 
-@pytest.mark.parametrize("edit", [{"epoch": LARGEST_COUNT}, {"counter": LARGEST_COUNT}, {"epoch": LARGEST_COUNT, "counter": LARGEST_COUNT}])
-def test_a_holder_goes_on_although_its_record_was_given_impossible_figures(edit: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"epoch": LARGEST_COUNT},
+        {"counter": LARGEST_COUNT},
+        {"epoch": LARGEST_COUNT, "counter": LARGEST_COUNT},
+    ],
+)
+def test_a_holder_goes_on_although_its_record_was_given_impossible_figures(
+    edit: dict[str, int],
+) -> None:
     """It writes its own again; all that it writes can be continued."""
     node = active()
     assert isinstance(node.content, Found)
@@ -749,8 +861,18 @@ def test_a_holder_goes_on_although_its_record_was_given_impossible_figures(edit:
     assert deadline(node) > node.now + 1.0
 
 
-@pytest.mark.parametrize("edit", [{"epoch": LARGEST_COUNT}, {"epoch": LARGEST_COUNT - 1}, {"counter": LARGEST_COUNT}, {"epoch": 2**60}])
-def test_a_record_that_cannot_be_continued_is_taken_like_one_that_is_gone(edit: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"epoch": LARGEST_COUNT},
+        {"epoch": LARGEST_COUNT - 1},
+        {"counter": LARGEST_COUNT},
+        {"epoch": 2**60},
+    ],
+)
+def test_a_record_that_cannot_be_continued_is_taken_like_one_that_is_gone(
+    edit: dict[str, int],
+) -> None:
     """After the longest lease, at an epoch that leaves room."""
     node = Node(replace(HELD_BY_B, **edit))  # type: ignore[arg-type] # a table of two fields
     while node.machine.state is not State.ACTIVE:

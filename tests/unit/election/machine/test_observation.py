@@ -66,17 +66,32 @@ def test_a_change_begins_the_wait_anew(change: dict[str, object]) -> None:
 FREE_AT: dict[str, tuple[list[tuple[float, Content]], float]] = {
     "the written lease counts, not the own": ([(10.0, found())], 12.0),
     "seen again": ([(10.0, found()), (11.0, found())], 12.0),
-    "released: at once": ([(10.0, found(replace(HELD, holder="", release=Release("a1", 5))))], 10.0),
+    "released: at once": (
+        [(10.0, found(replace(HELD, holder="", release=Release("a1", 5))))],
+        10.0,
+    ),
     "emptied by hand: no release": ([(10.0, found(replace(HELD, holder="")))], 13.0),
-    "released by a former session: no release": ([(10.0, found(replace(HELD, holder="", release=Release("a0", 5))))], 13.0),
-    "absent: the longest known": ([(5.0, found(replace(HELD, lease_duration=9000))), (10.0, Absent())], 19.0),
+    "released by a former session: no release": (
+        [(10.0, found(replace(HELD, holder="", release=Release("a0", 5))))],
+        13.0,
+    ),
+    "absent: the longest known": (
+        [(5.0, found(replace(HELD, lease_duration=9000))), (10.0, Absent())],
+        19.0,
+    ),
     "absent for a while: counted once": ([(10.0, Absent()), (12.0, Absent())], 13.0),
     "unreadable": ([(10.0, Unreadable("r1", "not JSON"))], 13.0),
-    "unreadable in another way": ([(10.0, Unreadable("r1", "x")), (12.0, Unreadable("r2", "x"))], 15.0),
+    "unreadable in another way": (
+        [(10.0, Unreadable("r1", "x")), (12.0, Unreadable("r2", "x"))],
+        15.0,
+    ),
     "older by epoch": ([(5.0, found()), (10.0, found(replace(HELD, epoch=4), "r2"))], 13.0),
     "older by counter": ([(5.0, found()), (10.0, found(replace(HELD, counter=19), "r2"))], 13.0),
     "a released one that is older": (
-        [(5.0, found()), (10.0, found(replace(HELD, epoch=4, holder="", release=Release("a1", 4)), "r2"))],
+        [
+            (5.0, found()),
+            (10.0, found(replace(HELD, epoch=4, holder="", release=Release("a1", 4)), "r2")),
+        ],
         13.0,
     ),
     "a foreign writer shortens the lease": (
@@ -96,17 +111,35 @@ FREE_AT: dict[str, tuple[list[tuple[float, Content]], float]] = {
         11.5,
     ),
     "the next holder promises less": (
-        [(5.0, found()), (10.0, found(replace(HELD, holder="c", session="c1", epoch=6, counter=21, lease_duration=1000), "r2"))],
+        [
+            (5.0, found()),
+            (
+                10.0,
+                found(
+                    replace(
+                        HELD, holder="c", session="c1", epoch=6, counter=21, lease_duration=1000
+                    ),
+                    "r2",
+                ),
+            ),
+        ],
         11.0,
     ),
-    "a lease of an hour is no lease": ([(10.0, found(replace(HELD, lease_duration=3_600_000)))], 13.0),
+    "a lease of an hour is no lease": (
+        [(10.0, found(replace(HELD, lease_duration=3_600_000)))],
+        13.0,
+    ),
     "a lease of nothing is none either": ([(10.0, found(replace(HELD, lease_duration=0)))], 13.0),
     "lease_duration alone is edited: no write of vipd's": (
         [(10.0, found()), (11.0, found(replace(HELD, lease_duration=300_000), "r2"))],
         12.0,
     ),
     "and the record goes then": (
-        [(10.0, found()), (11.0, found(replace(HELD, lease_duration=300_000), "r2")), (12.0, Absent())],
+        [
+            (10.0, found()),
+            (11.0, found(replace(HELD, lease_duration=300_000), "r2")),
+            (12.0, Absent()),
+        ],
         15.0,
     ),
     "an absurd epoch": ([(10.0, found(replace(HELD, epoch=LARGEST_COUNT + 1)))], 13.0),
@@ -114,13 +147,17 @@ FREE_AT: dict[str, tuple[list[tuple[float, Content]], float]] = {
 
 
 @pytest.mark.parametrize(("seen", "expected"), FREE_AT.values(), ids=list(FREE_AT))
-def test_from_when_on_anybody_may_take_it(seen: list[tuple[float, Content]], expected: float) -> None:
+def test_from_when_on_anybody_may_take_it(
+    seen: list[tuple[float, Content]], expected: float
+) -> None:
     """Apart from ranks."""
     assert observation(*seen).free_at() == expected
 
 
 def test_what_the_state_directory_remembers_is_waited_out() -> None:
-    """After a restart nothing was seen yet, but somebody may still count on the long lease of yesterday."""
+    """After a restart nothing was seen yet, but somebody may still count on the long lease of
+    yesterday.
+    """
     assert observation((10.0, Absent()), longest=30.0).free_at() == 40.0
 
 
@@ -128,16 +165,23 @@ def test_a_watch_is_believed_only_if_it_shows_something_newer() -> None:
     """Anything else may be late, or a restored store."""
     view = observation((10.0, found()))
     newer, older = found(replace(HELD, counter=21), "r2"), found(replace(HELD, counter=19), "r0")
-    assert [view.is_news(content) for content in (newer, found(), older, Absent(), Unreadable("r2", "x"))] == [True, *[False] * 4]
+    assert [
+        view.is_news(content)
+        for content in (newer, found(), older, Absent(), Unreadable("r2", "x"))
+    ] == [True, *[False] * 4]
 
 
 def test_an_absurd_record_on_a_watch_is_no_news() -> None:
     """Else one edit by hand would make all later records look old."""
-    assert not observation((10.0, found())).is_news(found(replace(HELD, epoch=LARGEST_COUNT + 1), "r2"))
+    assert not observation((10.0, found())).is_news(
+        found(replace(HELD, epoch=LARGEST_COUNT + 1), "r2")
+    )
 
 
 def test_an_epoch_is_above_every_one_known() -> None:
-    """The record's, those seen before it went, and those that the state directory remembers as seen or as chosen."""
+    """The record's, those seen before it went, and those that the state directory remembers as seen
+    or as chosen.
+    """
     assert Observation(OWN_LEASE, 8, 0.0).next_epoch == 9
     assert Observation(OWN_LEASE, 8, 0.0, 11).next_epoch == 12
     view = observation((5.0, found()), (6.0, Absent()))
@@ -154,10 +198,15 @@ def test_a_chosen_epoch_makes_no_record_look_older() -> None:
 
 
 def test_an_older_record_that_goes_on_counts_in_the_end() -> None:
-    """Once nobody can hold by what was seen before it: else nobody would ever be named in it, or take it in time, again."""
+    """Once nobody can hold by what was seen before it.
+
+    Else nobody would ever be named in it, or take it in time, again.
+    """
     view = observation((10.0, found(replace(HELD, epoch=LARGEST_COUNT))))
     for number in range(1, 7):
-        view.observe_content(10.5 + number / 2, found(replace(HELD, counter=20 + number), f"r{number}"))
+        view.observe_content(
+            10.5 + number / 2, found(replace(HELD, counter=20 + number), f"r{number}")
+        )
         assert view.older
     view.observe_content(14.0, found(replace(HELD, counter=30), "r7"))
     assert not view.older
@@ -167,7 +216,11 @@ def test_an_older_record_that_goes_on_counts_in_the_end() -> None:
 
 def test_an_older_record_counts_only_if_nothing_newer_is_seen_between() -> None:
     """A holder that writes again is within its right: the wait begins anew."""
-    view = observation((10.0, found()), (11.0, found(replace(HELD, epoch=4), "r2")), (13.0, found(replace(HELD, counter=21), "r3")))
+    view = observation(
+        (10.0, found()),
+        (11.0, found(replace(HELD, epoch=4), "r2")),
+        (13.0, found(replace(HELD, counter=21), "r3")),
+    )
     view.observe_content(13.5, found(replace(HELD, epoch=4, counter=21), "r4"))
     view.observe_content(14.5, found(replace(HELD, epoch=4, counter=22), "r5"))
     assert view.older
@@ -175,7 +228,10 @@ def test_an_older_record_counts_only_if_nothing_newer_is_seen_between() -> None:
 
 def test_a_record_without_room_for_another_epoch_is_waited_out_like_one_that_is_gone() -> None:
     """What comes after it begins above all that was ever remembered, which that figure never is."""
-    view = observation((10.0, found(replace(HELD, lease_duration=9000))), (11.0, found(replace(HELD, epoch=LARGEST_COUNT), "r2")))
+    view = observation(
+        (10.0, found(replace(HELD, lease_duration=9000))),
+        (11.0, found(replace(HELD, epoch=LARGEST_COUNT), "r2")),
+    )
     assert view.free_at() == 20.0
     assert view.next_epoch == 6
     assert view.remembered == (5, 9.0, 5)
@@ -185,7 +241,9 @@ def test_a_naming_counts_only_with_a_write_of_the_holder_s_own() -> None:
     """A foreign writer that puts a successor into the record does not raise the counter."""
     named = replace(HELD, counter=21, successor=ME)
     assert observation((10.0, found()), (11.0, found(named, "r2"))).naming_of(ME)
-    assert not observation((10.0, found()), (11.0, found(replace(HELD, successor=ME), "r2"))).naming_of(ME)
+    assert not observation(
+        (10.0, found()), (11.0, found(replace(HELD, successor=ME), "r2"))
+    ).naming_of(ME)
     assert not observation((10.0, found(named))).naming_of(Identity("b", "b2"))
 
 
@@ -208,7 +266,9 @@ CONTENTS = st.one_of(
 
 @given(st.lists(CONTENTS, min_size=1, max_size=12))
 def test_nobody_waits_less_than_the_lease_that_was_promised(contents: list[Content]) -> None:
-    """By the record when it last changed, or before that in the same tenure, unless the holder itself let go."""
+    """By the record when it last changed, or before that in the same tenure, unless the holder
+    itself let go.
+    """
     view = Observation(OWN_LEASE, 0, 0.0)
     promised = 0.0
     for now, content in enumerate(contents):
@@ -219,9 +279,14 @@ def test_nobody_waits_less_than_the_lease_that_was_promised(contents: list[Conte
         assert view.next_epoch > floor
         assert view.longest >= OWN_LEASE
         if changed and record is not None:
-            tenure = before is not None and (before.session, before.epoch) == (record.session, record.epoch)
+            tenure = before is not None and (before.session, before.epoch) == (
+                record.session,
+                record.epoch,
+            )
             promised = max(promised if tenure else 0.0, now + record.lease_duration / 1000)
         if record is None or view.older or not record.holder:
-            assert (record is not None and record.released and not view.older) or view.free_at() >= view.changed_at + OWN_LEASE
+            assert (
+                record is not None and record.released and not view.older
+            ) or view.free_at() >= view.changed_at + OWN_LEASE
         elif not record.released:
             assert view.free_at() >= promised

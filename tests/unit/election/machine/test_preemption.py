@@ -14,7 +14,12 @@ HELD = Record(uid="u", holder="a", session="a1", epoch=1, counter=1, priority=10
 
 
 def asks_at(
-    record: Record | None = HELD, *, preempt: bool = True, eligible: bool = True, priority: int = 150, in_touch: bool = True
+    record: Record | None = HELD,
+    *,
+    preempt: bool = True,
+    eligible: bool = True,
+    priority: int = 150,
+    in_touch: bool = True,
 ) -> float:
     """Return when a node asks that has been in this position since 10 s, with a delay of 5 s."""
     preemption = Preemption(preempt, 5.0)
@@ -38,7 +43,15 @@ def test_it_asks_once_it_was_better_for_its_delay() -> None:
         asks_at(replace(HELD, holder="")),
         asks_at(replace(HELD, pin="a")),
     ],
-    ids=["not configured", "not fit", "out of touch with the store", "only as good", "no record", "nobody holds it", "pinned"],
+    ids=[
+        "not configured",
+        "not fit",
+        "out of touch with the store",
+        "only as good",
+        "no record",
+        "nobody holds it",
+        "pinned",
+    ],
 )
 def test_it_never_asks(never: float) -> None:
     """For each of these reasons alone."""
@@ -73,7 +86,10 @@ def moved(times: int, *, delay: float = 0.0) -> Preemption:
      (CALM_MOVES + 1, 10.0, 20.0), (30, 90.0, 90.0)],
 )  # fmt: skip
 def test_flapping_is_damped(times: int, delay: float, expected: float) -> None:
-    """Each move beyond the calm ones doubles the wait, up to a bound; a longer preempt_delay is never cut short."""
+    """Each move beyond the calm ones doubles the wait, up to a bound.
+
+    A longer preempt_delay is never cut short.
+    """
     assert moved(times, delay=delay).delay(100.0) == expected
 
 

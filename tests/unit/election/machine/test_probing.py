@@ -23,7 +23,10 @@ NEVER_HELD = Record("u")
     ids=["absent", "made anew", "held", "released"],
 )
 def test_only_what_nobody_ever_held_is_asked_for(record: Record | None, needed: bool) -> None:
-    """A lease that ran out in this store was vipd's: its holder obeys the election, it need not be asked."""
+    """A lease that ran out in this store was vipd's.
+
+    Its holder obeys the election, it need not be asked.
+    """
     assert Probing(wanted=True).needed(100.0, record) == needed
     assert not Probing(wanted=False).needed(100.0, record)
 

@@ -90,7 +90,12 @@ def test_a_writer_of_many_sessions_fills_no_memory(count: int) -> None:
     assert known.longest == 10.0 + (count - 1) / 10
 
 
-@given(st.lists(st.tuples(st.sampled_from(["a", "b", "c", ""]), st.integers(1, 12), st.integers(0, 4)), max_size=40))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a", "b", "c", ""]), st.integers(1, 12), st.integers(0, 4)),
+        max_size=40,
+    )
+)
 def test_no_promise_is_forgotten_before_its_time(writes: list[tuple[str, int, int]]) -> None:
     """Compared with a list of all that were ever made, looked at each second."""
     known, now, made = Promises(OWN, 0.0), 100.0, list[tuple[float, float]]()

@@ -30,11 +30,19 @@ RANKS: dict[str, tuple[Field, Record | None, int | None]] = {
     "alone": (field(C), None, 0),
     "two are better": (field(A, B, C), None, 2),
     "the expired holder is left out": (field(A, B, C), Record("u", holder="a", session="a1"), 1),
-    "so is who has just released": (field(A, B, C), Record("u", session="a1", epoch=1, release=Release("a1", 1)), 1),
+    "so is who has just released": (
+        field(A, B, C),
+        Record("u", session="a1", epoch=1, release=Release("a1", 1)),
+        1,
+    ),
     "but not who was merely emptied": (field(A, B, C), Record("u", session="a1", epoch=1), 2),
     "the dead don't count": (field(replace(A, live=False), B, C), None, 1),
     "nor do the unfit": (field(replace(A, eligible=False), B, C), None, 1),
-    "equal priorities go by name": (field(replace(A, priority=100), replace(B, name="z", priority=100), C), None, 1),
+    "equal priorities go by name": (
+        field(replace(A, priority=100), replace(B, name="z", priority=100), C),
+        None,
+        1,
+    ),
 }
 
 
@@ -60,7 +68,9 @@ CANDIDATES = st.builds(
 def test_the_fit_have_ranks_without_gaps(candidates: list[Candidate]) -> None:
     """All nodes that see the same field agree, so no two of them wait equally long."""
     fit = sorted((c for c in candidates if c.live and c.eligible), key=order)
-    assert [field(*candidates, me=c.name).rank(None, c.priority) for c in fit] == list(range(len(fit)))
+    assert [field(*candidates, me=c.name).rank(None, c.priority) for c in fit] == list(
+        range(len(fit))
+    )
 
 
 def test_the_best_is_handed_to_unless_another_is_wanted() -> None:
@@ -83,8 +93,13 @@ SAYS_ELSE = {"session": "b2", "priority": 90, "asks": True}
 
 
 @pytest.mark.parametrize("change", SAYS_ELSE.items(), ids=list(SAYS_ELSE))
-def test_who_was_struck_out_is_not_named_until_it_says_something_else(change: tuple[str, object]) -> None:
-    """It may be stuck, and every naming costs half a second of a lowered deadline. A refresh says only that it lives."""
+def test_who_was_struck_out_is_not_named_until_it_says_something_else(
+    change: tuple[str, object],
+) -> None:
+    """It may be stuck, and every naming costs half a second of a lowered deadline.
+
+    A refresh says only that it lives.
+    """
     known = field(B, C, me="a")
     known.strike_out(NOW, B)
     assert known.best(NOW) == C
@@ -96,7 +111,10 @@ def test_who_was_struck_out_is_not_named_until_it_says_something_else(change: tu
 
 
 def test_who_was_struck_out_again_and_again_is_left_alone_for_longer() -> None:
-    """One that was only slow is named again after a while; one that never takes the lease costs less and less."""
+    """One that was only slow is named again after a while.
+
+    One that never takes the lease costs less and less.
+    """
     known, now = field(B, me="a"), NOW
     for patience in (5.0, 10.0, 20.0, 40.0, 60.0, 60.0):
         known.strike_out(now, B)

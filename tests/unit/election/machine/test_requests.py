@@ -43,7 +43,9 @@ def test_whoever_rewrites_a_record_keeps_what_it_does_not_know(base: Record) -> 
         requests.named(base, 7, OTHER, pin=False),
         requests.released(base, 7),
     ]
-    assert [(record.extra, record.version, record.uid) for record in rewritten] == [(base.extra, base.version, base.uid)] * 4
+    assert [(record.extra, record.version, record.uid) for record in rewritten] == [
+        (base.extra, base.version, base.uid)
+    ] * 4
 
 
 @given(BASES)
@@ -51,7 +53,12 @@ def test_a_new_tenure_inherits_nothing_but_a_pin_on_itself(base: Record) -> None
     """A bound mark, a naming or a release of the last tenure would be taken for this one's."""
     record = taken(base)
     assert (record.holder, record.session, record.epoch) == ("a", "a1", base.epoch + 1)
-    assert (record.successor, record.bound, record.release, record.acquire_time) == (None, False, None, "")
+    assert (record.successor, record.bound, record.release, record.acquire_time) == (
+        None,
+        False,
+        None,
+        "",
+    )
     assert record.pin == ("a" if base.pin == "a" else "")
 
 
@@ -60,14 +67,23 @@ def test_a_release_carries_the_proof_of_who_let_go(base: Record) -> None:
     """Its epoch and session stay: the next epoch is above it, and the proof names them."""
     record = requests.released(base, base.counter + 1)
     assert record.released
-    assert (record.session, record.epoch, record.counter) == (base.session, base.epoch, base.counter + 1)
+    assert (record.session, record.epoch, record.counter) == (
+        base.session,
+        base.epoch,
+        base.counter + 1,
+    )
 
 
 @given(BASES)
 def test_a_record_made_anew_is_nobodys(base: Record) -> None:
     """It is no release, so whoever may still hold the VIP is waited out on it."""
     record = requests.created("v", base.epoch, 10_000)
-    assert (record.holder, record.session, record.released, record.lease_duration) == ("", "", False, 10_000)
+    assert (record.holder, record.session, record.released, record.lease_duration) == (
+        "",
+        "",
+        False,
+        10_000,
+    )
 
 
 @given(BASES)
@@ -83,5 +99,10 @@ def test_a_renewal_puts_right_what_was_changed_by_hand(base: Record) -> None:
     """Holder, session and epoch are the holder's own, a successor is struck out."""
     mine = taken(Record("u"))
     record = requests.renewed(base, mine, 50, 150, bound=True, pin="")
-    assert (record.holder, record.session, record.epoch, record.successor) == ("a", "a1", mine.epoch, None)
+    assert (record.holder, record.session, record.epoch, record.successor) == (
+        "a",
+        "a1",
+        mine.epoch,
+        None,
+    )
     assert (record.counter, record.bound, record.release) == (50, True, None)

@@ -80,14 +80,20 @@ def test_no_answer_to_a_write_sent_before_the_unbind_gives_a_right() -> None:
 
 
 def test_a_counter_is_above_the_record_s_and_above_all_that_were_used() -> None:
-    """A restored record shows an old counter; using it again would make an old attempt look applied."""
+    """A restored record shows an old counter.
+
+    Using it again would make an old attempt look applied.
+    """
     right = Right()
     assert [right.next_counter(seen) for seen in (7, 3, 20)] == [8, 9, 21]
     assert [right.used(counter) for counter in (0, 1, 21, 22)] == [False, True, True, False]
 
 
 class AgainstTheStore(RuleBasedStateMachine):
-    """A store applies each write at once, later or never, in the order sent; whoever reads learns of the last one applied."""
+    """A store applies each write at once, later or never, in the order sent.
+
+    Whoever reads learns of the last one applied.
+    """
 
     def __init__(self) -> None:
         super().__init__()

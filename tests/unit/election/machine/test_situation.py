@@ -35,9 +35,16 @@ def test_an_answer_to_a_request_that_was_given_up_means_nothing() -> None:
     assert pending.match_answer(2) is not None
 
 
-@pytest.mark.parametrize(("failed_at", "next_at"), [(10.001, 10.1), (10.8, 10.8)], ids=["refused at once", "timed out"])
-def test_after_an_unknown_outcome_the_record_is_read_but_not_in_a_spin(failed_at: float, next_at: float) -> None:
-    """A store that refuses quickly gets one request per pause; one that times out has made us wait already."""
+@pytest.mark.parametrize(
+    ("failed_at", "next_at"), [(10.001, 10.1), (10.8, 10.8)], ids=["refused at once", "timed out"]
+)
+def test_after_an_unknown_outcome_the_record_is_read_but_not_in_a_spin(
+    failed_at: float, next_at: float
+) -> None:
+    """A store that refuses quickly gets one request per pause.
+
+    One that times out has made us wait already.
+    """
     pending = PendingRequest()
     pending.note_contact()
     pending.unread = False

@@ -1,4 +1,6 @@
-"""A store that answers each request after the same time, however close to request_timeout: whoever may use the timings, binds and stays.
+"""A store that answers each request after the same time, however close to request_timeout.
+
+Whoever may use the timings, binds and stays.
 
 One node, one machine, no faults: a plain loop over the time, without the simulation's weather.
 """
@@ -25,7 +27,10 @@ ALWAYS = 0.999
 
 @dataclass
 class Node:
-    """One node whose store answers after `round_trip` seconds; `bound_for` is how long its address was bound since it settled."""
+    """One node whose store answers after `round_trip` seconds.
+
+    `bound_for` is how long its address was bound since it settled.
+    """
 
     timing: Timing
     round_trip: float
@@ -40,10 +45,18 @@ class Node:
 
     def __post_init__(self) -> None:
         """Make its machine."""
-        self.machine = Machine(Settings("web", ("192.0.2.1/32",), self.timing, probe=False), Identity("a", "a1"))
+        self.machine = Machine(
+            Settings("web", ("192.0.2.1/32",), self.timing, probe=False), Identity("a", "a1")
+        )
         self._numbers = itertools.count()
-        # An absent record is waited out, then comes the skew time of an unknown rank, and the requests of a take.
-        self.settled = START + self.timing.lease_duration + self.timing.renew_interval + 5 * self.timing.request_timeout
+        # An absent record is waited out, then comes the skew time of an unknown rank, and the
+        # requests of a take.
+        self.settled = (
+            START
+            + self.timing.lease_duration
+            + self.timing.renew_interval
+            + 5 * self.timing.request_timeout
+        )
 
     def run(self) -> float:
         """Return the share of the time for which the address was bound."""
@@ -90,7 +103,9 @@ class Node:
             for action in self.machine.step(self.now, waiting.pop(0)):  # type: ignore[arg-type]
                 match action:
                     case Read(request=request):
-                        found = Absent() if self.record is None else Found(self.record, self.revision)
+                        found = (
+                            Absent() if self.record is None else Found(self.record, self.revision)
+                        )
                         self.later(self.round_trip, events.ReadDone(request, found))
                     case Write():
                         self.later(self.round_trip / 2, action)
@@ -136,8 +151,13 @@ def test_whatever_is_accepted_binds_and_stays(timing: Timing) -> None:
         assert node.times_active == 1
 
 
-@pytest.mark.parametrize(("lease", "renew", "timeout"), [(2.0, 0.4, 0.5), (2.0, 0.3, 0.6), (2.2, 0.4, 0.6), (2.5, 0.5, 0.7)])
-def test_what_never_binds_is_refused_with_its_cure(lease: float, renew: float, timeout: float) -> None:
+@pytest.mark.parametrize(
+    ("lease", "renew", "timeout"),
+    [(2.0, 0.4, 0.5), (2.0, 0.3, 0.6), (2.2, 0.4, 0.6), (2.5, 0.5, 0.7)],
+)
+def test_what_never_binds_is_refused_with_its_cure(
+    lease: float, renew: float, timeout: float
+) -> None:
     """Were it accepted, a slow and healthy store would leave the VIP nowhere."""
     timing = Timing(lease, renew, timeout)
     [problem] = problems(timing)

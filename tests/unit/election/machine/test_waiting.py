@@ -21,13 +21,23 @@ WAITS: dict[str, tuple[Content | Record, str, bool]] = {
     "unreadable": (Unreadable("r1", "not JSON"), "cannot be read (not JSON)", True),
     "emptied": (replace(HELD_BY_B, holder=""), "but not by itself", True),
     "no room": (replace(HELD_BY_B, epoch=LARGEST_COUNT), "no room for another epoch", True),
-    "a daemon of this name": (replace(HELD_BY_B, holder="a"), "another daemon of the name a", False),
-    "a holder that nobody knows": (replace(HELD_BY_B, holder="foo"), "says that foo holds it, and no node of that name", True),
+    "a daemon of this name": (
+        replace(HELD_BY_B, holder="a"),
+        "another daemon of the name a",
+        False,
+    ),
+    "a holder that nobody knows": (
+        replace(HELD_BY_B, holder="foo"),
+        "says that foo holds it, and no node of that name",
+        True,
+    ),
 }
 
 
 @pytest.mark.parametrize(("content", "why", "warning"), WAITS.values(), ids=list(WAITS))
-def test_what_is_waited_for_is_said_once_and_shown_for_as_long_as_it_is_true(content: Content | Record, why: str, warning: bool) -> None:
+def test_what_is_waited_for_is_said_once_and_shown_for_as_long_as_it_is_true(
+    content: Content | Record, why: str, warning: bool
+) -> None:
     """With the moment from which on the record is free."""
     node = Node(content)
     node.take(CandidatesSeen((B,)))
@@ -64,8 +74,14 @@ def test_an_older_record_is_said_to_be_one() -> None:
     assert said.until == 104.0
 
 
-@pytest.mark.parametrize("content", [HELD_BY_B, FREE, replace(FREE, release=Release("z1", 4))], ids=["held", "released", "released too"])
-def test_nothing_is_said_of_a_holder_that_is_known_or_of_a_lease_that_is_free(content: Record) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [HELD_BY_B, FREE, replace(FREE, release=Release("z1", 4))],
+    ids=["held", "released", "released too"],
+)
+def test_nothing_is_said_of_a_holder_that_is_known_or_of_a_lease_that_is_free(
+    content: Record,
+) -> None:
     """Steady state is silent."""
     node = Node(content)
     node.take(CandidatesSeen((B,)))
@@ -75,14 +91,21 @@ def test_nothing_is_said_of_a_holder_that_is_known_or_of_a_lease_that_is_free(co
 def probing_node() -> Node:
     """Return a node that has just asked on the wire before it takes a record that nobody ever held."""
     node = Node(NEW, replace(SETTINGS, probe=True))
-    node.take(CandidatesSeen((Candidate("a", "a1", 0, eligible=True, priority=150, asks=False, live=True), B)))
+    node.take(
+        CandidatesSeen(
+            (Candidate("a", "a1", 0, eligible=True, priority=150, asks=False, live=True), B)
+        )
+    )
     node.answer()
     node.take(Tick(), 103.0)
     return node
 
 
 def test_a_member_that_took_first_is_no_rival() -> None:
-    """It binds and answers before its record is seen here: the record, read after its answer, tells."""
+    """It binds and answers before its record is seen here.
+
+    The record, read after its answer, tells.
+    """
     node = probing_node()
     actions = node.take(ProbeDone(MAC), 103.01)
     assert not any(isinstance(action, Waits) for action in actions)
@@ -100,7 +123,9 @@ def test_somebody_else_who_answers_is_said_once_and_forgotten_when_it_is_silent(
     assert (said.until, said.warning) == (math.inf, True)
     for second in range(104, 108):
         node.take(Tick(), float(second))
-        assert not any(isinstance(action, Waits) for action in node.take(ProbeDone(MAC), second + 0.01))
+        assert not any(
+            isinstance(action, Waits) for action in node.take(ProbeDone(MAC), second + 0.01)
+        )
         shown = node.machine.snapshot(node.now).wait
         assert shown is not None
         assert MAC in shown.why

@@ -1,4 +1,6 @@
-"""Records survive a round trip, and bytes that are not a record are refused with a sentence, whatever they are."""
+"""Records survive a round trip, and bytes that are not a record are refused with a sentence,
+whatever they are.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,15 @@ RECORD = Record(
     renew_time="2026-01-01T00:00:01Z",
 )
 CANDIDATE = CandidateRecord(
-    "a", "s1", 3, {"ingress": Candidacy(eligible=True, priority=150, asks=True, epoch=7, state="active", reason="acquired")}, "0.1.0"
+    "a",
+    "s1",
+    3,
+    {
+        "ingress": Candidacy(
+            eligible=True, priority=150, asks=True, epoch=7, state="active", reason="acquired"
+        )
+    },
+    "0.1.0",
 )
 
 texts = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), max_size=20)
@@ -49,7 +59,10 @@ json_values = st.recursive(
     | st.integers(-(2**70), 2**70)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(codec="utf-8")),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 extras = st.dictionaries(st.sampled_from(["x", "peer", "später", "_"]), json_values, max_size=3)
@@ -72,7 +85,15 @@ records = st.builds(
     version=st.integers(1, 5),
     extra=extras,
 )
-candidacies = st.builds(Candidacy, st.booleans(), priorities, asks=st.booleans(), epoch=counts, state=texts, reason=texts)
+candidacies = st.builds(
+    Candidacy,
+    st.booleans(),
+    priorities,
+    asks=st.booleans(),
+    epoch=counts,
+    state=texts,
+    reason=texts,
+)
 candidates = st.builds(
     CandidateRecord,
     name=texts,
@@ -113,7 +134,9 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 @given(st.data())
 def test_a_record_with_one_value_replaced_is_read_or_refused(data: st.DataObject) -> None:
-    """Whatever stands in the place of a field, the answer is a record that writes itself back, or BadRecord."""
+    """Whatever stands in the place of a field, the answer is a record that writes itself back, or
+    BadRecord.
+    """
     fields = json.loads(encode_record(RECORD))
     fields[data.draw(st.sampled_from(sorted(fields)))] = data.draw(json_values)
     try:
@@ -129,7 +152,13 @@ def test_a_record_with_bytes_damaged_is_read_or_refused(data: st.DataObject) -> 
     damaged = bytearray(encode_record(RECORD))
     damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     try:
-        record = decode_record(bytes(damaged[: data.draw(st.integers(0, len(damaged)))] if data.draw(st.booleans()) else damaged))
+        record = decode_record(
+            bytes(
+                damaged[: data.draw(st.integers(0, len(damaged)))]
+                if data.draw(st.booleans())
+                else damaged
+            )
+        )
     except BadRecord:
         return
     assert decode_record(encode_record(record)) == record
@@ -204,7 +233,9 @@ def test_a_missing_field_is_refused(key: str) -> None:
     ids=lambda data: repr(data[:24]),
 )
 def test_what_json_leaves_open_is_refused(data: bytes) -> None:
-    """Duplicate keys, numbers that are none, depth, size and broken text do not get past the parser."""
+    """Duplicate keys, numbers that are none, depth, size and broken text do not get past the
+    parser.
+    """
     with pytest.raises(BadRecord):
         decode_record(data)
 

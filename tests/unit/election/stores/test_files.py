@@ -14,7 +14,12 @@ from election.stores.files import no_file, read_file
 @pytest.fixture
 def places(tmp_path: Path) -> dict[str, Path]:
     """Return one of each kind, also behind a symbolic link."""
-    found = {"a directory": tmp_path, "a device": Path("/dev/zero"), "a named pipe": tmp_path / "pipe", "a socket": tmp_path / "socket"}
+    found = {
+        "a directory": tmp_path,
+        "a device": Path("/dev/zero"),
+        "a named pipe": tmp_path / "pipe",
+        "a socket": tmp_path / "socket",
+    }
     os.mkfifo(found["a named pipe"])
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(found["a socket"]))
@@ -22,7 +27,9 @@ def places(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("kind", ["a directory", "a device", "a named pipe", "a socket"])
-def test_what_is_no_file_is_refused_at_once(places: dict[str, Path], tmp_path: Path, kind: str) -> None:
+def test_what_is_no_file_is_refused_at_once(
+    places: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
     """With the word for what it is."""
     link = tmp_path / "link"
     link.symlink_to(places[kind])

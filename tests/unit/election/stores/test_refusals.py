@@ -1,4 +1,6 @@
-"""What was refused is asked for again less and less often, in turns, and at once when something has changed."""
+"""What was refused is asked for again less and less often, in turns, and at once when something has
+changed.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from election.stores.refusals import EVERYTHING, JITTER, LONGEST_PAUSE, MOST, Re
 FILES = "as they are"
 
 
-def play(refusals: Refusals, keys: list[str], begin: float, seconds: float, step: float = 0.1) -> list[tuple[float, str]]:
+def play(
+    refusals: Refusals, keys: list[str], begin: float, seconds: float, step: float = 0.1
+) -> list[tuple[float, str]]:
     """Ask for each key at each step, and be refused whenever that was sent; return what was sent."""
     sent = []
     for number in range(round(seconds / step)):
@@ -30,16 +34,29 @@ def test_one_request_in_two_seconds_for_all_that_is_refused() -> None:
     assert len(first) < 25
     later = play(refusals, keys, 105.0, 40.0)
     assert 15 <= len(later) <= 21
-    assert all(after - before >= LONGEST_PAUSE - 0.01 for (before, _), (after, _) in itertools.pairwise(later))
-    assert max(Counter(key for _, key in later).values()) - min(Counter(key for _, key in later).values()) <= 1
+    assert all(
+        after - before >= LONGEST_PAUSE - 0.01
+        for (before, _), (after, _) in itertools.pairwise(later)
+    )
+    assert (
+        max(Counter(key for _, key in later).values())
+        - min(Counter(key for _, key in later).values())
+        <= 1
+    )
 
 
 def test_a_refusal_of_a_second_costs_less_than_a_second() -> None:
-    """An API server that has just started: it is asked again after half of the time for which it has refused."""
+    """An API server that has just started.
+
+    It is asked again after half of the time for which it has refused.
+    """
     refusals = Refusals(lambda: 1.0)
     sent = [at for at, _ in play(refusals, ["a"], 100.0, 2.0, 0.01)]
     pauses = [after - before for before, after in itertools.pairwise(sent)]
-    assert all(pause <= max(0.1, (before - 100.0) / 2) * (1 + JITTER) + 0.011 for before, pause in zip(sent, pauses, strict=False))
+    assert all(
+        pause <= max(0.1, (before - 100.0) / 2) * (1 + JITTER) + 0.011
+        for before, pause in zip(sent, pauses, strict=False)
+    )
 
 
 def test_pauses_differ() -> None:

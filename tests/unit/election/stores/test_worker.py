@@ -53,11 +53,18 @@ def test_an_error_goes_to_who_called() -> None:
 
 
 def test_a_call_that_hangs_is_given_up_and_those_behind_it_are_not_done() -> None:
-    """Its late result is dropped; what was given up before its turn never happens; later calls are served."""
+    """Its late result is dropped.
+
+    What was given up before its turn never happens; later calls are served.
+    """
 
     async def scenario() -> None:
         worker, release, done = Worker("test-worker"), threading.Event(), list[str]()
-        for work in (release.wait, lambda: done.append("given up"), lambda: done.append("given up too")):
+        for work in (
+            release.wait,
+            lambda: done.append("given up"),
+            lambda: done.append("given up too"),
+        ):
             with pytest.raises(TimeoutError):
                 await worker.call(work, SOON)
         release.set()
@@ -74,7 +81,10 @@ def test_calls_behind_one_that_hangs_do_not_pile_up() -> None:
 
     async def scenario() -> None:
         worker, release = Worker("test-worker"), threading.Event()
-        calls = [asyncio.create_task(worker.call(release.wait, PATIENCE)) for _ in range(LONGEST_QUEUE + 1)]
+        calls = [
+            asyncio.create_task(worker.call(release.wait, PATIENCE))
+            for _ in range(LONGEST_QUEUE + 1)
+        ]
         await asyncio.sleep(0)
         while worker._calls.qsize() < LONGEST_QUEUE:
             calls.append(asyncio.create_task(worker.call(release.wait, PATIENCE)))
@@ -90,7 +100,10 @@ def test_calls_behind_one_that_hangs_do_not_pile_up() -> None:
 
 
 def test_close_waits_for_a_hanging_call_only_so_long() -> None:
-    """The end of the daemon does not depend on a disk; the thread ends by itself if the disk ever comes back."""
+    """The end of the daemon does not depend on a disk.
+
+    The thread ends by itself if the disk ever comes back.
+    """
 
     async def scenario() -> None:
         worker, release = Worker("test-worker"), threading.Event()

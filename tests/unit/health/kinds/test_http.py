@@ -29,13 +29,18 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Site(http.server.BaseHTTPRequestHandler):
-    """An HTTP server that somebody else wrote: the path is the status. Keeps the requests it saw."""
+    """An HTTP server that somebody else wrote: the path is the status.
+
+    Keeps the requests it saw.
+    """
 
     seen: ClassVar[list[tuple[str, str, dict[str, str]]]] = []
 
     def do_GET(self) -> None:
         """Answer with the status in the path."""
-        self.seen.append((self.command, self.path, {name.lower(): value for name, value in self.headers.items()}))
+        self.seen.append(
+            (self.command, self.path, {name.lower(): value for name, value in self.headers.items()})
+        )
         status = int(self.path.strip("/").partition("?")[0])
         self.send_response(status)
         self.send_header("Location", "/200")
@@ -74,9 +79,13 @@ def site() -> Iterator[int]:
         (302, ((300, 399),), True),
     ],
 )
-def test_the_status_decides(site: int, first_result: FirstResult, status: int, wanted: tuple[tuple[int, int], ...], up: bool) -> None:
+def test_the_status_decides(
+    site: int, first_result: FirstResult, status: int, wanted: tuple[tuple[int, int], ...], up: bool
+) -> None:
     """One request for one result, whatever the answer."""
-    result = asyncio.run(first_result(HttpCheck(f"http://127.0.0.1:{site}/{status}", status=wanted)))
+    result = asyncio.run(
+        first_result(HttpCheck(f"http://127.0.0.1:{site}/{status}", status=wanted))
+    )
     assert result.up is up
     assert not result.refused
     assert str(status) in result.detail
@@ -86,7 +95,10 @@ def test_the_status_decides(site: int, first_result: FirstResult, status: int, w
 def test_the_request_is_the_configured_one(site: int, first_result: FirstResult) -> None:
     """Method, path as written, host, headers."""
     kind = HttpCheck(
-        f"http://127.0.0.1:{site}/200?a=%2Fb", method="HEAD", host="edge.example", headers=(("X-Token", "t"), ("user-agent", "me"))
+        f"http://127.0.0.1:{site}/200?a=%2Fb",
+        method="HEAD",
+        host="edge.example",
+        headers=(("X-Token", "t"), ("user-agent", "me")),
     )
     assert asyncio.run(first_result(kind)).up
     ((method, path, headers),) = Site.seen
@@ -98,16 +110,28 @@ def test_the_request_is_the_configured_one(site: int, first_result: FirstResult)
 
 
 @pytest.mark.parametrize(
-    ("host", "expected"), [("127.0.0.1", "127.0.0.1:{}"), ("localhost", "localhost:{}"), ("u:p@localhost", "localhost:{}")]
+    ("host", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1:{}"),
+        ("localhost", "localhost:{}"),
+        ("u:p@localhost", "localhost:{}"),
+    ],
 )
-def test_without_a_host_the_url_names_it(site: int, first_result: FirstResult, host: str, expected: str) -> None:
-    """Also if the connection goes to an address that was looked up. A password never travels in it."""
+def test_without_a_host_the_url_names_it(
+    site: int, first_result: FirstResult, host: str, expected: str
+) -> None:
+    """Also if the connection goes to an address that was looked up.
+
+    A password never travels in it.
+    """
     assert asyncio.run(first_result(HttpCheck(f"http://{host}:{site}/200"))).up
     assert Site.seen[0][2]["host"] == expected.format(site)
     assert ("authorization" in Site.seen[0][2]) is ("@" in host)
 
 
-@pytest.mark.parametrize(("pattern", "up"), [('"status": *"healthy"', True), ("^healthy", False), ("(?i)HEALTHY", True)])
+@pytest.mark.parametrize(
+    ("pattern", "up"), [('"status": *"healthy"', True), ("^healthy", False), ("(?i)HEALTHY", True)]
+)
 def test_the_body_is_searched(site: int, first_result: FirstResult, pattern: str, up: bool) -> None:
     """With a regular expression, anywhere in it."""
     result = asyncio.run(first_result(HttpCheck(f"http://127.0.0.1:{site}/200", body=pattern)))
@@ -132,7 +156,9 @@ def test_a_reset_is_proof(serve: Serve, reset: Handler, first_result: FirstResul
     asyncio.run(scenario())
 
 
-def test_a_connection_closed_without_an_answer_is_proof(serve: Serve, answer: Answer, first_result: FirstResult) -> None:
+def test_a_connection_closed_without_an_answer_is_proof(
+    serve: Serve, answer: Answer, first_result: FirstResult
+) -> None:
     """It accepted, read and went."""
 
     async def scenario() -> None:
@@ -167,7 +193,9 @@ def test_a_server_that_stops_in_the_middle_times_out(
 
     async def scenario() -> None:
         async with serve(handle) as port:
-            result = await first_result(HttpCheck(f"http://127.0.0.1:{port}/", body=body), timeout=0.15)
+            result = await first_result(
+                HttpCheck(f"http://127.0.0.1:{port}/", body=body), timeout=0.15
+            )
             assert (result.up, result.refused) == (False, False)
             assert result.detail == f"no {waited_for} within 150 ms"
 
@@ -186,13 +214,17 @@ def test_a_server_that_drips_does_not_win_time(serve: Serve, first_result: First
 
     async def scenario() -> None:
         async with serve(handle) as port:
-            result = await first_result(HttpCheck(f"http://127.0.0.1:{port}/", body="x"), timeout=0.15)
+            result = await first_result(
+                HttpCheck(f"http://127.0.0.1:{port}/", body="x"), timeout=0.15
+            )
             assert result.detail == "no body within 150 ms"
 
     asyncio.run(scenario())
 
 
-def test_without_a_pattern_the_body_is_not_waited_for(serve: Serve, first_result: FirstResult) -> None:
+def test_without_a_pattern_the_body_is_not_waited_for(
+    serve: Serve, first_result: FirstResult
+) -> None:
     """Status line and headers are the answer."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -206,8 +238,13 @@ def test_without_a_pattern_the_body_is_not_waited_for(serve: Serve, first_result
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize(("before", "up"), [(0, True), (LONGEST_BODY - 6, True), (LONGEST_BODY - 5, False), (10 * LONGEST_BODY, False)])
-def test_a_body_without_an_end_is_read_to_the_limit(serve: Serve, first_result: FirstResult, before: int, up: bool) -> None:
+@pytest.mark.parametrize(
+    ("before", "up"),
+    [(0, True), (LONGEST_BODY - 6, True), (LONGEST_BODY - 5, False), (10 * LONGEST_BODY, False)],
+)
+def test_a_body_without_an_end_is_read_to_the_limit(
+    serve: Serve, first_result: FirstResult, before: int, up: bool
+) -> None:
     """What stands behind the first 64 KiB is not seen, and not waited for."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -218,7 +255,9 @@ def test_a_body_without_an_end_is_read_to_the_limit(serve: Serve, first_result: 
 
     async def scenario() -> None:
         async with serve(handle) as port:
-            assert (await first_result(HttpCheck(f"http://127.0.0.1:{port}/", body="needle"))).up is up
+            assert (
+                await first_result(HttpCheck(f"http://127.0.0.1:{port}/", body="needle"))
+            ).up is up
 
     asyncio.run(scenario())
 
@@ -233,7 +272,9 @@ def test_a_body_without_an_end_is_read_to_the_limit(serve: Serve, first_result: 
         b"\x00\x01\x02\x03" * 100,
     ],
 )
-def test_nonsense_is_bad(serve: Serve, answer: Answer, first_result: FirstResult, response: bytes) -> None:
+def test_nonsense_is_bad(
+    serve: Serve, answer: Answer, first_result: FirstResult, response: bytes
+) -> None:
     """Something else listens on the port; it is not our ingress."""
 
     async def scenario() -> None:
@@ -249,9 +290,14 @@ def test_nonsense_is_bad(serve: Serve, answer: Answer, first_result: FirstResult
 
 @pytest.mark.parametrize(
     "response",
-    [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot hex\r\n"],
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot hex\r\n",
+    ],
 )
-def test_a_body_that_breaks_off_is_bad(serve: Serve, answer: Answer, first_result: FirstResult, response: bytes) -> None:
+def test_a_body_that_breaks_off_is_bad(
+    serve: Serve, answer: Answer, first_result: FirstResult, response: bytes
+) -> None:
     """If it was to be searched."""
 
     async def scenario() -> None:
@@ -270,7 +316,9 @@ def test_a_compressed_body_is_not_unpacked(serve: Serve, first_result: FirstResu
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         assert b"Accept-Encoding: identity\r\n" in head
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 44\r\n\r\n" + packed)
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 44\r\n\r\n" + packed
+        )
         await writer.drain()
 
     async def scenario() -> None:
@@ -280,7 +328,9 @@ def test_a_compressed_body_is_not_unpacked(serve: Serve, first_result: FirstResu
     asyncio.run(scenario())
 
 
-def test_each_try_has_a_connection_of_its_own(serve: Serve, nameless: Callable[[], Names], open_files: Callable[[], int]) -> None:
+def test_each_try_has_a_connection_of_its_own(
+    serve: Serve, nameless: Callable[[], Names], open_files: Callable[[], int]
+) -> None:
     """A kept one would be served by a process that no new client reaches. And none stays open."""
     peers = []
 
@@ -391,7 +441,14 @@ def test_a_name_that_nobody_can_look_up_is_unknown(first_result: FirstResult) ->
 
 @pytest.mark.parametrize(
     ("host", "name"),
-    [("a", "a"), ("a:80", "a"), ("[::1]", "::1"), ("[::1]:80", "::1"), ("::1", "::1"), ("192.0.2.1:8443", "192.0.2.1")],
+    [
+        ("a", "a"),
+        ("a:80", "a"),
+        ("[::1]", "::1"),
+        ("[::1]:80", "::1"),
+        ("::1", "::1"),
+        ("192.0.2.1:8443", "192.0.2.1"),
+    ],
 )
 def test_a_host_header_without_its_port_is_the_name_to_verify(host: str, name: str) -> None:
     """As SNI and certificates have no ports."""
@@ -407,4 +464,9 @@ def test_only_who_needs_a_library_pays_for_it() -> None:
         "p.preload([Check('a', TcpCheck('a', 1))]); assert 'aiodns' in sys.modules; assert 'aiohttp' not in sys.modules\n"
         "p.preload([Check('a', HttpCheck('http://a/'))]); assert 'aiohttp' in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )

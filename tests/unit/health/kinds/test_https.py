@@ -45,7 +45,11 @@ def test_a_certificate_of_the_own_ca_is_trusted(
         async with serve(answer(OK), tls=context) as port:
             good = HttpCheck(f"https://127.0.0.1:{port}/", ca_file=str(authority.file))
             assert (await first_result(good)).up
-            wrong_name = await first_result(HttpCheck(f"https://127.0.0.1:{port}/", ca_file=str(authority.file), host="edge.example"))
+            wrong_name = await first_result(
+                HttpCheck(
+                    f"https://127.0.0.1:{port}/", ca_file=str(authority.file), host="edge.example"
+                )
+            )
             assert wrong_name.up is False
             assert "edge.example" in wrong_name.detail
 
@@ -55,7 +59,10 @@ def test_a_certificate_of_the_own_ca_is_trusted(
 def test_the_host_is_what_the_server_is_asked_for(
     serve: Serve, answer: Answer, make_authority: MakeAuthority, first_result: FirstResult
 ) -> None:
-    """An ingress picks certificate and backend by name: SNI, verification and Host header are of one mind."""
+    """An ingress picks certificate and backend by name.
+
+    SNI, verification and Host header are of one mind.
+    """
     authority = make_authority("ca")
     context = authority.context("DNS:edge.example")
     asked: list[str | None] = []
@@ -63,7 +70,9 @@ def test_the_host_is_what_the_server_is_asked_for(
 
     async def scenario() -> None:
         async with serve(answer(OK), tls=context) as port:
-            kind = HttpCheck(f"https://127.0.0.1:{port}/", ca_file=str(authority.file), host="edge.example:8443")
+            kind = HttpCheck(
+                f"https://127.0.0.1:{port}/", ca_file=str(authority.file), host="edge.example:8443"
+            )
             assert (await first_result(kind)).up
 
     asyncio.run(scenario())
@@ -90,7 +99,9 @@ def test_a_stranger_is_not_trusted_unless_told_so(
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
-def test_an_unusable_ca_file_is_bad_and_says_so(tmp_path: Path, first_result: FirstResult, content: str | None) -> None:
+def test_an_unusable_ca_file_is_bad_and_says_so(
+    tmp_path: Path, first_result: FirstResult, content: str | None
+) -> None:
     """Nothing is asked without it."""
     path = tmp_path / "ca.pem"
     if content is not None:
@@ -101,7 +112,11 @@ def test_an_unusable_ca_file_is_bad_and_says_so(tmp_path: Path, first_result: Fi
 
 
 def test_a_rotated_ca_is_read_again(
-    serve: Serve, answer: Answer, make_authority: MakeAuthority, tmp_path: Path, nameless: Callable[[], Names]
+    serve: Serve,
+    answer: Answer,
+    make_authority: MakeAuthority,
+    tmp_path: Path,
+    nameless: Callable[[], Names],
 ) -> None:
     """After one bad result at most, without a reload."""
     old, new = make_authority("old"), make_authority("new")
@@ -111,7 +126,9 @@ def test_a_rotated_ca_is_read_again(
 
     async def scenario() -> None:
         async with serve(answer(OK), tls=before) as port:
-            probe = HttpProbe(HttpCheck(f"https://127.0.0.1:{port}/", ca_file=str(file)), Workers(nameless()))
+            probe = HttpProbe(
+                HttpCheck(f"https://127.0.0.1:{port}/", ca_file=str(file)), Workers(nameless())
+            )
             assert (await probe.run()).up
         file.write_bytes(new.file.read_bytes())
         async with serve(answer(OK), port=port, tls=after):
@@ -122,12 +139,16 @@ def test_a_rotated_ca_is_read_again(
     asyncio.run(scenario())
 
 
-def test_a_handshake_that_hangs_is_a_connection_that_does_not_come(serve: Serve, hang: Handler, first_result: FirstResult) -> None:
+def test_a_handshake_that_hangs_is_a_connection_that_does_not_come(
+    serve: Serve, hang: Handler, first_result: FirstResult
+) -> None:
     """The server accepts and never says a word of TLS."""
 
     async def scenario() -> None:
         async with serve(hang) as port:
-            result = await first_result(HttpCheck(f"https://127.0.0.1:{port}/", verify=False), timeout=0.15)
+            result = await first_result(
+                HttpCheck(f"https://127.0.0.1:{port}/", verify=False), timeout=0.15
+            )
             assert result.detail == "no connection within 150 ms"
 
     asyncio.run(scenario())

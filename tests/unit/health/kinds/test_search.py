@@ -30,13 +30,18 @@ def children() -> list[int]:
     for task in Path("/proc/self/task").iterdir():
         for pid in (task / "children").read_text().split():
             command = Path(f"/proc/{pid}/cmdline")
-            if command.exists() and (b"searcher.py" in command.read_bytes() or not command.read_bytes()):
+            if command.exists() and (
+                b"searcher.py" in command.read_bytes() or not command.read_bytes()
+            ):
                 found.append(int(pid))
     return found
 
 
 def test_what_is_found_is_what_python_finds() -> None:
-    """The syntax stays that of `re`: look-ahead, back references, Unicode classes, a text that is not UTF-8."""
+    """The syntax stays that of `re`.
+
+    Look-ahead, back references, Unicode classes, a text that is not UTF-8.
+    """
 
     async def scenario() -> None:
         searches = Searches()
@@ -59,7 +64,10 @@ def test_what_is_found_is_what_python_finds() -> None:
 
 
 def test_a_pattern_that_backtracks_fails_its_own_check_only() -> None:
-    """Others with patterns of their own go on, before, beside and after; the event loop is watched by a fixture."""
+    """Others with patterns of their own go on, before, beside and after.
+
+    The event loop is watched by a fixture.
+    """
 
     async def scenario() -> None:
         searches = Searches()
@@ -87,14 +95,20 @@ def test_a_pattern_that_backtracks_fails_its_own_check_only() -> None:
     asyncio.run(scenario())
 
 
-def test_the_check_says_why_it_fails(serve: Serve, answer: Callable[[bytes], Handler], first_result: FirstResult) -> None:
+def test_the_check_says_why_it_fails(
+    serve: Serve, answer: Callable[[bytes], Handler], first_result: FirstResult
+) -> None:
     """Within its own timeout."""
     page = b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n" + PAGE
 
     async def scenario() -> None:
         async with serve(answer(page)) as port:
-            result = await first_result(HttpCheck(f"http://127.0.0.1:{port}/", body=ENDLESS), timeout=0.4)
-            assert result == Result(up=False, detail="no end of the search for the body pattern within 400 ms")
+            result = await first_result(
+                HttpCheck(f"http://127.0.0.1:{port}/", body=ENDLESS), timeout=0.4
+            )
+            assert result == Result(
+                up=False, detail="no end of the search for the body pattern within 400 ms"
+            )
             assert (await first_result(HttpCheck(f"http://127.0.0.1:{port}/", body="a{50}"))).up
         assert children() == []
 
@@ -102,7 +116,9 @@ def test_the_check_says_why_it_fails(serve: Serve, answer: Callable[[bytes], Han
 
 
 def test_a_pattern_that_only_needs_longer_gets_its_time() -> None:
-    """Half a million steps are more than the quick process allows, and well within a check's timeout."""
+    """Half a million steps are more than the quick process allows, and well within a check's
+    timeout.
+    """
 
     async def scenario() -> None:
         searches = Searches()
@@ -128,7 +144,10 @@ def test_a_searcher_that_is_killed_is_started_again() -> None:
 
 
 def test_a_slow_start_of_the_process_is_no_bad_result(
-    monkeypatch: pytest.MonkeyPatch, serve: Serve, answer: Callable[[bytes], Handler], first_result: FirstResult
+    monkeypatch: pytest.MonkeyPatch,
+    serve: Serve,
+    answer: Callable[[bytes], Handler],
+    first_result: FirstResult,
 ) -> None:
     """On a busy machine it may take longer than a try may."""
     start = search._start
@@ -141,13 +160,18 @@ def test_a_slow_start_of_the_process_is_no_bad_result(
 
     async def scenario() -> None:
         async with serve(answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")) as port:
-            assert (await first_result(HttpCheck(f"http://127.0.0.1:{port}/", body="ok"), timeout=0.3)).up
+            assert (
+                await first_result(HttpCheck(f"http://127.0.0.1:{port}/", body="ok"), timeout=0.3)
+            ).up
 
     asyncio.run(scenario())
 
 
 def test_without_a_process_nothing_is_known(
-    monkeypatch: pytest.MonkeyPatch, serve: Serve, answer: Callable[[bytes], Handler], first_result: FirstResult
+    monkeypatch: pytest.MonkeyPatch,
+    serve: Serve,
+    answer: Callable[[bytes], Handler],
+    first_result: FirstResult,
 ) -> None:
     """That says nothing about the page."""
     monkeypatch.setattr(sys, "executable", "/nonexistent")

@@ -52,7 +52,9 @@ def test_a_closed_port_is_refused(closed_port: int, first_result: FirstResult) -
     assert result.detail == f"127.0.0.1:{closed_port}: Connection refused"
 
 
-def test_one_address_of_several_is_enough(serve: Serve, hang: Handler, first_result: FirstResult, tmp_path: Path) -> None:
+def test_one_address_of_several_is_enough(
+    serve: Serve, hang: Handler, first_result: FirstResult, tmp_path: Path
+) -> None:
     """A server that listens on IPv4 only is found under a name that has both."""
 
     async def scenario() -> None:
@@ -65,7 +67,9 @@ def test_one_address_of_several_is_enough(serve: Serve, hang: Handler, first_res
     asyncio.run(scenario())
 
 
-def test_if_no_address_accepts_the_first_one_tells_why(closed_port: int, first_result: FirstResult) -> None:
+def test_if_no_address_accepts_the_first_one_tells_why(
+    closed_port: int, first_result: FirstResult
+) -> None:
     """The name localhost is 127.0.0.1 and ::1, and ::1 may not even exist."""
     result = asyncio.run(first_result(TcpCheck("localhost", closed_port)))
     assert (result.up, result.refused) == (False, True)
@@ -129,12 +133,21 @@ def test_a_socket_that_meets_itself_is_no_server() -> None:
     """With one ephemeral port, the kernel gives the socket the very port that it connects to."""
     setup = 'ip link set lo up && echo "40001 40001" > /proc/sys/net/ipv4/ip_local_port_range && exec "$0" -c "$1"'
     command = ["unshare", "--net", "sh", "-c", setup, sys.executable, SELF_CONNECT]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "up=False" in done.stdout
     assert "refused=True" in done.stdout
 
 
-def test_nothing_is_left_open(serve: Serve, nameless: Callable[[], Names], open_files: Callable[[], int]) -> None:
+def test_nothing_is_left_open(
+    serve: Serve, nameless: Callable[[], Names], open_files: Callable[[], int]
+) -> None:
     """A hundred tries use no descriptor for longer than a try."""
 
     async def scenario() -> None:

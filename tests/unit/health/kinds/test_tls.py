@@ -19,7 +19,9 @@ class Authority(Protocol):
 
 
 def test_a_context_is_made_once_for_all_checks() -> None:
-    """Also when many ask at once, and when a certificate was refused while the authorities stayed the same."""
+    """Also when many ask at once, and when a certificate was refused while the authorities stayed
+    the same.
+    """
 
     async def scenario() -> None:
         trust = Trust()
@@ -34,7 +36,9 @@ def test_a_context_is_made_once_for_all_checks() -> None:
     asyncio.run(scenario())
 
 
-def test_a_file_that_changed_is_read_again_after_a_doubt(make_authority: Callable[[str], Authority], tmp_path: Path) -> None:
+def test_a_file_that_changed_is_read_again_after_a_doubt(
+    make_authority: Callable[[str], Authority], tmp_path: Path
+) -> None:
     """Not before: nobody looks at a file for every check."""
     old, new = make_authority("old"), make_authority("new")
     file = tmp_path / "ca.pem"
@@ -74,7 +78,9 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
     async def scenario() -> None:
         trust = Trust()
         async with asyncio.timeout(5):
-            with pytest.raises(OSError, match="No such file" if kind == "missing" else "not a regular file"):
+            with pytest.raises(
+                OSError, match="No such file" if kind == "missing" else "not a regular file"
+            ):
                 await trust.context(str(path), verify=True)
         await trust.close()
 

@@ -31,14 +31,29 @@ DOCUMENT = Status("n1", "5e55", "0.1.0", False, Store("file", True, 0.1), Fence(
 def vipd(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run the program."""
     argv = [sys.executable, "-m", "vipd", *words]
-    return subprocess.run(argv, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        argv,
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 def on_a_terminal(*words: str, **environ: str) -> str:
     """Run the program with a terminal as its output; return what the terminal got."""
     ours, theirs = pty.openpty()
     argv = [sys.executable, "-m", "vipd", *words]
-    subprocess.run(argv, cwd=ROOT, env={**os.environ, "TERM": "xterm", **environ}, stdout=theirs, check=True, timeout=60)
+    subprocess.run(
+        argv,
+        cwd=ROOT,
+        env={**os.environ, "TERM": "xterm", **environ},
+        stdout=theirs,
+        check=True,
+        timeout=60,
+    )
     os.close(theirs)
     data = b""
     try:
@@ -96,8 +111,20 @@ def asked(path: Path, *words: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     "words",
     [
-        *([], ["fly"], ["status", "--fast"], ["handover"], ["handover", "a", "--to", "b", "--auto"], ["demo", "--nodes", "1"]),
-        *(["status", "-c", "a", "--socket", "b"], ["run", "-c"], ["check", "a", "b"], ["demo", "--backend", "kubernetes"]),
+        *(
+            [],
+            ["fly"],
+            ["status", "--fast"],
+            ["handover"],
+            ["handover", "a", "--to", "b", "--auto"],
+            ["demo", "--nodes", "1"],
+        ),
+        *(
+            ["status", "-c", "a", "--socket", "b"],
+            ["run", "-c"],
+            ["check", "a", "b"],
+            ["demo", "--backend", "kubernetes"],
+        ),
     ],
 )
 def test_wrong_usage_is_exit_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +141,17 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert raised.value.code == 0
     commands = re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE)
-    assert commands == ["run", "check", "release", "status", "handover", "drain", "resume", "demo", "version"]
+    assert commands == [
+        "run",
+        "check",
+        "release",
+        "status",
+        "handover",
+        "drain",
+        "resume",
+        "demo",
+        "version",
+    ]
 
 
 def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,7 +164,9 @@ def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) 
     assert lines[0].startswith(f"vipd {VERSION} (Python ")
 
 
-@pytest.mark.parametrize("words", [["run"], ["run", "-c", "/x.yaml"], ["run", "--config", "/x.yaml"]])
+@pytest.mark.parametrize(
+    "words", [["run"], ["run", "-c", "/x.yaml"], ["run", "--config", "/x.yaml"]]
+)
 def test_run_reaches_the_guard_without_a_parser(words: list[str]) -> None:
     """The guard lives as long as the node; what it has imported stays in memory."""
     code = (
@@ -140,15 +179,22 @@ def test_run_reaches_the_guard_without_a_parser(words: list[str]) -> None:
         f"assert main({words!r}) == 7\n"
         "print(*sorted({'argparse', 'json', 'socket', 'yaml', 'pydantic', 'asyncio', 'logging', 'ipaddress'} & set(sys.modules) - before))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout == f"{words[-1] if len(words) > 1 else '/etc/vipd/vipd.yaml'}\n\n"
 
 
 # ---------------------------------------------------------------- check
 
 
-def test_check_says_what_a_good_file_promises(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """How long until another node takes over is arithmetic on the timings: 3 s - 0.6 s up to 3 s and one step of rank."""
+def test_check_says_what_a_good_file_promises(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How long until another node takes over is arithmetic on the timings.
+
+    3 s - 0.6 s up to 3 s and one step of rank.
+    """
     file.write_text(GOOD)
     assert main(["check", "-c", str(file)]) == 0
     out = capsys.readouterr().out
@@ -157,18 +203,26 @@ def test_check_says_what_a_good_file_promises(file: Path, capsys: pytest.Capture
     assert "when only the daemon crashes or hangs, the address does not move" in out
 
 
-def test_check_says_where_the_crash_promise_does_not_fit(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_says_where_the_crash_promise_does_not_fit(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A warning with its place; the file is valid all the same."""
-    file.write_text(GOOD + "timing: {lease_duration: 1s, renew_interval: 400ms, request_timeout: 250ms}\n")
+    file.write_text(
+        GOOD + "timing: {lease_duration: 1s, renew_interval: 400ms, request_timeout: 250ms}\n"
+    )
     assert main(["check", "-c", str(file)]) == 0
     assert f"{file}:4:9: warning: timing: a stuck daemon" in capsys.readouterr().out
 
 
-def test_check_prints_all_findings_of_a_bad_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_prints_all_findings_of_a_bad_file(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One line each, then how many."""
     file.write_text(GOOD + "a: 1\nb: 2\n")
     assert main(["check", "-c", str(file)]) == 2
-    lines = [line for line in capsys.readouterr().out.splitlines() if "eth0 does not exist" not in line]
+    lines = [
+        line for line in capsys.readouterr().out.splitlines() if "eth0 does not exist" not in line
+    ]
     assert [line.split(" ")[1] for line in lines[:2]] == ["error:", "error:"]
     assert lines[2] == f"{file} is not valid: 2 errors"
 
@@ -180,13 +234,25 @@ def test_the_example_passes() -> None:
 
 def test_no_locale_makes_a_traceback(tmp_path: Path) -> None:
     """A file name that the terminal cannot show comes out as an escape."""
-    done = vipd("check", "-c", str(tmp_path / "ä\udcff.yaml"), LC_ALL="POSIX", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    done = vipd(
+        "check",
+        "-c",
+        str(tmp_path / "ä\udcff.yaml"),
+        LC_ALL="POSIX",
+        PYTHONUTF8="0",
+        PYTHONCOERCECLOCALE="0",
+    )
     assert (done.returncode, done.stderr) == (2, "")
 
 
 def test_a_reader_that_closes_early_is_no_traceback() -> None:
     """`vipd check | head -0`."""
-    with subprocess.Popen([sys.executable, "-m", "vipd", "check", "-c", "systemd/vipd.yaml"], cwd=ROOT, stdout=-1, stderr=-1) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "vipd", "check", "-c", "systemd/vipd.yaml"],
+        cwd=ROOT,
+        stdout=-1,
+        stderr=-1,
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
@@ -202,7 +268,9 @@ def test_a_reader_that_closes_early_is_no_traceback() -> None:
     ],
 )
 @pytest.mark.parametrize("words", ["check -c systemd/vipd.yaml", "version"])
-def test_an_output_that_takes_nothing_is_a_sentence(words: str, redirection: str, sentence: str) -> None:
+def test_an_output_that_takes_nothing_is_a_sentence(
+    words: str, redirection: str, sentence: str
+) -> None:
     """And exit 1: whoever reads the file later must not take it for whole."""
     argv = ["sh", "-c", f'exec "$0" -m vipd {words} {redirection}', sys.executable]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
@@ -210,7 +278,9 @@ def test_an_output_that_takes_nothing_is_a_sentence(words: str, redirection: str
     assert done.stderr.endswith(sentence)
 
 
-def test_check_takes_the_file_as_its_argument(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_takes_the_file_as_its_argument(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Everybody tries that first."""
     file.write_text(GOOD)
     assert main(["check", str(file)]) == 0
@@ -234,9 +304,15 @@ def test_the_socket_comes_from_the_file(socket_path: Path, file: Path) -> None:
     assert asked(socket_path, "status", "-c", str(file))[0] == 0
 
 
-@pytest.mark.parametrize("content", ["control: {socket: relative}\n", "control: [\n", "control: {socket: '${VIPD_NO_SUCH}'}\n"])
+@pytest.mark.parametrize(
+    "content",
+    ["control: {socket: relative}\n", "control: [\n", "control: {socket: '${VIPD_NO_SUCH}'}\n"],
+)
 def test_a_file_that_hides_its_socket_is_exit_2(file: Path, content: str) -> None:
-    """Asking another daemon than the one that was named would be worse: none at the default socket says it runs with this file."""
+    """Asking another daemon than the one that was named would be worse.
+
+    None at the default socket says it runs with this file.
+    """
     file.write_text(content)
     done = vipd("status", "-c", str(file))
     assert (done.returncode, done.stdout) == (2, "")
@@ -246,9 +322,16 @@ def test_a_file_that_hides_its_socket_is_exit_2(file: Path, content: str) -> Non
 
 @pytest.mark.parametrize("same", [True, False])
 def test_the_status_of_a_daemon_can_be_read_while_its_file_is_broken(
-    socket_path: Path, file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, same: bool
+    socket_path: Path,
+    file: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    same: bool,
 ) -> None:
-    """The daemon at the default socket says with which file it was started; one with another file is not asked."""
+    """The daemon at the default socket says with which file it was started.
+
+    One with another file is not asked.
+    """
     file.write_text("control: [\n")
     monkeypatch.setattr("vipd.cli.ask.CONTROL_SOCKET", str(socket_path))
     started_with = os.path.realpath(file) if same else "/etc/vipd/other.yaml"
@@ -283,7 +366,9 @@ def test_the_status_of_a_daemon_can_be_read_while_its_file_is_broken(
         (["resume"], 1, "", "failed: resume failed inside the daemon: ValueError: a bug\n"),
     ],
 )
-def test_commands_go_to_the_daemon(socket_path: Path, words: list[str], code: int, out: str, err: str) -> None:
+def test_commands_go_to_the_daemon(
+    socket_path: Path, words: list[str], code: int, out: str, err: str
+) -> None:
     """Each outcome has its exit code, and a sentence where it belongs."""
     assert asked(socket_path, *words, "--socket", str(socket_path)) == (code, out, err)
 
@@ -301,8 +386,13 @@ def test_no_daemon_is_exit_3(socket_path: Path) -> None:
     assert str(socket_path) in done.stderr
 
 
-@pytest.mark.parametrize(("environ", "coloured"), [({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
-def test_a_terminal_gets_colours_unless_it_does_not_want_them(socket_path: Path, environ: dict[str, str], *, coloured: bool) -> None:
+@pytest.mark.parametrize(
+    ("environ", "coloured"),
+    [({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+)
+def test_a_terminal_gets_colours_unless_it_does_not_want_them(
+    socket_path: Path, environ: dict[str, str], *, coloured: bool
+) -> None:
     """https://no-color.org."""
 
     async def run() -> str:

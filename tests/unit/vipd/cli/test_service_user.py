@@ -15,7 +15,10 @@ from vipd.config.values import EtcdBackend
 
 @pytest.mark.root
 def test_files_that_only_root_may_read_are_named(tmp_path: Path) -> None:
-    """The key and a check's CA are for root; the certificate is for everybody, and a file that is not there is no matter of rights."""
+    """The key and a check's CA are for root.
+
+    The certificate is for everybody, and a file that is not there is no matter of rights.
+    """
     tmp_path.chmod(0o755)
     for parent in tmp_path.parents:
         if parent.stat().st_mode & 0o001 == 0:
@@ -28,8 +31,12 @@ def test_files_that_only_root_may_read_are_named(tmp_path: Path) -> None:
     check = Check("web", HttpCheck("https://127.0.0.1/", ca_file=str(ca)))
     plain = configuration(tmp_path, "n1", [replace(instance(), checks=(check,))])
     missing = str(tmp_path / "missing")
-    backend = EtcdBackend(("https://127.0.0.1:2379",), cert_file=str(certificate), key_file=str(key), ca_file=missing)
+    backend = EtcdBackend(
+        ("https://127.0.0.1:2379",), cert_file=str(certificate), key_file=str(key), ca_file=missing
+    )
     config = replace(plain, backend=backend)
-    expected = [f"the user nobody, as which the service runs, may not read {file}" for file in (key, ca)]
+    expected = [
+        f"the user nobody, as which the service runs, may not read {file}" for file in (key, ca)
+    ]
     assert unreadable(str(certificate), config, "nobody") == expected
     assert unreadable(str(certificate), config, "no-such-user") == []

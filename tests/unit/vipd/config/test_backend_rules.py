@@ -1,4 +1,7 @@
-"""The stores in the configuration: pairs of files, encryption, files that are not there, and what opening each of them imports."""
+"""The stores in the configuration.
+
+Pairs of files, encryption, files that are not there, and what opening each of them imports.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,12 @@ def files(tmp_path: Path) -> dict[str, str]:
     make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=ca -keyout my.key -out my.crt"
     subprocess.run(["openssl", *make.split()], cwd=tmp_path, check=True, capture_output=True)
     (tmp_path / "password").write_text("s3cret\n")
-    names = {"ca_file": "my.crt", "cert_file": "my.crt", "key_file": "my.key", "password_file": "password"}
+    names = {
+        "ca_file": "my.crt",
+        "cert_file": "my.crt",
+        "key_file": "my.key",
+        "password_file": "password",
+    }
     return {key: str(tmp_path / name) for key, name in names.items()}
 
 
@@ -65,10 +73,16 @@ def test_etcd_with_certificates_and_a_user(read: Read, files: dict[str, str]) ->
 def test_kubernetes_has_the_profile_that_outlasts_a_restart_of_its_api(read: Read) -> None:
     """Unless the file names another one."""
     config = usable(read(text(kubernetes={})))
-    assert (config.backend, config.profile, config.timing) == (KubernetesBackend("vipd-system"), "relaxed", PROFILES["relaxed"])
+    assert (config.backend, config.profile, config.timing) == (
+        KubernetesBackend("vipd-system"),
+        "relaxed",
+        PROFILES["relaxed"],
+    )
     assert usable(read(text(kubernetes={}) + "timing: {}\n")).profile == "relaxed"
     assert usable(read(text(kubernetes={}) + "timing: {profile: fast}\n")).profile == "fast"
-    assert promises(config)[0].startswith("node node-1, Kubernetes with Leases in namespace vipd-system, profile relaxed: lease 10s")
+    assert promises(config)[0].startswith(
+        "node node-1, Kubernetes with Leases in namespace vipd-system, profile relaxed: lease 10s"
+    )
 
 
 def kubeconfig(tmp_path: Path, server: str) -> str:
@@ -79,7 +93,9 @@ def kubeconfig(tmp_path: Path, server: str) -> str:
         "users": [{"name": "u", "user": {"token": "s3cret"}}],
     }
     path = tmp_path / "kubeconfig"
-    path.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": "here", **named}))
+    path.write_text(
+        json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": "here", **named})
+    )
     return str(path)
 
 
@@ -92,7 +108,9 @@ def test_kubernetes_from_outside_of_the_cluster(read: Read, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("server", ["https://192.0.2.10:6443", "https://vip.example"])
-def test_an_api_server_behind_the_vip_is_refused(errors: Errors, tmp_path: Path, server: str) -> None:
+def test_an_api_server_behind_the_vip_is_refused(
+    errors: Errors, tmp_path: Path, server: str
+) -> None:
     """It would be gone just when the VIP has to move."""
     found = errors(text(kubernetes={"kubeconfig": kubeconfig(tmp_path, server)}))
     assert [where.partition(" ")[2] for where, _ in found] == ["backend.kubernetes.kubeconfig"]
@@ -102,18 +120,50 @@ def test_an_api_server_behind_the_vip_is_refused(errors: Errors, tmp_path: Path,
 @pytest.mark.parametrize(
     ("content", "path", "says"),
     [
-        (etcd(cert_file="/x"), "backend.etcd.key_file", "is missing; allowed: it goes together with cert_file"),
+        (
+            etcd(cert_file="/x"),
+            "backend.etcd.key_file",
+            "is missing; allowed: it goes together with cert_file",
+        ),
         (etcd(key_file="/x"), "backend.etcd.cert_file", "goes together with key_file"),
         (etcd(username="u"), "backend.etcd.password_file", "goes together with username"),
-        (etcd(**{PASSWORD_FILE: "/x"}), "backend.etcd.username", "goes together with password_file"),
+        (
+            etcd(**{PASSWORD_FILE: "/x"}),
+            "backend.etcd.username",
+            "goes together with password_file",
+        ),
         (etcd("http://h:1", ca_file="/x"), "backend.etcd.ca_file", "no endpoint begins with https"),
-        (etcd("http://h:1", cert_file="/x", key_file="/y"), "backend.etcd.cert_file", "no endpoint begins with https"),
+        (
+            etcd("http://h:1", cert_file="/x", key_file="/y"),
+            "backend.etcd.cert_file",
+            "no endpoint begins with https",
+        ),
         (etcd(password="s3cret"), "backend.etcd.password", "did you mean password_file?"),  # noqa: S106 - what must be refused
-        (etcd(username="u", **{PASSWORD_FILE: "s3cret"}), "backend.etcd.password_file", "not an absolute path"),
-        (text(kubernetes={"context": "x"}), "backend.kubernetes.kubeconfig", "a context is chosen in a kubeconfig"),
-        (text(kubernetes={"namespce": "x"}), "backend.kubernetes.namespce", "did you mean namespace?"),
-        (text(kubernetes={}, file={}), "backend", "two backends are given; allowed: exactly one of kubernetes, etcd, file"),
-        (text(kubernetes={}, file={}, etcd={"endpoints": [ETCD]}), "backend", "three backends are given"),
+        (
+            etcd(username="u", **{PASSWORD_FILE: "s3cret"}),
+            "backend.etcd.password_file",
+            "not an absolute path",
+        ),
+        (
+            text(kubernetes={"context": "x"}),
+            "backend.kubernetes.kubeconfig",
+            "a context is chosen in a kubeconfig",
+        ),
+        (
+            text(kubernetes={"namespce": "x"}),
+            "backend.kubernetes.namespce",
+            "did you mean namespace?",
+        ),
+        (
+            text(kubernetes={}, file={}),
+            "backend",
+            "two backends are given; allowed: exactly one of kubernetes, etcd, file",
+        ),
+        (
+            text(kubernetes={}, file={}, etcd={"endpoints": [ETCD]}),
+            "backend",
+            "three backends are given",
+        ),
     ],
 )
 def test_a_contradiction_is_explained(errors: Errors, content: str, path: str, says: str) -> None:
@@ -135,24 +185,36 @@ def warnings(examined: Examined) -> list[str]:
     return [finding.problem for finding in examined.findings]
 
 
-def test_files_that_cannot_be_used_now_are_warnings(read: Read, files: dict[str, str], tmp_path: Path) -> None:
+def test_files_that_cannot_be_used_now_are_warnings(
+    read: Read, files: dict[str, str], tmp_path: Path
+) -> None:
     """They may come later: an error would end a start for good."""
     again = "; vipd reads it again when it has changed"
     missing = str(tmp_path / "missing")
-    assert warnings(read(etcd(ca_file=missing))) == [f"{missing} cannot be read: No such file or directory{again}"]
-    assert warnings(read(etcd(ca_file=files["key_file"]))) == [f"ca_file {files['key_file']} holds no certificate in PEM form{again}"]
+    assert warnings(read(etcd(ca_file=missing))) == [
+        f"{missing} cannot be read: No such file or directory{again}"
+    ]
+    assert warnings(read(etcd(ca_file=files["key_file"]))) == [
+        f"ca_file {files['key_file']} holds no certificate in PEM form{again}"
+    ]
     Path(files["password_file"]).write_text("")
     assert warnings(read(etcd(username="u", password_file=files["password_file"]))) == [
         f"password_file {files['password_file']} is empty{again}"
     ]
-    assert warnings(read(text(kubernetes={"kubeconfig": missing}))) == [f"{missing}: No such file or directory{again}"]
+    assert warnings(read(text(kubernetes={"kubeconfig": missing}))) == [
+        f"{missing}: No such file or directory{again}"
+    ]
 
 
 def test_what_goes_without_encryption_is_a_warning(read: Read, files: dict[str, str]) -> None:
     """Some of the endpoints, or the password."""
     user = {"username": "u", "password_file": files["password_file"]}
-    assert warnings(read(etcd(ETCD, "http://10.0.0.2:1", ca_file=files["ca_file"]))) == ["without TLS: http://10.0.0.2:1"]
-    assert warnings(read(etcd("http://10.0.0.2:1", **user))) == ["the password would be sent without encryption to http://10.0.0.2:1"]
+    assert warnings(read(etcd(ETCD, "http://10.0.0.2:1", ca_file=files["ca_file"]))) == [
+        "without TLS: http://10.0.0.2:1"
+    ]
+    assert warnings(read(etcd("http://10.0.0.2:1", **user))) == [
+        "the password would be sent without encryption to http://10.0.0.2:1"
+    ]
 
 
 OPENED = {
@@ -183,7 +245,12 @@ open_store(config)
 print(kind(config), *sorted({name.partition(".")[0] for name in sys.modules}), *sorted(set(sys.modules) - before), *sorted(sys.modules))
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], input=pickle.dumps(backend), cwd=ROOT, env={**os.environ}, capture_output=True, check=False
+        [sys.executable, "-c", program],
+        input=pickle.dumps(backend),
+        cwd=ROOT,
+        env={**os.environ},
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
     name, *modules = done.stdout.decode().split()
@@ -193,7 +260,9 @@ print(kind(config), *sorted({name.partition(".")[0] for name in sys.modules}), *
     assert {other for _, other in OPENED.values()} & set(modules) == {module}
 
 
-@pytest.mark.parametrize("key", ["ca_file", "cert_file", "key_file", "password_file", "kubeconfig", "check"])
+@pytest.mark.parametrize(
+    "key", ["ca_file", "cert_file", "key_file", "password_file", "kubeconfig", "check"]
+)
 @pytest.mark.parametrize("kind", ["a named pipe", "a directory"])
 def test_what_stands_where_a_file_should_and_is_none_is_an_error(
     errors: Errors, files: dict[str, str], tmp_path: Path, key: str, kind: str
@@ -206,12 +275,17 @@ def test_what_stands_where_a_file_should_and_is_none_is_an_error(
         os.mkfifo(path)
     if key == "check":
         http = {"url": "https://10.0.0.9/", "ca_file": str(path)}
-        content = text(file={}).replace("[192.0.2.10]", f"[192.0.2.10], checks: [{{name: web, http: {json.dumps(http)}}}]")
+        content = text(file={}).replace(
+            "[192.0.2.10]", f"[192.0.2.10], checks: [{{name: web, http: {json.dumps(http)}}}]"
+        )
         place = "instances[0].checks[0].http.ca_file"
     elif key == "kubeconfig":
         content, place = text(kubernetes={"kubeconfig": str(path)}), "backend.kubernetes.kubeconfig"
     else:
-        content, place = etcd(ETCD, username="vipd", **(files | {key: str(path)})), f"backend.etcd.{key}"
+        content, place = (
+            etcd(ETCD, username="vipd", **(files | {key: str(path)})),
+            f"backend.etcd.{key}",
+        )
     ((where, what),) = errors(content)
     assert where.partition(" ")[2] == place
     assert f"{path} is {kind}, not a file" in what

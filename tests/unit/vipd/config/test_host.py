@@ -1,4 +1,7 @@
-"""What a host says about the interfaces of a configuration: warnings with their places, never errors."""
+"""What a host says about the interfaces of a configuration.
+
+Warnings with their places, never errors.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,12 @@ from tests.unit.vipd.conftest import look_up
 from vipd.config.load import Surroundings, examine
 
 HERE = {
-    "eth0": Interface(2, "eth0", "02:00:00:00:00:01", up=True, carrier=True, altnames=frozenset({"uplink0"})),
-    "uplink0": Interface(2, "eth0", "02:00:00:00:00:01", up=True, carrier=True, altnames=frozenset({"uplink0"})),
+    "eth0": Interface(
+        2, "eth0", "02:00:00:00:00:01", up=True, carrier=True, altnames=frozenset({"uplink0"})
+    ),
+    "uplink0": Interface(
+        2, "eth0", "02:00:00:00:00:01", up=True, carrier=True, altnames=frozenset({"uplink0"})
+    ),
     "lo": Interface(1, "lo", "00:00:00:00:00:00", up=True, carrier=True, kind=LOOPBACK),
     "tun0": Interface(3, "tun0", "", up=True, carrier=True, kind=65534, arp=False),
     "dummy0": Interface(4, "dummy0", "02:00:00:00:00:02", up=True, carrier=True, arp=False),
@@ -31,8 +38,13 @@ def find(name: str) -> Interface:
 
 
 def warnings(file: Path, *instances: str) -> list[str]:
-    """Return the warnings about a configuration with these instances, which is valid, each from its line on."""
-    items = "".join(f"  - {{name: i{number}, addresses: [192.0.2.{number}], {one}}}\n" for number, one in enumerate(instances, start=1))
+    """Return the warnings about a configuration with these instances, which is valid, each from its
+    line on.
+    """
+    items = "".join(
+        f"  - {{name: i{number}, addresses: [192.0.2.{number}], {one}}}\n"
+        for number, one in enumerate(instances, start=1)
+    )
     file.write_text("backend: {file: {}}\ninstances:\n" + items)
     examined = examine(str(file), Surroundings({}, "node-1", look_up, find))
     assert examined.config is not None
@@ -63,7 +75,10 @@ def test_an_interface_that_cannot_announce_is_a_warning(file: Path, name: str, w
 
 def test_an_interface_that_a_check_is_about_may_be_missing(file: Path) -> None:
     """What only a check is about need not announce; its own interface is spoken of once."""
-    checks = ", ".join(f"{{name: c{at}, interface: {{interface: {name}}}}}" for at, name in enumerate(("eth98", "lo", "eth99")))
+    checks = ", ".join(
+        f"{{name: c{at}, interface: {{interface: {name}}}}}"
+        for at, name in enumerate(("eth98", "lo", "eth99"))
+    )
     said = warnings(file, f"interface: eth99, checks: [{checks}]")
     assert [line.partition(" warning: ")[2] for line in said] == [
         "instances[0].interface: eth99 does not exist on this host; vipd waits until it appears",

@@ -1,4 +1,6 @@
-"""What a configuration file means, and that everything wrong with it is said at once, with its place."""
+"""What a configuration file means, and that everything wrong with it is said at once, with its
+place.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,19 @@ from election.timing import Timing
 from health.model import Check, Fault, HttpCheck, InterfaceCheck, OnUnknown, TcpCheck, Weight
 from vipd.config.findings import ConfigErrors
 from vipd.config.load import Examined, load
-from vipd.config.values import Announce, Config, EtcdBackend, Fence, FileBackend, Gate, Instance, Log, LogFormat, LogLevel, OnConflict
+from vipd.config.values import (
+    Announce,
+    Config,
+    EtcdBackend,
+    Fence,
+    FileBackend,
+    Gate,
+    Instance,
+    Log,
+    LogFormat,
+    LogLevel,
+    OnConflict,
+)
 
 Read = Callable[..., Examined]
 Errors = Callable[..., list[tuple[str, str]]]
@@ -35,13 +49,19 @@ def test_a_small_file_gets_every_default(read: Read, file: Path) -> None:
         backend=FileBackend("/tmp/store"),
         timing=Timing(3.0, 0.6, 0.8),
         profile="default",
-        instances=(Instance("ingress", "eth0", (ipaddress.ip_interface("192.0.2.10/32"),), checks=(LINK,)),),
+        instances=(
+            Instance("ingress", "eth0", (ipaddress.ip_interface("192.0.2.10/32"),), checks=(LINK,)),
+        ),
         metrics_listen=("127.0.0.1", 9477),
         control_socket="/run/vipd/vipd.sock",
         state_dir="/var/lib/vipd",
         path=str(file),
     )
-    assert (Instance("a", "b", ()).priority, Instance("a", "b", ()).preempt, Instance("a", "b", ()).preempt_delay) == (100, True, 0.0)
+    assert (
+        Instance("a", "b", ()).priority,
+        Instance("a", "b", ()).preempt,
+        Instance("a", "b", ()).preempt_delay,
+    ) == (100, True, 0.0)
 
 
 FULL = """\
@@ -82,7 +102,17 @@ def test_every_key_arrives(read: Read) -> None:
     """A file that uses everything says so in the configuration."""
     config = read(FULL).config
     assert config is not None
-    http = HttpCheck("https://127.0.0.1:1/x", "HEAD", ((200, 204), (301, 301)), "o.k", (("X-A", "b c"),), "h", "", "/ca.pem", verify=True)
+    http = HttpCheck(
+        "https://127.0.0.1:1/x",
+        "HEAD",
+        ((200, 204), (301, 301)),
+        "o.k",
+        (("X-A", "b c"),),
+        "h",
+        "",
+        "/ca.pem",
+        verify=True,
+    )
     checks = (
         Check("link", InterfaceCheck("bond0.12"), fall=1),
         Check("http", http, 1.0, 0.9, 3, 4, Weight(-60), OnUnknown.FAIL),
@@ -90,13 +120,24 @@ def test_every_key_arrives(read: Read) -> None:
         Check("unix", HttpCheck("http://h/", status=((200, 200),), unix_socket="/run/x.sock")),
         Check("up", InterfaceCheck("eth1")),
     )
-    addresses = (ipaddress.ip_interface("192.0.2.10/32"), ipaddress.ip_interface("2001:db8::10/128"))
+    addresses = (
+        ipaddress.ip_interface("192.0.2.10/32"),
+        ipaddress.ip_interface("2001:db8::10/128"),
+    )
     announce = Announce(3, 0.5, 3600.0)
-    instance = Instance("ingress", "bond0.12", addresses, 150, False, 60.0, announce, OnConflict.TAKE, checks)
+    instance = Instance(
+        "ingress", "bond0.12", addresses, 150, False, 60.0, announce, OnConflict.TAKE, checks
+    )
     assert config.instances == (instance,)
-    assert config.backend == EtcdBackend(("http://10.0.0.1:2379", "http://[2001:db8::1]:2379"), "/edge/")
+    assert config.backend == EtcdBackend(
+        ("http://10.0.0.1:2379", "http://[2001:db8::1]:2379"), "/edge/"
+    )
     assert (config.timing, config.profile) == (Timing(2.5, 0.3, 0.4), "")
-    assert (config.metrics_listen, config.control_socket, config.state_dir) == (("::1", 9000), "/tmp/s", "/tmp/state")
+    assert (config.metrics_listen, config.control_socket, config.state_dir) == (
+        ("::1", 9000),
+        "/tmp/s",
+        "/tmp/state",
+    )
     assert (config.log, config.fence) == (Log(LogFormat.JSON, LogLevel.DEBUG), Fence(Gate.REQUIRE))
 
 
@@ -110,9 +151,13 @@ def test_the_example_is_valid_and_shows_the_defaults(read: Read) -> None:
     """What operators start from must be right; where it names a default, that is the default."""
     config = read(EXAMPLE.read_text()).config
     assert config is not None
-    assert config.instances[0].checks[1] == Check("ingress", HttpCheck("http://127.0.0.1:10254/healthz"))
+    assert config.instances[0].checks[1] == Check(
+        "ingress", HttpCheck("http://127.0.0.1:10254/healthz")
+    )
     assert config.instances[0].announce == Announce()
-    assert config == Config(config.node, config.backend, Timing(), config.instances, "default", path=config.path)
+    assert config == Config(
+        config.node, config.backend, Timing(), config.instances, "default", path=config.path
+    )
 
 
 def test_a_lease_alone_brings_the_other_durations(read: Read) -> None:
@@ -137,7 +182,9 @@ def test_the_state_directory_of_the_environment_wins(read: Read) -> None:
     config = read(SMALLEST + "state_dir: /a\n", {"VIPD_STATE_DIR": "/b"}).config
     assert config is not None
     assert config.state_dir == "/b"
-    assert [str(finding.path) for finding in read(SMALLEST, {"VIPD_STATE_DIR": "b"}).findings] == ["('state_dir',)"]
+    assert [str(finding.path) for finding in read(SMALLEST, {"VIPD_STATE_DIR": "b"}).findings] == [
+        "('state_dir',)"
+    ]
 
 
 def test_metrics_can_be_off(read: Read) -> None:
@@ -240,29 +287,73 @@ INSTANCE = "backend: {file: {}}\ninstances:\n  - name: ingress\n    interface: e
         ("announce: {interval: 500}", "announce.interval", "did you mean 500ms?"),
         ("preempt_delay: 3h", "preempt_delay", "allowed: 0ms..1h"),
         ("on_conflict: tke", "on_conflict", "did you mean take?"),
-        ("announce: 5", "announce", "a mapping of keys is wanted here; allowed: burst, interval, refresh"),
+        (
+            "announce: 5",
+            "announce",
+            "a mapping of keys is wanted here; allowed: burst, interval, refresh",
+        ),
         ("announce: {interval: 1ms}", "announce.interval", "out of range"),
         ("checks: {name: x}", "checks", "a list is wanted here"),
         ("checks: [x]", "checks[0]", "a mapping of keys is wanted here"),
-        ("checks: [{name: x}]", "checks[0]", "the check has no kind; allowed: one of http, tcp, interface"),
+        (
+            "checks: [{name: x}]",
+            "checks[0]",
+            "the check has no kind; allowed: one of http, tcp, interface",
+        ),
         ("checks: [{tcp: {host: h, port: 1}}]", "checks[0].name", "is missing"),
         ("checks: [{name: x, tcp: {}}]", "checks[0].tcp.host", "is missing"),
-        ("checks: [{name: x, tcp: {host: h, port: 1}, interface: {interface: e}}]", "checks[0]", "has tcp and interface"),
-        ("checks: [{name: x, tcp: {host: 10.0.0.300, port: 1}}]", "checks[0].tcp.host", "neither an address nor a host name"),
-        ("checks: [{name: x, http: {url: 'http://u:secret@h/'}}]", "checks[0].http.url", "would end in logs"),
-        ("checks: [{name: x, http: {url: 'ftp://h/'}}]", "checks[0].http.url", "not an http:// or https:// URL"),
-        ("checks: [{name: x, http: {url: 'http://h/', body: '('}}]", "checks[0].http.body", "regular expression"),
-        ("checks: [{name: x, http: {url: 'http://h/', headers: {A: [secret]}}}]", "checks[0].http.headers", "one line"),
-        ("checks: [{name: x, interface: {interface: e}, on_fail: {weight: 0}}]", "checks[0].on_fail.weight", "not a weight"),
-        ("checks: [{name: x, interface: {interface: e}, on_fail: {wait: 1}}]", "checks[0].on_fail", "allowed: fault, or"),
+        (
+            "checks: [{name: x, tcp: {host: h, port: 1}, interface: {interface: e}}]",
+            "checks[0]",
+            "has tcp and interface",
+        ),
+        (
+            "checks: [{name: x, tcp: {host: 10.0.0.300, port: 1}}]",
+            "checks[0].tcp.host",
+            "neither an address nor a host name",
+        ),
+        (
+            "checks: [{name: x, http: {url: 'http://u:secret@h/'}}]",
+            "checks[0].http.url",
+            "would end in logs",
+        ),
+        (
+            "checks: [{name: x, http: {url: 'ftp://h/'}}]",
+            "checks[0].http.url",
+            "not an http:// or https:// URL",
+        ),
+        (
+            "checks: [{name: x, http: {url: 'http://h/', body: '('}}]",
+            "checks[0].http.body",
+            "regular expression",
+        ),
+        (
+            "checks: [{name: x, http: {url: 'http://h/', headers: {A: [secret]}}}]",
+            "checks[0].http.headers",
+            "one line",
+        ),
+        (
+            "checks: [{name: x, interface: {interface: e}, on_fail: {weight: 0}}]",
+            "checks[0].on_fail.weight",
+            "not a weight",
+        ),
+        (
+            "checks: [{name: x, interface: {interface: e}, on_fail: {wait: 1}}]",
+            "checks[0].on_fail",
+            "allowed: fault, or",
+        ),
         ("checks: [{name: x, gateway: {}}]", "checks[0].gateway", "not in this release yet"),
         ("hook: {}", "hook", "did you mean hooks (not in this release yet)?"),
         ("webhooks: []", "webhooks", "not in this release yet"),
         ("publish: {}", "publish", "not in this release yet"),
     ],
 )
-def test_a_fault_in_an_instance_is_explained(errors: Errors, line: str, path: str, says: str) -> None:
-    """The finding names the key, says what is wrong and what would be right; a secret is not repeated."""
+def test_a_fault_in_an_instance_is_explained(
+    errors: Errors, line: str, path: str, says: str
+) -> None:
+    """The finding names the key, says what is wrong and what would be right; a secret is not
+    repeated.
+    """
     found = {where.partition(" ")[2]: what for where, what in errors(f"{INSTANCE}    {line}\n")}
     assert says in found[f"instances[0].{path}"]
     assert "secret" not in str(found).replace("a secret", "")
@@ -271,8 +362,26 @@ def test_a_fault_in_an_instance_is_explained(errors: Errors, line: str, path: st
 @pytest.mark.parametrize(
     "address",
     [
-        *("192.0.2", "192.0.2.300", "x", "192.0.2.10/33", "192.0.2.0/24", "192.0.2.255/24", "0.0.0.0", "127.0.0.1", "224.0.0.18"),
-        *("::", "::1", "fe80::1%eth0", "ff02::1", "::ffff:192.0.2.1", "255.255.255.255", "2001:db8::/64"),
+        *(
+            "192.0.2",
+            "192.0.2.300",
+            "x",
+            "192.0.2.10/33",
+            "192.0.2.0/24",
+            "192.0.2.255/24",
+            "0.0.0.0",
+            "127.0.0.1",
+            "224.0.0.18",
+        ),
+        *(
+            "::",
+            "::1",
+            "fe80::1%eth0",
+            "ff02::1",
+            "::ffff:192.0.2.1",
+            "255.255.255.255",
+            "2001:db8::/64",
+        ),
     ],
 )
 def test_what_cannot_be_a_virtual_address_is_refused(errors: Errors, address: str) -> None:
@@ -289,8 +398,12 @@ def test_any_name_that_an_interface_may_have_is_taken(read: Read, interface: str
     assert found.config.instances[0].interface == interface
 
 
-@pytest.mark.parametrize("interface", ["", ".", "..", "a/b", "a b", "eth0:1", "x" * 128, "ä" * 64, "a\\x07"])
-def test_what_the_kernel_would_not_name_an_interface_is_refused(errors: Errors, interface: str) -> None:
+@pytest.mark.parametrize(
+    "interface", ["", ".", "..", "a/b", "a b", "eth0:1", "x" * 128, "ä" * 64, "a\\x07"]
+)
+def test_what_the_kernel_would_not_name_an_interface_is_refused(
+    errors: Errors, interface: str
+) -> None:
     """Better now than at the first bind."""
     text = SMALLEST.replace("eth0", f'"{interface}"')
     assert [where.partition(" ")[2] for where, _ in errors(text)] == ["instances[0].interface"]
@@ -313,9 +426,17 @@ def test_what_the_kernel_would_not_name_an_interface_is_refused(errors: Errors, 
         ("log: json", "log", "a mapping of keys is wanted here; allowed: format, level"),
         ("timing: {lease_duration: 500ms}", "timing.lease_duration", "allowed: 1s..5m"),
         ("timing: {renew_interval: 500ms}", "timing.lease_duration", "is missing"),
-        ("timing: {profile: fast, renew_interval: 100ms}", "timing.renew_interval", "a profile is given as well"),
+        (
+            "timing: {profile: fast, renew_interval: 100ms}",
+            "timing.renew_interval",
+            "a profile is given as well",
+        ),
         ("timing: {lease_duration: 3s, renew_interval: 2s}", "timing", "less than two requests"),
-        ("timing: {lease_duration: 2s, renew_interval: 300ms, request_timeout: 600ms}", "timing", "nothing would ever be bound"),
+        (
+            "timing: {lease_duration: 2s, renew_interval: 300ms, request_timeout: 600ms}",
+            "timing",
+            "nothing would ever be bound",
+        ),
         ("instance: []", "instance", "did you mean instances?"),
     ],
 )
@@ -336,13 +457,33 @@ def test_a_fault_at_the_top_is_explained(errors: Errors, line: str, path: str, s
         ("etcd: {endpoints: ['http://h:0']}", "backend.etcd.endpoints[0]", "port 0"),
         ("etcd: {endpoints: ['http://h:99999']}", "backend.etcd.endpoints[0]", "not a URL"),
         ("etcd: {endpoints: ['http://u:p@h:1']}", "backend.etcd.endpoints[0]", "would end in logs"),
-        ("etcd: {endpoints: ['h:1']}", "backend.etcd.endpoints[0]", "allowed: https://host:port or http://host:port"),
-        ("etcd: {endpoints: ['http://10.0.0:1']}", "backend.etcd.endpoints[0]", "neither an address nor a host name"),
+        (
+            "etcd: {endpoints: ['h:1']}",
+            "backend.etcd.endpoints[0]",
+            "allowed: https://host:port or http://host:port",
+        ),
+        (
+            "etcd: {endpoints: ['http://10.0.0:1']}",
+            "backend.etcd.endpoints[0]",
+            "neither an address nor a host name",
+        ),
         ("etcd: {endpoints: ['http://h h:1']}", "backend.etcd.endpoints[0]", "spaces"),
         ("etcd: {endpoints: ['http://h']}", "backend.etcd.endpoints[0]", "no port"),
-        ("etcd: {endpoints: ['http://h:1', 'http://h:1/']}", "backend.etcd.endpoints[1]", "given twice"),
-        ("etcd: {endpoints: ['http://192.0.2.10:1']}", "backend.etcd.endpoints[0]", "is the virtual address"),
-        ("etcd: {endpoints: ['http://vip.example:1']}", "backend.etcd.endpoints[0]", "vip.example resolves to the virtual address"),
+        (
+            "etcd: {endpoints: ['http://h:1', 'http://h:1/']}",
+            "backend.etcd.endpoints[1]",
+            "given twice",
+        ),
+        (
+            "etcd: {endpoints: ['http://192.0.2.10:1']}",
+            "backend.etcd.endpoints[0]",
+            "is the virtual address",
+        ),
+        (
+            "etcd: {endpoints: ['http://vip.example:1']}",
+            "backend.etcd.endpoints[0]",
+            "vip.example resolves to the virtual address",
+        ),
         ("etcd: {endpoints: ['http://h:1'], prefix: vipd}", "backend.etcd.prefix", "/vipd/"),
         ("etcd: {endpoints: ['http://h:1'], ca_file: x}", "backend.etcd.ca_file", "begins with /"),
         ("kubernetes: {namespace: A_b}", "backend.kubernetes.namespace", "a DNS label"),
@@ -350,7 +491,9 @@ def test_a_fault_at_the_top_is_explained(errors: Errors, line: str, path: str, s
         ("fil: {}", "backend.fil", "did you mean file?"),
     ],
 )
-def test_a_fault_in_the_backend_is_explained(errors: Errors, backend: str, path: str, says: str) -> None:
+def test_a_fault_in_the_backend_is_explained(
+    errors: Errors, backend: str, path: str, says: str
+) -> None:
     """And nothing follows from it that is no fault of its own."""
     text = SMALLEST.replace("file: {path: /tmp/store}", backend)
     found = {where.partition(" ")[2]: what for where, what in errors(text)}
@@ -360,22 +503,38 @@ def test_a_fault_in_the_backend_is_explained(errors: Errors, backend: str, path:
 
 def test_a_name_that_cannot_be_looked_up_is_only_a_warning(read: Read) -> None:
     """A start while no name server answers must succeed."""
-    text = SMALLEST.replace("file: {path: /tmp/store}", "etcd: {endpoints: ['http://etcd.invalid:1', 'http://other.example:1']}")
+    text = SMALLEST.replace(
+        "file: {path: /tmp/store}",
+        "etcd: {endpoints: ['http://etcd.invalid:1', 'http://other.example:1']}",
+    )
     examined = read(text)
     assert examined.config is not None
-    assert [(finding.warning, finding.path) for finding in examined.findings] == [(True, ("backend", "etcd", "endpoints", 0))]
+    assert [(finding.warning, finding.path) for finding in examined.findings] == [
+        (True, ("backend", "etcd", "endpoints", 0))
+    ]
 
 
 def test_timings_that_a_crash_does_not_fit_are_a_warning(read: Read) -> None:
     """They are safe, but the VIP may move."""
-    examined = read(SMALLEST + "timing: {lease_duration: 1s, renew_interval: 400ms, request_timeout: 250ms}\n")
+    examined = read(
+        SMALLEST + "timing: {lease_duration: 1s, renew_interval: 400ms, request_timeout: 250ms}\n"
+    )
     assert examined.config is not None
-    assert [(finding.warning, finding.path) for finding in examined.findings] == [(True, ("timing",))]
+    assert [(finding.warning, finding.path) for finding in examined.findings] == [
+        (True, ("timing",))
+    ]
 
 
-@pytest.mark.parametrize(("count", "findings"), [(250, []), (251, [True]), (500, [True]), (501, [False])])
-def test_more_ipv6_addresses_than_the_kernel_can_refresh_are_refused(read: Read, count: int, findings: list[bool]) -> None:
-    """Its work grows with their square, over all instances: some are a warning, too many an error at the first that is too many."""
+@pytest.mark.parametrize(
+    ("count", "findings"), [(250, []), (251, [True]), (500, [True]), (501, [False])]
+)
+def test_more_ipv6_addresses_than_the_kernel_can_refresh_are_refused(
+    read: Read, count: int, findings: list[bool]
+) -> None:
+    """Its work grows with their square, over all instances.
+
+    Some are a warning, too many an error at the first that is too many.
+    """
     split = count // 2
     addresses = [f"2001:db8::{number:x}/128" for number in range(1, count + 1)]
     more = f"  - {{name: more, interface: eth0, addresses: {json.dumps(addresses[:split])}}}\n"
@@ -394,10 +553,15 @@ def test_a_finding_cannot_drive_the_terminal_or_forge_a_line(errors: Errors) -> 
 
 def test_an_address_is_bound_without_its_network(read: Read) -> None:
     """Whatever prefix length is written; said once for each that has one."""
-    text = SMALLEST.replace("192.0.2.10", "192.0.2.10/24, 2001:db8::10/64, 192.0.2.11/32, 192.0.2.12")
+    text = SMALLEST.replace(
+        "192.0.2.10", "192.0.2.10/24, 2001:db8::10/64, 192.0.2.11/32, 192.0.2.12"
+    )
     examined = read(text)
     assert examined.config is not None
     written = [str(address) for address in examined.config.instances[0].addresses]
     assert written == ["192.0.2.10/32", "2001:db8::10/128", "192.0.2.11/32", "192.0.2.12/32"]
-    assert [(finding.warning, finding.path[-1]) for finding in examined.findings] == [(True, 0), (True, 1)]
+    assert [(finding.warning, finding.path[-1]) for finding in examined.findings] == [
+        (True, 0),
+        (True, 1),
+    ]
     assert "is bound as 192.0.2.10/32" in examined.findings[0].problem

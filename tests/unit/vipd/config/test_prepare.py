@@ -25,7 +25,13 @@ def run(file: Path, **environ: str) -> tuple[int, bytes, str]:
     argv = [sys.executable, "-m", "vipd.config.prepare", str(file), str(writing)]
     try:
         done = subprocess.run(
-            argv, pass_fds=[writing], cwd=ROOT, env={**os.environ, **environ}, stderr=subprocess.PIPE, text=True, check=False
+            argv,
+            pass_fds=[writing],
+            cwd=ROOT,
+            env={**os.environ, **environ},
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
         os.close(writing)
         with os.fdopen(os.dup(reading), "rb") as pipe:
@@ -56,7 +62,10 @@ def test_equal_files_become_equal_bytes(file: Path) -> None:
 
 
 def test_who_wants_json_gets_json(file: Path) -> None:
-    """The header says it to the guard; findings are objects too, also where the file is wrong, and where only the running one says so."""
+    """The header says it to the guard.
+
+    Findings are objects too, also where the file is wrong, and where only the running one says so.
+    """
     file.write_text(GOOD + "log: {format: json}\n")
     assert unpacked(run(file)[1])[0].json is True
     file.write_text(GOOD + "log: {format: json}\npriority: 1\n")
@@ -68,7 +77,9 @@ def test_who_wants_json_gets_json(file: Path) -> None:
 
 
 def test_a_bad_file_becomes_sentences(file: Path) -> None:
-    """Exit code 2, not one byte that could be taken for a configuration, and for status the first of them."""
+    """Exit code 2, not one byte that could be taken for a configuration, and for status the first
+    of them.
+    """
     file.write_text(GOOD + "priority: 1\nlog: {level: x}\n")
     code, data, stderr = run(file)
     header, blob = unpacked(data)

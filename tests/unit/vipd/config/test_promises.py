@@ -29,12 +29,22 @@ def promised(timing: Timing) -> str:
 @pytest.mark.parametrize(
     ("profile", "takeover", "kernel"),
     [
-        ("fast", "0.80s to 1.05s later", "a lease of 1s is not covered, one of 2s and longer is as a rule, one of 8s strictly"),
-        ("default", "2.40s to 3.05s later", "a lease of 3s is covered as a rule, one of 8s and longer strictly"),
+        (
+            "fast",
+            "0.80s to 1.05s later",
+            "a lease of 1s is not covered, one of 2s and longer is as a rule, one of 8s strictly",
+        ),
+        (
+            "default",
+            "2.40s to 3.05s later",
+            "a lease of 3s is covered as a rule, one of 8s and longer strictly",
+        ),
         ("relaxed", "8.00s to 10.05s later", "a lease of 10s is covered strictly"),
     ],
 )
-def test_each_profile_says_how_quick_and_how_safe_it_is(profile: str, takeover: str, kernel: str) -> None:
+def test_each_profile_says_how_quick_and_how_safe_it_is(
+    profile: str, takeover: str, kernel: str
+) -> None:
     """From the last renewal before the fault, at the soonest and at the latest."""
     text = promised(PROFILES[profile])
     assert takeover in text
@@ -52,18 +62,34 @@ def test_each_profile_says_how_quick_and_how_safe_it_is(profile: str, takeover: 
 )
 def test_the_gate_is_promised_as_it_is_configured(gate: Gate, said: str, unsaid: str) -> None:
     """Who switches it off is told what is left, who requires it that nothing else counts."""
-    text = "\n".join(promises(Config("n1", FileBackend(), Timing(), (INSTANCE,), fence=Fence(gate))))
+    text = "\n".join(
+        promises(Config("n1", FileBackend(), Timing(), (INSTANCE,), fence=Fence(gate)))
+    )
     assert said in text
     assert unsaid not in text
 
 
-@pytest.mark.parametrize(("addresses", "pace", "seconds"), [(1, 15, 0), (75, 15, 0), (150, 15, 20), (150, 100, 0), (4, 1, 8)])
-def test_many_addresses_take_their_time_behind_a_switch(addresses: int, pace: int, seconds: int) -> None:
+@pytest.mark.parametrize(
+    ("addresses", "pace", "seconds"),
+    [(1, 15, 0), (75, 15, 0), (150, 15, 20), (150, 100, 0), (4, 1, 8)],
+)
+def test_many_addresses_take_their_time_behind_a_switch(
+    addresses: int, pace: int, seconds: int
+) -> None:
     """All instances of an interface together; of few nothing is said."""
-    block = tuple(ipaddress.ip_interface(f"192.0.2.{number}/32") for number in range(1, addresses + 1))
-    instances = (Instance("one", "eth0", block, announce=Announce(pace=pace)), Instance("two", "eth0", block, announce=Announce(pace=pace)))
-    text = "\n".join(promises(Config("n1", FileBackend(), Timing(), instances[: 2 if seconds else 1])))
-    assert ("all addresses of eth0 are announced at once, and behind a switch" in text) is bool(seconds)
+    block = tuple(
+        ipaddress.ip_interface(f"192.0.2.{number}/32") for number in range(1, addresses + 1)
+    )
+    instances = (
+        Instance("one", "eth0", block, announce=Announce(pace=pace)),
+        Instance("two", "eth0", block, announce=Announce(pace=pace)),
+    )
+    text = "\n".join(
+        promises(Config("n1", FileBackend(), Timing(), instances[: 2 if seconds else 1]))
+    )
+    assert ("all addresses of eth0 are announced at once, and behind a switch" in text) is bool(
+        seconds
+    )
     assert (f"in {seconds}s (announce.pace)" in text) is bool(seconds)
 
 
@@ -86,16 +112,34 @@ def test_each_check_says_what_it_costs_and_how_soon() -> None:
 def test_a_group_is_promised_as_a_whole() -> None:
     """Who reads what one instance's check does must not think that it does it to this one alone."""
     grouped = replace(INSTANCE, group="edge")
-    text = "\n".join(promises(Config("n1", FileBackend(), Timing(), (grouped, replace(grouped, name="other", checks=())))))
-    assert "ingress: 192.0.2.10/32 on eth0, priority 100, elected with the group edge\nother: " in text
-    assert "ingress: when eth0 goes down, all addresses of the group edge are given up at once" in text
+    text = "\n".join(
+        promises(
+            Config(
+                "n1", FileBackend(), Timing(), (grouped, replace(grouped, name="other", checks=()))
+            )
+        )
+    )
+    assert (
+        "ingress: 192.0.2.10/32 on eth0, priority 100, elected with the group edge\nother: " in text
+    )
+    assert (
+        "ingress: when eth0 goes down, all addresses of the group edge are given up at once" in text
+    )
     assert "the priority of the group edge changes by -20" in text
 
 
 def test_the_store_is_named() -> None:
     """With what it can and cannot do."""
-    etcd = Config("n1", EtcdBackend(("http://10.0.0.1:2379", "http://10.0.0.2:2379")), Timing(), (INSTANCE,), "default")
-    assert promises(etcd)[0].startswith("node n1, etcd with 2 endpoint(s), profile default: lease 3s")
+    etcd = Config(
+        "n1",
+        EtcdBackend(("http://10.0.0.1:2379", "http://10.0.0.2:2379")),
+        Timing(),
+        (INSTANCE,),
+        "default",
+    )
+    assert promises(etcd)[0].startswith(
+        "node n1, etcd with 2 endpoint(s), profile default: lease 3s"
+    )
     assert "one host only" in promised(Timing())
 
 

@@ -20,7 +20,10 @@ def configuration(*instances: Instance) -> Config:
 
 
 def test_only_what_is_elsewhere_in_the_kernel_has_to_leave() -> None:
-    """A priority may change under a bound address; address, interface and the election's own existence may not."""
+    """A priority may change under a bound address.
+
+    Address, interface and the election's own existence may not.
+    """
     one, two, three = instance("one", 1), instance("two", 2), instance("three", 3)
     new = configuration(replace(one, priority=7), replace(two, interface="eth1"))
     assert changed(configuration(one, two, three), new) == {"two", "three"}
@@ -33,7 +36,10 @@ def test_another_node_or_store_changes_everything() -> None:
 
 
 def test_a_group_leaves_as_a_whole() -> None:
-    """When an instance comes to it, goes from it or moves; a new name for one of its instances is nothing to the kernel."""
+    """When an instance comes to it, goes from it or moves.
+
+    A new name for one of its instances is nothing to the kernel.
+    """
     one, two = instance("one", 1, "edge"), instance("two", 2, "edge")
     old = configuration(one, two)
     assert changed(old, configuration(one)) == {"edge"}

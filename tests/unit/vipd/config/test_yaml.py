@@ -43,7 +43,9 @@ instances:
         ("# " + "x" * (1 << 20), "", "larger than"),
     ],
 )
-def test_a_file_that_is_no_yaml_mapping_is_one_finding(errors: Errors, content: str | bytes, place: str, says: str) -> None:
+def test_a_file_that_is_no_yaml_mapping_is_one_finding(
+    errors: Errors, content: str | bytes, place: str, says: str
+) -> None:
     """It says where, as far as that is known, and what."""
     ((where, what),) = [(where, f"{where} {what}") for where, what in errors(content)]
     assert where.startswith(place)
@@ -94,7 +96,10 @@ def test_an_empty_value_is_no_value(read: Read) -> None:
 def test_an_empty_value_that_is_needed_is_missing(errors: Errors) -> None:
     """The place is that of the empty value."""
     assert errors(SMALLEST.replace("eth0", "")) == [
-        ("3:31 instances[0].interface", "is missing; allowed: the name of the interface that carries the addresses")
+        (
+            "3:31 instances[0].interface",
+            "is missing; allowed: the name of the interface that carries the addresses",
+        )
     ]
 
 
@@ -121,7 +126,9 @@ def test_aliases_work_as_long_as_they_end(read: Read) -> None:
         ("log: !x {level: info}", "log", "tags like !x"),
     ],
 )
-def test_yaml_that_would_surprise_is_refused(errors: Errors, line: str, path: str, says: str) -> None:
+def test_yaml_that_would_surprise_is_refused(
+    errors: Errors, line: str, path: str, says: str
+) -> None:
     """Duplicate keys silently win in YAML; merge keys and tags are ways around the schema."""
     ((where, what),) = errors(f"{SMALLEST}{line}\n")
     assert says in f"{where} {what}"
@@ -142,8 +149,13 @@ def test_yaml_that_would_surprise_is_refused(errors: Errors, line: str, path: st
         ('"${NODE}"', {"NODE": "${X}"}, None),
     ],
 )
-def test_variables_stand_in_any_value(read: Read, value: str, environ: dict[str, str], node: str | None) -> None:
-    """Unset and empty are the same to a default, as in a shell; what a variable contains is not looked at again."""
+def test_variables_stand_in_any_value(
+    read: Read, value: str, environ: dict[str, str], node: str | None
+) -> None:
+    """Unset and empty are the same to a default, as in a shell.
+
+    What a variable contains is not looked at again.
+    """
     config = read(f"node: {value}\n{SMALLEST}", environ).config
     assert (config.node if config else None) == node
 

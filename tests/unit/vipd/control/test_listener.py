@@ -41,8 +41,12 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     await finish(writer, 1.0)
 
 
-def test_no_descriptor_left_is_waited_out(few_descriptors: None, caplog: pytest.LogCaptureFixture) -> None:
-    """The daemon lives on, in peace, says so once, and serves who has waited as soon as there is one."""
+def test_no_descriptor_left_is_waited_out(
+    few_descriptors: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The daemon lives on, in peace, says so once, and serves who has waited as soon as there is
+    one.
+    """
 
     async def scene() -> None:
         Tasks()  # what asyncio itself calls an error ends the daemon
@@ -68,6 +72,6 @@ def test_no_descriptor_left_is_waited_out(few_descriptors: None, caplog: pytest.
         await listener.close()
 
     asyncio.run(scene())
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
-        "metrics: connections have to wait: Too many open files"
-    ]
+    assert [
+        record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING
+    ] == ["metrics: connections have to wait: Too many open files"]

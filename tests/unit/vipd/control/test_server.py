@@ -26,7 +26,10 @@ NOBODY = 65534
 
 @pytest.fixture
 def path() -> Iterator[Path]:
-    """Where a control socket stands: in a directory that every user may enter, and short enough for any TMPDIR."""
+    """Where a control socket stands.
+
+    In a directory that every user may enter, and short enough for any TMPDIR.
+    """
     directory = Path(tempfile.mkdtemp(prefix="vipd-test-", dir="/tmp"))
     directory.chmod(0o755)
     yield directory / "run" / "vipd.sock"
@@ -60,7 +63,9 @@ def serving(path: Path, scene: Callable[[ControlServer], Awaitable[None]]) -> No
     asyncio.run(run())
 
 
-async def ask(path: Path, command: str, arguments: dict[str, object] | None = None) -> dict[str, object]:
+async def ask(
+    path: Path, command: str, arguments: dict[str, object] | None = None
+) -> dict[str, object]:
     """Ask as the command line does, on a thread."""
     return await asyncio.to_thread(request, str(path), command, arguments)
 
@@ -189,7 +194,9 @@ def test_closing_removes_only_the_own_file(path: Path) -> None:
 
 
 def test_whoever_connects_and_says_nothing_keeps_nobody_out(path: Path) -> None:
-    """One who opens connections and sends nothing can use up neither the daemon's descriptors nor its places."""
+    """One who opens connections and sends nothing can use up neither the daemon's descriptors nor
+    its places.
+    """
 
     async def scene(_server: ControlServer) -> None:
         idle = [await asyncio.open_unix_connection(path) for _ in range(control.MOST_CONNECTIONS)]
@@ -230,11 +237,18 @@ def test_root_the_own_user_and_the_group_are_answered(peer: Peer, *, allowed: bo
     """The refusal says who is."""
     refusal = Permit(uid=990, group=991).refusal(peer)
     assert (refusal == "") is allowed
-    assert allowed or refusal == "uid 1000 may not control vipd: allowed are root, uid 990 and members of the group 991"
+    assert (
+        allowed
+        or refusal
+        == "uid 1000 may not control vipd: allowed are root, uid 990 and members of the group 991"
+    )
 
 
 def as_nobody(path: Path, *groups: int) -> str:
-    """Ask as an ordinary user with these supplementary groups; return the result or the kind of the error."""
+    """Ask as an ordinary user with these supplementary groups.
+
+    Return the result or the kind of the error.
+    """
     code = (
         "import os, sys\n"
         "from vipd.control.client import request\n"
@@ -243,7 +257,9 @@ def as_nobody(path: Path, *groups: int) -> str:
         "except Exception as error: print(type(error).__name__, error)"
     )
     argv = [sys.executable, "-c", code, str(path)]
-    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30).stdout
+    return subprocess.run(
+        argv, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
+    ).stdout
 
 
 @pytest.mark.root
@@ -253,14 +269,19 @@ def test_the_kernel_says_who_is_calling(path: Path) -> None:
     async def scene(_server: ControlServer) -> None:
         assert "UnreachableError" in await asyncio.to_thread(as_nobody, path)
         os.chmod(path, 0o666)  # noqa: PTH101, S103 - that is the point; and the loop may wait
-        assert f"RefusedError uid {NOBODY} may not control vipd" in await asyncio.to_thread(as_nobody, path)
+        assert f"RefusedError uid {NOBODY} may not control vipd" in await asyncio.to_thread(
+            as_nobody, path
+        )
 
     serving(path, scene)
 
 
 @pytest.mark.root
 def test_members_of_the_sockets_group_are_answered(path: Path) -> None:
-    """By any of their groups, not only the first; the directory decides the group, as with a setgid /run/vipd."""
+    """By any of their groups, not only the first.
+
+    The directory decides the group, as with a setgid /run/vipd.
+    """
     path.parent.mkdir()
     os.chown(path.parent, 0, 4242)
     path.parent.chmod(0o2755)
@@ -296,7 +317,9 @@ def test_a_daemon_that_is_not_there_is_unreachable(path: Path) -> None:
         (b'{"ok": false, "error": "x"}\n', FailedError),
     ],
 )
-def test_an_answer_of_something_else_is_no_traceback(path: Path, reply: bytes, error: type[Exception]) -> None:
+def test_an_answer_of_something_else_is_no_traceback(
+    path: Path, reply: bytes, error: type[Exception]
+) -> None:
     """The socket of another program."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -13,7 +13,19 @@ from vipd.cli import status_view
 from vipd.cli.status_view import folded, plain, render
 from vipd.clock import duration
 from vipd.control import status
-from vipd.control.status import Address, Candidate, Check, Fence, Holder, Instance, SchemaError, Status, Store, from_json, to_json
+from vipd.control.status import (
+    Address,
+    Candidate,
+    Check,
+    Fence,
+    Holder,
+    Instance,
+    SchemaError,
+    Status,
+    Store,
+    from_json,
+    to_json,
+)
 
 DOCUMENT = Status(
     node="n1",
@@ -27,7 +39,10 @@ DOCUMENT = Status(
         Instance(
             name="ingress",
             interface="eth0",
-            addresses=(Address("192.0.2.10/32", bound=True), Address("2001:db8::10/128", bound=True)),
+            addresses=(
+                Address("192.0.2.10/32", bound=True),
+                Address("2001:db8::10/128", bound=True),
+            ),
             state="Active",
             since=200.5,
             reason="lease_expired",
@@ -47,11 +62,25 @@ DOCUMENT = Status(
             candidates=(
                 Candidate("n1", live=True, eligible=True, priority=90, asks=False, state="Active"),
                 Candidate("n2", live=True, eligible=True, priority=100, asks=True, state="Backup"),
-                Candidate("node-3", live=False, eligible=True, priority=80, asks=False, state="Backup"),
+                Candidate(
+                    "node-3", live=False, eligible=True, priority=80, asks=False, state="Backup"
+                ),
             ),
             notes=("n2 has other addresses: 192.0.2.11/32",),
         ),
-        Instance("web", "eth1", (Address("192.0.2.20/32", bound=True),), "Backup", 0.0, "startup", "", 0, 100, 100, preempt=False),
+        Instance(
+            "web",
+            "eth1",
+            (Address("192.0.2.20/32", bound=True),),
+            "Backup",
+            0.0,
+            "startup",
+            "",
+            0,
+            100,
+            100,
+            preempt=False,
+        ),
     ),
 )
 
@@ -78,7 +107,15 @@ def test_a_newer_daemon_may_say_more() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"schema": 2}, {"node": 1}, {"instances": 1}, {"instances": [1]}, {"store": None}, {"drained": 0}, {"instances": [{"name": "x"}]}],
+    [
+        {"schema": 2},
+        {"node": 1},
+        {"instances": 1},
+        {"instances": [1]},
+        {"store": None},
+        {"drained": 0},
+        {"instances": [{"name": "x"}]},
+    ],
 )
 def test_another_schema_is_a_sentence(change: dict[str, object]) -> None:
     """Never a traceback, and never a guess."""
@@ -119,9 +156,14 @@ def test_the_view_tells_the_whole_group() -> None:
 
 def test_the_view_names_the_group_of_an_instance() -> None:
     """What is elected with others says so in its first line."""
-    grouped = replace(DOCUMENT, instances=tuple(replace(one, group="edge") for one in DOCUMENT.instances))
+    grouped = replace(
+        DOCUMENT, instances=tuple(replace(one, group="edge") for one in DOCUMENT.instances)
+    )
     heads = [line for line in render(grouped).splitlines() if " of the group " in line]
-    assert heads == ["ingress of the group edge  Active for 3m 20s (lease_expired)", "web of the group edge  Backup for 0.0s (startup)"]
+    assert heads == [
+        "ingress of the group edge  Active for 3m 20s (lease_expired)",
+        "web of the group edge  Backup for 0.0s (startup)",
+    ]
 
 
 def test_colours_change_no_word() -> None:
@@ -134,14 +176,30 @@ def test_colours_change_no_word() -> None:
 def test_what_is_wrong_stands_in_the_first_lines() -> None:
     """A drained node, a store that is gone, a missing guard."""
     store = Store("etcd", reachable=False, last_success_age=None, outage="connection refused")
-    view = render(replace(DOCUMENT, drained=True, store=store, fence=Fence(guard=False, gate=False, covers="")))
+    view = render(
+        replace(
+            DOCUMENT, drained=True, store=store, fence=Fence(guard=False, gate=False, covers="")
+        )
+    )
     assert "DRAINED" in view.splitlines()[0]
-    assert view.splitlines()[1:3] == ["store  etcd NOT REACHABLE, never answered: connection refused", "fence  no guard"]
+    assert view.splitlines()[1:3] == [
+        "store  etcd NOT REACHABLE, never answered: connection refused",
+        "fence  no guard",
+    ]
 
 
 def test_a_gate_that_others_meddle_with_is_named() -> None:
-    """Taken away, or with somebody's filter before it: below the fence, since it is about the whole node."""
-    fence = Fence(guard=True, gate=True, covers="any lease", put_back=2, before=("eth0: another filter decides first",))
+    """Taken away, or with somebody's filter before it.
+
+    Below the fence, since it is about the whole node.
+    """
+    fence = Fence(
+        guard=True,
+        gate=True,
+        covers="any lease",
+        put_back=2,
+        before=("eth0: another filter decides first",),
+    )
     assert render(replace(DOCUMENT, fence=fence)).splitlines()[2:5] == [
         "fence  guard and gate: any lease",
         "  ! eth0: another filter decides first",
@@ -150,8 +208,12 @@ def test_a_gate_that_others_meddle_with_is_named() -> None:
 
 
 def test_an_outage_is_named_with_what_is_done_about_it() -> None:
-    """Its kind, how long it lasts, the store's own words, and on a line of its own what this node does."""
-    store = Store("etcd", False, 12.0, "etcd at x has no quorum", "no_quorum", 13.0, "keeping it for 2.7s")
+    """Its kind, how long it lasts, the store's own words, and on a line of its own what this node
+    does.
+    """
+    store = Store(
+        "etcd", False, 12.0, "etcd at x has no quorum", "no_quorum", 13.0, "keeping it for 2.7s"
+    )
     assert render(replace(DOCUMENT, store=store)).splitlines()[1:3] == [
         "store  etcd WITHOUT QUORUM for 13s, last answer 12s ago: etcd at x has no quorum",
         "       keeping it for 2.7s",
@@ -160,7 +222,14 @@ def test_an_outage_is_named_with_what_is_done_about_it() -> None:
 
 def test_a_lost_watch_stands_below_the_store() -> None:
     """With the reason of now: the store may serve all the same."""
-    store = Store("kubernetes", True, 0.2, watch="the API forbids it (403): no lists", watch_kind="refusing", watch_since=83.0)
+    store = Store(
+        "kubernetes",
+        True,
+        0.2,
+        watch="the API forbids it (403): no lists",
+        watch_kind="refusing",
+        watch_since=83.0,
+    )
     assert render(replace(DOCUMENT, store=store)).splitlines()[1:3] == [
         "store  kubernetes reachable, last answer 0.2s ago",
         "  ! the watch is lost for 1m 23s: the API forbids it (403): no lists",
@@ -169,7 +238,12 @@ def test_a_lost_watch_stands_below_the_store() -> None:
 
 def test_names_from_elsewhere_cannot_drive_the_terminal() -> None:
     """A node's name comes from a store that others write to."""
-    evil = replace(DOCUMENT.instances[0], notes=("\x1b]0;title\x07",), detail="a\nb", holder=Holder("\x1b[2J", "", "", 1))
+    evil = replace(
+        DOCUMENT.instances[0],
+        notes=("\x1b]0;title\x07",),
+        detail="a\nb",
+        holder=Holder("\x1b[2J", "", "", 1),
+    )
     view = render(replace(DOCUMENT, instances=(evil,)))
     assert "\x1b" not in view
     assert r"a\nb" in view
@@ -186,17 +260,33 @@ def test_lines_fit_into_the_terminal(width: int) -> None:
 
 
 def test_a_long_line_goes_on_below_its_text() -> None:
-    """Broken between words, indented as far as the label before it is wide; a word that is too long is broken."""
+    """Broken between words, indented as far as the label before it is wide.
+
+    A word that is too long is broken.
+    """
     line = "  holder    n1 (this node), epoch 1"
     assert folded(line, 30) == ["  holder    n1 (this node),", "            epoch 1"]
-    assert folded("  ! \x1b[1mabc def\x1b[0m", 8) == ["  ! \x1b[1mabc\x1b[0m", "    \x1b[1mdef\x1b[0m"]
+    assert folded("  ! \x1b[1mabc def\x1b[0m", 8) == [
+        "  ! \x1b[1mabc\x1b[0m",
+        "    \x1b[1mdef\x1b[0m",
+    ]
     assert (folded("12345", 5), folded("123456", 5)) == (["12345"], ["12345", "  6"])
 
 
 def test_many_instances_are_a_table() -> None:
-    """Twenty of them fit on a screen of 80 columns; what is wrong with one of them is said below."""
+    """Twenty of them fit on a screen of 80 columns.
+
+    What is wrong with one of them is said below.
+    """
     (first, second) = DOCUMENT.instances
-    many = replace(DOCUMENT, instances=(first, *(replace(second, name=f"web-{number}", addresses=()) for number in range(18)), second))
+    many = replace(
+        DOCUMENT,
+        instances=(
+            first,
+            *(replace(second, name=f"web-{number}", addresses=()) for number in range(18)),
+            second,
+        ),
+    )
     lines = render(many, width=80).splitlines()
     assert len(lines) <= 30
     assert [line.split() for line in lines[4:6]] == [
@@ -210,7 +300,16 @@ def test_many_instances_are_a_table() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(-1, "0.0s"), (0.25, "0.2s"), (9.94, "9.9s"), (10, "10s"), (59.9, "59s"), (60, "1m 0s"), (3600, "1h 0m"), (90061, "1d 1h")],
+    [
+        (-1, "0.0s"),
+        (0.25, "0.2s"),
+        (9.94, "9.9s"),
+        (10, "10s"),
+        (59.9, "59s"),
+        (60, "1m 0s"),
+        (3600, "1h 0m"),
+        (90061, "1d 1h"),
+    ],
 )
 def test_time_spans_are_as_long_as_they_matter(seconds: float, text: str) -> None:
     """Two units at most."""

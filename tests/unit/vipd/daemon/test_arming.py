@@ -1,4 +1,7 @@
-"""Addresses are bound only where the guard has taken note of them; it may be silent, refuse, or answer late."""
+"""Addresses are bound only where the guard has taken note of them.
+
+It may be silent, refuse, or answer late.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ from vipd.config.values import LINK_CHECK
 from vipd.daemon import member
 from vipd.daemon.instance import Instance
 
-WITH_LINK_CHECK = replace(instance(), checks=(Check(LINK_CHECK, InterfaceCheck(INTERFACE), rise=1, fall=1),))
+WITH_LINK_CHECK = replace(
+    instance(), checks=(Check(LINK_CHECK, InterfaceCheck(INTERFACE), rise=1, fall=1),)
+)
 
 
 @dataclass
@@ -56,7 +61,9 @@ def vanish(one: Node) -> None:
 
 
 def come_and_go(one: Node) -> None:
-    """Take the interface away and bring it back under its old number, as a move to another namespace and back does."""
+    """Take the interface away and bring it back under its old number, as a move to another
+    namespace and back does.
+    """
     vanish(one)
     one.kernel.drop()
     appear(one)
@@ -81,7 +88,10 @@ def test_an_interface_that_comes_back_under_its_number_is_armed_anew(tmp_path: P
 
 
 def test_while_the_guard_is_silent_the_interface_counts_as_down(tmp_path: Path) -> None:
-    """Nothing is bound on it; once the guard has answered all goes on, without another event of the kernel's."""
+    """Nothing is bound on it.
+
+    Once the guard has answered all goes on, without another event of the kernel's.
+    """
     guard = SilentGuard()
 
     async def scene() -> None:
@@ -97,7 +107,10 @@ def test_while_the_guard_is_silent_the_interface_counts_as_down(tmp_path: Path) 
             for _ in range(3):
                 appear(one)
             assert guard.asked == 2
-            await until(lambda: one.state is State.FAULT and not one.kernel.bound, "Fault with nothing bound")
+            await until(
+                lambda: one.state is State.FAULT and not one.kernel.bound,
+                "Fault with nothing bound",
+            )
             guard.unanswered.pop()("")
             assert part.is_usable()
             assert "guard" not in part.problem
@@ -106,7 +119,9 @@ def test_while_the_guard_is_silent_the_interface_counts_as_down(tmp_path: Path) 
     asyncio.run(scene())
 
 
-def test_a_refusal_is_reported_once_and_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_is_reported_once_and_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Until it stands."""
     monkeypatch.setattr(member, "ARM_AGAIN", 0.01)
     guard = SilentGuard(trouble="there is no room")
@@ -127,8 +142,12 @@ def test_a_refusal_is_reported_once_and_asked_again(tmp_path: Path, monkeypatch:
     asyncio.run(scene())
 
 
-def test_an_answer_for_an_interface_that_has_changed_since_counts_for_nothing(tmp_path: Path) -> None:
-    """The guard may answer two armings late, and for the first of them the gate is on an interface that is gone."""
+def test_an_answer_for_an_interface_that_has_changed_since_counts_for_nothing(
+    tmp_path: Path,
+) -> None:
+    """The guard may answer two armings late, and for the first of them the gate is on an interface
+    that is gone.
+    """
     guard = SilentGuard()
 
     async def scene() -> None:
@@ -167,7 +186,9 @@ def test_an_answer_that_comes_after_the_interface_went_arms_nothing(tmp_path: Pa
     asyncio.run(scene())
 
 
-def test_the_operator_is_informed_of_a_guard_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_operator_is_informed_of_a_guard_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In `status`, and once in the log."""
     monkeypatch.setattr(member, "SILENCE", 0.01)
     guard = SilentGuard(stopped=True)

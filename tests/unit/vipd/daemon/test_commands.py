@@ -26,7 +26,9 @@ def play(folder: Path, scene: Scene) -> None:
             first = await stack.enter_async_context(node(folder, "n1"))
             await until(lambda: first.state is State.ACTIVE, "n1 to be Active")
             second = await stack.enter_async_context(node(folder, "n2"))
-            await until(lambda: fit(first) == fit(second) == {"n1", "n2"}, "both to know each other")
+            await until(
+                lambda: fit(first) == fit(second) == {"n1", "n2"}, "both to know each other"
+            )
             await scene(first, second)
 
     asyncio.run(run())
@@ -34,7 +36,11 @@ def play(folder: Path, scene: Scene) -> None:
 
 def fit(one: Node) -> set[str]:
     """Return whom a node knows as fit."""
-    return {c.name for c in one.view.document(drained=False).instances[0].candidates if c.live and c.eligible}
+    return {
+        c.name
+        for c in one.view.document(drained=False).instances[0].candidates
+        if c.live and c.eligible
+    }
 
 
 def states(one: Node) -> dict[str, str]:
@@ -48,7 +54,9 @@ def test_status_is_a_document_of_the_schema(tmp_path: Path) -> None:
     async def scene(first: Node, second: Node) -> None:
         said = {"n1": "Active", "n2": "Backup"}
         await until(lambda: states(second) == said, "both to have said in which state they are")
-        one, two = [status.from_json(await n.commands.handle("status", {})) for n in (first, second)]
+        one, two = [
+            status.from_json(await n.commands.handle("status", {})) for n in (first, second)
+        ]
         assert (one.node, two.node, one.drained) == ("n1", "n2", False)
         here, there = one.instances[0], two.instances[0]
         assert (here.state, there.state) == ("Active", "Backup")
@@ -57,7 +65,9 @@ def test_status_is_a_document_of_the_schema(tmp_path: Path) -> None:
         assert (here.holder.name, here.holder.session) == ("n1", first.me.session)
         assert here.addresses == (status.Address(f"{VIP}/32", bound=True),)
         assert there.addresses == (status.Address(f"{VIP}/32", bound=False),)
-        assert [c.name for c in here.candidates] == [c.name for c in there.candidates] == ["n1", "n2"]
+        assert (
+            [c.name for c in here.candidates] == [c.name for c in there.candidates] == ["n1", "n2"]
+        )
         assert here.lease_remaining is not None
         assert 0 < here.lease_remaining <= 0.9
 
@@ -77,7 +87,9 @@ def test_a_handover_moves_the_address_and_pins_it(tmp_path: Path, to: str) -> No
         with pytest.raises(Refused, match="n2, which holds it"):
             await first.commands.handle("handover", {"instance": WEB, "auto": True})
         await second.commands.handle("handover", {"instance": WEB, "auto": True})
-        await until(lambda: not second.view.document(drained=False).instances[0].pin, "the pin to go")
+        await until(
+            lambda: not second.view.document(drained=False).instances[0].pin, "the pin to go"
+        )
 
     play(tmp_path, scene)
 
@@ -92,7 +104,9 @@ def test_a_handover_moves_the_address_and_pins_it(tmp_path: Path, to: str) -> No
         ("n1", {}, "there is no instance ''"),
     ],
 )
-def test_a_handover_that_makes_no_sense_is_refused(tmp_path: Path, where: str, arguments: dict[str, object], says: str) -> None:
+def test_a_handover_that_makes_no_sense_is_refused(
+    tmp_path: Path, where: str, arguments: dict[str, object], says: str
+) -> None:
     """With a sentence; nothing moves."""
 
     async def scene(first: Node, second: Node) -> None:
@@ -119,11 +133,18 @@ def test_nobody_is_handed_what_he_cannot_take(tmp_path: Path) -> None:
 
 
 def test_a_drain_moves_what_is_held_and_is_kept(tmp_path: Path) -> None:
-    """The flag outlives the daemon; the last fit node refuses a drain unless forced; resume ends it."""
+    """The flag outlives the daemon.
+
+    The last fit node refuses a drain unless forced; resume ends it.
+    """
 
     async def scene(first: Node, second: Node) -> None:
         await first.commands.handle("drain", {})
-        assert (first.state, second.state, first.memory.drained) == (State.FAULT, State.ACTIVE, True)
+        assert (first.state, second.state, first.memory.drained) == (
+            State.FAULT,
+            State.ACTIVE,
+            True,
+        )
         assert (await first.commands.handle("status", {}))["drained"] is True
         await until(lambda: fit(second) == {"n2"}, "n2 to know that n1 is drained")
 

@@ -23,7 +23,11 @@ from vipd.guard.link import GuardLink
 def idle_configuration(folder: Path) -> Config:
     """Return a configuration of one election that never begins: its interface does not exist."""
     absent = replace(instance(), interface="nowhere0")
-    return replace(configuration(folder, "n1", [absent]), control_socket=str(folder / "vipd.sock"), metrics_listen=None)
+    return replace(
+        configuration(folder, "n1", [absent]),
+        control_socket=str(folder / "vipd.sock"),
+        metrics_listen=None,
+    )
 
 
 class Ordered(Daemon):
@@ -36,7 +40,9 @@ class Ordered(Daemon):
         asyncio.get_running_loop().call_soon(self.orders)
 
 
-async def life(config: Config, link: GuardLink, orders: Callable[[Ordered], None]) -> tuple[int, Ordered]:
+async def life(
+    config: Config, link: GuardLink, orders: Callable[[Ordered], None]
+) -> tuple[int, Ordered]:
     """Run a daemon until it ends; return its exit code, and the daemon."""
     async with asyncio.timeout(PATIENCE):
         daemon = await Ordered.start(config, link)
@@ -45,7 +51,9 @@ async def life(config: Config, link: GuardLink, orders: Callable[[Ordered], None
 
 
 def test_a_reload_that_comes_while_the_daemon_starts_is_not_forgotten(tmp_path: Path) -> None:
-    """It lies before the answers that the daemon waits for, and the socket has nothing more to read afterwards."""
+    """It lies before the answers that the daemon waits for, and the socket has nothing more to read
+    afterwards.
+    """
     config = idle_configuration(tmp_path)
     guard = HalfGuard()
 
@@ -88,7 +96,9 @@ def test_a_reload_does_not_wait_for_a_store_that_does_not_serve(tmp_path: Path) 
 
 @pytest.mark.parametrize("first", ["stop", "reload"])
 def test_a_stop_wins_over_a_reload_whichever_came_first(tmp_path: Path, first: str) -> None:
-    """Everything is handed over or released, though the reload by itself would have left it all bound."""
+    """Everything is handed over or released, though the reload by itself would have left it all
+    bound.
+    """
     config = idle_configuration(tmp_path)
     guard = HalfGuard()
 

@@ -1,4 +1,6 @@
-"""In which order an election's machine hears of things, and what it hears of what the previous daemon left."""
+"""In which order an election's machine hears of things, and what it hears of what the previous
+daemon left.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ class Crowded(MemoryKernel):
 
 
 @pytest.mark.parametrize("refuses", [0, errno.EPERM])
-def test_the_kernels_answer_to_a_bind_is_heard_before_anything_that_came_in_meanwhile(tmp_path: Path, refuses: int) -> None:
+def test_the_kernels_answer_to_a_bind_is_heard_before_anything_that_came_in_meanwhile(
+    tmp_path: Path, refuses: int
+) -> None:
     """Else the machine goes on, and writes a record, as if it had the address."""
 
     async def scenario() -> None:
@@ -72,24 +76,38 @@ def test_the_kernels_answer_to_a_bind_is_heard_before_anything_that_came_in_mean
             kinds = [type(event) for event in machine.heard]
             assert kinds[:2] == [AddressLost, BindDone]
             assert AddressClaimed in kinds[2:]
-            assert [event.ok for event in machine.heard if isinstance(event, BindDone)] == [not refuses]
+            assert [event.ok for event in machine.heard if isinstance(event, BindDone)] == [
+                not refuses
+            ]
 
     asyncio.run(scenario())
 
 
 async def started_over(made: Node, lifetimes: dict[str, int]) -> tuple[Kernel, set[str]]:
-    """Let the previous daemon have bound these with so many seconds to live; return what the next one's machine makes of that."""
+    """Let the previous daemon have bound these with so many seconds to live.
+
+    Return what the next one's machine makes of that.
+    """
     kernel = made.kernel
     word = LocalWord()
     member = Member(
-        (replace(instance(), addresses=(*instance().addresses, *instance(address=OTHER).addresses)),), made.member._deps, word, Election()
+        (
+            replace(
+                instance(), addresses=(*instance().addresses, *instance(address=OTHER).addresses)
+            ),
+        ),
+        made.member._deps,
+        word,
+        Election(),
     )
     member.look()
     word.set(now() + 100.0)
     assert member.executor.bind(Bind(1, word.deadline, 3.0)).ok
     word.set(0.0)
     kept = {key: one for key, one in kernel._bound.items() if str(ip_address(one.ip)) in lifetimes}
-    kernel._bound = {key: one._replace(valid_lft=lifetimes[str(ip_address(one.ip))]) for key, one in kept.items()}
+    kernel._bound = {
+        key: one._replace(valid_lft=lifetimes[str(ip_address(one.ip))]) for key, one in kept.items()
+    }
     member.start(frozenset({"previous"}), {}, drained=False)
     try:
         return member.driver.machine.situation.kernel, kernel.bound
@@ -99,12 +117,19 @@ async def started_over(made: Node, lifetimes: dict[str, int]) -> tuple[Kernel, s
 
 @pytest.mark.parametrize(
     ("lifetimes", "left"),
-    [({VIP: 2, OTHER: 2}, True), ({VIP: FOREVER, OTHER: 2}, False), ({VIP: 2, OTHER: FOREVER}, False), ({VIP: 2}, True)],
+    [
+        ({VIP: 2, OTHER: 2}, True),
+        ({VIP: FOREVER, OTHER: 2}, False),
+        ({VIP: 2, OTHER: FOREVER}, False),
+        ({VIP: 2}, True),
+    ],
 )
 def test_what_the_previous_daemon_left_stays_only_if_the_kernel_removes_all_of_it(
     tmp_path: Path, lifetimes: dict[str, int], left: bool
 ) -> None:
-    """One address that never expires would be served for ever by a node that does not hold the lease."""
+    """One address that never expires would be served for ever by a node that does not hold the
+    lease.
+    """
 
     async def scenario() -> None:
         async with node(tmp_path, "n1") as made:

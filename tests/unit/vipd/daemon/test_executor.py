@@ -1,4 +1,7 @@
-"""One deadline for addresses on several interfaces: all are bound or none, and one that refuses costs the others nothing."""
+"""One deadline for addresses on several interfaces.
+
+All are bound or none, and one that refuses costs the others nothing.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ from tests.unit.vipd.inprocess import _BODY, LocalWord, MemoryKernel
 from vipd.daemon.executor import LATE, Executor
 
 FIRST, SECOND = "192.0.2.1", "192.0.2.2"
-READY = tuple(ready_messages("lo", [IPv4Interface(f"{ip}/32")]).moved(index) for index, ip in ((7, FIRST), (8, SECOND)))
+READY = tuple(
+    ready_messages("lo", [IPv4Interface(f"{ip}/32")]).moved(index)
+    for index, ip in ((7, FIRST), (8, SECOND))
+)
 BOTH = [f"bind {FIRST}", f"bind {SECOND}"]
 DEADLINE = 100.0
 BIND = Bind(1, DEADLINE, 3.0)
@@ -68,7 +74,9 @@ def test_nothing_is_bound_while_an_interface_is_missing() -> None:
 
 
 @pytest.mark.parametrize("silent", [7, 8])
-def test_a_bind_ends_at_the_interface_that_fails_and_the_unbind_takes_the_rest_along(silent: int) -> None:
+def test_a_bind_ends_at_the_interface_that_fails_and_the_unbind_takes_the_rest_along(
+    silent: int,
+) -> None:
     """The outcome says why; what can be removed is removed, and what cannot is not called gone."""
     kernel = Kernel()
     kernel.silent = silent
@@ -89,7 +97,8 @@ def test_a_bind_that_comes_late_leaves_nothing_on_any_interface(calls: int) -> N
     kernel = Kernel()
     done = executor(kernel, lambda: next(times)).bind(BIND)
     assert (done.ok, done.why) == (False, LATE)
-    # Between the two kernel calls it is the machine, told that it was late, that removes the first one's.
+    # Between the two kernel calls it is the machine, told that it was late, that removes the first
+    # one's.
     assert kernel.bound == ({FIRST} if calls == 3 else set())
 
 
@@ -129,7 +138,10 @@ def moved(ready: ReadyMessages, *indexes: int) -> tuple[ReadyMessages, ...]:
 
 
 def test_what_was_bound_is_unbound_where_it_was_bound() -> None:
-    """Interface 7 was renamed and another one, 9, has its name now: the address goes from 7, and only then it is gone."""
+    """Interface 7 was renamed and another one, 9, has its name now.
+
+    The address goes from 7, and only then it is gone.
+    """
     kernel = Kernel()
     hands = executor(kernel)
     assert hands.bind(BIND).ok
@@ -169,7 +181,10 @@ def test_a_bind_on_another_interface_first_removes_what_is_on_the_old_one() -> N
 
 @pytest.mark.parametrize("indexes", [(9,), (9, 7), (9, 10, 7), (9, 10, 11)])
 def test_a_refresh_that_binds_elsewhere_is_undone_there(indexes: tuple[int, ...]) -> None:
-    """A refresh makes an address where there is none: wherever it was sent to, the unbind goes as well."""
+    """A refresh makes an address where there is none.
+
+    Wherever it was sent to, the unbind goes as well.
+    """
     kernel = Kernel()
     hands = executor(kernel)
     assert hands.bind(BIND).ok
@@ -183,7 +198,12 @@ def test_a_refresh_that_binds_elsewhere_is_undone_there(indexes: tuple[int, ...]
 def test_what_a_previous_daemon_bound_elsewhere_is_unbound_there() -> None:
     """It died, and the interface was renamed before this one started."""
     kernel = Kernel()
-    for index, ready, mark in ((7, READY[0], VIPD_PROTO), (12, READY[0], VIPD_PROTO), (13, READY[1], VIPD_PROTO), (14, READY[1], 0)):
+    for index, ready, mark in (
+        (7, READY[0], VIPD_PROTO),
+        (12, READY[0], VIPD_PROTO),
+        (13, READY[1], VIPD_PROTO),
+        (14, READY[1], 0),
+    ):
         kernel.request(ready.moved(index).bind)
         [at] = [at for at in kernel._bound if at[0] == index]
         kernel._bound[at] = kernel._bound[at]._replace(proto=mark)

@@ -28,12 +28,18 @@ class Daemon:
 
     def __init__(self, gate: Gate, no_gate: str = "", group: str = "") -> None:
         address = ipaddress.ip_interface("192.0.2.1/32")
-        instances = tuple(Instance(name, "eth0", (address,), group=group) for name in ("one", "two"))
+        instances = tuple(
+            Instance(name, "eth0", (address,), group=group) for name in ("one", "two")
+        )
         self._sockets = socket.socketpair()
         self._counter = os.eventfd(0)
         self.link = GuardLink(self._sockets[0], Words(4), self._counter, StartInfo(no_gate=no_gate))
         self.metrics = Metrics()
-        self.fence = GateStatus(Config("n1", FileBackend(), Timing(), instances, fence=config.Fence(gate)), self.link, self.metrics)
+        self.fence = GateStatus(
+            Config("n1", FileBackend(), Timing(), instances, fence=config.Fence(gate)),
+            self.link,
+            self.metrics,
+        )
 
     def reported(self, report: GateReport) -> bool:
         """Have the guard report this, and take it in."""
@@ -67,7 +73,9 @@ def able() -> Iterator[Daemon]:
     made.close()
 
 
-def test_only_who_requires_a_gate_is_refused(daemon: Daemon, caplog: pytest.LogCaptureFixture) -> None:
+def test_only_who_requires_a_gate_is_refused(
+    daemon: Daemon, caplog: pytest.LogCaptureFixture
+) -> None:
     """The others go on: `auto` says once what is left, `off` did not ask."""
     gate = daemon.fence._required, daemon.fence.wanted
     with caplog.at_level(logging.WARNING):
@@ -84,7 +92,10 @@ def test_only_who_requires_a_gate_stays_out_for_want_of_it(daemon: Daemon) -> No
 
 
 def test_the_document_says_what_is_covered(daemon: Daemon) -> None:
-    """With trouble or switched off, what address lifetimes give; with the gate in force, everything."""
+    """With trouble or switched off, what address lifetimes give.
+
+    With the gate in force, everything.
+    """
     daemon.reported(TROUBLE)
     told = daemon.fence.document()
     assert not told.gate
@@ -92,15 +103,25 @@ def test_the_document_says_what_is_covered(daemon: Daemon) -> None:
     assert ("no room" in told.covers) is daemon.fence.wanted
     daemon.reported(GateReport(put_back=2, before=("eth0: somebody is first",)))
     told = daemon.fence.document()
-    assert (told.gate, "any lease is covered strictly" in told.covers) == (daemon.fence.wanted, daemon.fence.wanted)
+    assert (told.gate, "any lease is covered strictly" in told.covers) == (
+        daemon.fence.wanted,
+        daemon.fence.wanted,
+    )
 
 
 def test_reports_become_metrics(able: Daemon) -> None:
     """Removals are counted once, though every report has them all."""
-    for report in (GateReport(put_back=1), GateReport({"one": "x"}, put_back=3), GateReport({"one": "x"}, put_back=3)):
+    for report in (
+        GateReport(put_back=1),
+        GateReport({"one": "x"}, put_back=3),
+        GateReport({"one": "x"}, put_back=3),
+    ):
         able.reported(report)
     assert able.metric("gate_put_back_total") == 3
-    assert (able.metric("gate_in_force", vip_instance="one"), able.metric("gate_in_force", vip_instance="two")) == (0, 1)
+    assert (
+        able.metric("gate_in_force", vip_instance="one"),
+        able.metric("gate_in_force", vip_instance="two"),
+    ) == (0, 1)
 
 
 def test_a_group_without_a_gate_is_one_for_each_of_its_instances() -> None:
@@ -114,13 +135,24 @@ def test_a_group_without_a_gate_is_one_for_each_of_its_instances() -> None:
 
 def test_the_end_of_an_earlier_lifes_programs_is_told_once(able: Daemon) -> None:
     """They may have stopped announcements, which are made again."""
-    reports = (GateReport(), GateReport(inherited=True), GateReport(inherited=True), GateReport(), GateReport())
+    reports = (
+        GateReport(),
+        GateReport(inherited=True),
+        GateReport(inherited=True),
+        GateReport(),
+        GateReport(),
+    )
     assert [able.reported(report) for report in reports] == [False, False, False, True, False]
 
 
 @pytest.mark.parametrize(
     ("lease", "said"),
-    [(8.0, "a lease of 8s is covered strictly"), (7.9, "a lease of 7.9s is covered as a rule"), (2.0, "as a rule"), (1.9, "not covered")],
+    [
+        (8.0, "a lease of 8s is covered strictly"),
+        (7.9, "a lease of 7.9s is covered as a rule"),
+        (2.0, "as a rule"),
+        (1.9, "not covered"),
+    ],
 )
 def test_lifetimes_cover_what_is_long_enough(lease: float, said: str) -> None:
     """Strictly from 8 s on, as a rule from 2 s on."""

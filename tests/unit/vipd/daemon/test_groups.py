@@ -1,4 +1,7 @@
-"""Instances of one group on running nodes in this process: one record, one state, one word for all of them."""
+"""Instances of one group on running nodes in this process.
+
+One record, one state, one word for all of them.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,9 @@ def test_an_unknown_name_is_told_all_that_there_are(tmp_path: Path) -> None:
     """Instances and groups."""
 
     async def scene(first: Node, _: Node) -> None:
-        with pytest.raises(Refused, match="there is no instance 'wep' here; there is web, mail, edge"):
+        with pytest.raises(
+            Refused, match="there is no instance 'wep' here; there is web, mail, edge"
+        ):
             await first.commands.handle("handover", {"instance": "wep"})
 
     play(tmp_path, scene)
@@ -80,21 +85,37 @@ def test_status_and_metrics_stay_with_the_instances(tmp_path: Path) -> None:
 
     async def scene(first: Node, _: Node) -> None:
         shown = first.view.document(drained=False).instances
-        assert [(one.name, one.group, one.state, one.epoch) for one in shown] == [(WEB, EDGE, "Active", 2), (MAIL, EDGE, "Active", 2)]
-        assert [[(a.address, a.bound) for a in one.addresses] for one in shown] == [[(f"{VIP}/32", True)], [(f"{OTHER}/32", True)]]
+        assert [(one.name, one.group, one.state, one.epoch) for one in shown] == [
+            (WEB, EDGE, "Active", 2),
+            (MAIL, EDGE, "Active", 2),
+        ]
+        assert [[(a.address, a.bound) for a in one.addresses] for one in shown] == [
+            [(f"{VIP}/32", True)],
+            [(f"{OTHER}/32", True)],
+        ]
         for name, address in ((WEB, VIP), (MAIL, OTHER)):
             assert first.metric("state", vip_instance=name) == State.ACTIVE
             assert first.metric("epoch", vip_instance=name) == 2
-            assert first.metric("transitions_total", vip_instance=name, to="Active", reason="released") == 1
+            assert (
+                first.metric("transitions_total", vip_instance=name, to="Active", reason="released")
+                == 1
+            )
             assert first.metric("address_bound", vip_instance=name, address=f"{address}/32") == 1
-        samples = [sample for family in first.metrics.registry.collect() for sample in family.samples]
-        assert {sample.labels["vip_instance"] for sample in samples if "vip_instance" in sample.labels} == {WEB, MAIL}
+        samples = [
+            sample for family in first.metrics.registry.collect() for sample in family.samples
+        ]
+        assert {
+            sample.labels["vip_instance"] for sample in samples if "vip_instance" in sample.labels
+        } == {WEB, MAIL}
 
     play(tmp_path, scene)
 
 
 def test_a_group_is_as_fit_as_all_its_instances_together(tmp_path: Path) -> None:
-    """The weights add up; a fault of one takes all addresses away, and the others say for whose sake."""
+    """The weights add up.
+
+    A fault of one takes all addresses away, and the others say for whose sake.
+    """
 
     async def scene(first: Node, second: Node) -> None:
         web, mail = first.member.instances
@@ -104,7 +125,11 @@ def test_a_group_is_as_fit_as_all_its_instances_together(tmp_path: Path) -> None
         for part, weight in ((web, -30), (mail, -20)):
             part.on_verdict(Verdict(fit=True, weight=weight))
         assert (list(first.memory.elections), list(first.memory.verdicts)) == ([EDGE], [WEB, MAIL])
-        assert first.metric("effective_priority", vip_instance=WEB) == first.metric("effective_priority", vip_instance=MAIL) == 50
+        assert (
+            first.metric("effective_priority", vip_instance=WEB)
+            == first.metric("effective_priority", vip_instance=MAIL)
+            == 50
+        )
         assert first.state is State.ACTIVE
         mail.on_verdict(Verdict(fit=False, failing=("smtp",), detail="smtp: refused"))
         assert (first.state, first.kernel.bound) == (State.FAULT, set())
@@ -123,15 +148,24 @@ def test_a_rival_is_the_affair_of_one_instance(tmp_path: Path) -> None:
     async def scene(first: Node, _: Node) -> None:
         mail = first.member.instances[1]
         first.member.rival_seen(mail, RivalSeen("lo", OTHER, "02:00:00:00:00:01", Kind.ARP))
-        assert [first.metric("conflicts_total", vip_instance=name) for name in (WEB, MAIL)] == [0, 1]
+        assert [first.metric("conflicts_total", vip_instance=name) for name in (WEB, MAIL)] == [
+            0,
+            1,
+        ]
         assert first.state is State.ACTIVE
         [shown] = [one for one in first.view.document(drained=False).instances if one.name == MAIL]
-        assert [note for note in shown.notes if re.fullmatch(r".*02:00:00:00:00:01.* \(0\.\ds ago\)", note)]
+        assert [
+            note
+            for note in shown.notes
+            if re.fullmatch(r".*02:00:00:00:00:01.* \(0\.\ds ago\)", note)
+        ]
 
     play(tmp_path, scene)
 
 
-def test_instances_on_one_interface_share_its_pace_by_whatever_name_they_know_it(tmp_path: Path) -> None:
+def test_instances_on_one_interface_share_its_pace_by_whatever_name_they_know_it(
+    tmp_path: Path,
+) -> None:
     """The switch port has one limit; an interface that was made anew is another one."""
 
     async def scene(first: Node, _: Node) -> None:
@@ -154,21 +188,33 @@ def test_a_group_stays_out_while_another_election_has_one_of_its_addresses(tmp_p
         for election in (EDGE, "solo"):
             await free(tmp_path, election)
         async with contextlib.AsyncExitStack() as stack:
-            solo = await stack.enter_async_context(node(tmp_path, "n1", instances=[instance("solo", OTHER)]))
+            solo = await stack.enter_async_context(
+                node(tmp_path, "n1", instances=[instance("solo", OTHER)])
+            )
             await until(lambda: solo.state is State.ACTIVE, "the first election to be Active")
             group = await stack.enter_async_context(node(tmp_path, "n2", instances=GROUP))
             await until(lambda: group.state is State.FAULT, "the group to stay out")
-            notes = [note for one in group.view.document(drained=False).instances for note in one.notes]
+            notes = [
+                note for one in group.view.document(drained=False).instances for note in one.notes
+            ]
             notes = [note for note in notes if not note.startswith("lo is the loopback")]
-            assert [note.partition(" holds")[0] for note in notes] == ["the election solo", "the election solo"]
+            assert [note.partition(" holds")[0] for note in notes] == [
+                "the election solo",
+                "the election solo",
+            ]
             assert (solo.kernel.bound, group.kernel.bound) == ({OTHER}, set())
 
     asyncio.run(run())
 
 
 @pytest.mark.parametrize("sees", [True, False])
-def test_a_node_that_starts_sees_the_claims_before_it_takes_part(tmp_path: Path, sees: bool) -> None:
-    """However late the watch is. If it fails, it takes part all the same: an address without an owner is the greater evil."""
+def test_a_node_that_starts_sees_the_claims_before_it_takes_part(
+    tmp_path: Path, sees: bool
+) -> None:
+    """However late the watch is.
+
+    If it fails, it takes part all the same: an address without an owner is the greater evil.
+    """
 
     class Late(FileStore):
         """A store whose watch says nothing until it is told to."""
@@ -187,16 +233,26 @@ def test_a_node_that_starts_sees_the_claims_before_it_takes_part(tmp_path: Path,
         for election in (EDGE, "solo"):
             await free(tmp_path, election)
         async with contextlib.AsyncExitStack() as stack:
-            solo = await stack.enter_async_context(node(tmp_path, "n1", instances=[instance("solo", OTHER)]))
+            solo = await stack.enter_async_context(
+                node(tmp_path, "n1", instances=[instance("solo", OTHER)])
+            )
             await until(lambda: solo.state is State.ACTIVE, "the first election to be Active")
-            group = await stack.enter_async_context(node(tmp_path, "n2", instances=GROUP, store_class=Late))
+            group = await stack.enter_async_context(
+                node(tmp_path, "n2", instances=GROUP, store_class=Late)
+            )
             await until(
-                lambda: group.peers.candidates.may_publish(now()) and all(p.has_frames for p in group.member.instances), "it to be ready"
+                lambda: (
+                    group.peers.candidates.may_publish(now())
+                    and all(p.has_frames for p in group.member.instances)
+                ),
+                "it to be ready",
             )
             await asyncio.sleep(2 * PROFILES["fast"].renew_interval)
             assert group.state is State.INITIALIZE
             Late.begins.set()
-            await until(lambda: group.state is (State.FAULT if sees else State.ACTIVE), "it to decide")
+            await until(
+                lambda: group.state is (State.FAULT if sees else State.ACTIVE), "it to decide"
+            )
             assert group.kernel.bound == (set() if sees else {VIP, OTHER})
 
     asyncio.run(run())

@@ -19,7 +19,9 @@ from vipd.observe.metrics import Metrics
 
 
 def test_moves_are_life_but_not_for_ever(tmp_path: Path) -> None:
-    """Many elections that move in one turn of the loop keep the daemon alive; one that spins does not."""
+    """Many elections that move in one turn of the loop keep the daemon alive; one that spins does
+    not.
+    """
 
     async def scene() -> None:
         words, timing = Words(1), PROFILES["default"]

@@ -22,15 +22,22 @@ async def said(store: Store, name: str) -> CandidateRecord:
 
 
 def test_who_ends_for_a_reload_has_said_so_before(tmp_path: Path) -> None:
-    """A holder that is reloaded in the same moment would name it as its successor, and wait for an answer in vain."""
+    """A holder that is reloaded in the same moment would name it as its successor, and wait for an
+    answer in vain.
+    """
 
     async def run() -> None:
         await free(tmp_path)
         store = FileStore(tmp_path / "store")
         async with node(tmp_path, "n1") as first, node(tmp_path, "n2") as second:
-            await until(lambda: {first.state, second.state} == {State.ACTIVE, State.BACKUP}, "an owner")
+            await until(
+                lambda: {first.state, second.state} == {State.ACTIVE, State.BACKUP}, "an owner"
+            )
             backup = first if first.state is State.BACKUP else second
-            await until(lambda: backup.peers._own() == backup.peers._published, "the Backup to have said all")
+            await until(
+                lambda: backup.peers._own() == backup.peers._published,
+                "the Backup to have said all",
+            )
             assert (await said(store, backup.me.name)).elections[WEB].eligible
             backup.member.driver.post(events.StopAsked())
             await backup.peers.last_word()
@@ -58,10 +65,18 @@ def test_a_lost_watch_is_shown_with_its_reason_of_now(tmp_path: Path) -> None:
             store, metrics = Steered.said, one.observe.metrics
 
             def lost() -> str:
-                kinds = [kind for kind in Outage if metrics.registry.get_sample_value("vipd_store_watch_lost", {"kind": kind})]
+                kinds = [
+                    kind
+                    for kind in Outage
+                    if metrics.registry.get_sample_value("vipd_store_watch_lost", {"kind": kind})
+                ]
                 return ",".join(kinds)
 
-            for event in (WatchStands(), WatchLost("away", Outage.UNREACHABLE), WatchLost("no lists (403)", Outage.REFUSING)):
+            for event in (
+                WatchStands(),
+                WatchLost("away", Outage.UNREACHABLE),
+                WatchLost("no lists (403)", Outage.REFUSING),
+            ):
                 store.put_nowait(event)
             await until(lambda: lost() == "refusing", "the metric to show the reason")
             shown = one.view.document(drained=False).store

@@ -23,10 +23,14 @@ def says_it_is_unfit(one: Node) -> bool:
     return not one.member.driver.machine.candidacy(0.0).eligible
 
 
-def test_an_obstacle_keeps_a_node_out_for_as_long_as_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_obstacle_keeps_a_node_out_for_as_long_as_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It takes nothing, says why, and is back as soon as the obstacle is gone."""
     there = True
-    monkeypatch.setattr(member, "obstacle", lambda _interface, _addresses: OBSTACLE if there else "")
+    monkeypatch.setattr(
+        member, "obstacle", lambda _interface, _addresses: OBSTACLE if there else ""
+    )
 
     async def run() -> None:
         nonlocal there
@@ -47,7 +51,9 @@ def test_an_obstacle_keeps_a_node_out_for_as_long_as_it_is_there(tmp_path: Path,
     asyncio.run(run())
 
 
-def test_what_changes_on_an_interface_ends_a_refusal_and_own_tries_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_changes_on_an_interface_ends_a_refusal_and_own_tries_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The address that was refused, and those bound beside it, come and go with each try."""
     posted: list[events.Event] = []
 

@@ -155,7 +155,10 @@ class Counting(Memory):
 
 
 class Slow(Memory):
-    """A state directory whose every write waits for a disk that does not answer; what does not wait for it works."""
+    """A state directory whose every write waits for a disk that does not answer.
+
+    What does not wait for it works.
+    """
 
     go_on = threading.Event()
 

@@ -1,4 +1,7 @@
-"""An address that the kernel has accepted and does not serve yet: nothing is announced, and nobody is to rely on it."""
+"""An address that the kernel has accepted and does not serve yet.
+
+Nothing is announced, and nobody is to rely on it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ async def accepted(one: Node) -> None:
 
 
 def play(folder: Path, *, finished: bool) -> None:
-    """Let a node take the VIP while its kernel does not finish the IPv6 address; then it does, or never."""
+    """Let a node take the VIP while its kernel does not finish the IPv6 address; then it does, or
+    never.
+    """
 
     async def run() -> None:
         await free(folder, WEB)
@@ -65,7 +70,10 @@ async def repaired(one: Node) -> None:
     await until(lambda: one.kernel.bound, "both to be back")
     assert one.metric("address_repaired_total", vip_instance=WEB) == 0
     one.kernel.unserved.clear()
-    await until(lambda: one.metric("address_repaired_total", vip_instance=WEB) == 1, "the repair to be counted")
+    await until(
+        lambda: one.metric("address_repaired_total", vip_instance=WEB) == 1,
+        "the repair to be counted",
+    )
     assert announces(one)
 
 

@@ -14,10 +14,15 @@ NONE = range(1)
 
 
 def probes(answers: str) -> list[Probe]:
-    """Make one probe a millisecond: a letter is the node that answered, a dot a lost one, a comma one answered too late."""
+    """Make one probe a millisecond.
+
+    A letter is the node that answered, a dot a lost one, a comma one answered too late.
+    """
     late = {",": measure.ANSWER_LIMIT + 0.001}
     return [
-        Probe(n / 1000) if who == "." else Probe(n / 1000, n / 1000 + late.get(who, 0.0002), "a" if who == "," else who)
+        Probe(n / 1000)
+        if who == "."
+        else Probe(n / 1000, n / 1000 + late.get(who, 0.0002), "a" if who == "," else who)
         for n, who in enumerate(answers)
     ]
 
@@ -36,7 +41,10 @@ def probes(answers: str) -> list[Probe]:
     ],
 )
 def test_an_outage_lasts_from_answer_to_answer(answers: str, lost: int, outage: Outage) -> None:
-    """Probes before the first answer do not count; one answered late is lost; an open end counts to the last probe."""
+    """Probes before the first answer do not count; one answered late is lost.
+
+    An open end counts to the last probe.
+    """
     found = measure.outage(probes(answers))
     assert measure.lost(probes(answers)) == lost
     assert [found.begin, found.length] == pytest.approx([outage.begin, outage.length])
@@ -44,7 +52,15 @@ def test_an_outage_lasts_from_answer_to_answer(answers: str, lost: int, outage: 
 
 @pytest.mark.parametrize(
     ("answers", "seconds"),
-    [("aaaa", 0), ("aabb", 0), ("aa..bb", 0), ("aabab", 0.001), ("abbba", 0.002), ("abcabc", 0.002), ("....", 0)],
+    [
+        ("aaaa", 0),
+        ("aabb", 0),
+        ("aa..bb", 0),
+        ("aabab", 0.001),
+        ("abbba", 0.002),
+        ("abcabc", 0.002),
+        ("....", 0),
+    ],
 )
 def test_two_owners_are_seen_where_answers_alternate(answers: str, seconds: float) -> None:
     """From the new owner's first answer to the former one's last."""
@@ -79,7 +95,9 @@ def test_only_the_window_counts() -> None:
 
 
 def test_news_of_one_moment_make_no_overlap() -> None:
-    """In whichever order two nodes' news of one reading come, neither two owners nor none are reported."""
+    """In whichever order two nodes' news of one reading come, neither two owners nor none are
+    reported.
+    """
     for order in (((5.0, "b", True), (5.0, "a", False)), ((5.0, "a", False), (5.0, "b", True))):
         events = changes((1.0, "a", True), *order)
         assert measure.longest_with(events, TWO, 2.0, 9.0) == 0.0
@@ -92,8 +110,14 @@ def test_each_address_counts_by_itself() -> None:
     assert measure.longest_with(events, TWO, 0.0, 9.0) == 0.0
 
 
-@given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from("abc"), st.booleans()), max_size=12), st.integers(0, 20), st.integers(0, 20))
-def test_intervals_agree_with_a_sample_of_every_moment(rows: list[tuple[int, str, bool]], begin: int, length: int) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.sampled_from("abc"), st.booleans()), max_size=12),
+    st.integers(0, 20),
+    st.integers(0, 20),
+)
+def test_intervals_agree_with_a_sample_of_every_moment(
+    rows: list[tuple[int, str, bool]], begin: int, length: int
+) -> None:
     """A dumb twin looks half-way between all whole moments and counts owners there."""
     events = changes(*((float(at), node, present) for at, node, present in rows))
     ordered = sorted(events, key=lambda event: event.at)
@@ -105,4 +129,6 @@ def test_intervals_agree_with_a_sample_of_every_moment(rows: list[tuple[int, str
                 (present.add if event.present else present.discard)(event.node)
         run = run + 1 if len(present) >= 2 else 0
         longest = max(longest, run)
-    assert measure.longest_with(events, TWO, float(begin), float(begin + length)) == pytest.approx(longest)
+    assert measure.longest_with(events, TWO, float(begin), float(begin + length)) == pytest.approx(
+        longest
+    )

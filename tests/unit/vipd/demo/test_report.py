@@ -15,13 +15,32 @@ MOVED = Row(
     "n2 Backup -> Active (lease_expired)",
     Figures(5000, 312, 0.3124, 0.3, 0.0, 0.0, 5001, 313, 0.3134),
 )
-STAYED = Row("baseline", "nothing happens", True, "n1", "n1", "", Figures(2000, 0, 0.0, 0.0, 0.0, 0.0, 2000, 0, 0.0))
+STAYED = Row(
+    "baseline",
+    "nothing happens",
+    True,
+    "n1",
+    "n1",
+    "",
+    Figures(2000, 0, 0.0, 0.0, 0.0, 0.0, 2000, 0, 0.0),
+)
 UNPLAYED = Row("cut_off", "cut off", True, "", "", "cannot happen here", None)
-WRONG = Row("freeze", "frozen", False, "n1", "n2", "two owners", Figures(5000, 1, 0.001, 0.0, 0.4, 0.1, 5000, 2, 0.002))
+WRONG = Row(
+    "freeze",
+    "frozen",
+    False,
+    "n1",
+    "n2",
+    "two owners",
+    Figures(5000, 1, 0.001, 0.0, 0.4, 0.1, 5000, 2, 0.002),
+)
 
 
 def test_the_table_has_a_line_for_each_scenario() -> None:
-    """Heading, rule, then what happened; a wrong outcome is marked, an unplayed one has no figures."""
+    """Heading, rule, then what happened.
+
+    A wrong outcome is marked, an unplayed one has no figures.
+    """
     assert table([STAYED, MOVED, UNPLAYED, WRONG], width=120).splitlines() == [
         "scenario         outage ms  lost  IPv6 ms  lost  two bound ms  two seen ms  what happened and why",
         "-" * 105,
@@ -45,7 +64,11 @@ def test_the_json_names_its_schema() -> None:
     result = json.loads(as_json([MOVED, UNPLAYED], "file", 3, 3.0))
     moved, unplayed = result.pop("scenarios")
     assert result.keys() == {"schema", "version", "backend", "nodes", "lease_duration_ms", "ok"}
-    assert (result["schema"], result["ok"], result["lease_duration_ms"]) == ("vipd.demo/1", True, 3000)
+    assert (result["schema"], result["ok"], result["lease_duration_ms"]) == (
+        "vipd.demo/1",
+        True,
+        3000,
+    )
     assert moved == {
         "key": "full_kill",
         "title": "all killed",

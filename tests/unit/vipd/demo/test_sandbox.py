@@ -12,14 +12,24 @@ import pytest
 def demo(*before: str, path: str) -> subprocess.CompletedProcess[str]:
     """Run the demo behind a command that takes something away."""
     argv = [*before, sys.executable, "-m", "vipd", "demo"]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30, env={**os.environ, "PATH": path})
+    return subprocess.run(
+        argv,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        env={**os.environ, "PATH": path},
+    )
 
 
 def test_a_missing_program_is_named_with_its_package() -> None:
     """Exit code 1, no traceback."""
     done = demo(path="/nonexistent")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "vipd demo: the program unshare is missing: apt-get install iproute2 util-linux\n"
+    assert (
+        done.stderr
+        == "vipd demo: the program unshare is missing: apt-get install iproute2 util-linux\n"
+    )
 
 
 @pytest.mark.root

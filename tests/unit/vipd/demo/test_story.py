@@ -12,7 +12,10 @@ GUARD = "2026-11-21T11:45:47.800489Z guard: daemon 2502 started"
 
 def test_changes_of_all_nodes_are_told_in_their_order() -> None:
     """Each with its node; warnings are left out where the state changed."""
-    assert told({"n1": f"{CHANGE}\n{WARNING}", "n2": f"{GUARD}\n{EARLIER}\n"}) == "n2 A -> F; n1 B -> A"
+    assert (
+        told({"n1": f"{CHANGE}\n{WARNING}", "n2": f"{GUARD}\n{EARLIER}\n"})
+        == "n2 A -> F; n1 B -> A"
+    )
 
 
 def test_warnings_are_told_where_nothing_changed() -> None:
@@ -27,5 +30,7 @@ def test_lines_that_are_not_vipds_are_left_out() -> None:
 
 def test_a_log_line_knows_whether_it_is_a_change() -> None:
     """Only a transition has a reason."""
-    assert LogLine.parse("n1", CHANGE) == LogLine("2026-11-21T11:45:08.075Z", "n1", "B -> A", "info", change=True)
+    assert LogLine.parse("n1", CHANGE) == LogLine(
+        "2026-11-21T11:45:08.075Z", "n1", "B -> A", "info", change=True
+    )
     assert LogLine.parse("n1", GUARD) is None

@@ -45,8 +45,17 @@ class HalfGuard:
     def daemon(self) -> Iterator[tuple[GuardLink, Channel]]:
         """Give a new daemon's end of a connection that is being served, and the guard's."""
         mine, others = socket.socketpair()
-        channel, link = Channel(mine), GuardLink(others, self.words, self.counter, StartInfo(2, {"ingress": 1}))
-        requests = Requests(self.slots, self.locks, lambda: self.heard.append("ready"), self.heard.append, lambda: None)
+        channel, link = (
+            Channel(mine),
+            GuardLink(others, self.words, self.counter, StartInfo(2, {"ingress": 1})),
+        )
+        requests = Requests(
+            self.slots,
+            self.locks,
+            lambda: self.heard.append("ready"),
+            self.heard.append,
+            lambda: None,
+        )
         thread = threading.Thread(target=self._serve, args=(channel, requests))
         thread.start()
         try:

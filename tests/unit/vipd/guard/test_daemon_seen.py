@@ -28,10 +28,15 @@ stuck_here()
 
 
 def test_the_main_threads_stack_comes_first() -> None:
-    """Without running any Python code of the daemon, and bounded however many threads there are; asked twice, the last one counts."""
+    """Without running any Python code of the daemon, and bounded however many threads there are.
+
+    Asked twice, the last one counts.
+    """
     stack = Stack()
     argv = [sys.executable, "-c", PROGRAM, str(stack.descriptor)]
-    with subprocess.Popen(argv, cwd=ROOT, pass_fds=[stack.descriptor], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        argv, cwd=ROOT, pass_fds=[stack.descriptor], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "there\n"
         for moment in (1.0, 2.0):
@@ -61,7 +66,10 @@ def test_one_that_cannot_say_anything_is_said_to_be_so() -> None:
 
 
 def test_it_is_asked_once_shortly_before_each_kill() -> None:
-    """A beat moves the kill, and with it the question; nobody is asked who is killed already, or is not there."""
+    """A beat moves the kill, and with it the question.
+
+    Nobody is asked who is killed already, or is not there.
+    """
     view = View(slots=(Slot(1, 110.0, 3.0),), life=Life.RUNNING, alive_at=100.0)
     at = dump_at(view, 0.0)
     assert abs(at - (100.5 - DUMP_EARLY)) < 1e-9

@@ -1,4 +1,6 @@
-"""The daemon's questions and the guard's answers, over a real connection, with the guard's half in a thread."""
+"""The daemon's questions and the guard's answers, over a real connection, with the guard's half in
+a thread.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ LEASE = 3.0
 
 
 def take(locks: Locks, name: str) -> None:
-    """Take a lock as soon as it is free: the guard's thread closes its last copy when it gets round to it."""
+    """Take a lock as soon as it is free.
+
+    The guard's thread closes its last copy when it gets round to it.
+    """
     end = time.monotonic() + 10
     while True:
         try:
@@ -92,7 +97,9 @@ def test_elections_that_a_new_configuration_lacks_are_kept_while_open(guard: Hal
         link.ready()
         link.disarm("three")
     assert guard.heard == ["ready"]
-    assert [(slot.number, slot.deadline, slot.armed) for slot in guard.slots.view()] == [(2, 7.0, False)]
+    assert [(slot.number, slot.deadline, slot.armed) for slot in guard.slots.view()] == [
+        (2, 7.0, False)
+    ]
 
 
 def test_addresses_that_a_later_arming_lacks_are_not_forgotten_while_open(guard: HalfGuard) -> None:
@@ -110,7 +117,10 @@ def test_addresses_that_a_later_arming_lacks_are_not_forgotten_while_open(guard:
 
 
 def test_arming_with_nothing_keeps_what_was_armed_while_open(guard: HalfGuard) -> None:
-    """A new daemon arms before it has seen its interface, and may die before it does: the guard still knows what to refresh."""
+    """A new daemon arms before it has seen its interface, and may die before it does.
+
+    The guard still knows what to refresh.
+    """
     with guard.daemon() as (link, _):
         armed = link.arm("one", READY, LEASE)
         link.words.set_deadline(armed.slot, 7.0)
@@ -124,7 +134,10 @@ def test_arming_with_nothing_keeps_what_was_armed_while_open(guard: HalfGuard) -
 
 
 def test_there_is_room_for_so_many_elections(guard: HalfGuard) -> None:
-    """One more is refused with a sentence; the daemon cannot go on without the guard's protection."""
+    """One more is refused with a sentence.
+
+    The daemon cannot go on without the guard's protection.
+    """
     with guard.daemon() as (link, _):
         for number in range(4):
             link.arm(f"e{number}", READY, LEASE)
@@ -181,7 +194,10 @@ def test_an_answer_to_nothing_is_an_error() -> None:
 
 
 def test_a_locked_address_stays_locked_when_the_guard_lets_go(guard: HalfGuard) -> None:
-    """The daemon has its own copy: it hands over when the guard is dead, and holds the address until then."""
+    """The daemon has its own copy.
+
+    It hands over when the guard is dead, and holds the address until then.
+    """
     other = Locks()
     with guard.daemon() as (link, _):
         assert link.lock([ADDRESS]) == ""
@@ -198,7 +214,10 @@ def test_a_locked_address_stays_locked_when_the_guard_lets_go(guard: HalfGuard) 
 
 
 def test_a_lock_that_is_about_to_be_free_can_be_waited_for(guard: HalfGuard) -> None:
-    """A guard that was killed leaves a daemon that hands over; the next one does not refuse for its sake."""
+    """A guard that was killed leaves a daemon that hands over.
+
+    The next one does not refuse for its sake.
+    """
     other = Locks()
     other.lock([ADDRESS])
     timer = threading.Timer(0.1, other.close)
@@ -235,7 +254,9 @@ def test_a_lowered_deadline_wakes_the_guard(guard: HalfGuard) -> None:
             assert woken(guard) is told
 
 
-def test_an_opened_word_wakes_the_guard_only_if_an_earlier_lifes_gate_stands(guard: HalfGuard) -> None:
+def test_an_opened_word_wakes_the_guard_only_if_an_earlier_lifes_gate_stands(
+    guard: HalfGuard,
+) -> None:
     """Its programs do not know this word: they have to give way before anything is announced."""
     with guard.daemon() as (link, channel):
         word = link.word(link.arm("one", READY, LEASE))
@@ -247,8 +268,13 @@ def test_an_opened_word_wakes_the_guard_only_if_an_earlier_lifes_gate_stands(gua
             word.set(0.0)
 
 
-def test_a_report_on_the_gate_is_known_with_the_answer_before_which_it_came(guard: HalfGuard) -> None:
-    """Whoever arms asks next whether the gate is in force; the last report counts, and none is taken for a configuration."""
+def test_a_report_on_the_gate_is_known_with_the_answer_before_which_it_came(
+    guard: HalfGuard,
+) -> None:
+    """Whoever arms asks next whether the gate is in force.
+
+    The last report counts, and none is taken for a configuration.
+    """
     with guard.daemon() as (link, channel):
         assert link.gate == GateReport()
         report = GateReport({"one": "a0: no room"}, ("a0: somebody is first",), 2, inherited=True)

@@ -27,7 +27,9 @@ def test_a_second_guard_is_refused_and_told_by_whom(locks: tuple[Locks, Locks]) 
     """The operator who has unit and DaemonSet on one host can find the other one."""
     first, second = locks
     first.lock([ONE])
-    with pytest.raises(LockedError, match=re.escape(f"{ONE} is managed by another vipd (process {os.getpid()})")):
+    with pytest.raises(
+        LockedError, match=re.escape(f"{ONE} is managed by another vipd (process {os.getpid()})")
+    ):
         second.lock([ONE])
 
 
@@ -87,5 +89,8 @@ def test_a_holder_that_shows_no_process_is_named_all_the_same(locks: tuple[Locks
     first, _ = locks
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stranger:
         stranger.bind(f"\0vipd/{ONE}")
-        with pytest.raises(LockedError, match=rf"another vipd \(process {os.getpid()}\) on this host already; uid {os.geteuid()}"):
+        with pytest.raises(
+            LockedError,
+            match=rf"another vipd \(process {os.getpid()}\) on this host already; uid {os.geteuid()}",
+        ):
             first.lock([ONE])

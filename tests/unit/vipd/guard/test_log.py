@@ -19,12 +19,21 @@ def test_a_line_has_a_time_and_no_line_breaks() -> None:
     """One event, one line."""
     reading, writing = os.pipe()
     Log(writing)("daemon 7 crashed\n(exit 1)")
-    assert re.fullmatch(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} warning  guard: daemon 7 crashed \(exit 1\)\n", os.read(reading, 1000))
+    assert re.fullmatch(
+        rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} warning  guard: daemon 7 crashed \(exit 1\)\n",
+        os.read(reading, 1000),
+    )
     os.close(reading)
     os.close(writing)
 
 
-def written(*, as_json: bool = False, journal: bool = False, text: str = "daemon 7 crashed", below: tuple[str, ...] = ()) -> list[str]:
+def written(
+    *,
+    as_json: bool = False,
+    journal: bool = False,
+    text: str = "daemon 7 crashed",
+    below: tuple[str, ...] = (),
+) -> list[str]:
     """Return the lines that become of one that is an error."""
     reading, writing = os.pipe()
     found = os.fstat(writing)
@@ -38,7 +47,11 @@ def written(*, as_json: bool = False, journal: bool = False, text: str = "daemon
 
 def test_the_journal_learns_how_grave_it_is() -> None:
     """Each line below it too; time and zone are the journal's own."""
-    assert written(journal=True, below=("one", "two")) == ["<3>guard: daemon 7 crashed", "<3>    one", "<3>    two"]
+    assert written(journal=True, below=("one", "two")) == [
+        "<3>guard: daemon 7 crashed",
+        "<3>    one",
+        "<3>    two",
+    ]
 
 
 def test_guard_and_daemon_have_one_form() -> None:
@@ -50,11 +63,19 @@ def test_guard_and_daemon_have_one_form() -> None:
 
 
 def test_json_is_json() -> None:
-    """One object a line, as the daemon's, whatever its length; what does not fit is left out from the end."""
+    """One object a line, as the daemon's, whatever its length.
+
+    What does not fit is left out from the end.
+    """
     [line] = written(as_json=True, below=("frame 1", "frame 2"))
     found = json.loads(line)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", found.pop("time"))
-    assert found == {"level": "error", "logger": "vipd.guard", "message": "daemon 7 crashed", "below": ["frame 1", "frame 2"]}
+    assert found == {
+        "level": "error",
+        "logger": "vipd.guard",
+        "message": "daemon 7 crashed",
+        "below": ["frame 1", "frame 2"],
+    }
     [long] = written(as_json=True, text="x" * 9000, below=("y" * 900,) * 9)
     assert len(long) <= LONGEST_LINE
     assert set(json.loads(long)["below"]) == {"y" * 900}
@@ -66,13 +87,20 @@ def test_what_is_said_again_and_again_is_said_once() -> None:
     log = Log(writing)
     for text in ("refused", "refused", "timed out", "timed out", "", "refused"):
         log.changed("one", text)
-    assert [line.split(b"guard: ")[1] for line in os.read(reading, 1000).splitlines()] == [b"refused", b"timed out", b"refused"]
+    assert [line.split(b"guard: ")[1] for line in os.read(reading, 1000).splitlines()] == [
+        b"refused",
+        b"timed out",
+        b"refused",
+    ]
     os.close(reading)
     os.close(writing)
 
 
 def test_a_reader_that_does_not_read_is_not_waited_for() -> None:
-    """The pipe is full: the line is left out, and the next one that gets through says how many were."""
+    """The pipe is full.
+
+    The line is left out, and the next one that gets through says how many were.
+    """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     try:
@@ -116,7 +144,9 @@ def test_no_stderr_at_all_is_no_error() -> None:
 @pytest.mark.parametrize("kind", ["pipe", "file", "socket"])
 def test_a_thousand_lines_cost_no_descriptor(kind: str, tmp_path: Path) -> None:
     """A guard lives for months; without descriptors it could not fork the next daemon."""
-    reading, writing = {"pipe": os.pipe, "file": lambda: two_ends(tmp_path), "socket": connected}[kind]()
+    reading, writing = {"pipe": os.pipe, "file": lambda: two_ends(tmp_path), "socket": connected}[
+        kind
+    ]()
     try:
         log = Log(writing)
         log("the first")

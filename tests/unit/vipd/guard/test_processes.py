@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[4]
 def output(program: str) -> list[str]:
     """Return the lines that a program prints."""
     command = [sys.executable, "-W", "error", "-c", program]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.split("\n")[:-1]
 

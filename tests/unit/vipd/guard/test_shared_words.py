@@ -105,7 +105,14 @@ print(sorted(seen - {0}) in ([low], [high], [low, high]), len(seen - {0}))
 
 def output(program: str) -> str:
     """Return what a program prints."""
-    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout.strip()
 
 
 def test_a_forked_process_shares_them() -> None:

@@ -74,7 +74,10 @@ def test_a_manager_that_is_gone_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_a_manager_that_does_not_listen_is_not_waited_for(manager: socket.socket) -> None:
-    """What it did not take is sent when it does; feeding the watchdog is not kept, or it would be believed late."""
+    """What it did not take is sent when it does.
+
+    Feeding the watchdog is not kept, or it would be believed late.
+    """
     notifier = Notifier({"NOTIFY_SOCKET": manager.getsockname()})
     said = 0
     while not notifier.waiting:
@@ -86,21 +89,30 @@ def test_a_manager_that_does_not_listen_is_not_waited_for(manager: socket.socket
     first = heard(manager)
     notifier.flush()
     rest = heard(manager)
-    assert [text for text in first + rest if text != "WATCHDOG=1"] == [f"STATUS={number}" for number in range(said)] + ["READY=1"]
+    assert [text for text in first + rest if text != "WATCHDOG=1"] == [
+        f"STATUS={number}" for number in range(said)
+    ] + ["READY=1"]
     assert "WATCHDOG=1" not in rest
     notifier.close()
 
 
 def test_children_do_not_inherit_the_variables() -> None:
     """A hook that says READY=1 would speak for the daemon."""
-    environment = {"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid()), "HOME": "/"}
+    environment = {
+        "NOTIFY_SOCKET": "/nowhere",
+        "WATCHDOG_USEC": "3000000",
+        "WATCHDOG_PID": str(os.getpid()),
+        "HOME": "/",
+    }
     notifier = Notifier(environment)
     assert environment == {"HOME": "/"}
     assert notifier.watchdog_interval == 1.0
     notifier.close()
 
 
-@pytest.mark.parametrize("variables", [{"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}, {}])
+@pytest.mark.parametrize(
+    "variables", [{"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}, {}]
+)
 def test_a_watchdog_that_is_not_for_this_process_is_not_fed(variables: dict[str, str]) -> None:
     """Its time is somebody else's, or none."""
     notifier = Notifier(dict(variables))

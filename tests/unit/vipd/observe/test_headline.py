@@ -15,7 +15,10 @@ class Election(Machine):
     """An election that has begun, as the daemon shows it."""
 
     def __init__(self, name: str = "web") -> None:
-        super().__init__(Settings(name, ("192.0.2.10/32",), PROFILES["default"], probe=False), Identity("n1", "s1"))
+        super().__init__(
+            Settings(name, ("192.0.2.10/32",), PROFILES["default"], probe=False),
+            Identity("n1", "s1"),
+        )
         self.step(0.0, Started())
 
     @property
@@ -38,12 +41,17 @@ def test_it_says_who_has_the_address_and_why_this_node_has_not() -> None:
         each.step(1.0, FitnessChanged(True, 100))
         each.step(1.0, RecordSeen(Found(HELD, "r1")))
     two.step(2.0, DrainChanged(True))
-    assert headline({"web": one, "mail": two, "ftp": three}) == "Fault: mail (drained); Backup: web (n2 has it); Initialize: ftp"
+    assert (
+        headline({"web": one, "mail": two, "ftp": three})
+        == "Fault: mail (drained); Backup: web (n2 has it); Initialize: ftp"
+    )
 
 
 def test_of_many_elections_it_counts() -> None:
     """One line has room for no more."""
-    assert headline({str(number): Election(str(number)) for number in range(20)}) == "Initialize: 20"
+    assert (
+        headline({str(number): Election(str(number)) for number in range(20)}) == "Initialize: 20"
+    )
 
 
 def test_it_is_sent_only_when_it_changes() -> None:

@@ -47,7 +47,9 @@ def pipe() -> Iterator[Pipe]:
     """Return a pipe, and restore the logging that pytest had before."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in ("vipd", "election", "announce", "health")}
+    levels = {
+        name: logging.getLogger(name).level for name in ("vipd", "election", "announce", "health")
+    }
     pipe = Pipe()
     yield pipe
     root.handlers[:] = handlers
@@ -62,21 +64,36 @@ def pipe() -> Iterator[Pipe]:
 def test_text_is_one_line_for_people(pipe: Pipe) -> None:
     """Time, level, sentence, fields; values with spaces in quotes."""
     configure(Log(), pipe.writing, {})
-    log.info("Backup -> Active (%s)", "lease_expired", extra=fields(instance="ingress", epoch=7, detail="a b", none=""))
+    log.info(
+        "Backup -> Active (%s)",
+        "lease_expired",
+        extra=fields(instance="ingress", epoch=7, detail="a b", none=""),
+    )
     (line,) = pipe.read()
     when, rest = line[:23], line[24:]
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", when)
-    assert rest == 'info     Backup -> Active (lease_expired) instance=ingress epoch=7 detail="a b" none=""'
+    assert (
+        rest
+        == 'info     Backup -> Active (lease_expired) instance=ingress epoch=7 detail="a b" none=""'
+    )
 
 
 def test_json_is_one_object_a_line(pipe: Pipe) -> None:
     """Fields are keys; those of the line itself cannot be taken over by one."""
     configure(Log(LogFormat.JSON), pipe.writing, {})
-    log.warning("store gone", extra=fields(instance="ingress", epoch=7, level="forged", state=object))
+    log.warning(
+        "store gone", extra=fields(instance="ingress", epoch=7, level="forged", state=object)
+    )
     line = json.loads(pipe.read()[0])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
     assert line.pop("state") == "<class 'object'>"
-    assert line == {"level": "warning", "logger": "vipd.test", "message": "store gone", "instance": "ingress", "epoch": 7}
+    assert line == {
+        "level": "warning",
+        "logger": "vipd.test",
+        "message": "store gone",
+        "instance": "ingress",
+        "epoch": 7,
+    }
 
 
 def test_the_journal_gets_levels_and_no_time(pipe: Pipe) -> None:
@@ -134,7 +151,10 @@ def test_a_bad_call_is_a_line_and_not_an_exception(pipe: Pipe) -> None:
 
 
 def test_a_reader_that_stands_still_costs_lines_and_no_time(pipe: Pipe) -> None:
-    """The test itself would hang if a write waited; later the loss is told, and whole lines follow."""
+    """The test itself would hang if a write waited.
+
+    Later the loss is told, and whole lines follow.
+    """
     configure(Log(LogFormat.JSON), pipe.writing, {})
     for number in range(2000):
         log.info("x" * 500, extra=fields(number=number))
@@ -144,7 +164,9 @@ def test_a_reader_that_stands_still_costs_lines_and_no_time(pipe: Pipe) -> None:
     whole = [json.loads(line)["number"] for line in before[:-1]]
     assert whole == list(range(len(whole)))
     assert 50 < len(whole) < 200
-    assert any(re.fullmatch(r"\d+ lines of the log were lost: nobody read them", line) for line in after)
+    assert any(
+        re.fullmatch(r"\d+ lines of the log were lost: nobody read them", line) for line in after
+    )
     assert json.loads(after[-1])["message"] == "again"
 
 

@@ -13,9 +13,33 @@ from vipd.version import VERSION
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 PROMISED = {
-    *("state", "priority", "effective_priority", "address_bound", "transitions", "holder_info", "epoch", "lease_remaining_seconds"),
-    *("store_request_seconds", "store_last_success_timestamp_seconds", "takeover_seconds", "announcements_sent", "address_repaired"),
-    *("conflicts", "foreign_edits", "fenced", "crashes", "check_up", "check_seconds", "loop_lag_seconds", "build_info"),
+    *(
+        "state",
+        "priority",
+        "effective_priority",
+        "address_bound",
+        "transitions",
+        "holder_info",
+        "epoch",
+        "lease_remaining_seconds",
+    ),
+    *(
+        "store_request_seconds",
+        "store_last_success_timestamp_seconds",
+        "takeover_seconds",
+        "announcements_sent",
+        "address_repaired",
+    ),
+    *(
+        "conflicts",
+        "foreign_edits",
+        "fenced",
+        "crashes",
+        "check_up",
+        "check_seconds",
+        "loop_lag_seconds",
+        "build_info",
+    ),
     *("gate_in_force", "gate_put_back", "store_outage", "store_watch_lost"),
     *("config_reload_success", "config_reload_timestamp_seconds"),
 }
@@ -48,7 +72,11 @@ def metrics(clock: Clock) -> Metrics:
 def scrape(metrics: Metrics) -> Series:
     """Return every sample by name and labels."""
     families = text_string_to_metric_families(metrics.render().decode())
-    return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
+    return {
+        (s.name, tuple(sorted(s.labels.items()))): s.value
+        for family in families
+        for s in family.samples
+    }
 
 
 def test_every_promised_metric_is_there_and_no_other(metrics: Metrics) -> None:
@@ -61,7 +89,11 @@ def test_an_outage_is_shown_by_its_kind(metrics: Metrics) -> None:
     """All kinds are there from the start, so that an alert on one of them works before the first."""
 
     def shown() -> dict[str, float]:
-        return {dict(labels)["kind"]: value for (name, labels), value in scrape(metrics).items() if name == "vipd_store_outage"}
+        return {
+            dict(labels)["kind"]: value
+            for (name, labels), value in scrape(metrics).items()
+            if name == "vipd_store_outage"
+        }
 
     assert shown() == dict.fromkeys(map(str, Outage), 0)
     metrics.store_outage(Outage.FULL)
@@ -77,7 +109,13 @@ def test_a_transition_is_counted_and_shown(metrics: Metrics) -> None:
     metrics.transition("a", State.ACTIVE, Reason.LEASE_EXPIRED)
     found = scrape(metrics)
     assert found["vipd_state", (("vip_instance", "a"),)] == 2
-    assert found["vipd_transitions_total", (("reason", "lease_expired"), ("to", "Active"), ("vip_instance", "a"))] == 1
+    assert (
+        found[
+            "vipd_transitions_total",
+            (("reason", "lease_expired"), ("to", "Active"), ("vip_instance", "a")),
+        ]
+        == 1
+    )
 
 
 def test_an_instance_starts_with_counters_at_zero(metrics: Metrics) -> None:
@@ -85,8 +123,15 @@ def test_an_instance_starts_with_counters_at_zero(metrics: Metrics) -> None:
     metrics.instance("a", 150)
     found = scrape(metrics)
     one = (("vip_instance", "a"),)
-    assert [found[f"vipd_{name}", one] for name in ("state", "priority", "effective_priority")] == [0, 150, 150]
-    assert [found[f"vipd_{name}_total", one] for name in ("conflicts", "foreign_edits", "address_repaired")] == [0, 0, 0]
+    assert [found[f"vipd_{name}", one] for name in ("state", "priority", "effective_priority")] == [
+        0,
+        150,
+        150,
+    ]
+    assert [
+        found[f"vipd_{name}_total", one]
+        for name in ("conflicts", "foreign_edits", "address_repaired")
+    ] == [0, 0, 0]
     assert [found["vipd_fenced_total", (("by", by), *one)] for by in ("daemon", "guard")] == [0, 0]
     assert found["vipd_crashes_total", ()] == 0
 
@@ -95,7 +140,10 @@ def test_a_refused_file_is_shown(metrics: Metrics) -> None:
     """And since when what runs was read."""
     metrics.configuration(good=False, loaded_at=1234.5)
     found = scrape(metrics)
-    assert (found["vipd_config_reload_success", ()], found["vipd_config_reload_timestamp_seconds", ()]) == (0, 1234.5)
+    assert (
+        found["vipd_config_reload_success", ()],
+        found["vipd_config_reload_timestamp_seconds", ()],
+    ) == (0, 1234.5)
 
 
 def test_only_the_present_holder_has_a_series(metrics: Metrics) -> None:
@@ -125,7 +173,10 @@ def test_checks_show_their_verdict_once_they_have_one(metrics: Metrics) -> None:
     metrics.check("a", "c", up=False, seconds=0.3)
     found = scrape(metrics)
     assert (found["vipd_check_up", labels], found["vipd_check_seconds_count", labels]) == (0, 3)
-    assert found["vipd_check_seconds_bucket", (("check", "c"), ("le", "0.005"), ("vip_instance", "a"))] == 2
+    assert (
+        found["vipd_check_seconds_bucket", (("check", "c"), ("le", "0.005"), ("vip_instance", "a"))]
+        == 2
+    )
 
 
 def test_everything_else_counts_or_shows(metrics: Metrics) -> None:
@@ -142,7 +193,10 @@ def test_everything_else_counts_or_shows(metrics: Metrics) -> None:
     metrics.fenced("a", "guard")
     metrics.crashed(2)
     metrics.loop_lag(0.02)
-    found = {(name, *(value for _, value in labels)): value for (name, labels), value in scrape(metrics).items()}
+    found = {
+        (name, *(value for _, value in labels)): value
+        for (name, labels), value in scrape(metrics).items()
+    }
     expected = {
         ("vipd_effective_priority", "a"): 90,
         ("vipd_address_bound", "192.0.2.10/32", "a"): 1,
@@ -158,7 +212,9 @@ def test_everything_else_counts_or_shows(metrics: Metrics) -> None:
         ("vipd_loop_lag_seconds",): 0.02,
     }
     assert {key: found[key] for key in expected} == expected
-    assert ("version", VERSION) in next(labels for name, labels in scrape(metrics) if name == "vipd_build_info")
+    assert ("version", VERSION) in next(
+        labels for name, labels in scrape(metrics) if name == "vipd_build_info"
+    )
 
 
 def test_a_lag_is_visible_for_a_whole_window_and_not_for_ever(clock: Clock) -> None:
@@ -180,4 +236,7 @@ def test_two_daemons_in_one_process_do_not_meet() -> None:
     """The registry is the daemon's own; the demo and the tests have several."""
     first, second = Metrics(), Metrics()
     first.crashed()
-    assert (scrape(first)["vipd_crashes_total", ()], scrape(second)["vipd_crashes_total", ()]) == (1, 0)
+    assert (scrape(first)["vipd_crashes_total", ()], scrape(second)["vipd_crashes_total", ()]) == (
+        1,
+        0,
+    )

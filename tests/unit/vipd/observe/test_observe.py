@@ -35,7 +35,10 @@ def observer(tmp_path: Path, metrics: Metrics, caplog: pytest.LogCaptureFixture)
 
 
 def test_foreign_changes_are_all_counted_and_said_with_restraint(
-    observer: Observe, metrics: Metrics, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    observer: Observe,
+    metrics: Metrics,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A controller that fights for the record writes many times a second."""
     moment = 1000.0
@@ -44,17 +47,25 @@ def test_foreign_changes_are_all_counted_and_said_with_restraint(
         observer.foreign_edit(WEB, ForeignEdit("pin: x"))
     moment += observe.FOREIGN_QUIET
     observer.foreign_edit(WEB, ForeignEdit("holder: foo", lost=True))
-    assert re.search(r'^vipd_foreign_edits_total\{\w+="web"\} 51\.0$', metrics.render().decode(), re.MULTILINE)
+    assert re.search(
+        r'^vipd_foreign_edits_total\{\w+="web"\} 51\.0$', metrics.render().decode(), re.MULTILINE
+    )
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("WARNING", "somebody else changed the record of web (pin: x); written again"),
-        ("WARNING", "somebody else changed the record of web (holder: foo); it is lost (50 changes since this was last said)"),
+        (
+            "WARNING",
+            "somebody else changed the record of web (holder: foo); it is lost (50 changes since this was last said)",
+        ),
     ]
 
 
 def test_a_notice_has_the_age_of_its_last_cause_and_goes(
     observer: Observe, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Logged once in a while, however often there is cause for it; what happened long ago is not shown."""
+    """Logged once in a while, however often there is cause for it.
+
+    What happened long ago is not shown.
+    """
     moment = 1000.0
     monkeypatch.setattr(observe, "now", lambda: moment)
     observer.notice(WEB, "a", warning=True)
@@ -69,13 +80,21 @@ def test_a_notice_has_the_age_of_its_last_cause_and_goes(
     assert observer.notes(WEB) == []
 
 
-def test_what_is_waited_for_is_said_with_a_time_of_day(observer: Observe, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_waited_for_is_said_with_a_time_of_day(
+    observer: Observe, caplog: pytest.LogCaptureFixture
+) -> None:
     """An operator compares it with a watch; a wait without an end has none."""
-    observer.waits(WEB, Waits(now() + 60.0, "the record is older than one already seen", warning=True))
-    observer.waits(WEB, Waits(now() + 60.0, "the record is older than one already seen", warning=True))
+    observer.waits(
+        WEB, Waits(now() + 60.0, "the record is older than one already seen", warning=True)
+    )
+    observer.waits(
+        WEB, Waits(now() + 60.0, "the record is older than one already seen", warning=True)
+    )
     observer.waits(WEB, Waits(math.inf, "somebody already answers for it", warning=False))
     [older, rival] = caplog.records
-    assert re.fullmatch(r"waits until \d\d:\d\d:\d\d: the record is older than one already seen", older.getMessage())
+    assert re.fullmatch(
+        r"waits until \d\d:\d\d:\d\d: the record is older than one already seen", older.getMessage()
+    )
     assert (older.levelname, rival.levelname) == ("WARNING", "INFO")
     assert rival.getMessage() == "somebody already answers for it"
 
@@ -91,7 +110,9 @@ def test_what_is_waited_for_is_said_with_a_time_of_day(observer: Observe, caplog
         (Transition(State.BACKUP, State.FAULT, Reason.CHECK_FAILED, 5), "WARNING"),
     ],
 )
-def test_losing_the_address_is_a_warning(observer: Observe, caplog: pytest.LogCaptureFixture, change: Transition, level: str) -> None:
+def test_losing_the_address_is_a_warning(
+    observer: Observe, caplog: pytest.LogCaptureFixture, change: Transition, level: str
+) -> None:
     """A planned move is none."""
     observer.transition(WEB, change)
     assert [record.levelname for record in caplog.records] == [level]

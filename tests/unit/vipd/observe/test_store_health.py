@@ -35,9 +35,14 @@ def test_an_outage_begins_at_once_and_ends_with_calm(health: StoreHealth) -> Non
 
 
 def test_servers_that_fail_in_turn_are_one_outage(health: StoreHealth) -> None:
-    """The one that says most is named, once; another name comes only when that one has not been heard for a lease."""
+    """The one that says most is named, once.
+
+    Another name comes only when that one has not been heard for a lease.
+    """
     kinds = (Outage.UNREACHABLE, Outage.SLOW, Outage.NO_QUORUM)
-    said = [health.failed(101 + number / 10, kinds[number % 3], "", write=True) for number in range(30)]
+    said = [
+        health.failed(101 + number / 10, kinds[number % 3], "", write=True) for number in range(30)
+    ]
     assert said == [True, True, True] + [False] * 27
     last = 101 + 29 / 10
     assert health.trouble == Trouble(Outage.NO_QUORUM, "", 101.0, last)
@@ -57,7 +62,9 @@ def test_reads_that_are_answered_do_not_end_an_outage_of_writes(health: StoreHea
 
 
 def test_it_serves_when_read_and_write_are_answered(health: StoreHealth) -> None:
-    """A store that takes no writes answers reads all the time, and one that is throttled some of each."""
+    """A store that takes no writes answers reads all the time, and one that is throttled some of
+    each.
+    """
     told = [health.serves]
     health.failed(101.0, Outage.READ_ONLY, "", write=True)
     health.answered(101.1, applied=False)
@@ -79,14 +86,20 @@ def test_a_failed_write_that_nobody_repeats_is_forgotten(health: StoreHealth) ->
 
 @pytest.mark.parametrize("kind", Outage)
 def test_each_kind_has_words_and_a_reaction(kind: Outage, health: StoreHealth) -> None:
-    """The operator reads until when the VIP stays: 2.7 s after the last renewal with a lease of 3 s."""
+    """The operator reads until when the VIP stays.
+
+    2.7 s after the last renewal with a lease of 3 s.
+    """
     health.failed(101.0, kind, "", write=True)
     assert "until 2.7s after its last renewal, and it tries every 0.1s" in health.reaction()
     assert WORDS[kind]
 
 
 def test_an_outage_is_remembered_by_its_longest_phase(health: StoreHealth) -> None:
-    """Away for eight seconds, then back and forbidding everything for two; while it did it was shown so."""
+    """Away for eight seconds, then back and forbidding everything for two.
+
+    While it did it was shown so.
+    """
     for number in range(80):
         health.failed(101.0 + number / 10, Outage.UNREACHABLE, "away", write=True)
     for number in range(20):

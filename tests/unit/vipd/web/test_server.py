@@ -80,7 +80,10 @@ def test_health_and_readiness_say_what_is_wrong(path: str, question: str) -> Non
     async def scene(server: Web, daemon: Daemon) -> None:
         assert await send(server.port, get(path)) == ("HTTP/1.1 200 OK", b"ok\n")
         daemon.wrong[question] = "the store was never seen"
-        assert await send(server.port, get(path)) == ("HTTP/1.1 503 Service Unavailable", b"the store was never seen\n")
+        assert await send(server.port, get(path)) == (
+            "HTTP/1.1 503 Service Unavailable",
+            b"the store was never seen\n",
+        )
 
     serving(scene)
 
@@ -133,7 +136,10 @@ async def idle(port: int, said: bytes = b"") -> tuple[asyncio.StreamReader, asyn
 
 
 def test_whoever_connects_and_says_nothing_keeps_nobody_out() -> None:
-    """One more than there may be ends the one that has been silent longest; the others are still served."""
+    """One more than there may be ends the one that has been silent longest.
+
+    The others are still served.
+    """
 
     async def scene(server: Web, _daemon: Daemon) -> None:
         silent = [await idle(server.port, b"GET /m") for _ in range(web.MOST_CONNECTIONS)]
@@ -159,7 +165,9 @@ def test_clients_that_take_no_answer_keep_nobody_out(monkeypatch: pytest.MonkeyP
         page = b"x" * 8_000_000
         monkeypatch.setattr(server._metrics, "render", lambda: page)
         deaf = [await idle(server.port, get("/metrics")) for _ in range(web.MOST_CONNECTIONS)]
-        await until(lambda: len(server._listener._answered) == web.MOST_CONNECTIONS, "all to be answered")
+        await until(
+            lambda: len(server._listener._answered) == web.MOST_CONNECTIONS, "all to be answered"
+        )
         assert await send(server.port, get("/healthz")) == ("HTTP/1.1 200 OK", b"ok\n")
         assert len(server._listener._answered) == web.MOST_CONNECTIONS - 1
         for _, writer in deaf:
@@ -183,7 +191,9 @@ def test_a_client_that_takes_no_answer_is_ended_in_time(monkeypatch: pytest.Monk
     serving(scene)
 
 
-def test_a_taken_port_is_a_sentence_and_is_tried_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_taken_port_is_a_sentence_and_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """The election goes on without metrics; they come as soon as they can."""
     monkeypatch.setattr(web, "RETRY_SECONDS", 0.01)
 
@@ -204,7 +214,10 @@ def test_a_taken_port_is_a_sentence_and_is_tried_again(monkeypatch: pytest.Monke
 
     with caplog.at_level(logging.INFO):
         asyncio.run(scene())
-    assert [record.levelname for record in caplog.records if record.name == "vipd.web.server"] == ["WARNING", "INFO"]
+    assert [record.levelname for record in caplog.records if record.name == "vipd.web.server"] == [
+        "WARNING",
+        "INFO",
+    ]
 
 
 @pytest.mark.parametrize("host", ["", "::1", "localhost"])

@@ -40,7 +40,9 @@ def openssl(folder: Path, arguments: str) -> None:
     subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True)
 
 
-def access(folder: Path, ca: str = "one.crt", cert: str = "one.crt", key: str = "one.key") -> EtcdAccess:
+def access(
+    folder: Path, ca: str = "one.crt", cert: str = "one.crt", key: str = "one.key"
+) -> EtcdAccess:
     """Return an access with these files."""
     return EtcdAccess(str(folder / ca), str(folder / cert), str(folder / key))
 
@@ -68,8 +70,13 @@ def test_files_that_fit_are_read(folder: Path) -> None:
         ({"ca": "huge"}, f"has more than {LARGEST_FILE} bytes"),
     ],
 )
-def test_files_that_do_not_fit_are_named(folder: Path, files: dict[str, str], sentence: str) -> None:
-    """Before a connection is made with them; nobody is asked for a passphrase, and no pipe is waited for."""
+def test_files_that_do_not_fit_are_named(
+    folder: Path, files: dict[str, str], sentence: str
+) -> None:
+    """Before a connection is made with them.
+
+    Nobody is asked for a passphrase, and no pipe is waited for.
+    """
     if not (folder / "pipe").exists():
         os.mkfifo(folder / "pipe")
         (folder / "huge").write_bytes(b"x" * (LARGEST_FILE + 1))
@@ -93,7 +100,9 @@ def test_the_line_end_is_no_part_of_a_password(tmp_path: Path, content: bytes) -
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"s3cret\xff", b"s3cret" * LARGEST_PASSWORD])
-def test_what_cannot_be_a_password_is_refused_without_quoting_it(tmp_path: Path, content: bytes) -> None:
+def test_what_cannot_be_a_password_is_refused_without_quoting_it(
+    tmp_path: Path, content: bytes
+) -> None:
     """The sentence goes into the log."""
     file = tmp_path / "password"
     file.write_bytes(content)
@@ -149,16 +158,32 @@ FULL = EtcdAccess("/ca", "/cert", "/key", "vipd", "/password")
     [
         ("etcdserver: no leader", "has no quorum", Outage.NO_QUORUM),
         ("etcdserver: leader changed", "has lost its quorum for a moment", Outage.NO_QUORUM),
-        ("etcdserver: request timed out, possibly due to previous leader failure", "has no quorum, or is overloaded", Outage.NO_QUORUM),
+        (
+            "etcdserver: request timed out, possibly due to previous leader failure",
+            "has no quorum, or is overloaded",
+            Outage.NO_QUORUM,
+        ),
         (
             "etcdserver: mvcc: database space exceeded",
             "is full (alarm NOSPACE): compact and defragment it, then disarm the alarm",
             Outage.FULL,
         ),
-        ("etcdserver: corrupt cluster", "has found its data to be corrupt (alarm CORRUPT)", Outage.FAILING),
+        (
+            "etcdserver: corrupt cluster",
+            "has found its data to be corrupt (alarm CORRUPT)",
+            Outage.FAILING,
+        ),
         ("etcdserver: too many requests", "has too many requests", Outage.THROTTLED),
-        ("etcdserver: rpc not supported for learner", "is a learner, which answers no requests", Outage.FAILING),
-        ("etcdserver: permission denied", "denies user vipd the permission to read /x", Outage.REFUSING),
+        (
+            "etcdserver: rpc not supported for learner",
+            "is a learner, which answers no requests",
+            Outage.FAILING,
+        ),
+        (
+            "etcdserver: permission denied",
+            "denies user vipd the permission to read /x",
+            Outage.REFUSING,
+        ),
         (
             "etcdserver: authentication failed, invalid user ID or password",
             "does not know user vipd with the password of /password",
@@ -174,7 +199,11 @@ FULL = EtcdAccess("/ca", "/cert", "/key", "vipd", "/password")
             "cannot be reached",
             Outage.UNREACHABLE,
         ),
-        ("unknown service etcdserverpb.KV", "is no etcd, or too old: version 3.4 or newer is needed", Outage.TOO_OLD),
+        (
+            "unknown service etcdserverpb.KV",
+            "is no etcd, or too old: version 3.4 or newer is needed",
+            Outage.TOO_OLD,
+        ),
         ("Socket closed", "closed the connection", Outage.UNREACHABLE),
         ("something {new}", "failed: something {new}", Outage.FAILING),
     ],

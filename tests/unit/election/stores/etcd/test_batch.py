@@ -1,4 +1,6 @@
-"""What is asked in one turn of the loop goes out together, and everybody gets the answer that is their own."""
+"""What is asked in one turn of the loop goes out together, and everybody gets the answer that is
+their own.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from election.stores.etcd.faults import EtcdFault, EtcdRefusal
 
 
 class Server:
-    """Doubles numbers. Refuses requests with `bad` in them, fails at 13, and answers nobody while `open` is not set."""
+    """Doubles numbers. Refuses requests with `bad` in them, fails at 13, and answers nobody while
+    `open` is not set.
+    """
 
     def __init__(self, most: int = 100) -> None:
         self.requests: list[list[int]] = []
@@ -21,7 +25,9 @@ class Server:
         self.bad: set[int] = set()
         self.open = asyncio.Event()
         self.open.set()
-        self.gatherer: Gatherer[int, int] = Gatherer(self.send, lambda numbers: min(most, len(numbers)))
+        self.gatherer: Gatherer[int, int] = Gatherer(
+            self.send, lambda numbers: min(most, len(numbers))
+        )
 
     async def send(self, numbers: Sequence[int]) -> Sequence[int]:
         """Take a request."""
@@ -44,7 +50,9 @@ async def answers(server: Server, *numbers: int) -> list[int | BaseException]:
 
 
 def test_one_turn_is_one_request() -> None:
-    """Also when the callers come in two turns that follow each other, and the next ones are a request of their own."""
+    """Also when the callers come in two turns that follow each other, and the next ones are a
+    request of their own.
+    """
 
     async def scenario() -> None:
         server = Server()
@@ -74,7 +82,9 @@ def test_a_lost_answer_is_lost_for_all() -> None:
     async def scenario() -> None:
         server = Server()
         faults = await answers(server, 1, 13, 3)
-        assert [(str(fault), fault.outage) for fault in faults if isinstance(fault, EtcdFault)] == [("lost", Outage.SLOW)] * 3
+        assert [(str(fault), fault.outage) for fault in faults if isinstance(fault, EtcdFault)] == [
+            ("lost", Outage.SLOW)
+        ] * 3
         assert len(set(map(id, faults))) == 3
         assert server.requests == [[1, 13, 3]]
 
@@ -96,7 +106,10 @@ def test_a_refusal_hits_only_whom_it_is_for() -> None:
 
 
 def test_who_gives_up_before_the_turn_is_not_sent() -> None:
-    """Nor asked again after a refusal: a write must not go out after its caller was told that nobody knows."""
+    """Nor asked again after a refusal.
+
+    A write must not go out after its caller was told that nobody knows.
+    """
 
     async def scenario() -> None:
         server = Server()

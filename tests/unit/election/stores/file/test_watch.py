@@ -62,14 +62,20 @@ def test_the_end_of_a_directory_is_seen(tmp_path: Path) -> None:
             assert waiter.watch(tmp_path / "here") is watch
             (tmp_path / "here").rmdir()
             async with asyncio.timeout(PATIENCE):
-                assert told(await waiter.events(), watch) == [(Mask.DELETE_SELF, ""), (Mask.IGNORED, "")]
+                assert told(await waiter.events(), watch) == [
+                    (Mask.DELETE_SELF, ""),
+                    (Mask.IGNORED, ""),
+                ]
             waiter.unwatch(watch)
 
     asyncio.run(scenario())
 
 
 def test_what_is_not_watched_any_more_is_silent(tmp_path: Path) -> None:
-    """All that comes is the kernel's word that the watch has ended; then a wait lasts until it is ended from here."""
+    """All that comes is the kernel's word that the watch has ended.
+
+    Then a wait lasts until it is ended from here.
+    """
 
     async def scenario() -> None:
         with InotifyWaiter() as waiter:
@@ -118,7 +124,10 @@ def test_a_limit_of_the_kernel_is_named() -> None:
 
 
 def test_a_thread_that_comes_too_late_gets_an_error(tmp_path: Path) -> None:
-    """A disk that hung answers when the watch has ended: its number may be another file's by now."""
+    """A disk that hung answers when the watch has ended.
+
+    Its number may be another file's by now.
+    """
 
     async def scenario() -> None:
         with InotifyWaiter() as waiter:

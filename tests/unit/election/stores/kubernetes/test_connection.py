@@ -10,7 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from election.stores.kubernetes.connection import LARGEST_BODY, LONGEST_HEAD, Wire, WireError, connect, reach
+from election.stores.kubernetes.connection import (
+    LARGEST_BODY,
+    LONGEST_HEAD,
+    Wire,
+    WireError,
+    connect,
+    reach,
+)
 
 PATIENCE = 5.0
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -52,7 +59,9 @@ def saying(*pieces: bytes) -> Script:
 
 
 async def answer(*pieces: bytes) -> tuple[int, bytes, bool]:
-    """Return the code and body of what comes in these pieces, and whether the connection can be used again."""
+    """Return the code and body of what comes in these pieces, and whether the connection can be
+    used again.
+    """
     async with connected(saying(*pieces)) as wire:
         head = await wire.ask("GET", "/", {}, None)
         body = await wire.body()
@@ -135,7 +144,9 @@ def test_headers_up_to_the_limit_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "head", [CHUNKED, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (LARGEST_BODY + 1)], ids=["chunked", "length"]
+    "head",
+    [CHUNKED, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (LARGEST_BODY + 1)],
+    ids=["chunked", "length"],
 )
 def test_an_answer_larger_than_any_may_be_is_refused(head: bytes) -> None:
     """However it is announced, before the memory is full of it."""
@@ -200,7 +211,10 @@ def test_several_requests_go_over_one_connection() -> None:
 
 
 def test_waiting_for_a_part_can_be_given_up_and_begun_again() -> None:
-    """A watch is silent for long: whoever looks up from it now and then loses nothing, wherever in a chunk that happens."""
+    """A watch is silent for long.
+
+    Whoever looks up from it now and then loses nothing, wherever in a chunk that happens.
+    """
     data = WHOLE["chunked"]
     go = asyncio.Event()
 
@@ -256,7 +270,10 @@ def test_a_request_does_not_wait_for_more_to_send() -> None:
 
 
 def test_a_connection_that_is_given_up_while_it_is_made_leaves_nothing() -> None:
-    """The server takes the connection and says nothing to the TLS handshake: the socket is closed at the time-out."""
+    """The server takes the connection and says nothing to the TLS handshake.
+
+    The socket is closed at the time-out.
+    """
 
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:

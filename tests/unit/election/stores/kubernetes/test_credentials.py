@@ -1,4 +1,6 @@
-"""Credentials stay fresh, and what goes wrong while they are renewed is no reason to stop with those that are good."""
+"""Credentials stay fresh, and what goes wrong while they are renewed is no reason to stop with
+those that are good.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from election.stores.kubernetes.credentials import LOOK_AGAIN, Credentials, Issued, issue, read, tls_context
+from election.stores.kubernetes.credentials import (
+    LOOK_AGAIN,
+    Credentials,
+    Issued,
+    issue,
+    read,
+    tls_context,
+)
 from election.stores.kubernetes.kubeconfig import Access, BadAccess, ExecPlugin
 from tests.kube.certificates import Authority
 
@@ -75,7 +84,10 @@ def test_files_are_not_read_for_every_request(tmp_path: Path) -> None:
 
 
 def test_a_token_of_a_projected_volume_is_found_when_it_is_replaced(tmp_path: Path) -> None:
-    """The kubelet swaps a symbolic link above it; a look now and then is enough, for it does so long before the old one expires."""
+    """The kubelet swaps a symbolic link above it.
+
+    A look now and then is enough, for it does so long before the old one expires.
+    """
     for version, content in (("..1", "first"), ("..2", "second")):
         (tmp_path / version).mkdir()
         (tmp_path / version / "token").write_text(content)
@@ -116,11 +128,19 @@ def test_a_file_that_is_being_written_changes_nothing(tmp_path: Path) -> None:
 
 
 def plugin(tmp_path: Path, lifetime: float, *, now: float = 0.0) -> tuple[ExecPlugin, Path]:
-    """Return a plugin that counts its runs in a file and issues the count as a token, good until `now` + `lifetime`."""
+    """Return a plugin that counts its runs in a file and issues the count as a token, good until
+    `now` + `lifetime`.
+    """
     runs = tmp_path / "runs"
     expires = dt.datetime.fromtimestamp(now + lifetime, dt.UTC).isoformat()
-    told = printed({"token": "token-COUNT", "expirationTimestamp": expires}).decode().replace("COUNT", "'$count'")
-    return ExecPlugin(("sh", "-c", f"echo >> {runs}; count=$(wc -l < {runs}); echo '{told}'"), VERSION), runs
+    told = (
+        printed({"token": "token-COUNT", "expirationTimestamp": expires})
+        .decode()
+        .replace("COUNT", "'$count'")
+    )
+    return ExecPlugin(
+        ("sh", "-c", f"echo >> {runs}; count=$(wc -l < {runs}); echo '{told}'"), VERSION
+    ), runs
 
 
 async def renewed(credentials: Credentials) -> None:
@@ -130,7 +150,9 @@ async def renewed(credentials: Credentials) -> None:
 
 
 def test_what_a_plugin_issued_is_kept_until_it_expires(tmp_path: Path) -> None:
-    """Shortly before that it is run again beside the requests, which go on with the old credentials."""
+    """Shortly before that it is run again beside the requests, which go on with the old
+    credentials.
+    """
     program, _ = plugin(tmp_path, 100.0)
     wall = [0.0]
 
@@ -148,7 +170,9 @@ def test_what_a_plugin_issued_is_kept_until_it_expires(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_a_plugin_that_fails_leaves_what_it_issued_before_until_that_expires(tmp_path: Path) -> None:
+def test_a_plugin_that_fails_leaves_what_it_issued_before_until_that_expires(
+    tmp_path: Path,
+) -> None:
     """Requests go on; why the plugin fails is said when there is nothing valid any more."""
     said = tmp_path / "said"
     said.write_bytes(printed({"token": "good", "expirationTimestamp": "1970-01-01T00:01:40Z"}))
@@ -185,7 +209,9 @@ def test_a_refused_token_is_issued_anew(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_a_plugin_that_fails_is_not_run_for_every_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_that_fails_is_not_run_for_every_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first one waits for it, those after it are told at once."""
     monkeypatch.setattr("election.stores.kubernetes.credentials.PLUGIN_PAUSE", 3600.0)
     runs = tmp_path / "runs"
@@ -230,7 +256,12 @@ def test_a_plugin_that_does_not_work_is_named(argv: tuple[str, ...], why: str) -
         (printed({"token": "a\nb"}), "neither a token nor a certificate"),
         (printed({"token": 5}), "neither a token nor a certificate"),
         (printed({"token": "a", "expirationTimestamp": "soon"}), "no ExecCredential"),
-        (json.dumps({"apiVersion": "client.authentication.k8s.io/v1beta1", "status": {"token": "a"}}).encode(), "speaks"),
+        (
+            json.dumps(
+                {"apiVersion": "client.authentication.k8s.io/v1beta1", "status": {"token": "a"}}
+            ).encode(),
+            "speaks",
+        ),
         (b'{"status": []}', "no ExecCredential"),
         (b"\xff", "no ExecCredential"),
     ],
@@ -243,19 +274,29 @@ def test_what_is_no_credential_is_refused(output: bytes, why: str) -> None:
 
 def test_certificates_of_a_plugin_are_read() -> None:
     """With the moment at which they expire."""
-    output = printed({"clientCertificateData": "C", "clientKeyData": "K", "expirationTimestamp": "1970-01-01T00:01:40Z"})
+    output = printed(
+        {
+            "clientCertificateData": "C",
+            "clientKeyData": "K",
+            "expirationTimestamp": "1970-01-01T00:01:40Z",
+        }
+    )
     assert read(PLUGIN, output) == Issued("", b"C", b"K", 100.0)
 
 
 def test_certificates_with_few_extensions_are_trusted(tmp_path: Path) -> None:
-    """Many clusters have such ones, no other client of Kubernetes minds, and Python does from 3.13 on. Another CA's are refused."""
+    """Many clusters have such ones, no other client of Kubernetes minds, and Python does from 3.13
+    on. Another CA's are refused.
+    """
     ours, other = Authority(tmp_path / "ours", bare=True), Authority(tmp_path / "other", bare=True)
     serving = ours.serving(ours.sign("server", "/CN=kube-apiserver", "DNS:api"))
 
     def trusted(authority: Authority) -> bool:
         there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
         server = serving.wrap_bio(there, back, server_side=True)
-        client = tls_context(authority.file.read_bytes(), b"", b"", verify=True).wrap_bio(back, there, server_hostname="api")
+        client = tls_context(authority.file.read_bytes(), b"", b"", verify=True).wrap_bio(
+            back, there, server_hostname="api"
+        )
         for _ in range(4):
             for end in (client, server):
                 with contextlib.suppress(ssl.SSLWantReadError):

@@ -1,4 +1,7 @@
-"""Kubeconfigs and what a pod finds, read strictly: what is not understood is refused with a sentence."""
+"""Kubeconfigs and what a pod finds, read strictly.
+
+What is not understood is refused with a sentence.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,30 @@ from pathlib import Path
 
 import pytest
 
-from election.stores.kubernetes.kubeconfig import BadAccess, from_kubeconfig, in_cluster, load, signature
+from election.stores.kubernetes.kubeconfig import (
+    BadAccess,
+    from_kubeconfig,
+    in_cluster,
+    load,
+    signature,
+)
 
 Json = dict[str, object]
 
 
-def config(path: Path, user: Json | None = None, cluster: Json | None = None, **more: object) -> Path:
+def config(
+    path: Path, user: Json | None = None, cluster: Json | None = None, **more: object
+) -> Path:
     """Write a kubeconfig with one context and return its path."""
     content = {
-        "clusters": [{"name": "c", "cluster": {"server": "https://192.0.2.1:6443/", **(cluster or {})}}],
+        "clusters": [
+            {"name": "c", "cluster": {"server": "https://192.0.2.1:6443/", **(cluster or {})}}
+        ],
         "users": [{"name": "u", "user": user or {}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}, {"name": "y", "context": {"cluster": "c", "user": "none"}}],
+        "contexts": [
+            {"name": "x", "context": {"cluster": "c", "user": "u"}},
+            {"name": "y", "context": {"cluster": "c", "user": "none"}},
+        ],
         "current-context": "x",
         **more,
     }
@@ -33,8 +49,15 @@ def data(text: str) -> str:
 
 def test_a_token_and_a_ca(tmp_path: Path) -> None:
     """The usual kubeconfig of a service account."""
-    access = from_kubeconfig(config(tmp_path / "k", {"token": "t"}, {"certificate-authority-data": data("CA")}), "")
-    assert (access.server, access.token, access.ca, access.verify) == ("https://192.0.2.1:6443", "t", b"CA", True)
+    access = from_kubeconfig(
+        config(tmp_path / "k", {"token": "t"}, {"certificate-authority-data": data("CA")}), ""
+    )
+    assert (access.server, access.token, access.ca, access.verify) == (
+        "https://192.0.2.1:6443",
+        "t",
+        b"CA",
+        True,
+    )
     assert access.files == (tmp_path / "k",)
 
 
@@ -42,9 +65,19 @@ def test_files_are_relative_to_the_kubeconfig(tmp_path: Path) -> None:
     """As with kubectl, and all of them are looked at for changes."""
     for name in ("ca", "cert", "key", "token"):
         (tmp_path / name).write_text(f"{name}\n")
-    user: Json = {"client-certificate": "cert", "client-key": "key", "tokenFile": str(tmp_path / "token"), "token": "old"}
+    user: Json = {
+        "client-certificate": "cert",
+        "client-key": "key",
+        "tokenFile": str(tmp_path / "token"),
+        "token": "old",
+    }
     access = from_kubeconfig(config(tmp_path / "k", user, {"certificate-authority": "ca"}), "x")
-    assert (access.ca, access.cert, access.key, access.token) == (b"ca\n", b"cert\n", b"key\n", "token")
+    assert (access.ca, access.cert, access.key, access.token) == (
+        b"ca\n",
+        b"cert\n",
+        b"key\n",
+        "token",
+    )
     assert set(access.files) == {tmp_path / name for name in ("k", "ca", "cert", "key", "token")}
     before = signature(access.files)
     (tmp_path / "cert").write_text("renewed")
@@ -54,8 +87,17 @@ def test_files_are_relative_to_the_kubeconfig(tmp_path: Path) -> None:
 def test_a_plugin_is_an_argv(tmp_path: Path) -> None:
     """A command with a slash is relative to the kubeconfig, one without is looked up in the path."""
     version = "client.authentication.k8s.io/v1"
-    for command, program in (("./bin/plug", str(tmp_path / "bin/plug")), ("plug", "plug"), ("/bin/plug", "/bin/plug")):
-        said: Json = {"command": command, "apiVersion": version, "args": ["a b", 1], "env": [{"name": "N", "value": "v"}]}
+    for command, program in (
+        ("./bin/plug", str(tmp_path / "bin/plug")),
+        ("plug", "plug"),
+        ("/bin/plug", "/bin/plug"),
+    ):
+        said: Json = {
+            "command": command,
+            "apiVersion": version,
+            "args": ["a b", 1],
+            "env": [{"name": "N", "value": "v"}],
+        }
         plugin = from_kubeconfig(config(tmp_path / "k", {"exec": said}), "").plugin
         assert plugin is not None
         assert plugin.argv == (program, "a b", "1")
@@ -64,7 +106,10 @@ def test_a_plugin_is_an_argv(tmp_path: Path) -> None:
 
 
 def test_a_plugin_is_told_of_the_cluster_if_it_wants(tmp_path: Path) -> None:
-    """As the documentation of provideClusterInfo says: the CA always as data, and what the extension for plugins holds as `config`."""
+    """As the documentation of provideClusterInfo says.
+
+    The CA always as data, and what the extension for plugins holds as `config`.
+    """
     (tmp_path / "ca").write_text("CA")
     said: Json = {
         "command": "p",
@@ -75,7 +120,10 @@ def test_a_plugin_is_told_of_the_cluster_if_it_wants(tmp_path: Path) -> None:
     cluster: Json = {
         "certificate-authority": "ca",
         "tls-server-name": "api",
-        "extensions": [{"name": "other", "extension": 1}, {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "a"}}],
+        "extensions": [
+            {"name": "other", "extension": 1},
+            {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "a"}},
+        ],
     }
     plugin = from_kubeconfig(config(tmp_path / "k", {"exec": said}, cluster), "").plugin
     assert plugin is not None
@@ -89,8 +137,17 @@ def test_a_plugin_is_told_of_the_cluster_if_it_wants(tmp_path: Path) -> None:
 
 def test_secrets_are_not_shown(tmp_path: Path) -> None:
     """An access in a log or a traceback tells nobody how to log in."""
-    said: Json = {"command": "p", "apiVersion": "client.authentication.k8s.io/v1", "env": [{"name": "N", "value": "s3cret"}]}
-    user: Json = {"token": "s3cret", "client-certificate-data": data("s3cret"), "client-key-data": data("s3cret"), "exec": said}
+    said: Json = {
+        "command": "p",
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "env": [{"name": "N", "value": "s3cret"}],
+    }
+    user: Json = {
+        "token": "s3cret",
+        "client-certificate-data": data("s3cret"),
+        "client-key-data": data("s3cret"),
+        "exec": said,
+    }
     assert "s3cret" not in repr(from_kubeconfig(config(tmp_path / "k", user), ""))
 
 
@@ -106,14 +163,28 @@ REFUSED: dict[str, tuple[str, Json, Json]] = {
     "go together": ("", {"client-certificate-data": data("x")}, {}),
     "is not an address": ("", {}, {"server": "192.0.2.1"}),
     "exec needs a command": ("", {"exec": {"command": "x", "apiVersion": "v1"}}, {}),
-    "apiVersion one of": ("", {"exec": {"command": "x", "apiVersion": "client.authentication.k8s.io/v1alpha1"}}, {}),
+    "apiVersion one of": (
+        "",
+        {"exec": {"command": "x", "apiVersion": "client.authentication.k8s.io/v1alpha1"}},
+        {},
+    ),
     "interactiveMode: Always": (
         "",
-        {"exec": {"command": "x", "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Always"}},
+        {
+            "exec": {
+                "command": "x",
+                "apiVersion": "client.authentication.k8s.io/v1",
+                "interactiveMode": "Always",
+            }
+        },
         {},
     ),
     "exec is not a mapping": ("", {"exec": "x"}, {}),
-    "are lists": ("", {"exec": {"command": "x", "apiVersion": "client.authentication.k8s.io/v1", "args": "a"}}, {}),
+    "are lists": (
+        "",
+        {"exec": {"command": "x", "apiVersion": "client.authentication.k8s.io/v1", "args": "a"}},
+        {},
+    ),
 }
 
 
@@ -162,4 +233,6 @@ def test_an_empty_token_is_refused(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("\n")
     (tmp_path / "ca.crt").write_text("CA")
     with pytest.raises(BadAccess, match="holds no token"):
-        in_cluster({"KUBERNETES_SERVICE_HOST": "192.0.2.1", "KUBERNETES_SERVICE_PORT": "443"}, tmp_path)
+        in_cluster(
+            {"KUBERNETES_SERVICE_HOST": "192.0.2.1", "KUBERNETES_SERVICE_PORT": "443"}, tmp_path
+        )

@@ -1,4 +1,6 @@
-"""Records survive a round trip through a Lease, and a Lease that is no record is refused with a sentence, whatever it is."""
+"""Records survive a round trip through a Lease, and a Lease that is no record is refused with a
+sentence, whatever it is.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +47,15 @@ RECORD = Record(
 
 texts = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), max_size=20)
 counts = st.integers(0, 2**63 - 1)
-times = st.just("") | st.datetimes().map(lambda moment: moment.isoformat(timespec="microseconds").removesuffix(".000000") + "Z")
+times = st.just("") | st.datetimes().map(
+    lambda moment: moment.isoformat(timespec="microseconds").removesuffix(".000000") + "Z"
+)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -119,7 +127,9 @@ def test_names_of_hosts_and_instances_stay_readable(name: str) -> None:
     assert candidate_lease(name) == f"vipd.{name}"
 
 
-@pytest.mark.parametrize("lease", ["other", "vipd", "vipd-x--!", "vipd-x--c4nm", "vipd-x--c4", "vipd-A", "kube-system"])
+@pytest.mark.parametrize(
+    "lease", ["other", "vipd", "vipd-x--!", "vipd-x--c4nm", "vipd-x--c4", "vipd-A", "kube-system"]
+)
 def test_a_foreign_lease_is_of_no_election(lease: str) -> None:
     """Not even one whose name begins like vipd's."""
     assert election_of(lease) is None
@@ -154,7 +164,14 @@ def test_a_lease_that_is_no_record_is_refused(why: str) -> None:
 
 
 @settings(max_examples=40)
-@given(st.recursive(json_values, lambda inner: st.dictionaries(st.sampled_from(["metadata", "spec", "annotations", "name"]), inner)))
+@given(
+    st.recursive(
+        json_values,
+        lambda inner: st.dictionaries(
+            st.sampled_from(["metadata", "spec", "annotations", "name"]), inner
+        ),
+    )
+)
 def test_nonsense_never_raises_anything_else(value: object) -> None:
     """An object of any shape is refused as what it is."""
     lease: Lease = value if isinstance(value, dict) else {"metadata": value}
@@ -165,7 +182,12 @@ def test_nonsense_never_raises_anything_else(value: object) -> None:
 
 
 @given(
-    st.dictionaries(st.sampled_from([f"vipd/{key}" for key in ("uid", "session", "format", "epoch", "counter", "x")]), st.text(max_size=9))
+    st.dictionaries(
+        st.sampled_from(
+            [f"vipd/{key}" for key in ("uid", "session", "format", "epoch", "counter", "x")]
+        ),
+        st.text(max_size=9),
+    )
 )
 def test_edited_annotations_give_a_record_or_a_sentence(notes: dict[str, str]) -> None:
     """And nothing in between."""
@@ -181,7 +203,9 @@ def test_edited_annotations_give_a_record_or_a_sentence(notes: dict[str, str]) -
 def test_a_write_is_based_on_what_was_there() -> None:
     """Version and uid go back to Kubernetes, which compares both; its own bookkeeping does not."""
     base = encode_lease(RECORD, "vipd-x")
-    metadata(base).update(uid="k8s", resourceVersion="7", managedFields=[{"manager": "x"}], creationTimestamp="t")
+    metadata(base).update(
+        uid="k8s", resourceVersion="7", managedFields=[{"manager": "x"}], creationTimestamp="t"
+    )
     about = metadata(encode_lease(RECORD, "vipd-x", base))
     assert (about["uid"], about["resourceVersion"], about["creationTimestamp"]) == ("k8s", "7", "t")
     assert "managedFields" not in about
@@ -214,7 +238,15 @@ def test_times_are_micro_times_or_nothing(text: str, time: str) -> None:
 
 def test_a_candidate_record_comes_back_as_it_was() -> None:
     """With its elections, on top of what others put there."""
-    record = CandidateRecord("n/é", "s", 3, {"ingress": Candidacy(eligible=True, priority=150)}, "0.1.0", 2100, extra={"peer": "x"})
+    record = CandidateRecord(
+        "n/é",
+        "s",
+        3,
+        {"ingress": Candidacy(eligible=True, priority=150)},
+        "0.1.0",
+        2100,
+        extra={"peer": "x"},
+    )
     base: Lease = {"metadata": {"annotations": {"a/b": "c"}, "labels": {"d": "e"}}}
     lease = encode_candidate_lease(record, candidate_lease(record.name), "", None, base)
     metadata(lease)["name"] = candidate_lease(record.name)

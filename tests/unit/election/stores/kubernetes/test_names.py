@@ -123,7 +123,9 @@ def test_a_name_without_an_address_is_said() -> None:
     """With what the name service says; an address needs no name service."""
 
     async def scenario(addresses: Addresses, service: NameService) -> None:
-        with pytest.raises(OSError, match=r"api\.test cannot be resolved: Name or service not known"):
+        with pytest.raises(
+            OSError, match=r"api\.test cannot be resolved: Name or service not known"
+        ):
             await addresses.first()
         literal = Addresses("192.0.2.7", 6443, service)
         assert await literal.first() == "192.0.2.7"

@@ -1,4 +1,6 @@
-"""Connections are used again only when nothing of an earlier request can still come over them, and losing all of them is noticed."""
+"""Connections are used again only when nothing of an earlier request can still come over them, and
+losing all of them is noticed.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 @dataclass
 class Server:
-    """Answers every request with two bytes; `mute` ones it only counts. `peers` are the clients' ports, one for each connection."""
+    """Answers every request with two bytes; `mute` ones it only counts.
+
+    `peers` are the clients' ports, one for each connection.
+    """
 
     port: int = 0
     requests: int = 0
@@ -53,7 +58,10 @@ async def ask(pool: Pool, login: Login) -> bytes:
 
 
 def run(scenario: Callable[[Server, Pool], Awaitable[None]]) -> None:
-    """Run a scenario with a server and a pool; in the end the pool has let go of every connection."""
+    """Run a scenario with a server and a pool.
+
+    In the end the pool has let go of every connection.
+    """
 
     @contextlib.asynccontextmanager
     async def served() -> AsyncIterator[Server]:
@@ -150,7 +158,10 @@ def test_no_more_connections_are_open_at_once_than_allowed() -> None:
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(3):
                 await stack.enter_async_context(pool.wire(server.login(), watch=True))
-            assert await asyncio.gather(*(ask(pool, server.login()) for _ in range(20))) == [b"ok"] * 20
+            assert (
+                await asyncio.gather(*(ask(pool, server.login()) for _ in range(20)))
+                == [b"ok"] * 20
+            )
         assert len(server.peers) == 3 + MOST
 
     run(scenario)

@@ -23,7 +23,10 @@ class Dead:
 
 
 def test_a_connection_that_the_kernel_gives_up_is_an_end_and_no_silence() -> None:
-    """ETIMEDOUT is a TimeoutError to Python. Taken for one's own, it would be asked for again at once and for ever."""
+    """ETIMEDOUT is a TimeoutError to Python.
+
+    Taken for one's own, it would be asked for again at once and for ever.
+    """
 
     async def scenario() -> None:
         http = KubeHttp(Credentials(lambda: pytest.fail("not needed")), 1.0)
