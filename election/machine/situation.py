@@ -167,30 +167,25 @@ class Situation:
         self.probing = Probing(settings.probe)
         self.pending = PendingRequest()
 
-        # What former daemons of this node left: their sessions, and whether the last one may have
-        # named a successor.
+        # What previous daemons left: their sessions, and whether one may have named a successor.
         self.former: frozenset[str] = frozenset()
         self.may_have_named = False
 
-        # This session's own writing: the record as last confirmed and as last sent, the epochs it
-        # chose, when it wrote and what it took.
+        # Its own writing: the record as last confirmed, and as last sent; epochs that it chose.
         self.mine: Record | None = None
         self.written: Record | None = None
         self.own_epochs: set[int] = set()
         self.taking: Taking | None = None
         self.remembered = self.seen.floor
-        self.sent_at = self.renewed_at = 0.0
-        self.holdoff_until = 0.0
+        self.sent_at = self.renewed_at = self.holdoff_until = 0.0
         self._last_remembered = self.seen.remembered
 
         # The addresses. `serving`: the kernel has confirmed the bind of this tenure.
         self.kernel = Kernel.CLEAR
         self.serving = False
-        self.refreshed_at = 0.0
-        self.unbind_again_at = NEVER
+        self.refreshed_at, self.unbind_again_at = 0.0, NEVER
 
-        # Planned moves: the one under way, the one that an operator wants, and whether a pin is to
-        # go.
+        # Planned moves: one under way, one that an operator wants, and whether a pin is to go.
         self.handover: Handover | None = None
         self.wish: Wish | None = None
         self.unpin = False

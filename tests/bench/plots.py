@@ -105,12 +105,12 @@ def _draw(plot: Any, results: Results, picture: Picture, path: Path) -> Path:  #
 
 
 def _draw_peer(
-    axes: Any,
+    axes: Any,  # noqa: ANN401
     picture: Picture,
     peer: str,
     lanes: Sequence[tuple[int, Sequence[Outcome]]],
     number: int,
-) -> None:  # noqa: ANN401
+) -> None:
     color, mark = f"C{number % 10}", MARKS[number % len(MARKS)]
     # Marks of a scenario may be hollow: the legend gets one of its own.
     axes.plot([], [], marker=mark, color=color, markersize=5, linestyle="", label=peer)

@@ -262,8 +262,10 @@ class Group:
             with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
                 return inside(
                     member.netns,
-                    lambda member=member: _posted(member.host, member.port, path, body),
-                )  # type: ignore[misc]
+                    lambda member=member: _posted(  # type: ignore[misc]
+                        member.host, member.port, path, body
+                    ),
+                )
         raise LabError("no member of etcd answers")
 
     def record(self, name: str) -> tuple[bytes, str]:

@@ -241,11 +241,11 @@ class RealServer:
             return answer.status, answer.read()
 
     def _etcd_call(self, path: str, body: dict[str, object]) -> dict[str, object]:
-        request = Request(
+        request = Request(  # noqa: S310 - our own
             f"{self._etcd.url}/v3/{path}",
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
-        )  # noqa: S310 - our own
+        )
         with urlopen(request, timeout=STOP_TIMEOUT) as answer:  # noqa: S310 - http on the loopback interface
             found: dict[str, object] = json.load(answer)
         return found

@@ -215,8 +215,9 @@ def test_a_watch_reports_all_changes_after_a_version(
         admin.delete(namespace, "b")
         events = [stream.next() for _ in range(4)]
     assert [
-        (kind, about(thing)["name"], thing["spec"]["holderIdentity"]) for kind, thing in events
-    ] == [  # type: ignore[index]
+        (kind, about(thing)["name"], thing["spec"]["holderIdentity"])  # type: ignore[index]
+        for kind, thing in events
+    ] == [
         ("MODIFIED", "a", "2"),
         ("DELETED", "a", "2"),
         ("ADDED", "b", "2"),

@@ -184,9 +184,9 @@ def delete(storage: Storage, call: Call) -> Json:
             raise status.precondition_failed(resource, name, what, wanted, str(metadata[key]))
     grace = (
         options.get("gracePeriodSeconds", 30)
-        if resource.graceful and (before.get("spec") or {}).get("nodeName")
+        if resource.graceful and (before.get("spec") or {}).get("nodeName")  # type: ignore[attr-defined]
         else 0
-    )  # type: ignore[attr-defined]
+    )
     if call.dry:
         return before
     if metadata.get("finalizers") or grace:

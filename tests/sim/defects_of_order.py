@@ -50,11 +50,16 @@ DEFECTS = (
                 """
     if s.kernel is Kernel.LEAVING or (s.taking is not None and s.taking.confirmed):
         return Due(NEVER, Task.READ)
-    if s.is_mine and s.kernel is Kernel.CLEAR and (""",
+    if (
+        s.is_mine
+        and s.kernel is Kernel.CLEAR
+""",
                 """
     if s.taking is not None and s.taking.confirmed:
         return Due(NEVER, Task.READ)
-    if s.is_mine and (""",
+    if (
+        s.is_mine
+""",
             ),
         ),
     ),
@@ -181,9 +186,11 @@ SUCCESSOR_HOLDOFF = 0.0
             Patch(
                 "machine/evidence",
                 """
-        if s.handover is not None and (record is None or""",
+        if s.handover is not None and (
+            record is None or""",
                 """
-        if s.handover is not None and False and (record is None or""",
+        if s.handover is not None and False and (
+            record is None or""",
             ),
         ),
     ),

@@ -97,13 +97,20 @@ def closure(start: Path) -> set[Path]:
     return seen
 
 
+def docstring_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return how many lines the docstring of a function has."""
+    first = node.body[0]
+    said = ast.get_docstring(node) is not None
+    return (first.end_lineno or first.lineno) - first.lineno + 1 if said else 0
+
+
 def functions(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield the name and number of lines of every function."""
+    """Yield the name and number of lines of every function, its docstring aside."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield (
                 f"{relative(path)}:{node.lineno} {node.name}",
-                (node.end_lineno or node.lineno) - node.lineno + 1,
+                (node.end_lineno or node.lineno) - node.lineno + 1 - docstring_lines(node),
             )
 
 

@@ -130,6 +130,15 @@ def _parser() -> argparse.ArgumentParser:
     _file_argument(
         command("release", "clean up by hand after a dead daemon: addresses, then leases")
     )
+    _client_commands(command)
+    _demo_arguments(
+        command("demo", "the product at work, in network namespaces of this machine (needs root)")
+    )
+    command("version", "print the version")
+    return parser
+
+
+def _client_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     clients = (
         command("status", "this node and the whole group: who, since when, why"),
         command(
@@ -158,11 +167,6 @@ def _parser() -> argparse.ArgumentParser:
         which.add_argument(
             "--socket", metavar="PATH", help="ask the daemon behind this control socket"
         )
-    _demo_arguments(
-        command("demo", "the product at work, in network namespaces of this machine (needs root)")
-    )
-    command("version", "print the version")
-    return parser
 
 
 def _file_argument(parser: argparse.ArgumentParser) -> None:

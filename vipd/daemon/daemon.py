@@ -42,10 +42,11 @@ from vipd.clock import now
 from vipd.config.values import Config
 from vipd.control.server import ControlServer
 from vipd.daemon.commands import Commands
+from vipd.daemon.deps import Deps
 from vipd.daemon.ending import EXIT_STOPPED, Ending
 from vipd.daemon.gate_report import GateStatus
 from vipd.daemon.heartbeat import SHORTEST_BEAT, Heartbeat
-from vipd.daemon.member import Deps, Member
+from vipd.daemon.member import Member
 from vipd.daemon.peers import Peers
 from vipd.daemon.saver import Saver
 from vipd.daemon.servers import Servers

@@ -10,72 +10,27 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
-from announce.frames.burst import Pace
-from announce.frames.smithy import Smithy
-from announce.kernel.addresses import FOREVER, ReadyMessages, RouteSocket
-from announce.kernel.interface import Links
+from announce.kernel.addresses import FOREVER, ReadyMessages
 from announce.kernel.obstacles import obstacle
 from announce.kernel.ownership import written
-from announce.rivals.rivals import RivalSeen, Taps
-from election import actions, events
+from announce.rivals.rivals import RivalSeen
+from election import events
 from election.machine.machine import Machine, Snapshot
-from election.model import Candidacy, Identity, Reason, State
-from election.stores.contract import Store
-from election.timing import Settings, Timing, lifetime_to_set
-from health.kinds.workers import Workers
+from election.model import Candidacy, Reason, State
+from election.timing import Settings, lifetime_to_set
 from health.verdict import effective_priority, together
 from vipd.clock import now
 from vipd.config import values as config
+from vipd.daemon.arming import Arming
+from vipd.daemon.deps import Deps
 from vipd.daemon.driver import Deps as DriverDeps
-from vipd.daemon.driver import Driver, Observer
+from vipd.daemon.driver import Driver
 from vipd.daemon.executor import Executor, Word
 from vipd.daemon.instance import Deps as InstanceDeps
-from vipd.daemon.instance import Instance, InstanceObserver
+from vipd.daemon.instance import Instance
 from vipd.state_dir import Election
-
-ARM_AGAIN = 1.0
-"""Seconds until the guard is asked again for what it refused."""
-SILENCE = 2.0
-"""Seconds of the guard's silence after which the operator is informed; it answers within some
-milliseconds as a rule."""
-
-
-class MemberObserver(Observer, InstanceObserver, Protocol):
-    """What elections and instances report."""
-
-
-@dataclass(frozen=True, slots=True)
-class Deps:
-    """What all members of a daemon are given.
-
-    `arm` has the guard take note of an election's addresses, and calls back with "" when that
-    stands, or with why it does not. `links`: the interfaces as last seen. `unmet` tells why an
-    election may not take place here for want of the kernel's gate; `knows_claims` whether this
-    daemon has seen which elections of the store hold which addresses. `remember` and
-    `keep_verdicts` keep something for the next daemon; `stepped` is called after each step of a
-    machine, with its election's name.
-    """
-
-    me: Identity
-    store: Store
-    timing: Timing
-    kernel: RouteSocket
-    observer: MemberObserver
-    arm: Callable[[str, Sequence[ReadyMessages], Callable[[str], None]], None]
-    remember: Callable[[str, actions.Remember], None]
-    keep_verdicts: Callable[[str, Mapping[str, bool]], bool]
-    stepped: Callable[[str], None]
-    unmet: Callable[[str], str] = lambda _election: ""
-    knows_claims: Callable[[], bool] = lambda: True
-    smithy: Smithy = field(default_factory=Smithy)
-    taps: Taps = field(default_factory=Taps)
-    workers: Workers = field(default_factory=Workers)
-    paces: dict[int, Pace] = field(default_factory=dict)
-    links: Links = field(default_factory=Links)
 
 
 class Member:
@@ -101,13 +56,20 @@ class Member:
         self._judged: tuple[bool, int, Reason] | None = None
         self._loss_noted = self._look_noted = False
         self._in_use = ""
-        self._arming = 0
-        self._arm_timer: asyncio.TimerHandle | None = None
         self._arm_trouble = ""
-        starts = [
-            position + sum(len(other.checks) for other in configured[:index])
-            for index in range(len(configured))
-        ]
+        self.instances = self._make_instances(configured, position)
+        self._ips = frozenset(ip for instance in self.instances for ip in instance.ips)
+        parts = len(self.instances)
+        self.executor = Executor(word, deps.kernel, parts=parts, on_removed=self.notice)
+        self._arming = Arming(
+            lambda ready, done: deps.arm(self.name, ready, done), self._on_armed, self._on_not_armed
+        )
+        self.driver = Driver(self.name, self._make_machine(known), self._driver_deps())
+
+    def _make_instances(
+        self, configured: Sequence[config.Instance], position: int
+    ) -> tuple[Instance, ...]:
+        deps = self._deps
         shared = InstanceDeps(
             observer=deps.observer,
             forge=deps.smithy.forge,
@@ -117,35 +79,29 @@ class Member:
             keep_verdicts=deps.keep_verdicts,
             paces=deps.paces,
         )
-        self.instances = tuple(
-            Instance(one, shared, self, start)
-            for one, start in zip(configured, starts, strict=True)
+        made = []
+        for one in configured:
+            made.append(Instance(one, shared, self, position))
+            position += len(one.checks)
+        return tuple(made)
+
+    def _driver_deps(self) -> DriverDeps:
+        return DriverDeps(
+            store=self._deps.store,
+            executor=self.executor,
+            announcers=tuple(instance.announcer for instance in self.instances),
+            probe=self._probe,
+            observer=self._deps.observer,
+            remember=self._deps.remember,
+            stepped=self._deps.stepped,
         )
-        self._ips = frozenset(ip for instance in self.instances for ip in instance.ips)
-        self.executor = Executor(
-            word, deps.kernel, parts=len(self.instances), on_removed=self.notice
-        )
-        machine = Machine(
-            self._machine_settings(),
-            deps.me,
-            known.epoch,
-            known.lease_duration / 1000,
-            known.chosen,
-        )
-        announcers = tuple(instance.announcer for instance in self.instances)
-        self.driver = Driver(
-            self.name,
-            machine,
-            DriverDeps(
-                store=deps.store,
-                executor=self.executor,
-                announcers=announcers,
-                probe=self._probe,
-                observer=deps.observer,
-                remember=deps.remember,
-                stepped=deps.stepped,
-            ),
-        )
+
+    def _make_machine(self, known: Election) -> Machine:
+        longest = known.lease_duration / 1000
+        return Machine(self._machine_settings(), self._deps.me, known.epoch, longest, known.chosen)
+
+    def _ready(self) -> tuple[ReadyMessages, ...]:
+        return tuple(instance.ready for instance in self.instances if instance.ready is not None)
 
     def _machine_settings(self) -> Settings:
         addresses = tuple(
@@ -280,32 +236,10 @@ class Member:
         """
         changed = [instance.prepare() for instance in self.instances]
         if any(changed):
-            self._arm()
+            # Only the guard's answer makes them usable: the interface counts as down until then.
+            self._arming.start(self._ready)
 
-    def _arm(self) -> None:
-        """Ask the guard to take note of the addresses where they are now.
-
-        Only its answer makes them usable.
-
-        It may be stopped or starved, and refuse: the interface counts as down meanwhile, and it is
-        asked until it agrees.
-        """
-        self._arming += 1
-        number = self._arming
-        ready = tuple(instance.ready for instance in self.instances if instance.ready is not None)
-        self._set_arm_timer(
-            SILENCE, lambda: self._not_armed(f"the guard has not answered for {SILENCE:g}s")
-        )
-        self._deps.arm(self.name, ready, lambda trouble: self._on_armed(number, ready, trouble))
-
-    def _on_armed(self, number: int, ready: tuple[ReadyMessages, ...], trouble: str) -> None:
-        if number != self._arming:
-            return  # asked for before the interfaces changed again
-        self._stop_arm_timer()
-        if trouble:
-            self._not_armed(f"the guard refuses: {trouble}; it is asked again every {ARM_AGAIN:g}s")
-            self._set_arm_timer(ARM_AGAIN, self._arm)
-            return
+    def _on_armed(self, ready: tuple[ReadyMessages, ...]) -> None:
         self._arm_trouble = ""
         self.executor.ready = ready
         # An interface that came with the host's own address: news of that may have come before this
@@ -315,7 +249,7 @@ class Member:
             instance.on_armed()
         self._follow_parts()
 
-    def _not_armed(self, why: str) -> None:
+    def _on_not_armed(self, why: str) -> None:
         text = f"the addresses cannot be bound here: {why}"
         if text != self._arm_trouble:
             self._arm_trouble = text
@@ -323,19 +257,10 @@ class Member:
         for instance in self.instances:
             instance.not_armed(text)
 
-    def _set_arm_timer(self, seconds: float, then: Callable[[], None]) -> None:
-        self._stop_arm_timer()
-        self._arm_timer = asyncio.get_running_loop().call_later(seconds, then)
-
-    def _stop_arm_timer(self) -> None:
-        if self._arm_timer is not None:
-            self._arm_timer.cancel()
-            self._arm_timer = None
-
     async def close(self) -> None:
         """End checks, timers and sockets; what is bound stays as it is."""
         self.driver.cancel()
-        self._stop_arm_timer()
+        self._arming.stop()
         await asyncio.gather(*(instance.close() for instance in self.instances))
 
     # ------------------------------------------------------------------ the interfaces

@@ -169,8 +169,8 @@ def child_pids(pid: int) -> set[int]:
         for thread in _listed(f"/proc/{pid}/task"):
             with (
                 contextlib.suppress(OSError),
-                open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file,
-            ):  # noqa: PTH123 -- likewise
+                open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file,  # noqa: PTH123 -- likewise
+            ):
                 found |= {int(word) for word in file.read().split()}
     return found
 

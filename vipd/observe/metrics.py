@@ -76,6 +76,7 @@ class Metrics:
         self._holders: dict[str, str] = {}
         self._lag = RecentMaximum(clock)
         self._node_metrics()
+        self._election_metrics()
         self._instance_metrics()
 
     def _node_metrics(self) -> None:
@@ -110,7 +111,7 @@ class Metrics:
         build = self._gauge("build_info", "What runs here; always 1.", ("version", "python"))
         build.labels(VERSION, platform.python_version()).set(1)
 
-    def _instance_metrics(self) -> None:
+    def _election_metrics(self) -> None:
         one = (INSTANCE,)
         self._state = self._gauge("state", "0 Initialize, 1 Backup, 2 Active, 3 Fault.", one)
         self._priority = self._gauge("priority", "Configured priority.", one)
@@ -140,6 +141,9 @@ class Metrics:
             one,
             TAKEOVER_BUCKETS,
         )
+
+    def _instance_metrics(self) -> None:
+        one = (INSTANCE,)
         self._announced = self._counter(
             "announcements_sent", "Frames that announced an address.", (INSTANCE, "kind")
         )

@@ -239,12 +239,8 @@ def test_a_lease_whose_label_was_removed_is_not_gone(server: KubeServer, place: 
             assert await watch.next() == ElectionChanged(
                 "ingress", Found(replace(RECORD, counter=8), last)
             )
-            assert (
-                place.admin.lease(place.namespace, NAME)["metadata"]["labels"][
-                    "app.kubernetes.io/name"
-                ]
-                == "vipd"
-            )  # type: ignore[index]
+            labels = place.admin.lease(place.namespace, NAME)["metadata"]["labels"]  # type: ignore[index]
+            assert labels["app.kubernetes.io/name"] == "vipd"
 
     asyncio.run(scenario())
 

@@ -232,11 +232,11 @@ def test_a_reload_that_switches_the_gate_on_and_off(
         former = vipd.daemon
         os.kill(vipd.guard, signal.SIGHUP)
         until(
-            lambda former=former: (
+            lambda former=former: (  # type: ignore[misc]
                 vipd.daemon not in {0, former} and vipd.instance().get("state") == "Active"
             ),
             "the reload",
-        )  # type: ignore[misc]
+        )
         until(lambda count=count: len(programs()) == count, "the gate to follow")  # type: ignore[misc]
         assert client.answered() == KINDS
         assert fence(vipd)["gate"] is (count > 0)

@@ -78,8 +78,10 @@ def test_the_namespace_comes_first_and_all_are_in_it() -> None:
     assert kinds == ["Namespace", "ServiceAccount", "Role", "RoleBinding", "ConfigMap", "DaemonSet"]
     assert one("Namespace")["metadata"]["name"] == NAMESPACE  # type: ignore[index]
     assert {
-        thing["metadata"]["namespace"] for _, thing in read() if thing["kind"] != "Namespace"
-    } == {NAMESPACE}  # type: ignore[index]
+        thing["metadata"]["namespace"]  # type: ignore[index]
+        for _, thing in read()
+        if thing["kind"] != "Namespace"
+    } == {NAMESPACE}
 
 
 def test_the_pod_may_not_do_more_than_vipd_needs() -> None:

@@ -481,8 +481,9 @@ class World:
 
     def _change(self, number: int, **values: float) -> None:
         changed = tuple(
-            replace(slot, **values) if slot.number == number else slot for slot in self.view.slots
-        )  # type: ignore[arg-type]
+            replace(slot, **values) if slot.number == number else slot  # type: ignore[arg-type]
+            for slot in self.view.slots
+        )
         self.view = replace(self.view, slots=changed)
 
 

@@ -42,7 +42,8 @@ from vipd.config import values as config
 from vipd.config.values import Config, FileBackend
 from vipd.control import status
 from vipd.daemon.commands import Commands
-from vipd.daemon.member import Deps, Member
+from vipd.daemon.deps import Deps
+from vipd.daemon.member import Member
 from vipd.daemon.peers import Peers
 from vipd.daemon.saver import Saver
 from vipd.daemon.view import View
@@ -94,14 +95,19 @@ class MemoryKernel(RouteSocket):
         return [self._one(message) for message in messages]
 
     def addresses(
-        self, ifindex: int | None = None, timeout: float = REQUEST_TIMEOUT
-    ) -> list[BoundAddress]:  # noqa: ARG002 -- likewise
+        self,
+        ifindex: int | None = None,
+        timeout: float = REQUEST_TIMEOUT,  # noqa: ARG002 -- likewise
+    ) -> list[BoundAddress]:
         """Return what is bound."""
         return [address for address in self._bound.values() if ifindex in {None, address.ifindex}]
 
     def ipv6_addresses(
-        self, ifindex: int, ips: Sequence[bytes], timeout: float | None = None
-    ) -> list[BoundAddress]:  # noqa: ARG002 -- likewise
+        self,
+        ifindex: int,
+        ips: Sequence[bytes],
+        timeout: float | None = None,  # noqa: ARG002 -- likewise
+    ) -> list[BoundAddress]:
         """Return those that are bound."""
         return [address for address in self.addresses(ifindex) if address.ip in ips]
 

@@ -388,10 +388,10 @@ def test_an_answer_to_a_rival_is_about_its_address_alone_and_paced(link: Link) -
             frames = (f"q{number}".encode(), f"r{number}".encode())
             running(
                 link,
-                lambda number=number, frames=frames: made.answer(
+                lambda number=number, frames=frames: made.answer(  # type: ignore[misc]
                     str(number), frames, delays(5, 1.1, 0.0)
                 ),
-            )  # type: ignore[misc]
+            )
         link.loop.run_until(float(second + 1))
     assert link.most_in_a_second(30.0) <= 15
     running(link, made.stop)

@@ -18,7 +18,7 @@ from election.model import State
 from health.model import Check, InterfaceCheck
 from tests.unit.vipd.inprocess import INTERFACE, Node, free, instance, node, until
 from vipd.config.values import LINK_CHECK
-from vipd.daemon import member
+from vipd.daemon import arming
 from vipd.daemon.instance import Instance
 
 WITH_LINK_CHECK = replace(
@@ -123,7 +123,7 @@ def test_a_refusal_is_reported_once_and_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until it stands."""
-    monkeypatch.setattr(member, "ARM_AGAIN", 0.01)
+    monkeypatch.setattr(arming, "ARM_AGAIN", 0.01)
     guard = SilentGuard(trouble="there is no room")
 
     async def scene() -> None:
@@ -190,7 +190,7 @@ def test_the_operator_is_informed_of_a_guard_that_does_not_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In `status`, and once in the log."""
-    monkeypatch.setattr(member, "SILENCE", 0.01)
+    monkeypatch.setattr(arming, "SILENCE", 0.01)
     guard = SilentGuard(stopped=True)
 
     async def scene() -> None:
