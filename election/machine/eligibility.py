@@ -58,6 +58,37 @@ class Fitness:
         """Take the verdict of checks and link."""
         self.fit, self.priority, self._why_unfit = fit, priority, why
 
+    def set_namesake(self, present: bool) -> None:
+        """Set whether another live daemon uses this node's name."""
+        self.foreign_namesake = present
+
+    def set_claim(self, by: str) -> None:
+        """Set which earlier election claims one of the addresses; empty: none."""
+        self.claimed_by = by
+
+    def set_drained(self, drained: bool) -> None:
+        """Set whether an operator has taken this node out."""
+        self.drained = drained
+
+    def stop(self, patient_until: float, pauses_until: float) -> None:
+        """Note that the daemon is to end.
+
+        When it leaves without a successor at the latest, and from when on it names one.
+        """
+        self.stopping, self.patient_until, self.pauses_until = True, patient_until, pauses_until
+
+    def set_retrying(self, retrying: bool) -> None:
+        """Set whether this node tries again though the kernel refused an address."""
+        self.retrying = retrying
+
+    def note_unbound(self) -> None:
+        """Note that the kernel has removed all addresses."""
+        self.unbind_fails = 0
+
+    def note_unbind_failure(self) -> None:
+        """Note that the kernel refused to remove an address."""
+        self.unbind_fails += 1
+
     def note_namesake(self, until: float) -> None:
         """Stay out until then: another daemon of this name holds the record."""
         self._namesake_until = until

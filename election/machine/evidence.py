@@ -104,14 +104,14 @@ class Evidence:
         """
         seen = self._s.seen
         if seen.is_news(content):
-            seen.news_at = now
+            seen.note_news(now)
             self._interpret_content(now, content)
             if self._s.is_named(now) and not self._s.pending.unread:
                 # What a read that was sent before will answer is known now, and a successor has no
                 # time to wait for it.
                 self._s.pending.forget_read()
         elif not seen.is_known(content) and not self._is_echo(content):
-            self._s.pending.unread = True
+            self._s.pending.need_read()
 
     def on_read(self, now: float, number: int, answer: ReadAnswer) -> None:
         """Take the answer to a read."""
@@ -128,7 +128,7 @@ class Evidence:
         overtaken = s.seen.news_at >= request.sent_at and not s.seen.is_known(answer)
         if overtaken and not s.seen.is_news(answer):
             return
-        s.pending.unread, s.pending.read_at = False, now
+        s.pending.note_read(now)
         self._interpret_content(now, answer)
         s.probing.compare_with_record(request.sent_at, s.seen.record)
 
@@ -143,11 +143,11 @@ class Evidence:
                 self._on_unknown(now, request)
             case Conflict():
                 s.pending.note_contact()
-                s.pending.unread = True
+                s.pending.need_read()
                 if s.handover is not None and s.handover.phase is Phase.NAMING:
                     # A foreign edit came between: nobody was named, so nobody is struck out. Try
                     # again.
-                    s.handover = None
+                    s.moves.withdraw_naming()
             case Applied(revision):
                 s.pending.note_contact()
                 written = Found(request.write.record, revision)
@@ -161,7 +161,7 @@ class Evidence:
                 elif not s.seen.is_known(written):
                     # A watch was faster, with what came after this write: only a read shows what
                     # stands.
-                    s.pending.unread = True
+                    s.pending.need_read()
 
     def give_up_request(self, now: float) -> None:
         """Take a request that has run out of time for one whose outcome is unknown."""
@@ -235,7 +235,7 @@ class Evidence:
         """
         s = self._s
         s.mine = record
-        s.unpin = s.unpin and bool(record.pin)
+        s.moves.note_pin(record.pin)
         s.renewed_at = s.sent_at
         if s.state is State.ACTIVE:
             if s.handover is None or not self._still_handing_over(now, s.handover, record):
@@ -253,8 +253,7 @@ class Evidence:
         It has failed, and the full deadline is back.
         """
         if record.successor == handover.identity:
-            if handover.phase is Phase.NAMING:
-                handover.phase = Phase.NAMED
+            handover.note_named()
         elif handover.phase is Phase.STRIKING:
             self._strike_out(now, handover)
             return False
@@ -263,7 +262,7 @@ class Evidence:
     def _strike_out(self, now: float, handover: Handover) -> None:
         s = self._s
         s.field.strike_out(now, handover.successor)
-        s.handover = s.wish = None
+        s.moves.end_handover()
         name, election = handover.successor.name, s.settings.election
         s.warn(f"{name} did not take {election} within {STRIKE_AFTER:g}s and was struck out")
 
@@ -278,8 +277,7 @@ class Evidence:
                 s.warn(namesake(s.me.name))
             self._ownership.leave(now, reason, f"to {record.holder}")
             return
-        if handover.phase is not Phase.TAKEN:
-            handover.phase, handover.taken_at = Phase.TAKEN, now
+        handover.note_taken(now)
         if record.bound:
             handover.note_serving(now)
 

@@ -270,6 +270,10 @@ class Observation:
             return content == self.content
         return content.revision == self.content.revision
 
+    def note_news(self, now: float) -> None:
+        """Note that a watch has shown something newer than all that was seen."""
+        self.news_at = now
+
     def observe_content(self, now: float, content: Content) -> bool:
         """Take in content that the store is known to have had.
 

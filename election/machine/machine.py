@@ -124,7 +124,7 @@ class Machine:
         self.situation = Situation(settings, me, epoch, longest, chosen)
         self._ownership = Ownership(self.situation)
         self._evidence = Evidence(self.situation, self._ownership)
-        self._requests = Requests(self.situation)
+        self._requests = Requests(self.situation, self._ownership)
         self._reported_wait = ""
 
     def step(self, now: float, event: events.Event) -> list[Action]:
@@ -260,22 +260,21 @@ class Machine:
             case events.InterfaceChanged() | events.Remembered():
                 self._ownership.on_node(order)
             case events.NamesakeSeen(present):
-                s.fitness.foreign_namesake = present
+                s.fitness.set_namesake(present)
             case events.AddressClaimed(by):
-                s.fitness.claimed_by = by
+                s.fitness.set_claim(by)
             case events.HandoverAsked(to, pin):
-                s.wish = Wish(to, pin) if s.state is State.ACTIVE else None
+                s.moves.set_wish(Wish(to, pin) if s.state is State.ACTIVE else None)
             case events.UnpinAsked():
-                s.unpin = True
+                s.moves.want_unpin()
             case events.DrainChanged(drained):
-                s.fitness.drained = drained
+                s.fitness.set_drained(drained)
             case events.StopAsked(patience, pause):
-                s.fitness.stopping = True
-                s.fitness.patient_until, s.fitness.pauses_until = now + patience, now + pause
+                s.fitness.stop(now + patience, now + pause)
 
     def _on_probe(self, now: float, mac: str) -> None:
         if self.situation.probing.note_answer(now, mac):
-            self.situation.pending.unread = True
+            self.situation.pending.need_read()
 
     def _report_wait(self, now: float) -> None:
         """Report what this node waits for whenever that changes."""
@@ -310,4 +309,4 @@ class Machine:
         s = self.situation
         if s.wish is not None and s.handover is None and s.field.best(now, s.wish.to) is None:
             s.warn_once(f"{s.wish.to or 'no other node'} is not fit to take {s.settings.election}")
-            s.wish = None
+            s.moves.set_wish(None)

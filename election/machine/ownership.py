@@ -23,7 +23,14 @@ from election.events import (
 from election.machine.handover import Phase
 from election.machine.situation import FORMER, NEVER, UNDER_DEADLINE, Kernel, Situation, Taking
 from election.model import Reason, State
-from election.timing import HANDOVER_TIMEOUT, SUCCESSOR_HOLDOFF, lifetime_seconds, next_refresh
+from election.timing import (
+    HANDOVER_TIMEOUT,
+    REMEMBER_IN_HANDOVER,
+    REMEMBER_PATIENCE,
+    SUCCESSOR_HOLDOFF,
+    lifetime_seconds,
+    next_refresh,
+)
 
 UNBIND_RETRY = 0.010
 """Seconds between two tries to remove an address: several fit into the fence margin, and a kernel
@@ -61,6 +68,15 @@ class Ownership:
         else:
             self.unbind(Reason.STARTUP)
 
+    def expect_take(self, now: float, epoch: int, reason: Reason) -> None:
+        """Expect the answer to a take that is about to be sent."""
+        s = self._s
+        if reason in {Reason.HANDED_OVER, Reason.PREEMPTED}:
+            s.taking = Taking(epoch, reason, now + REMEMBER_IN_HANDOVER)
+            s.holdoff_until = now + SUCCESSOR_HOLDOFF
+        else:
+            s.taking = Taking(epoch, reason, now + REMEMBER_PATIENCE)
+
     def become_active(self, now: float, taking: Taking) -> None:
         """Become Active, if the take was confirmed while there is still time and reason to.
 
@@ -79,8 +95,7 @@ class Ownership:
             return
         s.kernel, s.serving = Kernel.BOUND, False
         s.refreshed_at = now
-        s.handover = s.wish = None
-        s.unpin = False
+        s.moves.begin_tenure()
         s.field.clear_strikes()
         s.out.append(SetDeadline(s.right.deadline))
         s.out.append(Bind(taking.epoch, s.right.deadline, s.lease))
@@ -145,14 +160,14 @@ class Ownership:
                 s.fitness.note_bound()
             case UnbindDone(ok=True) if s.kernel is Kernel.LEAVING:
                 s.kernel = Kernel.CLEAR
-                s.fitness.unbind_fails = 0
+                s.fitness.note_unbound()
                 s.unbind_again_at = NEVER
                 s.out.append(SetDeadline(0.0))
             case UnbindDone(ok=False) if s.kernel is Kernel.LEAVING:
                 s.unbind_again_at = now + min(
                     LONGEST_UNBIND_RETRY, UNBIND_RETRY * 2.0 ** min(s.fitness.unbind_fails // 10, 7)
                 )
-                s.fitness.unbind_fails += 1
+                s.fitness.note_unbind_failure()
             case AddressLost() if s.kernel is Kernel.BOUND and s.mine is not None:
                 s.out.append(Bind(s.mine.epoch, s.right.deadline, s.lease, repair=True))
                 s.out.append(Announce(s.mine.epoch))
@@ -161,7 +176,7 @@ class Ownership:
                 if s.handover.phase is not Phase.TAKEN:
                     # Perhaps the successor's first frame, which came before its record did: read
                     # now.
-                    s.pending.unread = True
+                    s.pending.need_read()
             case _:
                 pass
 
@@ -212,7 +227,7 @@ class Ownership:
         """Unbind, and be Active no more."""
         s = self._s
         self.unbind(reason)
-        s.handover = s.wish = None
+        s.moves.end_handover()
         if s.state is State.ACTIVE:
             self.change_state(now, s.resting_state(now)[0], reason, detail)
 

@@ -9,18 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from election.actions import Refresh, SetDeadline, WriteKind
-from election.machine.handover import Handover, Phase
+from election.machine.handover import Handover
 from election.machine.lease import FOLLOWED_COUNT
+from election.machine.ownership import Ownership
 from election.machine.schedule import Due, Task
-from election.machine.situation import Situation, Taking
+from election.machine.situation import Situation
 from election.model import FORMAT_VERSION, Candidate, Identity, Reason, Record, Release
-from election.timing import (
-    HANDOVER_TIMEOUT,
-    REMEMBER_IN_HANDOVER,
-    REMEMBER_PATIENCE,
-    SUCCESSOR_HOLDOFF,
-    right_ends,
-)
+from election.timing import HANDOVER_TIMEOUT, right_ends
 
 # ---------------------------------------------------------------- the next content of a record (whoever sends it stamps the times)
 
@@ -110,8 +105,9 @@ def released(base: Record, counter: int) -> Record:
 class Requests:
     """Builds and sends each request; one at a time is under way."""
 
-    def __init__(self, situation: Situation) -> None:
+    def __init__(self, situation: Situation, ownership: Ownership) -> None:
         self._s = situation
+        self._ownership = ownership
 
     def run(self, now: float, due: Due) -> None:
         """Run an errand: all but RETIRE, which asks nobody."""
@@ -142,7 +138,7 @@ class Requests:
 
     def _reread(self, now: float) -> None:
         if self._s.handover is not None:
-            self._s.handover.read_at = now
+            self._s.handover.note_reread(now)
         self._read(now)
 
     # ------------------------------------------------------------------ a record that nobody holds
@@ -161,10 +157,7 @@ class Requests:
         reason = self._take_reason(now, base)
         epoch = s.seen.next_epoch
         self._choose(epoch)
-        s.taking = Taking(epoch, reason, now + REMEMBER_PATIENCE)
-        if reason in {Reason.HANDED_OVER, Reason.PREEMPTED}:
-            s.taking = Taking(epoch, reason, now + REMEMBER_IN_HANDOVER)
-            s.holdoff_until = now + SUCCESSOR_HOLDOFF
+        self._ownership.expect_take(now, epoch, reason)
         counter = self._counter_after(base.counter)
         self._promise(now, counter, right_ends(now, s.lease))
         record = taken(
@@ -216,16 +209,15 @@ class Requests:
         record = s.seen.record
         if record is None or handover is None:
             return
-        handover.sent_at = handover.read_at = now
-        handover.pin_before = record.pin
-        s.handover = handover
+        handover.begin(now, record.pin)
+        s.moves.begin_handover(handover)
         counter = self._counter_after(record.counter)
         self._promise(now, counter, now + HANDOVER_TIMEOUT)
         self._send(now, WriteKind.NAME, named(record, counter, handover.successor, handover.pin))
 
     def _strike(self, now: float) -> None:
         if self._s.handover is not None:
-            self._s.handover.phase = Phase.STRIKING
+            self._s.handover.note_strike()
         self._renew(now, WriteKind.STRIKE)
 
     def _release(self, now: float) -> None:

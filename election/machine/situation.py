@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from election.actions import Action, Notice, Read, Remember, Write, WriteKind
 from election.machine.eligibility import Field, Fitness, Preemption, Probing
-from election.machine.handover import Handover, Wish
+from election.machine.handover import Handover, PlannedMoves, Wish
 from election.machine.lease import Observation, Right
 from election.model import Absent, Identity, Reason, Record, Revision, State
 from election.timing import HANDOVER_TIMEOUT, Settings, unbind_lead
@@ -97,6 +97,14 @@ class PendingRequest:
         self.request = None
         self.in_touch, self.unread = False, True
         self.not_before = max(now, request.sent_at + pause)
+
+    def need_read(self) -> None:
+        """Note that something happened that only a read can clear up."""
+        self.unread = True
+
+    def note_read(self, now: float) -> None:
+        """Note that the record was read."""
+        self.unread, self.read_at = False, now
 
     def note_contact(self) -> None:
         """Note that the store answered."""
@@ -185,10 +193,7 @@ class Situation:
         self.serving = False
         self.refreshed_at, self.unbind_again_at = 0.0, NEVER
 
-        # Planned moves: one under way, one that an operator wants, and whether a pin is to go.
-        self.handover: Handover | None = None
-        self.wish: Wish | None = None
-        self.unpin = False
+        self.moves = PlannedMoves()
 
     def warn(self, text: str) -> None:
         """Warn the operator."""
@@ -212,6 +217,21 @@ class Situation:
 
     # ------------------------------------------------------------------ questions
 
+    @property
+    def handover(self) -> Handover | None:
+        """The planned move under way."""
+        return self.moves.handover
+
+    @property
+    def wish(self) -> Wish | None:
+        """The planned move that an operator wants."""
+        return self.moves.wish
+
+    @property
+    def unpin(self) -> bool:
+        """Whether the record's pin is to go."""
+        return self.moves.unpin
+
     def resting_state(self, now: float) -> tuple[State, Reason]:
         """Return the state of this node while it is not Active, and the reason it would be entered
         for.
@@ -231,7 +251,7 @@ class Situation:
     def update_retrying(self, now: float) -> None:
         """Begin to try again, or end it since somebody else has the VIP."""
         if not self._is_attempting and self.state is not State.ACTIVE and not self.is_mine:
-            self.fitness.retrying = self._may_retry_from(now) <= now
+            self.fitness.set_retrying(self._may_retry_from(now) <= now)
 
     @property
     def _is_attempting(self) -> bool:

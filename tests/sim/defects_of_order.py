@@ -74,9 +74,9 @@ DEFECTS = (
 """,
                 """
         self._send(now, WriteKind.TAKE, record)
-        from election.machine.ownership import Ownership
         s.right.deadline = right_ends(now, s.lease)
         s.mine = record
+        from election.machine.situation import Taking
         Ownership(s).become_active(now, Taking(epoch, reason))
 """,
             ),

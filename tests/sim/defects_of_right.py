@@ -8,7 +8,7 @@ from __future__ import annotations
 from tests.sim.planting import Defect, Patch, joined
 
 READ = """
-        s.pending.unread, s.pending.read_at = False, now
+        s.pending.note_read(now)
         self._interpret_content(now, answer)
 """
 LEASE_OUT = """
@@ -156,7 +156,7 @@ DEFECTS = (
                 "machine/evidence",
                 READ,
                 """
-        s.pending.unread, s.pending.read_at = False, now
+        s.pending.note_read(now)
         self._interpret_content(request.sent_at, answer)
 """,
             ),

@@ -45,6 +45,7 @@ DEFECTS = (
             Patch(
                 "machine/ownership",
                 """
+            # The former daemon may have taken the lease as a successor just before it ended.
             s.holdoff_until = now + SUCCESSOR_HOLDOFF
 """,
                 """

@@ -232,6 +232,61 @@ def test_a_package_file_only_says_what_is_in_it() -> None:
     assert [relative(path) for path in files if not ast.get_docstring(tree(path))] == []
 
 
+def fields_of(made: ast.ClassDef) -> set[str]:
+    """Return the attributes that a class declares, or gives its objects when they are made."""
+    declared = {
+        node.target.id
+        for node in made.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
+    given = [
+        target
+        for node in made.body
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__"
+        for target in assigned(node)
+    ]
+    return declared | {
+        target.attr
+        for target in given
+        if isinstance(target.value, ast.Name) and target.value.id == "self"
+    }
+
+
+def assigned(node: ast.AST) -> Iterator[ast.Attribute]:
+    """Yield every attribute that the statements below a node assign to or delete."""
+    yield from (
+        part
+        for part in ast.walk(node)
+        if isinstance(part, ast.Attribute) and not isinstance(part.ctx, ast.Load)
+    )
+
+
+def test_each_field_of_the_situation_has_one_writer() -> None:
+    """Who reads a field knows which module to look into.
+
+    A part of the situation is changed in its own module only.
+    """
+    files = sorted((ROOT / "election/machine").glob("*.py"))
+    classes = [
+        (path, node) for path in files for node in tree(path).body if isinstance(node, ast.ClassDef)
+    ]
+    fields = {
+        path: {field for home, made in classes if home == path for field in fields_of(made)}
+        for path in files
+    }
+    [situation] = [fields_of(made) for _, made in classes if made.name == "Situation"]
+    writers: dict[str, set[str]] = {field: set() for field in situation}
+    strays = []
+    for path, target in [(file, target) for file in files for target in assigned(tree(file))]:
+        owner = ast.unparse(target.value)
+        if owner in {"s", "self._s", "self.situation"}:
+            writers[target.attr].add(path.name)
+        elif owner != "self" and target.attr not in fields[path]:
+            strays.append(f"{relative(path)}:{target.lineno} {owner}.{target.attr}")
+    assert strays == []
+    assert {field: sorted(names) for field, names in writers.items() if len(names) > 1} == {}
+
+
 def test_pyroute2_stays_in_its_adapters() -> None:
     """Strings, errnos and untyped values of the library stop in two files.
 
