@@ -26,6 +26,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
+from typing import assert_never
 
 from election.timing import Timing, lifetime_seconds, next_refresh
 
@@ -265,6 +266,10 @@ def offences(view: View) -> list[tuple[float, Why]]:
             # daemon does. If the guard itself was not scheduled, a missing heartbeat proves
             # nothing; the deadlines above hold all the same.
             found.append((max(view.alive_at, view.late_at) + patience(view), Why.STUCK))
+        case Life.NONE:
+            pass
+        case _:
+            assert_never(view.life)
     return found
 
 

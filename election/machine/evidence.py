@@ -12,6 +12,7 @@ Only another holder or session is a loss. A foreign edit is not: the holder writ
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import assert_never
 
 from election.actions import ForeignEdit
 from election.candidates import namesake
@@ -65,7 +66,13 @@ def foreign_edit(content: Content, own: Iterable[Record]) -> str:
             return "deleted"
         case Unreadable(why=why):
             return f"made unreadable: {why}"
-    record = content.record
+        case Found(record):
+            return _changed_fields(record, own)
+        case _:
+            assert_never(content)
+
+
+def _changed_fields(record: Record, own: Iterable[Record]) -> str:
     differences = [_differences(record, one) for one in own]
     if not differences or not all(differences) or all("session" in found for found in differences):
         return ""
@@ -162,6 +169,8 @@ class Evidence:
                     # A watch was faster, with what came after this write: only a read shows what
                     # stands.
                     s.pending.need_read()
+            case _:
+                assert_never(answer)
 
     def give_up_request(self, now: float) -> None:
         """Take a request that has run out of time for one whose outcome is unknown."""

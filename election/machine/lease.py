@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import assert_never
 
 from election.model import Absent, Content, Found, Identity, Record, Revision, Unreadable
 from election.timing import LONGEST_LEASE, SMALLEST_LEASE
@@ -360,6 +361,8 @@ class Observation:
                 return ("unreadable", revision)
             case Found(record=r):
                 return (r.uid, r.holder, r.session, r.epoch, r.counter, r.successor)
+            case _:
+                assert_never(content)
 
     def _compare(self, now: float, record: Record, changed: bool) -> None:
         """Look how old the record is, and until when it is promised to its holder."""

@@ -23,6 +23,7 @@ who comes first, who asks, who answers on the wire, and planned moves.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from election import events
 from election.actions import Action, Waits
@@ -30,7 +31,7 @@ from election.machine.evidence import Evidence
 from election.machine.handover import Wish
 from election.machine.ownership import Ownership
 from election.machine.requests import Requests
-from election.machine.schedule import Task, Wait, next_due, waiting
+from election.machine.schedule import Wait, next_due, waiting
 from election.machine.situation import Kernel, Situation
 from election.model import Candidacy, Identity, Reason, Record, State
 from election.timing import Settings
@@ -161,7 +162,7 @@ class Machine:
         if s.pending.request is not None:
             times.append(s.pending.request.gives_up_at)
         else:
-            times.append(max(s.pending.not_before, next_due(s, now).at))
+            times.append(max(s.pending.not_before, next_due(s, now, s.resting_state(now)[0]).at))
         return min(times)
 
     # ------------------------------------------------------------------ what others may know
@@ -271,6 +272,8 @@ class Machine:
                 s.fitness.set_drained(drained)
             case events.StopAsked(patience, pause):
                 s.fitness.stop(now + patience, now + pause)
+            case _:
+                assert_never(order)
 
     def _on_probe(self, now: float, mac: str) -> None:
         if self.situation.probing.note_answer(now, mac):
@@ -290,20 +293,19 @@ class Machine:
     def _advance(self, now: float) -> None:
         s = self.situation
         s.update_retrying(now)
-        self._ownership.reconcile(now)
+        resting = s.resting_state(now)
+        self._ownership.reconcile(now, resting)
         self._drop_impossible_wish(now)
         self._ownership.unbind_again(now)
         rival = s.seen.record if s.state is State.BACKUP and not s.is_mine else None
-        s.preemption.update(now, rival, s.eligible(now), s.fitness.priority, s.pending.in_touch)
+        s.preemption.update(
+            now, rival, resting[0] is State.BACKUP, s.fitness.priority, s.pending.in_touch
+        )
         if s.pending.request is not None or now < s.pending.not_before:
             return
-        due = next_due(s, now)
-        if now < due.at:
-            return
-        if due.task is Task.RETIRE:
-            self._ownership.leave_without_successor(now)
-        else:
-            self._requests.run(now, due)
+        due = next_due(s, now, resting[0])
+        if now >= due.at:
+            self._requests.run_task(now, due)
 
     def _drop_impossible_wish(self, now: float) -> None:
         s = self.situation

@@ -7,6 +7,7 @@ to be bound. An unbind forfeits the right first: no answer to an earlier write m
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import assert_never
 
 from election.actions import Announce, Bind, Refresh, SetDeadline, Transition, Unbind
 from election.events import (
@@ -147,38 +148,58 @@ class Ownership:
 
     def on_kernel(self, now: float, event: KernelEvent) -> None:
         """Handle what kernel and wire report of the addresses."""
-        s = self._s
         match event:
-            case BindDone(epoch, ok=False, why=why) if (
-                s.kernel is Kernel.BOUND and epoch in s.own_epochs
-            ):
-                if why:
-                    s.fitness.note_refusal(now)
-                self.leave(now, Reason.BIND_FAILED if why else Reason.LEASE_EXPIRED, why)
-            case BindDone(epoch, ok=True) if s.kernel is Kernel.BOUND and epoch in s.own_epochs:
-                s.serving = True
-                s.fitness.note_bound()
-            case UnbindDone(ok=True) if s.kernel is Kernel.LEAVING:
-                s.kernel = Kernel.CLEAR
-                s.fitness.note_unbound()
-                s.unbind_again_at = NEVER
-                s.out.append(SetDeadline(0.0))
-            case UnbindDone(ok=False) if s.kernel is Kernel.LEAVING:
-                s.unbind_again_at = now + min(
-                    LONGEST_UNBIND_RETRY, UNBIND_RETRY * 2.0 ** min(s.fitness.unbind_fails // 10, 7)
-                )
-                s.fitness.note_unbind_failure()
-            case AddressLost() if s.kernel is Kernel.BOUND and s.mine is not None:
-                s.out.append(Bind(s.mine.epoch, s.right.deadline, s.lease, repair=True))
-                s.out.append(Announce(s.mine.epoch))
-            case RivalSeen() if s.handover is not None:
-                s.handover.note_serving(now)
-                if s.handover.phase is not Phase.TAKEN:
-                    # Perhaps the successor's first frame, which came before its record did: read
-                    # now.
-                    s.pending.need_read()
+            case BindDone():
+                self._on_bind_done(now, event)
+            case UnbindDone():
+                self._on_unbind_done(now, event)
+            case AddressLost():
+                self._put_back_addresses()
+            case RivalSeen():
+                self._on_rival(now)
             case _:
-                pass
+                assert_never(event)
+
+    def _on_bind_done(self, now: float, event: BindDone) -> None:
+        s = self._s
+        if s.kernel is not Kernel.BOUND or event.epoch not in s.own_epochs:
+            return
+        if event.ok:
+            s.serving = True
+            s.fitness.note_bound()
+            return
+        if event.why:
+            s.fitness.note_refusal(now)
+        self.leave(now, Reason.BIND_FAILED if event.why else Reason.LEASE_EXPIRED, event.why)
+
+    def _on_unbind_done(self, now: float, event: UnbindDone) -> None:
+        s = self._s
+        if s.kernel is not Kernel.LEAVING:
+            return
+        if event.ok:
+            s.kernel = Kernel.CLEAR
+            s.fitness.note_unbound()
+            s.unbind_again_at = NEVER
+            s.out.append(SetDeadline(0.0))
+        else:
+            s.unbind_again_at = now + min(
+                LONGEST_UNBIND_RETRY, UNBIND_RETRY * 2.0 ** min(s.fitness.unbind_fails // 10, 7)
+            )
+            s.fitness.note_unbind_failure()
+
+    def _put_back_addresses(self) -> None:
+        s = self._s
+        if s.kernel is Kernel.BOUND and s.mine is not None:
+            s.out.append(Bind(s.mine.epoch, s.right.deadline, s.lease, repair=True))
+            s.out.append(Announce(s.mine.epoch))
+
+    def _on_rival(self, now: float) -> None:
+        s = self._s
+        if s.handover is not None:
+            s.handover.note_serving(now)
+            if s.handover.phase is not Phase.TAKEN:
+                # Perhaps the successor's first frame, which came before its record did: read now.
+                s.pending.need_read()
 
     def on_node(self, event: NodeEvent) -> None:
         """Handle that the disk has kept an epoch, and that the kernel may grant what it refused."""
@@ -188,6 +209,8 @@ class Ownership:
                 s.remembered = max(s.remembered, chosen)
             case InterfaceChanged():
                 s.fitness.note_interface_change()
+            case _:
+                assert_never(event)
 
     # ------------------------------------------------------------------ leaving
 
@@ -201,21 +224,19 @@ class Ownership:
         s = self._s
         return s.right.deadline - s.lead if s.kernel in UNDER_DEADLINE else NEVER
 
-    def reconcile(self, now: float) -> None:
+    def reconcile(self, now: float, resting: tuple[State, Reason]) -> None:
         """Leave if there is a reason to, rest in the right state if not Active, refresh if it is
         time.
         """
         s = self._s
         if s.taking is not None and s.taking.confirmed:
             self._acquire_late(now, s.taking)
-        if self._must_leave(now):
-            self.leave(now, s.fitness.fault(now) or s.resting_state(now)[1])
+        if self._must_leave(now, resting[0]):
+            self.leave(now, s.fitness.fault(now) or resting[1])
         if s.handover is not None and now >= s.handover.unbind_at():
             self.leave(now, s.handover.reason, f"to {s.handover.successor.name}")
-        if s.state is not State.ACTIVE:
-            state, reason = s.resting_state(now)
-            if state is not s.state:
-                self.change_state(now, state, reason)
+        if s.state not in {State.ACTIVE, resting[0]}:
+            self.change_state(now, *resting)
         if now >= self.lifetimes_refresh_at(now):
             self.refresh_lifetimes(now)
 
@@ -254,10 +275,10 @@ class Ownership:
         s.out.append(Transition(s.state, after, reason, epoch, detail))
         s.state, s.reason, s.since, s.detail = after, reason, now, detail
 
-    def _must_leave(self, now: float) -> bool:
+    def _must_leave(self, now: float, resting: State) -> bool:
         """Whether the address has to go now, whoever is there to take it."""
         s = self._s
         if s.state is State.ACTIVE:
             return s.fitness.fault(now) is not None
-        staying_out = s.fitness.stopping or s.resting_state(now)[0] is State.FAULT
+        staying_out = s.fitness.stopping or resting is State.FAULT
         return staying_out and s.kernel in FORMER

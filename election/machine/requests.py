@@ -7,6 +7,7 @@ it is obeyed before it is sent: the shared word and the lifetimes come down firs
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import assert_never
 
 from election.actions import Refresh, SetDeadline, WriteKind
 from election.machine.handover import Handover
@@ -109,13 +110,11 @@ class Requests:
         self._s = situation
         self._ownership = ownership
 
-    def run(self, now: float, due: Due) -> None:
-        """Run an errand: all but RETIRE, which asks nobody."""
+    def run_task(self, now: float, due: Due) -> None:
+        """Run a task."""
         match due.task:
-            case Task.READ:
-                self._read(now)
-            case Task.REREAD:
-                self._reread(now)
+            case Task.READ | Task.REREAD:
+                self._read(now, due.task)
             case Task.CREATE:
                 self._create(now)
             case Task.TAKE:
@@ -130,16 +129,17 @@ class Requests:
                 self._name(now, due.handover)
             case Task.PROBE:
                 self._s.out.append(self._s.probing.send_probe(now))
+            case Task.RETIRE:
+                self._ownership.leave_without_successor(now)
+            case _:
+                assert_never(due.task)
 
     # ------------------------------------------------------------------ reads
 
-    def _read(self, now: float) -> None:
-        self._s.out.append(self._s.pending.send_read(now, self._timeout()))
-
-    def _reread(self, now: float) -> None:
-        if self._s.handover is not None:
+    def _read(self, now: float, task: Task) -> None:
+        if task is Task.REREAD and self._s.handover is not None:
             self._s.handover.note_reread(now)
-        self._read(now)
+        self._s.out.append(self._s.pending.send_read(now, self._timeout()))
 
     # ------------------------------------------------------------------ a record that nobody holds
 

@@ -46,21 +46,20 @@ class Due:
     handover: Handover | None = None
 
 
-def next_due(s: Situation, now: float) -> Due:
-    """Return what is to be asked or written next if no request is under way."""
+def next_due(s: Situation, now: float, resting: State) -> Due:
+    """Return what is to be asked or written next if no request is under way; `resting`.
+
+    The state of this node unless it is Active.
+    """
     if s.pending.unread:
         return Due(now, Task.READ)
     if s.state is State.ACTIVE:
         return _while_active(s, now) if s.handover is None else _in_handover(s.handover)
     if s.kernel is Kernel.LEAVING or (s.taking is not None and s.taking.confirmed):
         return Due(NEVER, Task.READ)
-    if (
-        s.is_mine
-        and s.kernel is Kernel.CLEAR
-        and (s.fitness.stopping or s.resting_state(now)[0] is State.FAULT)
-    ):
+    if s.is_mine and s.kernel is Kernel.CLEAR and (s.fitness.stopping or resting is State.FAULT):
         return Due(s.holdoff_until, Task.RELEASE)
-    return _earlier(_take(s, now), Due(_reread_at(s), Task.READ))
+    return _earlier(_take(s, now, resting), Due(_reread_at(s), Task.READ))
 
 
 def _earlier(one: Due, other: Due) -> Due:
@@ -147,10 +146,10 @@ def _in_handover(handover: Handover) -> Due:
 # ---------------------------------------------------------------- not Active
 
 
-def _take(s: Situation, now: float) -> Due:
+def _take(s: Situation, now: float, resting: State) -> Due:
     """Return when this node may take the record, or must do something before it may."""
     seen, record = s.seen, s.seen.record
-    if not s.eligible(now) or seen.content is None:
+    if resting is not State.BACKUP or seen.content is None:
         return Due(NEVER, Task.TAKE)
     if s.is_mine:
         return Due(0.0, Task.TAKE)

@@ -30,13 +30,13 @@ DEFECTS = (
         "planned",
         (
             Patch(
-                "machine/machine",
+                "machine/requests",
                 """
-            self._ownership.leave_without_successor(now)
+                self._ownership.leave_without_successor(now)
 """,
                 """
-            self._requests._release(now)
-            self._ownership.leave_without_successor(now)
+                self._release(now)
+                self._ownership.leave_without_successor(now)
 """,
             ),
         ),
