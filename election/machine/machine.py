@@ -1,23 +1,26 @@
-"""The election of one virtual IP as a value machine.
+"""The election of one virtual IP as a value machine: `step(now, event)` returns what is to be done.
 
-`step(now, event)` returns what is to be done, in order.
+It does no I/O and knows no clock: `now` is a parameter (seconds, CLOCK_BOOTTIME); the order of the
+actions is part of the contract. TRANSITIONS below says which state follows which, and why.
 
-    Initialize --fit, record seen--> Backup --take confirmed--> Active --deadline, loss, handover--> Backup
-         any of them --check, link, operator, namesake--> Fault --fit again--> Backup
+Theory. There is no majority and no message between nodes: all that they share is one record, changed
+by compare-and-swap. A node owns the VIP from a moment at which it has proved that nobody else does,
+until a moment that it knows beforehand. Four rules make the proofs:
 
-It does no I/O and knows no clock: `now` is a parameter (seconds, CLOCK_BOOTTIME). Safety rests on
-four rules:
+- the right counts from the send of a write known to be applied (`lease.Right`, `evidence`);
+- a rival's lease counts from one's own observation of its record (`lease.Observation`);
+- a promise of less is obeyed before it is made (`lease.Right`, `requests`);
+- nothing is handled before `now` was compared with the deadline (`Machine.step`, `ownership`).
 
-- the right counts from the send of a write known to be applied (`right`, `answers`);
-- a rival's lease counts from one's own observation of its record (`observation`);
-- a promise of less is obeyed before it is made (`right`, `requests`);
-- nothing is handled before `now` was compared with the deadline (`Machine.step`, `hold`).
+From this follows the form of a step:
 
-Where the rules stand: `situation` is all that is known and under way; `answers` what the store's
-answers prove; `digest` what a record means; `hold` what happens to the addresses and the state;
-`due` which request is next; `requests` what it says, made of `records`, one at a time on the
-`desk`. `fitness`, `ranking`, `preemption`, `probing` and `handover` hold the rules about who may,
-who comes first, who asks, who answers on the wire, and planned moves.
+1. leave the VIP if its deadline is reached; a request that ran out of time has an unknown outcome;
+2. handle the event: what it proves (`evidence`), what it changes in the addresses (`ownership`), who
+   may hold the VIP and who comes first (`eligibility`), what an operator wants (`handover`);
+3. reconcile: from all that is known now, not from the event, follows the state in which this node
+   rests, whether it has to leave, and which one request is next (`schedule`) and says (`requests`).
+
+`situation` holds all that is known and under way; each of its fields has one writer.
 """
 
 from __future__ import annotations
@@ -35,6 +38,64 @@ from election.machine.schedule import Wait, next_due, waiting
 from election.machine.situation import Kernel, Situation
 from election.model import Candidacy, Identity, Reason, Record, State
 from election.timing import Settings
+
+# ---------------------------------------------------------------- the states
+
+FAULTS = (
+    Reason.CHECK_FAILED,
+    Reason.LINK_DOWN,
+    Reason.FENCED,
+    Reason.ADDRESS_IN_USE,
+    Reason.ADDRESS_CLAIMED,
+    Reason.NAMESAKE,
+    Reason.BIND_FAILED,
+    Reason.UNBIND_FAILED,
+)
+"""Why a node may not hold the VIP, whoever is there to take it."""
+
+TRANSITIONS: dict[tuple[State, Reason], frozenset[State]] = {
+    # A node that is not Active rests in the state that its fitness and its orders say.
+    **{
+        (State.INITIALIZE, fault): frozenset({State.FAULT})
+        for fault in FAULTS
+        if fault is not Reason.BIND_FAILED
+    },
+    (State.INITIALIZE, Reason.DRAINED): frozenset({State.FAULT}),
+    (State.INITIALIZE, Reason.STARTUP): frozenset({State.BACKUP}),
+    **{(State.BACKUP, fault): frozenset({State.FAULT}) for fault in FAULTS},
+    (State.BACKUP, Reason.DRAINED): frozenset({State.FAULT}),
+    (State.BACKUP, Reason.SHUTDOWN): frozenset({State.INITIALIZE}),
+    (State.FAULT, Reason.STARTUP): frozenset({State.INITIALIZE}),
+    (State.FAULT, Reason.RECOVERED): frozenset({State.BACKUP}),
+    (State.FAULT, Reason.SHUTDOWN): frozenset({State.INITIALIZE}),
+    # A take that is confirmed in time.
+    (State.BACKUP, Reason.ACQUIRED): frozenset({State.ACTIVE}),
+    (State.BACKUP, Reason.LEASE_EXPIRED): frozenset({State.ACTIVE}),
+    (State.BACKUP, Reason.RELEASED): frozenset({State.ACTIVE}),
+    (State.BACKUP, Reason.HANDED_OVER): frozenset({State.ACTIVE}),
+    (State.BACKUP, Reason.PREEMPTED): frozenset({State.ACTIVE}),
+    (State.BACKUP, Reason.RECOVERED): frozenset({State.ACTIVE}),
+    (State.BACKUP, Reason.TAKEN_BACK): frozenset({State.ACTIVE}),
+    # An Active node leaves to the state in which it rests then: an order may be under way as well.
+    **{
+        (State.ACTIVE, reason): frozenset({State.INITIALIZE, State.BACKUP, State.FAULT})
+        for reason in (
+            Reason.LEASE_EXPIRED,
+            Reason.LOST,
+            Reason.NAMESAKE,
+            Reason.HANDED_OVER,
+            Reason.PREEMPTED,
+        )
+    },
+    **{
+        (State.ACTIVE, fault): frozenset({State.INITIALIZE, State.FAULT})
+        for fault in (*FAULTS, Reason.DRAINED)
+        if fault not in {Reason.NAMESAKE, Reason.UNBIND_FAILED}
+    },
+    (State.ACTIVE, Reason.SHUTDOWN): frozenset({State.INITIALIZE}),
+}
+"""(state, reason) -> the states that a node may enter from it for this reason. There are no others."""
+
 
 # ---------------------------------------------------------------- what others are shown
 
