@@ -1,10 +1,14 @@
-"""What a look-up of a name may end with."""
+"""What can go wrong with a check beside the answer that it gets: one tree for health."""
 
 from __future__ import annotations
 
 
-class NameLookupError(Exception):
-    """A name has no addresses now; the message is a sentence that says why."""
+class HealthError(Exception):
+    """The root; the message is a sentence that says why."""
+
+
+class NameLookupError(HealthError):
+    """A name has no addresses now."""
 
 
 class NoAnswerError(NameLookupError):
@@ -13,3 +17,7 @@ class NoAnswerError(NameLookupError):
 
 class NoSuchNameError(NameLookupError):
     """A name server says that there is no such name, or that it has no address."""
+
+
+class SearchError(HealthError):
+    """It cannot be told whether the text matches."""

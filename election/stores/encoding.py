@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from typing import Never, TypeVar
 
 from election.model import Candidacy, CandidateRecord, Identity, Record, Release
+from election.stores.errors import BadRecord
 
 LARGEST = 256 * 1024
 """Bytes of a record that are read at most; one of vipd's own has about 600."""
@@ -39,10 +40,6 @@ PRIORITY = range(255)
 
 
 T = TypeVar("T")
-
-
-class BadRecord(ValueError):  # noqa: N818 - a finding about somebody else's bytes, not an error of this program
-    """The bytes are not a record; the message is a sentence that says why."""
 
 
 def encode_record(record: Record) -> bytes:

@@ -15,16 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from election.stores.errors import NoWorker
+
 T = TypeVar("T")
 
 LONGEST_QUEUE = 256
 """Calls that wait at most: behind a disk that hangs they would pile up until the memory is full."""
 LAST_WAIT = 1.0
 """Seconds that close() waits for the calls before it."""
-
-
-class WorkerError(Exception):
-    """The worker takes no calls now; the message is a sentence that says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +49,13 @@ class Worker:
 
         TimeoutError after `timeout` seconds.
 
-        Raises WorkerError while LONGEST_QUEUE calls wait, and after close(). A call that was given
-        up before its turn is not done at all.
+        Raises NoWorker while LONGEST_QUEUE calls wait, and after close(). A call that was given up
+        before its turn is not done at all.
         """
         if self._closed:
-            raise WorkerError("it is closed")
+            raise NoWorker("it is closed")
         if self._calls.qsize() >= LONGEST_QUEUE:
-            raise WorkerError(f"{LONGEST_QUEUE} calls wait for one that hangs")
+            raise NoWorker(f"{LONGEST_QUEUE} calls wait for one that hangs")
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()

@@ -19,8 +19,8 @@ import aiohttp
 from aiohttp import ClientResponse, ClientSession, TraceConnectionCreateEndParams
 from yarl import URL
 
+from health.errors import SearchError
 from health.kinds.probe import failure
-from health.kinds.search import SearchError
 from health.kinds.workers import Workers
 from health.model import HttpCheck, Result
 

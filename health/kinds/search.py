@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from health.errors import SearchError
 from health.kinds import searcher
 
 QUICK = 0.02
@@ -34,10 +35,6 @@ that it costs a tenth of a core."""
 NICE = 10
 BAD_PATTERN = "the body pattern needs too much memory for this page"
 TOO_LONG = f"the search for the body pattern took more than {SLOW:g}s of CPU"
-
-
-class SearchError(Exception):
-    """It cannot be told whether the text matches; the text says why, in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)

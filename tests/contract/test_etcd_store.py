@@ -23,8 +23,8 @@ from election.model import (
     Unknown,
 )
 from election.stores.contract import ElectionChanged, Store, WatchEvent, WatchLost, WatchStands
+from election.stores.errors import StoreFault
 from election.stores.etcd.endpoint import Endpoint, target_of
-from election.stores.etcd.faults import EtcdFault
 from election.stores.etcd.store import EtcdStore
 from tests.contract.places import (
     PATIENCE,
@@ -235,7 +235,7 @@ def test_a_compacted_history_is_listed_anew(etcd_place: EtcdPlace) -> None:
                 await client.compact(found.mod_revision)
             endpoint = Endpoint(etcd_place.server.url)
             try:
-                with pytest.raises(EtcdFault, match="compacted"):
+                with pytest.raises(StoreFault, match="compacted"):
                     await (await endpoint.watch(etcd_place.prefix, 1, PATIENCE)).changes()
             finally:
                 await endpoint.close()
@@ -371,7 +371,7 @@ def test_a_stream_that_ends_while_a_sign_of_life_is_asked_for_is_a_fault(
             while not watch._call.done():  # noqa: ASYNC110 - gRPC's own loop has the event
                 await asyncio.sleep(0.01)
             reading = asyncio.get_running_loop().create_future()
-            with pytest.raises(EtcdFault, match="ended the watch"), endpoint.faults("watch"):
+            with pytest.raises(StoreFault, match="ended the watch"), endpoint.faults("watch"):
                 await watch._ask_for_life(reading)  # type: ignore[arg-type]  # waits for it
         finally:
             etcd_place.server.start()

@@ -135,14 +135,14 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "announce.rivals": ("announce.kernel", "announce.frames"),
     "announce.gate": ("announce.kernel",),
     "health": ("health",),
-    "health.kinds": ("health.model", "health.names"),
+    "health.kinds": ("health.model", "health.errors", "health.names"),
     "health.runner": ("health", "health.kinds"),
     "vipd": ("vipd",),
     "vipd.__main__": ("vipd.cli",),
     "vipd.state_dir": ("vipd", "election.actions", "election.model", "election.stores.files"),
     "vipd.config": (
         *("vipd", "election.timing", "health.model", "health.problems"),
-        *("election.stores.files", "election.stores.etcd.access"),
+        *("election.stores.files", "election.stores.errors", "election.stores.etcd.access"),
         *("election.stores.kubernetes.kubeconfig", "announce.kernel"),
     ),
     "vipd.config.prepare": (

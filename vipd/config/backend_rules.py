@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from election.stores.errors import BadAccess
 from election.stores.etcd import access as etcd_access
 from election.stores.etcd.access import EtcdAccess
 from election.stores.files import no_file
@@ -134,7 +135,7 @@ def _kubernetes(path: Path, draft: KubernetesDraft, findings: Findings) -> None:
 
 def _server(draft: KubernetesDraft) -> tuple[str, str]:
     """Return the URL of the API server, and why it is not known; one of the two is empty."""
-    from election.stores.kubernetes.kubeconfig import BadAccess, load  # noqa: PLC0415 - for this backend only
+    from election.stores.kubernetes.kubeconfig import load  # noqa: PLC0415 - for this backend only
 
     try:
         return load(draft.kubeconfig or "", draft.context or "").server, ""

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from election.stores.errors import BadAccess
 from election.stores.files import read_file
 
 LARGEST_PASSWORD = 4096
@@ -31,13 +32,6 @@ BUNDLES = (
 """Where distributions keep the authorities that they trust, if Python was not built to know."""
 
 Signature = tuple[object, ...]
-
-
-class BadAccess(ValueError):  # noqa: N818 - a finding about the operator's files
-    """A file cannot be used.
-
-    The message is a sentence that names it and never says what is in it.
-    """
 
 
 @dataclass(frozen=True, slots=True)

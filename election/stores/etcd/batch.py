@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from election.stores.etcd.faults import EtcdFault, EtcdRefusal
+from election.stores.errors import NothingDone, StoreFault
 from election.stores.etcd.rpc import rpc
 
 Q = TypeVar("Q")
@@ -39,7 +39,7 @@ class Caller(Generic[Q, A]):
     """
 
     question: Q
-    answer: asyncio.Future[A | EtcdFault]
+    answer: asyncio.Future[A | StoreFault]
 
     @property
     def waits(self) -> bool:
@@ -50,8 +50,8 @@ class Caller(Generic[Q, A]):
 class Gatherer(Generic[Q, A]):
     """Asks together what is asked in one turn.
 
-    `send` takes questions and returns as many answers, in their order; it raises EtcdFault for all
-    of them, and EtcdRefusal if nothing was done for a reason that may lie in a single one: then the
+    `send` takes questions and returns as many answers, in their order; it raises StoreFault for all
+    of them, and NothingDone if nothing was done for a reason that may lie in a single one: then the
     questions are asked again in two halves. `divide` tells how many of the first of these questions
     may go together, at least one.
     """
@@ -67,14 +67,14 @@ class Gatherer(Generic[Q, A]):
         self._requests: set[asyncio.Task[None]] = set()
 
     async def ask(self, question: Q) -> A:
-        """Return the answer to this question; raises EtcdFault."""
+        """Return the answer to this question; raises StoreFault."""
         loop = asyncio.get_running_loop()
         caller: Caller[Q, A] = Caller(question, loop.create_future())
         if not self._waiting:
             loop.call_soon(self._turn, TURNS - 1)
         self._waiting.append(caller)
         answer = await caller.answer
-        if isinstance(answer, EtcdFault):
+        if isinstance(answer, StoreFault):
             raise answer
         return answer
 
@@ -101,16 +101,16 @@ class Gatherer(Generic[Q, A]):
         callers = [caller for caller in callers if caller.waits]
         if not callers:
             return
-        answers: Sequence[A | EtcdFault]
+        answers: Sequence[A | StoreFault]
         try:
             answers = await self._send([caller.question for caller in callers])
-        except EtcdRefusal as refusal:
+        except NothingDone as refusal:
             if len(callers) > 1:
                 half = len(callers) // 2
                 await asyncio.gather(self._deliver(callers[:half]), self._deliver(callers[half:]))
                 return
             answers = [refusal]
-        except EtcdFault as fault:
+        except StoreFault as fault:
             answers = [fault.copy() for _ in callers]
         for caller, answer in zip(callers, answers, strict=True):
             if caller.waits:

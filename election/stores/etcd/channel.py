@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 
-from election.outage import Outage
-from election.stores.etcd.access import BadAccess, EtcdAccess, Signature, Tls, read_tls, signature
+from election.stores.errors import BadAccess, TooOld
+from election.stores.etcd.access import EtcdAccess, Signature, Tls, read_tls, signature
 from election.stores.etcd.faults import DENIED, TOKEN_REFUSED, too_old
 from election.stores.etcd.login import NEED_QUORUM, Login, Metadata
 from election.stores.etcd.rpc import ChannelConnectivity, rpc, ssl_channel_credentials
@@ -101,12 +101,6 @@ class Line:
         await self._channel.close()
 
 
-class TooOldError(Exception):
-    """The server lacks what vipd needs; the message says what the server is."""
-
-    outage = Outage.TOO_OLD
-
-
 class Lines:
     """The lines to one server.
 
@@ -157,7 +151,7 @@ class Lines:
     async def take(self) -> Line:
         """Return the line to use, logged in; to be given back.
 
-        Raises BadAccess, TooOldError, Login's errors, and gRPC's.
+        Raises BadAccess, TooOld, Login's errors, and gRPC's.
         """
         before, line = self._line, self._current()
         if self._trial is not None and self._trial.connected:
@@ -250,7 +244,7 @@ class Lines:
                 raise
         else:
             if too_old(version):
-                raise TooOldError(f"is of version {version}: version 3.4 or newer is needed")
+                raise TooOld(f"is of version {version}: version 3.4 or newer is needed")
         line.ready = True
 
 

@@ -1,5 +1,5 @@
 """One etcd server: the calls that vipd needs of it, on the stubs that aetcd generated, and every
-fault as an EtcdFault.
+fault as an StoreFault.
 
 aetcd's client and watcher are not used, but the stubs below them. Its client has no TLS, keeps a
 token that has expired, and hides which error a server returned; its watcher passes over in silence
@@ -19,7 +19,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from election.outage import Outage
-from election.stores.etcd.access import NO_ACCESS, BadAccess, EtcdAccess
+from election.stores.errors import (
+    BadAccess,
+    LoginSilent,
+    NothingDone,
+    PasswordRefused,
+    StoreFault,
+    TooOld,
+)
+from election.stores.etcd.access import NO_ACCESS, EtcdAccess
 from election.stores.etcd.batch import (
     MOST_TOGETHER,
     Gatherer,
@@ -33,16 +41,9 @@ from election.stores.etcd.batch import (
     swap_request,
     together,
 )
-from election.stores.etcd.channel import Line, Lines, TooOldError
-from election.stores.etcd.faults import (
-    REFUSALS,
-    UNKNOWN_SERVICE,
-    WRONG_PASSWORD,
-    EtcdFault,
-    EtcdRefusal,
-    meaning,
-)
-from election.stores.etcd.login import Login, LoginSilentError, PasswordRefusedError
+from election.stores.etcd.channel import Line, Lines
+from election.stores.etcd.faults import REFUSALS, UNKNOWN_SERVICE, WRONG_PASSWORD, meaning
+from election.stores.etcd.login import Login
 from election.stores.etcd.rpc import EOF, prefix_range_end, rpc
 
 PROGRESS_INTERVAL = 1.0
@@ -62,7 +63,7 @@ class Change:
 class Endpoint:
     """The calls that vipd needs of one server.
 
-    All raise EtcdFault. Connects with the first one, and again by itself.
+    All raise StoreFault. Connects with the first one, and again by itself.
     """
 
     def __init__(
@@ -155,24 +156,24 @@ class Endpoint:
         return watch
 
     async def close(self) -> None:
-        """Let go of the connections; calls that still wait get an EtcdFault."""
+        """Let go of the connections; calls that still wait get an StoreFault."""
         self._closed = True
         await self._lines.close()
 
-    def fault(self, what: str, outage: Outage = Outage.UNREACHABLE) -> EtcdFault:
+    def fault(self, what: str, outage: Outage = Outage.UNREACHABLE) -> StoreFault:
         """Return the fault that says this of the server."""
         flaw = f"; {self._lines.flaw}" if self._lines.flaw else ""
-        return EtcdFault(f"etcd at {self.url} {what}{flaw}", outage)
+        return StoreFault(f"etcd at {self.url} {what}{flaw}", outage)
 
-    def meant(self, details: str, doing: str) -> EtcdFault:
+    def meant(self, details: str, doing: str) -> StoreFault:
         """Return the fault for what etcd or gRPC said when asked to do this."""
         fault = self.fault(*meaning(details, self._access, tls=self._tls, doing=doing))
         refused = any(part in details for part in REFUSALS)
-        return EtcdRefusal(str(fault), fault.outage) if refused else fault
+        return NothingDone(str(fault), fault.outage) if refused else fault
 
     @contextlib.contextmanager
     def faults(self, doing: str) -> Iterator[None]:
-        """Turn whatever goes wrong into an EtcdFault."""
+        """Turn whatever goes wrong into an StoreFault."""
         if self._closed:
             raise self.fault("was let go of")
         try:
@@ -180,12 +181,12 @@ class Endpoint:
         except rpc.AioRpcError as error:
             unknown = error.code() is rpc.StatusCode.UNIMPLEMENTED
             raise self.meant(UNKNOWN_SERVICE if unknown else str(error.details()), doing) from error
-        except PasswordRefusedError:
+        except PasswordRefused:
             raise self.meant(WRONG_PASSWORD, doing) from None
-        except (LoginSilentError, TooOldError) as error:
+        except (LoginSilent, TooOld) as error:
             raise self.fault(str(error), error.outage) from None
         except BadAccess as bad:
-            raise EtcdFault(f"etcd at {self.url} is not asked: {bad}", Outage.REFUSING) from None
+            raise StoreFault(f"etcd at {self.url} is not asked: {bad}", Outage.REFUSING) from None
         except (rpc.RpcError, rpc.BaseError) as error:
             raise self.fault(f"failed: {error or type(error).__name__}", Outage.FAILING) from error
         except asyncio.InvalidStateError:
@@ -279,7 +280,7 @@ class Watch:
     async def changes(self) -> list[Change]:
         """Return the next changes, in the order in which they happened.
 
-        Raises EtcdFault once the watch is broken.
+        Raises StoreFault once the watch is broken.
         """
         with self._endpoint.faults(self._doing):
             while True:

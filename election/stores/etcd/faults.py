@@ -115,25 +115,6 @@ STATES: tuple[Meaning, ...] = (
 )
 
 
-class EtcdFault(Exception):  # noqa: N818 - faults of the store are its everyday life, not errors of this program
-    """The server did not do it, or nobody knows whether it did.
-
-    The message is a sentence that says why.
-    """
-
-    def __init__(self, why: str, outage: Outage = Outage.UNREACHABLE) -> None:
-        super().__init__(why)
-        self.outage = outage
-
-    def copy(self) -> EtcdFault:
-        """Return another one that says the same: each of several callers raises its own."""
-        return EtcdFault(str(self), self.outage)
-
-
-class EtcdRefusal(EtcdFault):
-    """The server did nothing at all of the request, for a reason that may lie in a part of it."""
-
-
 def meaning(details: str, access: EtcdAccess, *, tls: bool, doing: str = "") -> tuple[str, Outage]:
     """Return what the server did, to follow its name in a sentence, and its kind.
 

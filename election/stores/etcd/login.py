@@ -17,7 +17,7 @@ from collections.abc import Callable
 from secrets import SystemRandom
 from typing import TYPE_CHECKING, Any
 
-from election.outage import Outage
+from election.stores.errors import LoginSilent, PasswordRefused
 from election.stores.etcd.access import EtcdAccess, Signature, read_password, signature
 from election.stores.etcd.faults import AUTH_IS_OFF, WRONG_PASSWORD
 from election.stores.etcd.rpc import rpc
@@ -47,16 +47,6 @@ CHANCE = SystemRandom().random
 NOT_THERE = {rpc.StatusCode.UNAVAILABLE, rpc.StatusCode.UNIMPLEMENTED}
 
 Metadata = tuple[tuple[str, str], ...]
-
-
-class PasswordRefusedError(Exception):
-    """The server does not know the user with this password."""
-
-
-class LoginSilentError(Exception):
-    """The server did not answer a login in time, or has died meanwhile; the message says which."""
-
-    outage = Outage.SLOW
 
 
 class Login:
@@ -93,8 +83,8 @@ class Login:
     async def renew(self, line: Line, refused: Metadata) -> None:
         """Return once there is another token than in this metadata, which a server refused.
 
-        Waits for the login that is under way, or makes one over this line. Raises
-        PasswordRefusedError, LoginSilentError, BadAccess, and gRPC's errors.
+        Waits for the login that is under way, or makes one over this line. Raises PasswordRefused,
+        LoginSilent, BadAccess, and gRPC's errors.
         """
         await self._join(line, lambda: self.metadata != refused)
 
@@ -127,8 +117,8 @@ class Login:
             self._refused, self._failures, self._not_before = None, 0, 0.0
         if now < self._not_before:
             if self._refused is not None:
-                raise PasswordRefusedError
-            raise LoginSilentError(
+                raise PasswordRefused
+            raise LoginSilent(
                 f"did not log {self._access.username} in; it is asked again in {self._not_before - now:.1f} s"
             )
         self._began_at = now
@@ -155,7 +145,7 @@ class Login:
         except TimeoutError:
             self._pause()
             taken, self._patience = self._patience, min(2 * self._patience, LONGEST_PATIENCE)
-            raise LoginSilentError(f"did not check a password within {taken:g} s") from None
+            raise LoginSilent(f"did not check a password within {taken:g} s") from None
         else:
             self._got((*NEED_QUORUM, ("token", answer.token)))
         finally:
@@ -176,7 +166,7 @@ class Login:
         if WRONG_PASSWORD in details:
             self._refused = file
             self._pause()
-            raise PasswordRefusedError from None
+            raise PasswordRefused from None
         if error.code() not in NOT_THERE:
             # It has computed. One that is not there has not, and may be back at any moment.
             self._pause()
@@ -190,7 +180,7 @@ class Login:
     async def _watched(self, line: Line, request: Any) -> Any:  # noqa: ANN401 - protobuf messages
         """Return the answer to a login.
 
-        Raises LoginSilentError if the server shows no life meanwhile, and there are others.
+        Raises LoginSilent if the server shows no life meanwhile, and there are others.
         """
         call = asyncio.ensure_future(line.auth.Authenticate(request))
         try:
@@ -209,9 +199,9 @@ class Login:
                 return
             if not look.done():
                 self._silence = min(2 * patience, LONGEST_SILENCE)
-                raise LoginSilentError("gives no sign of life")
+                raise LoginSilent("gives no sign of life")
             if not look.result().leader:
-                raise LoginSilentError("has no quorum")
+                raise LoginSilent("has no quorum")
         except rpc.AioRpcError as error:
             if error.code() in NOT_THERE:
                 raise

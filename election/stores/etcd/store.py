@@ -43,16 +43,15 @@ from election.stores.contract import (
     WatchStands,
 )
 from election.stores.encoding import (
-    BadRecord,
     decode_candidate,
     decode_record,
     encode_candidate,
     encode_record,
 )
+from election.stores.errors import BadRecord, StoreFault
 from election.stores.etcd.access import NO_ACCESS, EtcdAccess, Signature, signature
 from election.stores.etcd.batch import Item
 from election.stores.etcd.endpoint import Change, Endpoint, Watch
-from election.stores.etcd.faults import EtcdFault
 from election.stores.etcd.login import Login
 from election.stores.refusals import Key, Refusals
 
@@ -64,7 +63,7 @@ WATCH: Key = "watch"
 REMEMBERED = 64
 """Contents of a record that a write may be based on. Only the last one can be current, but a watch
 that lags brings old ones after it."""
-FAULTS = (EtcdFault, TimeoutError)
+FAULTS = (StoreFault, TimeoutError)
 
 
 class Rotation:
@@ -351,7 +350,7 @@ def revision_of(item: Item) -> Revision:
 
 def unknown(endpoint: Endpoint, error: Exception, timeout: float) -> Unknown:
     """Return what a fault means to whoever asked."""
-    if isinstance(error, EtcdFault):
+    if isinstance(error, StoreFault):
         return Unknown(str(error), error.outage)
     if endpoint.logging_in:
         return Unknown(

@@ -47,13 +47,13 @@ from election.model import (
 )
 from election.stores.encoding import (
     LARGEST,
-    BadRecord,
     decode_candidate,
     encode_candidate,
     encode_record,
     parse,
     record_of,
 )
+from election.stores.errors import BadRecord
 
 KEPT = 8
 """Generations that stay; a reader that has listed them has this many writes of time to open the

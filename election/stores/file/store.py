@@ -20,9 +20,10 @@ from typing import TypeVar
 from election.model import CandidateRecord, ReadAnswer, Record, Revision, Unknown, WriteAnswer
 from election.outage import Outage, of_system_error
 from election.stores.contract import WatchEvent, WatchLost, WatchStands
+from election.stores.errors import NoWorker
 from election.stores.file.records import FileRecords
 from election.stores.file.watch import InotifyWaiter, Tree
-from election.stores.worker import Worker, WorkerError
+from election.stores.worker import Worker
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ WATCH_TIMEOUT = 5.0
 """Seconds after which a watch that cannot look into the directory is lost."""
 WATCH_RETRY = 0.1
 """Seconds between two attempts to set up a watch."""
-FAULTS = (OSError, WorkerError)
+FAULTS = (OSError, NoWorker)
 """TimeoutError is an OSError."""
 
 

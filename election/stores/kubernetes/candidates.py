@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from election.model import Applied, CandidateRecord, Unknown, WriteAnswer
 from election.outage import Outage
-from election.stores.encoding import BadRecord
-from election.stores.kubernetes.client import KubeFault, KubeHttp, Refused
+from election.stores.errors import BadRecord, Refused, StoreFault
+from election.stores.kubernetes.client import KubeHttp
 from election.stores.kubernetes.lease import (
     PLAIN,
     SELECTOR,
@@ -78,7 +78,7 @@ class KubeNodes:
         self._aside: asyncio.Task[None] | None = None
 
     async def read_all(self) -> list[CandidateRecord]:
-        """Return all candidate records that can be read; raises KubeFault."""
+        """Return all candidate records that can be read; raises StoreFault."""
         leases, _ = await list_leases(self._http, self._path, CANDIDATES)
         found = (self.see(lease) for lease in leases)
         return [record for record in found if record is not None]
@@ -102,7 +102,7 @@ class KubeNodes:
         self._sightings.pop(name, None)
 
     async def write(self, record: CandidateRecord) -> WriteAnswer:
-        """Replace a node's Lease whatever is there; raises KubeFault."""
+        """Replace a node's Lease whatever is there; raises StoreFault."""
         name = candidate_lease(record.name)
         if problem := name_problem(name):
             return Unknown(problem, Outage.FAILING)
@@ -145,7 +145,7 @@ class KubeNodes:
         )
 
     async def delete(self, node: str) -> WriteAnswer:
-        """Remove a node's Lease; raises KubeFault."""
+        """Remove a node's Lease; raises StoreFault."""
         name = candidate_lease(node)
         self._written.pop(name, None)
         reply = await self._http.request("DELETE", f"{self._path}/{name}")
@@ -193,7 +193,7 @@ class KubeNodes:
                 self._owners[node] = None
             self._ask_owner_at = asyncio.get_running_loop().time() + ASK_AGAIN
             return
-        except KubeFault:
+        except StoreFault:
             return
         self._owners[node] = owner_of(reply.body) if reply.code == OK else None
 
@@ -204,7 +204,7 @@ class KubeNodes:
             "apiVersion": "v1",
             "preconditions": {"uid": seen.uid, "resourceVersion": seen.version},
         }
-        with suppress(KubeFault):
+        with suppress(StoreFault):
             async with self._http.bounded(ASIDE_TIMEOUT):
                 await self._http.request("DELETE", f"{self._path}/{name}", body=options)
                 self.gone(name)

@@ -1,7 +1,7 @@
 """Requests to one Kubernetes API server, and what its answers mean.
 
 Every request goes out once and is bounded as a whole by its caller. What is no answer of the API
-becomes a KubeFault with a sentence.
+becomes a StoreFault with a sentence.
 
 The generated client of the kubernetes package is not used: with it the daemon has 20 MB more,
 starts 0.5 s later, and each renewal costs about twice the CPU time.
@@ -19,9 +19,9 @@ from typing import NoReturn
 from urllib.parse import urlencode, urlsplit
 
 from election.outage import Outage
-from election.stores.kubernetes.connection import Head, Wire, WireError
+from election.stores.errors import BadAccess, GivenUp, Gone, NotHttp, Refused, Stale, StoreFault
+from election.stores.kubernetes.connection import Head, Wire
 from election.stores.kubernetes.credentials import Credentials, Login
-from election.stores.kubernetes.kubeconfig import BadAccess
 from election.stores.kubernetes.pool import Pool
 from election.stores.refusals import EVERYTHING, Refusals
 
@@ -42,42 +42,6 @@ BEHIND = {
     "etcdserver: request timed out": Outage.NO_QUORUM,
 }
 """What the etcd behind the API says in its answers with 500."""
-
-
-class KubeFault(Exception):  # noqa: N818 - faults of the store are its everyday life, not errors of this program
-    """The API did not do it, or nobody knows whether it did.
-
-    The message is a sentence that says why.
-    """
-
-    def __init__(self, outage: Outage, why: str) -> None:
-        super().__init__(why)
-        self.outage = outage
-
-
-class Gone(KubeFault):
-    """The changes since the version that a watch asked for are not kept any more (410)."""
-
-
-class GivenUp(KubeFault):
-    """A watch was ended from here, because its server refuses new connections.
-
-    It is being stopped, or is one of several.
-    """
-
-
-class Refused(KubeFault):
-    """The server does not accept the credentials (401; `everything`), or denies them this right
-    (403).
-    """
-
-    def __init__(self, why: str, *, everything: bool, outage: Outage = Outage.REFUSING) -> None:
-        super().__init__(outage, why)
-        self.everything = everything
-
-
-class Stale(Exception):  # noqa: N818 - the answer to a question
-    """The request was not sent: contact was lost since what it is based on was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +91,7 @@ class KubeHttp:
     ) -> Reply:
         """Send a request and return its answer.
 
-        Raises KubeFault, and Stale if `contact` is over.
+        Raises StoreFault, and Stale if `contact` is over.
         """
         with self._patiently((method, path)):
             async with self._asked(method, path, query, body=body, contact=contact) as (wire, head):
@@ -138,7 +102,7 @@ class KubeHttp:
     async def stream(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Wire]:
         """Open a watch, and close it with the block.
 
-        Raises KubeFault, Gone and GivenUp, also for what its body raises there.
+        Raises StoreFault, Gone and GivenUp, also for what its body raises there.
         """
         async with contextlib.AsyncExitStack() as stack:
             with self._patiently(("WATCH", path)):
@@ -153,8 +117,8 @@ class KubeHttp:
             except (OSError, EOFError):
                 if wire.given_up:
                     raise GivenUp(
-                        Outage.UNREACHABLE,
                         f"{self._name} refuses new connections: the watch was ended",
+                        Outage.UNREACHABLE,
                     ) from None
                 raise
 
@@ -164,7 +128,7 @@ class KubeHttp:
 
     @contextlib.asynccontextmanager
     async def bounded(self, timeout: float) -> AsyncIterator[None]:
-        """Bound what is done inside to so many seconds; then it is a KubeFault."""
+        """Bound what is done inside to so many seconds; then it is a StoreFault."""
         try:
             async with asyncio.timeout(timeout):
                 yield
@@ -173,14 +137,14 @@ class KubeHttp:
             raise self.fault(outage, f"did not answer within {timeout:.3g} s") from None
 
     async def close(self) -> None:
-        """Let go of connections; calls that still wait get a KubeFault."""
+        """Let go of connections; calls that still wait get a StoreFault."""
         self._closed = True
         await self._credentials.close()
         await self._pool.close()
 
-    def fault(self, outage: Outage, what: str) -> KubeFault:
+    def fault(self, outage: Outage, what: str) -> StoreFault:
         """Return the fault that says this of the server."""
-        return KubeFault(outage, f"{self._name} {what}")
+        return StoreFault(f"{self._name} {what}", outage)
 
     def _refusal(self, what: str, *, everything: bool = False) -> Refused:
         return Refused(f"{self._name} {what}", everything=everything)
@@ -188,7 +152,7 @@ class KubeHttp:
     def refuse_watch(self, code: int, message: str) -> NoReturn:
         """Raise what it means that a watch is not begun, or ended, with this code."""
         if code == GONE:
-            raise Gone(Outage.FAILING, f"{self._name} does not keep changes that old: {message}")
+            raise Gone(f"{self._name} does not keep changes that old: {message}", Outage.FAILING)
         raise self.fault(Outage.FAILING, f"ended the watch ({code}): {message}")
 
     @contextlib.contextmanager
@@ -212,7 +176,7 @@ class KubeHttp:
             raise self.fault(
                 Outage.UNREACHABLE, f"cannot be reached: {printable(error.strerror or str(error))}"
             ) from None
-        except (WireError, ValueError, KeyError, TypeError) as error:
+        except (NotHttp, ValueError, KeyError, TypeError) as error:
             raise self.fault(
                 Outage.FAILING, f"gave an answer that cannot be understood: {printable(str(error))}"
             ) from None
@@ -267,7 +231,7 @@ class KubeHttp:
         try:
             login = await self._credentials.login()
         except BadAccess as bad:
-            raise KubeFault(Outage.REFUSING, f"no access to the Kubernetes API: {bad}") from None
+            raise StoreFault(f"no access to the Kubernetes API: {bad}", Outage.REFUSING) from None
         self._server = login.server
         return login
 

@@ -22,15 +22,13 @@ from dataclasses import dataclass
 
 import h11
 
+from election.stores.errors import NotHttp
+
 LONGEST_HEAD = 64 * 1024
 """Bytes of a status line with its headers, and of the lines between the parts of a body."""
 LARGEST_BODY = 64 * 1024 * 1024
 """Bytes of an answer; a list of a thousand Leases has about two million."""
 NO_CONTENT = 204
-
-
-class WireError(Exception):
-    """The answer is not HTTP, or larger than any answer may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class Head:
 
 
 class Wire:
-    """A connection that stands. Raises WireError, OSError and EOFError for what goes wrong."""
+    """A connection that stands. Raises NotHttp, OSError and EOFError for what goes wrong."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str
@@ -102,7 +100,7 @@ class Wire:
         await self._writer.drain()
         while not isinstance(event := await self._next_event(), h11.Response):
             if not isinstance(event, h11.InformationalResponse):
-                raise WireError("a body without a beginning")
+                raise NotHttp("a body without a beginning")
         head = Head(
             event.status_code,
             {name.decode(): value.decode("latin-1") for name, value in event.headers},
@@ -113,7 +111,7 @@ class Wire:
             head.code != NO_CONTENT
             and not {"content-length", "transfer-encoding"} & head.headers.keys()
         ):
-            raise WireError("an answer without a length")
+            raise NotHttp("an answer without a length")
         self._unread = True
         return head
 
@@ -123,7 +121,7 @@ class Wire:
         while part := await self.part():
             data += part
             if len(data) > LARGEST_BODY:
-                raise WireError(f"an answer of more than {LARGEST_BODY} bytes")
+                raise NotHttp(f"an answer of more than {LARGEST_BODY} bytes")
         return bytes(data)
 
     async def part(self) -> bytes:
@@ -154,7 +152,7 @@ class Wire:
             request = h11.Request(method=method, target=target, headers=list(headers.items()))
         except (h11.LocalProtocolError, UnicodeEncodeError):
             # The error would quote the token.
-            raise WireError("the request has characters that HTTP does not allow") from None
+            raise NotHttp("the request has characters that HTTP does not allow") from None
         events = (request, h11.Data(data=body), h11.EndOfMessage())
         return b"".join(self._http.send(event) or b"" for event in events)
 
@@ -164,7 +162,7 @@ class Wire:
             try:
                 event = self._http.next_event()
             except h11.RemoteProtocolError as error:
-                raise WireError(f"not HTTP/1.1: {error}") from None
+                raise NotHttp(f"not HTTP/1.1: {error}") from None
             if isinstance(event, h11.Event):
                 return event
             await self._read_more()
@@ -172,7 +170,7 @@ class Wire:
     async def _read_more(self) -> None:
         room = LONGEST_HEAD - len(self._http.trailing_data[0])
         if room <= 0:
-            raise WireError("a line or headers without an end")
+            raise NotHttp("a line or headers without an end")
         data = await self._reader.read(room)
         if not data:
             raise EOFError

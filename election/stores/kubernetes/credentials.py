@@ -26,7 +26,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from election.stores.kubernetes.kubeconfig import Access, BadAccess, ExecPlugin, signature
+from election.stores.errors import BadAccess
+from election.stores.kubernetes.kubeconfig import Access, ExecPlugin, signature
 
 LOOK_AGAIN = 60.0
 """Seconds after which files are compared again."""

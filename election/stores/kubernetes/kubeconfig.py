@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
+from election.stores.errors import BadAccess
 from election.stores.files import read_file
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -28,10 +29,6 @@ EXEC_VERSIONS = {f"{EXEC_API}v1", f"{EXEC_API}v1beta1"}
 EXEC_EXTENSION = f"{EXEC_API}exec"
 
 Entries = Mapping[str, object]
-
-
-class BadAccess(ValueError):  # noqa: N818 - a finding about the operator's files
-    """There is no way to the API in what was given; the message is a sentence that says why."""
 
 
 @dataclass(frozen=True, slots=True)

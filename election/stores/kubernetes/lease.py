@@ -28,13 +28,13 @@ from typing import cast
 
 from election.model import CandidateRecord, Record
 from election.stores.encoding import (
-    BadRecord,
     decode_candidate,
     encode_candidate,
     parse,
     record_fields,
     record_of,
 )
+from election.stores.errors import BadRecord
 
 Lease = dict[str, object]
 """A Lease as JSON."""

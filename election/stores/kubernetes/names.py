@@ -14,7 +14,8 @@ import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from election.stores.worker import Worker, WorkerError
+from election.stores.errors import NoWorker
+from election.stores.worker import Worker
 
 PATIENCE = 60.0
 """Seconds after which a question counts as lost; what resolv.conf(5) allows is about thirty."""
@@ -84,7 +85,7 @@ class Addresses:
         except OSError as error:
             # What was known serves on. A TimeoutError is an OSError too.
             self._why = error if error.strerror else self._why
-        except WorkerError:
+        except NoWorker:
             pass
         else:
             if set(found) != set(self._known):

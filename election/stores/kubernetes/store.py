@@ -45,9 +45,9 @@ from election.stores.contract import (
     WatchLost,
     WatchStands,
 )
-from election.stores.encoding import BadRecord
+from election.stores.errors import BadRecord, GivenUp, Gone, Stale, StoreFault
 from election.stores.kubernetes.candidates import KubeNodes
-from election.stores.kubernetes.client import GivenUp, Gone, KubeFault, KubeHttp, Stale
+from election.stores.kubernetes.client import KubeHttp
 from election.stores.kubernetes.credentials import Credentials
 from election.stores.kubernetes.kubeconfig import Access, load
 from election.stores.kubernetes.lease import (
@@ -174,7 +174,7 @@ class KubernetesStore:
                 # The history was cut short, as it is at times, or one of several servers is being
                 # stopped. The next list shows what is different now.
                 pass
-            except KubeFault as fault:
+            except StoreFault as fault:
                 before, lost, standing = lost, WatchLost(str(fault), fault.outage), False
                 if lost != before and not self._closed:
                     yield lost
@@ -194,7 +194,7 @@ class KubernetesStore:
         try:
             async with self._http.bounded(timeout):
                 return await question()
-        except KubeFault as fault:
+        except StoreFault as fault:
             return Unknown(str(fault), fault.outage)
 
     async def _read(self, election: str) -> Content:
@@ -265,7 +265,7 @@ class KubernetesStore:
         return changed + [Seen(name, None) for name in sorted(set(known) - set(listed))]
 
     async def _event(self, seen: Seen, known: dict[str, str]) -> WatchEvent | None:
-        """Return what a report means; None: nothing new. Raises KubeFault."""
+        """Return what a report means; None: nothing new. Raises StoreFault."""
         if seen.lease is not None and known.get(seen.name) == _version(seen.lease):
             return None
         election, node = election_of(seen.name), node_of(seen.name)

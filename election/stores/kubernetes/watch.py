@@ -140,7 +140,7 @@ class LeaseWatch:
 
     async def begin(self) -> list[Lease]:
         """Return all Leases, as of a moment after this call began, and note from where to watch;
-        raises KubeFault.
+        raises StoreFault.
         """
         self._echoes.end()
         async with self._http.bounded(self._timeout):
@@ -150,7 +150,7 @@ class LeaseWatch:
     async def changes(self) -> AsyncGenerator[list[Seen]]:
         """Report changes since the list, in order, until the server ends it.
 
-        Raises KubeFault, and Gone.
+        Raises StoreFault, and Gone.
 
         Begins with an empty report as soon as the watch stands. Called again it goes on where it
         ended.
@@ -175,7 +175,7 @@ class LeaseWatch:
     async def _next(self, wire: Wire) -> bytes:
         """Return what comes next, empty at the end.
 
-        Raises KubeFault if nothing comes, though it should.
+        Raises StoreFault if nothing comes, though it should.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -216,7 +216,7 @@ class LeaseWatch:
 
 
 async def list_leases(http: KubeHttp, path: str, selector: str) -> tuple[list[Lease], str]:
-    """Return all Leases that are selected, and the version of the list; raises KubeFault.
+    """Return all Leases that are selected, and the version of the list; raises StoreFault.
 
     Without a resourceVersion: what the API server keeps in its cache may be old.
     """

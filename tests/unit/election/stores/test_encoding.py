@@ -14,13 +14,13 @@ from election.model import Candidacy, CandidateRecord, Identity, Record, Release
 from election.stores.encoding import (
     DEEPEST,
     LARGEST,
-    BadRecord,
     decode_candidate,
     decode_record,
     encode_candidate,
     encode_record,
     parse,
 )
+from election.stores.errors import BadRecord
 
 RECORD = Record(
     uid="u1",

@@ -8,7 +8,8 @@ from functools import partial
 
 import pytest
 
-from election.stores.worker import LONGEST_QUEUE, Worker, WorkerError
+from election.stores.errors import NoWorker
+from election.stores.worker import LONGEST_QUEUE, Worker
 
 SOON = 0.02
 PATIENCE = 10.0
@@ -89,7 +90,7 @@ def test_calls_behind_one_that_hangs_do_not_pile_up() -> None:
         while worker._calls.qsize() < LONGEST_QUEUE:
             calls.append(asyncio.create_task(worker.call(release.wait, PATIENCE)))
             await asyncio.sleep(0)
-        with pytest.raises(WorkerError):
+        with pytest.raises(NoWorker):
             await worker.call(release.wait, PATIENCE)
         release.set()
         await asyncio.gather(*calls, return_exceptions=True)
@@ -141,7 +142,7 @@ def test_after_close_there_are_no_calls() -> None:
         worker = Worker("test-worker")
         await worker.close()
         await worker.close()
-        with pytest.raises(WorkerError):
+        with pytest.raises(NoWorker):
             await worker.call(lambda: 1, PATIENCE)
         assert threads() == 0
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from health.errors import SearchError
 from health.kinds import search, searcher
-from health.kinds.search import SLOW, SearchError, Searches
+from health.kinds.search import SLOW, Searches
 from health.model import HttpCheck, Result
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from election.outage import Outage
+from election.stores.errors import BadAccess
 from election.stores.etcd.access import (
     LARGEST_FILE,
     LARGEST_PASSWORD,
-    BadAccess,
     EtcdAccess,
     Tls,
     flaws,

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import pytest
 
 from election.outage import Outage
+from election.stores.errors import NothingDone, StoreFault
 from election.stores.etcd.batch import Gatherer
-from election.stores.etcd.faults import EtcdFault, EtcdRefusal
 
 
 class Server:
@@ -38,9 +38,9 @@ class Server:
             self.ended.append(list(numbers))
             raise
         if self.bad & set(numbers):
-            raise EtcdRefusal("denied", Outage.REFUSING)
+            raise NothingDone("denied", Outage.REFUSING)
         if 13 in numbers:
-            raise EtcdFault("lost", Outage.SLOW)
+            raise StoreFault("lost", Outage.SLOW)
         return [2 * number for number in numbers]
 
 
@@ -82,9 +82,9 @@ def test_a_lost_answer_is_lost_for_all() -> None:
     async def scenario() -> None:
         server = Server()
         faults = await answers(server, 1, 13, 3)
-        assert [(str(fault), fault.outage) for fault in faults if isinstance(fault, EtcdFault)] == [
-            ("lost", Outage.SLOW)
-        ] * 3
+        assert [
+            (str(fault), fault.outage) for fault in faults if isinstance(fault, StoreFault)
+        ] == [("lost", Outage.SLOW)] * 3
         assert len(set(map(id, faults))) == 3
         assert server.requests == [[1, 13, 3]]
 
@@ -98,7 +98,7 @@ def test_a_refusal_hits_only_whom_it_is_for() -> None:
         server = Server()
         server.bad = {5}
         got = await answers(server, *range(8))
-        assert isinstance(got[5], EtcdRefusal)
+        assert isinstance(got[5], NothingDone)
         assert got[:5] + got[6:] == [0, 2, 4, 6, 8, 12, 14]
         assert len(server.requests) == 7
 
@@ -129,7 +129,7 @@ def test_who_gives_up_before_the_turn_is_not_sent() -> None:
         asked[0].cancel()
         await asyncio.sleep(0)
         server.open.set()
-        with pytest.raises(EtcdRefusal):
+        with pytest.raises(NothingDone):
             await asked[1]
         assert server.requests == [[2], [3, 4], [4]]
 

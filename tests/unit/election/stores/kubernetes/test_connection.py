@@ -10,14 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from election.stores.kubernetes.connection import (
-    LARGEST_BODY,
-    LONGEST_HEAD,
-    Wire,
-    WireError,
-    connect,
-    reach,
-)
+from election.stores.errors import NotHttp
+from election.stores.kubernetes.connection import LARGEST_BODY, LONGEST_HEAD, Wire, connect, reach
 
 PATIENCE = 5.0
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -119,7 +113,7 @@ def test_an_answer_that_is_cut_short_is_none(kind: str) -> None:
 )
 def test_what_is_no_http_is_refused(data: bytes) -> None:
     """With an error of its own, not with half an answer."""
-    with pytest.raises(WireError):
+    with pytest.raises(NotHttp):
         asyncio.run(answer(data))
 
 
@@ -152,7 +146,7 @@ def test_an_answer_larger_than_any_may_be_is_refused(head: bytes) -> None:
     """However it is announced, before the memory is full of it."""
     piece = b"x" * (1024 * 1024)
     chunk = b"%x\r\n%s\r\n" % (len(piece), piece) if head is CHUNKED else piece
-    with pytest.raises(WireError, match=str(LARGEST_BODY)):
+    with pytest.raises(NotHttp, match=str(LARGEST_BODY)):
         asyncio.run(answer(head, *[chunk] * (LARGEST_BODY // len(piece) + 1)))
 
 
@@ -167,7 +161,7 @@ def test_what_cannot_be_sent_is_not_sent_and_not_quoted() -> None:
     async def scenario() -> None:
         for token in ("secret\r\nX: y", "secret ", "secr\u00e9t"):
             async with connected(saying(WHOLE["length"])) as wire:
-                with pytest.raises(WireError) as caught:
+                with pytest.raises(NotHttp) as caught:
                     await wire.ask("GET", "/", {"Authorization": f"Bearer {token}"}, None)
                 assert "sec" not in str(caught.value)
                 assert not wire.reusable

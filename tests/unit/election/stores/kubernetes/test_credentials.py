@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from election.stores.errors import BadAccess
 from election.stores.kubernetes.credentials import (
     LOOK_AGAIN,
     Credentials,
@@ -22,7 +23,7 @@ from election.stores.kubernetes.credentials import (
     read,
     tls_context,
 )
-from election.stores.kubernetes.kubeconfig import Access, BadAccess, ExecPlugin
+from election.stores.kubernetes.kubeconfig import Access, ExecPlugin
 from tests.kube.certificates import Authority
 
 VERSION = "client.authentication.k8s.io/v1"

@@ -11,13 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from election.stores.kubernetes.kubeconfig import (
-    BadAccess,
-    from_kubeconfig,
-    in_cluster,
-    load,
-    signature,
-)
+from election.stores.errors import BadAccess
+from election.stores.kubernetes.kubeconfig import from_kubeconfig, in_cluster, load, signature
 
 Json = dict[str, object]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from election.model import Candidacy, CandidateRecord, Identity, Record, Release
-from election.stores.encoding import BadRecord
+from election.stores.errors import BadRecord
 from election.stores.kubernetes.lease import (
     Lease,
     candidate_lease,
