@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from election.model import Applied, CandidateRecord, Unknown, WriteAnswer
 from election.outage import Outage
 from election.stores.errors import BadRecord, Refused, StoreFault
-from election.stores.kubernetes.client import KubeHttp
+from election.stores.kubernetes.client import ApiClient
 from election.stores.kubernetes.lease import (
     PLAIN,
     SELECTOR,
@@ -33,7 +33,7 @@ from election.stores.kubernetes.lease import (
     owner_of,
     text_of,
 )
-from election.stores.kubernetes.watch import Echoes, list_leases
+from election.stores.kubernetes.watch import UnseenWrites, list_leases
 
 CANDIDATES = f"{SELECTOR},app.kubernetes.io/component=candidate"
 TRIES = 4
@@ -57,18 +57,23 @@ class Sighting:
     since: float
 
 
-class KubeNodes:
+class CandidateLeases:
     """`ttl`: seconds after which a Lease that did not change, by own observation, is removed.
 
     See KubernetesStore for `wall`.
     """
 
     def __init__(
-        self, http: KubeHttp, path: str, echoes: Echoes, ttl: float, wall: Callable[[], str] = str
+        self,
+        http: ApiClient,
+        path: str,
+        unseen: UnseenWrites,
+        ttl: float,
+        wall: Callable[[], str] = str,
     ) -> None:
         self._http = http
         self._path = path
-        self._echoes = echoes
+        self._unseen = unseen
         self._ttl = ttl
         self._wall = wall
         self._written: dict[str, Lease] = {}
@@ -80,10 +85,10 @@ class KubeNodes:
     async def read_all(self) -> list[CandidateRecord]:
         """Return all candidate records that can be read; raises StoreFault."""
         leases, _ = await list_leases(self._http, self._path, CANDIDATES)
-        found = (self.see(lease) for lease in leases)
+        found = (self.note_lease(lease) for lease in leases)
         return [record for record in found if record is not None]
 
-    def see(self, lease: Lease) -> CandidateRecord | None:
+    def note_lease(self, lease: Lease) -> CandidateRecord | None:
         """Note a candidate Lease as it is now, and return its record; None if it cannot be read."""
         about = metadata(lease)
         name, version = text_of(about, "name"), text_of(about, "resourceVersion")
@@ -97,7 +102,7 @@ class KubeNodes:
         except BadRecord:
             return None
 
-    def gone(self, name: str) -> None:
+    def forget_lease(self, name: str) -> None:
         """Note that a candidate Lease of this name is not there any more."""
         self._sightings.pop(name, None)
 
@@ -130,13 +135,13 @@ class KubeNodes:
         lease = encode_candidate_lease(
             record, name, self._wall(), self._owners.get(record.name), base
         )
-        with self._echoes.sending(name) as sent:
+        with self._unseen.sending(name) as sent:
             if base is None:
                 reply = await self._http.request("POST", self._path, body=lease)
             else:
                 reply = await self._http.request("PUT", f"{self._path}/{name}", body=lease)
             if reply.code in (OK, CREATED):
-                self._echoes.wrote(sent, reply.body, base)
+                self._unseen.note_applied(sent, reply.body, base)
                 return reply.body
         if reply.code == CONFLICT or (reply.code == NOT_FOUND and base is not None):
             return None
@@ -207,4 +212,4 @@ class KubeNodes:
         with suppress(StoreFault):
             async with self._http.bounded(ASIDE_TIMEOUT):
                 await self._http.request("DELETE", f"{self._path}/{name}", body=options)
-                self.gone(name)
+                self.forget_lease(name)

@@ -20,12 +20,12 @@ from urllib.parse import urlencode, urlsplit
 
 from election.outage import Outage
 from election.stores.errors import BadAccess, GivenUp, Gone, NotHttp, Refused, Stale, StoreFault
-from election.stores.kubernetes.connection import Head, Wire
+from election.stores.kubernetes.connection import Connection, Head
 from election.stores.kubernetes.credentials import Credentials, Login
 from election.stores.kubernetes.pool import Pool
 from election.stores.refusals import EVERYTHING, Refusals
 
-UNTOLD_PAUSE = 1.0
+DEFAULT_PAUSE = 1.0
 """Seconds to wait after a Retry-After that is no number: the least that API servers ask for."""
 STARTING = 5.0
 """Seconds for which a refusal says little: an API server forbids everybody everything in its first
@@ -57,7 +57,7 @@ class Reply:
         return printable(str(self.body.get("message") or self.code))
 
 
-class KubeHttp:
+class ApiClient:
     """Sends requests. Connects with the first one, and again by itself.
 
     `longest_pause`: seconds for which Retry-After is heeded at most. API servers say 1; a proxy
@@ -93,36 +93,39 @@ class KubeHttp:
 
         Raises StoreFault, and Stale if `contact` is over.
         """
-        with self._patiently((method, path)):
-            async with self._asked(method, path, query, body=body, contact=contact) as (wire, head):
-                data = await wire.body()
+        with self._unless_refused((method, path)):
+            async with self._asked(method, path, query, body=body, contact=contact) as (
+                connection,
+                head,
+            ):
+                data = await connection.body()
             return self._reply(head, data)
 
     @contextlib.asynccontextmanager
-    async def stream(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Wire]:
+    async def stream(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Connection]:
         """Open a watch, and close it with the block.
 
         Raises StoreFault, Gone and GivenUp, also for what its body raises there.
         """
         async with contextlib.AsyncExitStack() as stack:
-            with self._patiently(("WATCH", path)):
-                wire, head = await stack.enter_async_context(
+            with self._unless_refused(("WATCH", path)):
+                connection, head = await stack.enter_async_context(
                     self._asked("GET", path, query, watch=True)
                 )
-                reply = self._reply(head, await wire.body()) if head.code != OK else None
+                reply = self._reply(head, await connection.body()) if head.code != OK else None
             if reply is not None:
                 self.refuse_watch(reply.code, reply.message)
             try:
-                yield wire
+                yield connection
             except (OSError, EOFError):
-                if wire.given_up:
+                if connection.given_up:
                     raise GivenUp(
                         f"{self._name} refuses new connections: the watch was ended",
                         Outage.UNREACHABLE,
                     ) from None
                 raise
 
-    async def examine(self, watch: Wire) -> None:
+    async def examine(self, watch: Connection) -> None:
         """End a watch that is silent, if its server refuses new connections; see Pool."""
         await self._pool.examine(watch)
 
@@ -182,7 +185,7 @@ class KubeHttp:
             ) from None
 
     @contextlib.contextmanager
-    def _patiently(self, key: tuple[str, str]) -> Iterator[None]:
+    def _unless_refused(self, key: tuple[str, str]) -> Iterator[None]:
         """Ask inside, unless it was refused a short while ago.
 
         Then the answer is the same, and nothing is sent.
@@ -245,7 +248,7 @@ class KubeHttp:
         body: object = None,
         contact: int | None = None,
         watch: bool = False,
-    ) -> AsyncIterator[tuple[Wire, Head]]:
+    ) -> AsyncIterator[tuple[Connection, Head]]:
         """Send a request and return the beginning of its answer.
 
         After a 401 it is sent once more if there are newer credentials: nothing was done then.
@@ -263,14 +266,14 @@ class KubeHttp:
                 + (f"?{urlencode(query)}" if query else "")
             )
             with self.faults():
-                async with self._pool.wire(login, watch=watch) as wire:
+                async with self._pool.connection(login, watch=watch) as connection:
                     if contact is not None and contact != self._pool.contact:
                         raise Stale
-                    head = await wire.ask(method, target, _headers(login.token), data)
+                    head = await connection.ask(method, target, _headers(login.token), data)
                     if head.code != UNAUTHORIZED:
-                        yield wire, head
+                        yield connection, head
                         return
-                    await wire.body()
+                    await connection.body()
             if refused is not None:
                 raise self._refusal(
                     "does not accept the credentials, nor newer ones (401)", everything=True
@@ -302,7 +305,7 @@ class KubeHttp:
         )
 
     def _pause(self, retry_after: str) -> None:
-        seconds = float(retry_after) if retry_after.isdecimal() else UNTOLD_PAUSE
+        seconds = float(retry_after) if retry_after.isdecimal() else DEFAULT_PAUSE
         self._not_before = asyncio.get_running_loop().time() + min(seconds, self._longest_pause)
 
 

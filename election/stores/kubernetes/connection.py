@@ -39,7 +39,7 @@ class Head:
     headers: Mapping[str, str]
 
 
-class Wire:
+class Connection:
     """A connection that stands. Raises NotHttp, OSError and EOFError for what goes wrong."""
 
     def __init__(
@@ -193,7 +193,9 @@ async def reach(host: str, port: int) -> socket.socket:
     return found
 
 
-async def connect(reached: socket.socket, port: int, name: str, tls: ssl.SSLContext | None) -> Wire:
+async def connect(
+    reached: socket.socket, port: int, name: str, tls: ssl.SSLContext | None
+) -> Connection:
     """Begin HTTP on a connection.
 
     `name` is what the Host header says and, with TLS, what the certificate is for; raises OSError.
@@ -217,4 +219,4 @@ async def connect(reached: socket.socket, port: int, name: str, tls: ssl.SSLCont
     except BaseException:
         reached.close()
         raise
-    return Wire(reader, writer, f"[{name}]:{port}" if ":" in name else f"{name}:{port}")
+    return Connection(reader, writer, f"[{name}]:{port}" if ":" in name else f"{name}:{port}")

@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
-from election.stores.kubernetes.connection import Wire, connect, reach
+from election.stores.kubernetes.connection import Connection, connect, reach
 from election.stores.kubernetes.credentials import Login
 from election.stores.kubernetes.names import Addresses, Ask, ask_system
 
@@ -34,25 +34,25 @@ class Pool:
 
     An API server that is stopped in good order refuses new connections and waits for its watches to
     end, for up to a minute, in which nobody can renew anything. So a watch is ended whose server
-    refuses connections: its wire is then `given_up`.
+    refuses connections: its connection is then `given_up`.
     """
 
     def __init__(self, ask: Ask = ask_system) -> None:
         self._ask = ask
-        self._free: list[Wire] = []
-        self._wires: set[Wire] = set()
+        self._free: list[Connection] = []
+        self._connections: set[Connection] = set()
         self._endings: set[asyncio.Task[None]] = set()
         self._key: object = None
         self._turns = asyncio.Semaphore(MOST)
         self._addresses: Addresses | None = None
-        self._watches: set[Wire] = set()
+        self._watches: set[Connection] = set()
         self._refused: dict[str, int] = {}
         self._closed = False
         self.contact = 0
         self.reached = False
 
     @contextlib.asynccontextmanager
-    async def wire(self, login: Login, *, watch: bool = False) -> AsyncIterator[Wire]:
+    async def connection(self, login: Login, *, watch: bool = False) -> AsyncIterator[Connection]:
         """Return a connection for the block.
 
         It is used again only if its last answer was read to the end; raises OSError.
@@ -60,42 +60,42 @@ class Pool:
         `watch`: it does not count towards the most that there may be, because it lasts.
         """
         async with contextlib.nullcontext() if watch else self._turns:
-            wire = self._idle(login)
-            if wire is None:
-                wire = await self._made(login)
+            connection = self._idle(login)
+            if connection is None:
+                connection = await self._made(login)
             if watch:
-                self._watches.add(wire)
+                self._watches.add(connection)
             try:
-                yield wire
+                yield connection
             finally:
-                self._watches.discard(wire)
-                if wire.reusable and login.key == self._key:
-                    wire.free_since = asyncio.get_running_loop().time()
-                    self._free.append(wire)
+                self._watches.discard(connection)
+                if connection.reusable and login.key == self._key:
+                    connection.free_since = asyncio.get_running_loop().time()
+                    self._free.append(connection)
                 else:
-                    self._end(wire)
+                    self._end(connection)
 
-    def _end(self, wire: Wire) -> None:
+    def _end(self, connection: Connection) -> None:
         """End a connection, and see it through.
 
         Its socket is let go of in a later turn of the loop, and `close` waits for that.
         """
-        wire.abort()
-        self._wires.discard(wire)
-        ending = asyncio.get_running_loop().create_task(wire.closed())
+        connection.abort()
+        self._connections.discard(connection)
+        ending = asyncio.get_running_loop().create_task(connection.closed())
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)
 
     async def close(self) -> None:
         """End all connections, also those in use."""
         self._closed = True
-        for wire in list(self._wires):
-            self._end(wire)
+        for connection in list(self._connections):
+            self._end(connection)
         await asyncio.gather(*self._endings)
         if self._addresses is not None:
             await self._addresses.close()
 
-    async def examine(self, watch: Wire) -> None:
+    async def examine(self, watch: Connection) -> None:
         """Find out whether the server of a watch still takes connections, if there is no other one
         to it.
 
@@ -104,9 +104,11 @@ class Pool:
         client that failed.
         """
         others = (
-            wire for wire in self._wires if wire is not watch and wire.address == watch.address
+            connection
+            for connection in self._connections
+            if connection is not watch and connection.address == watch.address
         )
-        if watch.examined or any(wire.stands for wire in others):
+        if watch.examined or any(connection.stands for connection in others):
             return
         for _ in range(REFUSALS):
             try:
@@ -135,17 +137,21 @@ class Pool:
         self._refused.pop(address, None)
         return reached
 
-    def _idle(self, login: Login) -> Wire | None:
+    def _idle(self, login: Login) -> Connection | None:
         now = asyncio.get_running_loop().time()
-        for wire in list(self._free):
-            if login.key != self._key or not wire.reusable or now - wire.free_since > IDLE:
-                self._free.remove(wire)
-                self._end(wire)
+        for connection in list(self._free):
+            if (
+                login.key != self._key
+                or not connection.reusable
+                or now - connection.free_since > IDLE
+            ):
+                self._free.remove(connection)
+                self._end(connection)
         self._key = login.key
         return self._free.pop() if self._free else None
 
-    async def _made(self, login: Login) -> Wire:
-        if not any(wire.stands for wire in self._wires):
+    async def _made(self, login: Login) -> Connection:
+        if not any(connection.stands for connection in self._connections):
             self.contact += 1
         at = urlsplit(login.server)
         host, port = at.hostname or "", at.port or (443 if login.tls else 80)
@@ -155,21 +161,21 @@ class Pool:
             self.reached = False
             reached = await self._reach(address, port)
             self.reached = True
-            wire = await connect(reached, port, login.server_name or host, login.tls)
+            connection = await connect(reached, port, login.server_name or host, login.tls)
         except BaseException:
             # Refused, or the caller's time was up: the next attempt goes to another address, if
             # there are several.
             addresses.failed(address)
             raise
-        wire.address, wire.port = address, port
+        connection.address, connection.port = address, port
         if self._closed:
-            wire.abort()
-            await wire.closed()
+            connection.abort()
+            await connection.closed()
             raise ConnectionResetError
-        self._wires.add(wire)
+        self._connections.add(connection)
         for watch in self._watches:
             watch.examined = False
-        return wire
+        return connection
 
     async def _addresses_of(self, host: str, port: int) -> Addresses:
         before = self._addresses

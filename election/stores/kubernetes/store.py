@@ -46,8 +46,8 @@ from election.stores.contract import (
     WatchStands,
 )
 from election.stores.errors import BadRecord, GivenUp, Gone, Stale, StoreFault
-from election.stores.kubernetes.candidates import KubeNodes
-from election.stores.kubernetes.client import KubeHttp
+from election.stores.kubernetes.candidates import CandidateLeases
+from election.stores.kubernetes.client import ApiClient
 from election.stores.kubernetes.credentials import Credentials
 from election.stores.kubernetes.kubeconfig import Access, load
 from election.stores.kubernetes.lease import (
@@ -63,7 +63,7 @@ from election.stores.kubernetes.lease import (
     spec,
     text_of,
 )
-from election.stores.kubernetes.watch import Echoes, LeaseWatch, Seen
+from election.stores.kubernetes.watch import LeaseWatch, Seen, UnseenWrites
 
 T = TypeVar("T")
 
@@ -108,11 +108,11 @@ class KubernetesStore:
     ) -> None:
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._request_timeout = request_timeout
-        self._http = KubeHttp(
+        self._http = ApiClient(
             Credentials(access or partial(load, kubeconfig, context)), request_timeout
         )
-        self._echoes = Echoes()
-        self._nodes = KubeNodes(self._http, self._path, self._echoes, candidate_ttl, wall)
+        self._unseen = UnseenWrites()
+        self._nodes = CandidateLeases(self._http, self._path, self._unseen, candidate_ttl, wall)
         self._bases: dict[str, dict[Revision, Base]] = {}
         self._closed = False
 
@@ -153,7 +153,7 @@ class KubernetesStore:
 
         Sets itself up again after a fault.
         """
-        watch = LeaseWatch(self._http, self._path, self._request_timeout, self._echoes)
+        watch = LeaseWatch(self._http, self._path, self._request_timeout, self._unseen)
         known: dict[str, str] = {}
         lost: WatchLost | None = None
         standing = False
@@ -179,7 +179,7 @@ class KubernetesStore:
                 if lost != before and not self._closed:
                     yield lost
             finally:
-                self._echoes.end()
+                self._unseen.end_watch()
             await asyncio.sleep(WATCH_RETRY)
 
     async def close(self) -> None:
@@ -212,7 +212,7 @@ class KubernetesStore:
         if problem := name_problem(name):
             return Unknown(problem, Outage.FAILING)
         lease = encode_lease(record, name, base.lease if base else None)
-        with self._echoes.sending(name) as sent:
+        with self._unseen.sending(name) as sent:
             try:
                 if base is None:
                     reply = await self._http.request("POST", self._path, body=lease)
@@ -223,7 +223,7 @@ class KubernetesStore:
             except Stale:
                 return Conflict()
             if reply.code in (OK, CREATED):
-                self._echoes.wrote(sent, reply.body, base.lease if base else None)
+                self._unseen.note_applied(sent, reply.body, base.lease if base else None)
                 return Applied(self._remember(election, reply.body))
         # A POST that finds nothing misses the namespace, not the Lease.
         if reply.code == CONFLICT or (reply.code == NOT_FOUND and base is not None):
@@ -279,13 +279,13 @@ class KubernetesStore:
             event = ElectionChanged(election, content) if content is not None else None
         elif node is not None:
             event = CandidateChanged(
-                node, self._nodes.see(seen.lease) if seen.lease is not None else None
+                node, self._nodes.note_lease(seen.lease) if seen.lease is not None else None
             )
         if seen.lease is not None:
             known[seen.name] = _version(seen.lease)
         else:
             known.pop(seen.name, None)
-            self._nodes.gone(seen.name)
+            self._nodes.forget_lease(seen.name)
         return event
 
     async def _is_gone(self, election: str) -> Content | None:

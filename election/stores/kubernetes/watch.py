@@ -21,8 +21,8 @@ from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 
 from election.outage import Outage
-from election.stores.kubernetes.client import KubeHttp
-from election.stores.kubernetes.connection import Wire
+from election.stores.kubernetes.client import ApiClient
+from election.stores.kubernetes.connection import Connection
 from election.stores.kubernetes.lease import SELECTOR, Lease, is_labelled, metadata, text_of
 
 WATCH_SECONDS = 300
@@ -51,7 +51,7 @@ class Sent:
     reported: set[str] | None
 
 
-class Echoes:
+class UnseenWrites:
     """Own writes that the watch has not reported yet. Times are those of the event loop.
 
     Only writes that were sent while a watch stood count: one that crossed with a list is in it, or
@@ -73,7 +73,7 @@ class Echoes:
         finally:
             self._sent.discard(sent)
 
-    def wrote(self, sent: Sent, lease: Lease, base: Lease | None) -> None:
+    def note_applied(self, sent: Sent, lease: Lease, base: Lease | None) -> None:
         """Note that a write was applied on top of `base`, and that the watch has to report it.
 
         Not one that changed nothing: it has no new version. Nor one that was stored without the
@@ -89,7 +89,7 @@ class Echoes:
         ):
             self._written.setdefault(version, asyncio.get_running_loop().time())
 
-    def seen(self, lease: Lease) -> None:
+    def note_reported(self, lease: Lease) -> None:
         """Note what the watch reports.
 
         Of one Lease it is everything, in order, so earlier writes are settled too.
@@ -111,11 +111,11 @@ class Echoes:
         """Return when the oldest write was answered that is not reported; inf: all are."""
         return min(self._written.values(), default=float("inf"))
 
-    def begin(self) -> None:
+    def begin_watch(self) -> None:
         """Note that a watch stands."""
         self._stands = True
 
-    def end(self) -> None:
+    def end_watch(self) -> None:
         """Note that none stands: what is not reported will be in the next list."""
         self._stands = False
         self._written.clear()
@@ -131,18 +131,18 @@ def _version(lease: Lease) -> tuple[str, str]:
 class LeaseWatch:
     """One watch. `timeout` in seconds bounds each request, and the silence after an own write."""
 
-    def __init__(self, http: KubeHttp, path: str, timeout: float, echoes: Echoes) -> None:
+    def __init__(self, http: ApiClient, path: str, timeout: float, unseen: UnseenWrites) -> None:
         self._http = http
         self._path = path
         self._timeout = timeout
-        self._echoes = echoes
+        self._unseen = unseen
         self._version = ""
 
     async def begin(self) -> list[Lease]:
         """Return all Leases, as of a moment after this call began, and note from where to watch;
         raises StoreFault.
         """
-        self._echoes.end()
+        self._unseen.end_watch()
         async with self._http.bounded(self._timeout):
             leases, self._version = await list_leases(self._http, self._path, SELECTOR)
         return leases
@@ -164,15 +164,15 @@ class LeaseWatch:
         }
         async with contextlib.AsyncExitStack() as stack:
             async with self._http.bounded(self._timeout):
-                wire = await stack.enter_async_context(self._http.stream(self._path, query))
-            self._echoes.begin()
+                connection = await stack.enter_async_context(self._http.stream(self._path, query))
+            self._unseen.begin_watch()
             yield []
             rest = b""
-            while data := await self._next(wire):
+            while data := await self._next(connection):
                 *lines, rest = (rest + data).split(NEWLINE)
                 yield [seen for line in lines if line and (seen := self._read(line)) is not None]
 
-    async def _next(self, wire: Wire) -> bytes:
+    async def _next(self, connection: Connection) -> bytes:
         """Return what comes next, empty at the end.
 
         Raises StoreFault if nothing comes, though it should.
@@ -181,10 +181,10 @@ class LeaseWatch:
         while True:
             # Judged before the wait: after a pause of this process what was reported meanwhile
             # waits to be read.
-            overdue = loop.time() - self._echoes.oldest() > self._timeout
+            overdue = loop.time() - self._unseen.oldest() > self._timeout
             try:
                 async with asyncio.timeout(self._timeout / 2) as patience:
-                    return await wire.part()
+                    return await connection.part()
             except TimeoutError:
                 if not patience.expired():
                     # The kernel has given the connection up (ETIMEDOUT), and says so to every
@@ -192,8 +192,8 @@ class LeaseWatch:
                     raise ConnectionResetError from None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._timeout / 2):
-                    await self._http.examine(wire)
-            if overdue and loop.time() - self._echoes.oldest() > self._timeout:
+                    await self._http.examine(connection)
+            if overdue and loop.time() - self._unseen.oldest() > self._timeout:
                 raise self._http.fault(
                     Outage.SLOW,
                     f"does not report this node's own writes within {self._timeout:.3g} s",
@@ -211,11 +211,11 @@ class LeaseWatch:
         self._version = text_of(metadata(lease), "resourceVersion")
         if kind == "BOOKMARK":
             return None
-        self._echoes.seen(lease)
+        self._unseen.note_reported(lease)
         return Seen(text_of(metadata(lease), "name"), None if kind == "DELETED" else lease)
 
 
-async def list_leases(http: KubeHttp, path: str, selector: str) -> tuple[list[Lease], str]:
+async def list_leases(http: ApiClient, path: str, selector: str) -> tuple[list[Lease], str]:
     """Return all Leases that are selected, and the version of the list; raises StoreFault.
 
     Without a resourceVersion: what the API server keeps in its cache may be old.

@@ -11,14 +11,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from election.stores.errors import NotHttp
-from election.stores.kubernetes.connection import LARGEST_BODY, LONGEST_HEAD, Wire, connect, reach
+from election.stores.kubernetes.connection import (
+    LARGEST_BODY,
+    LONGEST_HEAD,
+    Connection,
+    connect,
+    reach,
+)
 
 PATIENCE = 5.0
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
-async def connected(script: Script) -> AsyncIterator[Wire]:
+async def connected(script: Script) -> AsyncIterator[Connection]:
     """Return a connection to a server that plays a script for it."""
 
     async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -28,13 +34,13 @@ async def connected(script: Script) -> AsyncIterator[Wire]:
 
     server = await asyncio.start_server(play, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    wire = await connect(await reach("127.0.0.1", port), port, "127.0.0.1", None)
+    connection = await connect(await reach("127.0.0.1", port), port, "127.0.0.1", None)
     try:
         async with asyncio.timeout(PATIENCE):
-            yield wire
+            yield connection
     finally:
-        wire.abort()
-        await wire.closed()
+        connection.abort()
+        await connection.closed()
         server.close()
         await server.wait_closed()
 
@@ -56,10 +62,10 @@ async def answer(*pieces: bytes) -> tuple[int, bytes, bool]:
     """Return the code and body of what comes in these pieces, and whether the connection can be
     used again.
     """
-    async with connected(saying(*pieces)) as wire:
-        head = await wire.ask("GET", "/", {}, None)
-        body = await wire.body()
-        return head.code, body, wire._reusable
+    async with connected(saying(*pieces)) as connection:
+        head = await connection.ask("GET", "/", {}, None)
+        body = await connection.body()
+        return head.code, body, connection._reusable
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -160,11 +166,11 @@ def test_what_cannot_be_sent_is_not_sent_and_not_quoted() -> None:
 
     async def scenario() -> None:
         for token in ("secret\r\nX: y", "secret ", "secr\u00e9t"):
-            async with connected(saying(WHOLE["length"])) as wire:
+            async with connected(saying(WHOLE["length"])) as connection:
                 with pytest.raises(NotHttp) as caught:
-                    await wire.ask("GET", "/", {"Authorization": f"Bearer {token}"}, None)
+                    await connection.ask("GET", "/", {"Authorization": f"Bearer {token}"}, None)
                 assert "sec" not in str(caught.value)
-                assert not wire.reusable
+                assert not connection.reusable
 
     asyncio.run(scenario())
 
@@ -173,9 +179,9 @@ def test_a_body_that_was_not_read_makes_the_connection_useless() -> None:
     """Its rest would be taken for the next answer."""
 
     async def scenario() -> None:
-        async with connected(saying(WHOLE["length"])) as wire:
-            await wire.ask("GET", "/", {}, None)
-            assert not wire.reusable
+        async with connected(saying(WHOLE["length"])) as connection:
+            await connection.ask("GET", "/", {}, None)
+            assert not connection.reusable
 
     asyncio.run(scenario())
 
@@ -191,11 +197,11 @@ def test_several_requests_go_over_one_connection() -> None:
             writer.write(WHOLE["length"])
 
     async def scenario() -> None:
-        async with connected(script) as wire:
-            await wire.ask("PUT", "/a?b=c", {"X": "y"}, b"abc")
-            assert await wire.body() == b"hello"
-            await wire.ask("GET", "/", {}, None)
-            assert await wire.body() == b"hello"
+        async with connected(script) as connection:
+            await connection.ask("PUT", "/a?b=c", {"X": "y"}, b"abc")
+            assert await connection.body() == b"hello"
+            await connection.ask("GET", "/", {}, None)
+            assert await connection.body() == b"hello"
 
     asyncio.run(scenario())
     request = got[0].split(b"\r\n")
@@ -221,19 +227,19 @@ def test_waiting_for_a_part_can_be_given_up_and_begun_again() -> None:
             go.clear()
 
     async def scenario() -> None:
-        async with connected(script) as wire:
-            waiting = asyncio.ensure_future(wire.ask("GET", "/", {}, None))
+        async with connected(script) as connection:
+            waiting = asyncio.ensure_future(connection.ask("GET", "/", {}, None))
             while not waiting.done():
                 go.set()
                 await asyncio.sleep(0)
             found = b""
-            while not wire._reusable:
+            while not connection._reusable:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.005):
-                        found += await wire.part()
+                        found += await connection.part()
                 go.set()
             assert found == b"hello"
-            assert await wire.part() == b""
+            assert await connection.part() == b""
 
     asyncio.run(scenario())
 
@@ -242,12 +248,12 @@ def test_a_connection_that_the_server_closed_does_not_stand() -> None:
     """It is noticed without sending anything."""
 
     async def scenario() -> None:
-        async with connected(saying(WHOLE["length"])) as wire:
-            await wire.ask("GET", "/", {}, None)
-            await wire.body()
-            while wire.reusable:  # noqa: ASYNC110 - the end of a connection is no event of this class
+        async with connected(saying(WHOLE["length"])) as connection:
+            await connection.ask("GET", "/", {}, None)
+            await connection.body()
+            while connection.reusable:  # noqa: ASYNC110 - the end of a connection is no event of this class
                 await asyncio.sleep(0.001)
-            assert not wire.stands
+            assert not connection.stands
 
     asyncio.run(scenario())
 
@@ -256,9 +262,9 @@ def test_a_request_does_not_wait_for_more_to_send() -> None:
     """A write of two segments would wait for the delayed acknowledgement of the first one, 40 ms."""
 
     async def scenario() -> None:
-        async with connected(saying(WHOLE["length"])) as wire:
-            connection: socket.socket = wire._writer.get_extra_info("socket")
-            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        async with connected(saying(WHOLE["length"])) as connection:
+            sock: socket.socket = connection._writer.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
     asyncio.run(scenario())
 

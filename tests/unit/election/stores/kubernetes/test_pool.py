@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from election.stores.kubernetes.connection import Wire
+from election.stores.kubernetes.connection import Connection
 from election.stores.kubernetes.credentials import Login
 from election.stores.kubernetes.pool import IDLE, MOST, Pool
 
@@ -52,9 +52,9 @@ class Server:
 
 async def ask(pool: Pool, login: Login) -> bytes:
     """Ask once and read the whole answer."""
-    async with pool.wire(login) as wire:
-        await wire.ask("GET", "/", {}, None)
-        return await wire.body()
+    async with pool.connection(login) as connection:
+        await connection.ask("GET", "/", {}, None)
+        return await connection.body()
 
 
 def run(scenario: Callable[[Server, Pool], Awaitable[None]]) -> None:
@@ -83,7 +83,7 @@ def run(scenario: Callable[[Server, Pool], Awaitable[None]]) -> None:
                 await scenario(server, pool)
             finally:
                 await pool.close()
-            assert not any(wire.stands for wire in pool._wires)
+            assert not any(connection.stands for connection in pool._connections)
 
     asyncio.run(play())
 
@@ -118,8 +118,8 @@ def test_a_connection_whose_answer_was_not_read_to_the_end_is_dropped() -> None:
     """What is left of it stands before the next answer."""
 
     async def scenario(server: Server, pool: Pool) -> None:
-        async with pool.wire(server.login()) as wire:
-            await wire.ask("GET", "/", {}, None)
+        async with pool.connection(server.login()) as connection:
+            await connection.ask("GET", "/", {}, None)
         assert await ask(pool, server.login()) == b"ok"
         assert len(server.peers) == 2
 
@@ -130,7 +130,7 @@ def test_contact_is_lost_only_with_the_last_connection() -> None:
     """While one stands, the server cannot have been stopped and put back to an older copy."""
 
     async def scenario(server: Server, pool: Pool) -> None:
-        async with pool.wire(server.login(), watch=True):
+        async with pool.connection(server.login(), watch=True):
             await ask(pool, server.login())
             server.writers[1].transport.abort()
             await ask_again(pool, server.login())
@@ -157,7 +157,7 @@ def test_no_more_connections_are_open_at_once_than_allowed() -> None:
     async def scenario(server: Server, pool: Pool) -> None:
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(3):
-                await stack.enter_async_context(pool.wire(server.login(), watch=True))
+                await stack.enter_async_context(pool.connection(server.login(), watch=True))
             assert (
                 await asyncio.gather(*(ask(pool, server.login()) for _ in range(20)))
                 == [b"ok"] * 20
@@ -172,11 +172,11 @@ def test_a_connection_that_was_idle_for_long_is_not_trusted() -> None:
 
     async def scenario(server: Server, pool: Pool) -> None:
         await ask(pool, server.login())
-        [wire] = pool._free
-        wire.free_since -= IDLE + 1
+        [connection] = pool._free
+        connection.free_since -= IDLE + 1
         await ask(pool, server.login())
         assert len(server.peers) == 2
-        assert not wire.stands
+        assert not connection.stands
 
     run(scenario)
 
@@ -191,7 +191,7 @@ def test_another_server_gets_connections_of_its_own() -> None:
             other.port = listener.sockets[0].getsockname()[1]
             await ask(pool, other.login())
             assert (server.requests, other.requests) == (1, 1)
-            assert len(pool._wires) == 1
+            assert len(pool._connections) == 1
             for writer in other.writers:
                 writer.transport.abort()
 
@@ -231,9 +231,9 @@ def test_a_wire_that_failed_to_connect_is_none() -> None:
     """Nobody listens: an OSError, and nothing is kept."""
 
     async def scenario(server: Server, pool: Pool) -> None:
-        wires: set[Wire] = pool._wires
+        connections: set[Connection] = pool._connections
         with pytest.raises(OSError, match="Connect call failed"):
             await ask(pool, Login("http://127.0.0.1:1", None, ""))
-        assert wires == set()
+        assert connections == set()
 
     run(scenario)

@@ -8,10 +8,10 @@ from typing import cast
 
 import pytest
 
-from election.stores.kubernetes.client import KubeHttp
-from election.stores.kubernetes.connection import Wire
+from election.stores.kubernetes.client import ApiClient
+from election.stores.kubernetes.connection import Connection
 from election.stores.kubernetes.credentials import Credentials
-from election.stores.kubernetes.watch import Echoes, LeaseWatch
+from election.stores.kubernetes.watch import LeaseWatch, UnseenWrites
 
 
 class Dead:
@@ -29,9 +29,9 @@ def test_a_connection_that_the_kernel_gives_up_is_an_end_and_no_silence() -> Non
     """
 
     async def scenario() -> None:
-        http = KubeHttp(Credentials(lambda: pytest.fail("not needed")), 1.0)
-        watch = LeaseWatch(http, "/leases", 1.0, Echoes())
-        reading = asyncio.ensure_future(watch._next(cast("Wire", Dead())))
+        http = ApiClient(Credentials(lambda: pytest.fail("not needed")), 1.0)
+        watch = LeaseWatch(http, "/leases", 1.0, UnseenWrites())
+        reading = asyncio.ensure_future(watch._next(cast("Connection", Dead())))
         for _ in range(10):
             await asyncio.sleep(0)
         assert reading.done()
