@@ -12,7 +12,7 @@ from typing import Any
 from election.model import Unknown
 from election.stores.contract import Store
 from election.stores.etcd.access import EtcdAccess, read_tls
-from election.stores.etcd.channel import Line
+from election.stores.etcd.channel import EtcdChannel
 from election.stores.etcd.rpc import rpc
 from election.stores.etcd.store import EtcdStore
 from tests.contract.places import PATIENCE, TIMEOUT, EtcdPlace
@@ -91,33 +91,33 @@ class Users:
     """
 
     def __init__(self, server: EtcdServer, access: EtcdAccess | None = None) -> None:
-        self._line = Line(
+        self._channel = EtcdChannel(
             f"{server.host}:{server.port}", read_tls(access or EtcdAccess()) if server.tls else None
         )
         self._token: tuple[tuple[str, str], ...] = ()
 
     async def log_in(self) -> None:
         """Get a token for root."""
-        answer: Any = await self._line.auth.Authenticate(
+        answer: Any = await self._channel.auth.Authenticate(
             rpc.AuthenticateRequest(name="root", password=ROOT_PASSWORD)
         )
         self._token = (("token", answer.token),)
 
     async def add(self, name: str, password: str, prefix: str) -> None:
         """Add a user who may do everything below a prefix."""
-        await self._line.auth.RoleAdd(rpc.AuthRoleAddRequest(name=name), metadata=self._token)
+        await self._channel.auth.RoleAdd(rpc.AuthRoleAddRequest(name=name), metadata=self._token)
         key = prefix.encode()
         permission = rpc.Permission(
             permType=rpc.Permission.READWRITE, key=key, range_end=rpc_end(key)
         )
-        await self._line.auth.RoleGrantPermission(
+        await self._channel.auth.RoleGrantPermission(
             rpc.AuthRoleGrantPermissionRequest(name=name, perm=permission), metadata=self._token
         )
         await self._add_user(name, password, name)
 
     async def enable(self) -> None:
         """Turn authentication on."""
-        await self._line.auth.AuthEnable(rpc.AuthEnableRequest(), metadata=self._token)
+        await self._channel.auth.AuthEnable(rpc.AuthEnableRequest(), metadata=self._token)
 
     async def add_root(self) -> None:
         """Add the user that authentication cannot be turned on without."""
@@ -126,27 +126,27 @@ class Users:
     async def disable(self) -> None:
         """Turn authentication off."""
         await self.log_in()
-        await self._line.auth.AuthDisable(rpc.AuthDisableRequest(), metadata=self._token)
+        await self._channel.auth.AuthDisable(rpc.AuthDisableRequest(), metadata=self._token)
         self._token = ()
 
     async def change_password(self, name: str, password: str) -> None:
         """Give a user another password; etcd forgets its tokens."""
         await self.log_in()
-        await self._line.auth.UserChangePassword(
+        await self._channel.auth.UserChangePassword(
             rpc.AuthUserChangePasswordRequest(name=name, password=password), metadata=self._token
         )
 
     async def close(self) -> None:
         """Let go of the connection."""
-        await self._line.close()
+        await self._channel.close()
 
     async def _add_user(self, name: str, password: str, role: str) -> None:
         options = rpc.UserAddOptions(no_password=False)
-        await self._line.auth.UserAdd(
+        await self._channel.auth.UserAdd(
             rpc.AuthUserAddRequest(name=name, password=password, options=options),
             metadata=self._token,
         )
-        await self._line.auth.UserGrantRole(
+        await self._channel.auth.UserGrantRole(
             rpc.AuthUserGrantRoleRequest(user=name, role=role), metadata=self._token
         )
 

@@ -67,7 +67,7 @@ async def named(port: int) -> AsyncIterator[tuple[EtcdStore, NameServer]]:
     )
     store = EtcdStore([f"http://etcd.test:{port}"], "/names/", REQUEST_TIMEOUT)
     asked = transport.get_extra_info("sockname")[1]
-    store._rotation.current._lines._target = f"dns://127.0.0.1:{asked}/etcd.test:{port}"
+    store._rotation.current._channels._target = f"dns://127.0.0.1:{asked}/etcd.test:{port}"
     try:
         yield store, names
     finally:

@@ -41,22 +41,22 @@ TRY_AGAIN = 1.0
 """Seconds between two attempts to find out whether a name leads elsewhere by now."""
 
 
-class Line:
+class EtcdChannel:
     """One channel and its stubs. `ready`: the server is new enough."""
 
     def __init__(self, target: str, tls: Tls | None, login: Login | None = None) -> None:
         self._login = login
         options = tuple(OPTIONS.items())
         if tls is None:
-            self._channel = rpc.insecure_channel(target, options=options)
+            self._grpc = rpc.insecure_channel(target, options=options)
         else:
             credentials = ssl_channel_credentials(tls.authorities, tls.key, tls.certificate)
-            self._channel = rpc.secure_channel(target, credentials, options=options)
-        self.kv = rpc.KVStub(self._channel)
-        self.leases = rpc.LeaseStub(self._channel)
-        self.watches = rpc.WatchStub(self._channel)
-        self.auth = rpc.AuthStub(self._channel)
-        self.maintenance = rpc.MaintenanceStub(self._channel)
+            self._grpc = rpc.secure_channel(target, credentials, options=options)
+        self.kv = rpc.KVStub(self._grpc)
+        self.leases = rpc.LeaseStub(self._grpc)
+        self.watches = rpc.WatchStub(self._grpc)
+        self.auth = rpc.AuthStub(self._grpc)
+        self.maintenance = rpc.MaintenanceStub(self._grpc)
         self.ready = False
         self._users = 0
         self._retired = False
@@ -74,18 +74,18 @@ class Line:
     @property
     def connected(self) -> bool:
         """Whether its connection stands, as far as gRPC knows."""
-        return bool(self._channel.get_state() is ChannelConnectivity.READY)
+        return bool(self._grpc.get_state() is ChannelConnectivity.READY)
 
     def connect(self) -> None:
         """Begin to connect, without a call."""
-        self._channel.get_state(try_to_connect=True)
+        self._grpc.get_state(try_to_connect=True)
 
-    def take(self) -> None:
+    def add_user(self) -> None:
         """Count one more user."""
         self._users += 1
 
-    async def give(self) -> None:
-        """Count one user less; the last one of a retired line closes it."""
+    async def remove_user(self) -> None:
+        """Count one user less; the last one of a retired channel closes it."""
         self._users -= 1
         if self._retired and not self.in_use:
             await self.close()
@@ -98,22 +98,22 @@ class Line:
 
     async def close(self) -> None:
         """Close the channel; calls on it end at once."""
-        await self._channel.close()
+        await self._grpc.close()
 
 
-class Lines:
-    """The lines to one server.
+class EtcdChannels:
+    """The channels to one server.
 
     The current one, and retired ones that are still in use. Used in one event loop.
 
     A name is resolved by gRPC, and again only when it sees a connection fail, which it does not
-    while a server is frozen or a network swallows packets. So when calls get no answer another line
-    is tried beside the current one, which gRPC resolves the name for; as soon as it is connected it
-    takes the current one's place. (Until then that one stays: it is all there is while name servers
-    are away too.)
+    while a server is frozen or a network swallows packets. So when calls get no answer another
+    channel is tried beside the current one, which gRPC resolves the name for; as soon as it is
+    connected it takes the current one's place. (Until then that one stays: it is all there is while
+    name servers are away too.)
 
-    `flaw` says why the certificate files as they are now cannot be used (a line from before goes on
-    working); empty: they can.
+    `flaw` says why the certificate files as they are now cannot be used (a channel from before goes
+    on working); empty: they can.
     """
 
     def __init__(self, target: str, access: EtcdAccess, *, tls: bool, login: Login) -> None:
@@ -122,19 +122,19 @@ class Lines:
         self._tls = tls
         self._read: Tls | None = None
         self.login = login
-        self._trial: Line | None = None
+        self._trial: EtcdChannel | None = None
         self._tried_at = float("-inf")
         self._closing: set[asyncio.Task[None]] = set()
         self._files: Signature | None = None
-        self._line: Line | None = None
-        self._old: list[Line] = []
+        self._channel: EtcdChannel | None = None
+        self._old: list[EtcdChannel] = []
         self._greeting = asyncio.Lock()
         self.flaw = ""
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection to the server, as far as gRPC knows."""
-        return self._line is not None and self._line.connected
+        return self._channel is not None and self._channel.connected
 
     def renewable(self, metadata: Metadata, details: str) -> bool:
         """Whether to log in, and send a call again that was refused with these details.
@@ -148,36 +148,36 @@ class Lines:
             without_token or any(part in details for part in TOKEN_REFUSED)
         )
 
-    async def take(self) -> Line:
-        """Return the line to use, logged in; to be given back.
+    async def acquire(self) -> EtcdChannel:
+        """Return the channel to use, logged in; to be given back.
 
         Raises BadAccess, TooOld, Login's errors, and gRPC's.
         """
-        before, line = self._line, self._current()
+        before, channel = self._channel, self._current()
         if self._trial is not None and self._trial.connected:
-            self._line, self._trial = self._trial, None
-            line = self._line
-        line.take()
+            self._channel, self._trial = self._trial, None
+            channel = self._channel
+        channel.add_user()
         try:
-            if before is not None and before is not line:
+            if before is not None and before is not channel:
                 self._old = [*(old for old in self._old if old.in_use), before]
                 await before.retire()
-            if not line.ready:
+            if not channel.ready:
                 async with self._greeting:
-                    await self._greet(line)
+                    await self._greet(channel)
         except BaseException:
-            await line.give()
+            await channel.remove_user()
             raise
-        return line
+        return channel
 
-    def doubt(self) -> None:
+    def note_silence(self) -> None:
         """Note that a call got no answer.
 
-        See whether a fresh line gets a connection, perhaps to another address.
+        See whether a fresh channel gets a connection, perhaps to another address.
         """
         now = asyncio.get_running_loop().time()
         if (
-            self._line is None
+            self._channel is None
             or is_address(self._target)
             or self.login.lasts
             or now - self._tried_at < TRY_AGAIN
@@ -185,10 +185,10 @@ class Lines:
             return
         self._tried_at = now
         self._drop_trial()
-        self._trial = Line(self._target, self._read, self.login)
+        self._trial = EtcdChannel(self._target, self._read, self.login)
         self._trial.connect()
 
-    def trust(self) -> None:
+    def note_answer(self) -> None:
         """Note that a call was answered."""
         self._drop_trial()
 
@@ -200,16 +200,16 @@ class Lines:
             closing.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
-        """Close all lines; calls on them end at once."""
+        """Close all channels; calls on them end at once."""
         self._drop_trial()
         await asyncio.gather(*self._closing)
-        lines = [*self._old, *([self._line] if self._line else [])]
-        self._line, self._old = None, []
-        for line in lines:
-            await line.close()
+        channels = [*self._old, *([self._channel] if self._channel else [])]
+        self._channel, self._old = None, []
+        for channel in channels:
+            await channel.close()
 
-    def _current(self) -> Line:
-        """Return the line for the files as they are now.
+    def _current(self) -> EtcdChannel:
+        """Return the channel for the files as they are now.
 
         While they cannot be used: the one from before, or BadAccess.
         """
@@ -218,23 +218,25 @@ class Lines:
             self._files, self.flaw = files, ""
             try:
                 self._read = read_tls(self._access) if self._tls else None
-                self._line = Line(self._target, self._read, self.login)
+                self._channel = EtcdChannel(self._target, self._read, self.login)
                 self._drop_trial()
             except BadAccess as bad:
                 self.flaw = str(bad)
-        if self._line is None:
+        if self._channel is None:
             raise BadAccess(self.flaw)
-        return self._line
+        return self._channel
 
-    async def _greet(self, line: Line) -> None:
-        """Make the line ready, unless another call has done so."""
-        if line.ready:
+    async def _greet(self, channel: EtcdChannel) -> None:
+        """Make the channel ready, unless another call has done so."""
+        if channel.ready:
             return
-        await self.login.ensure(line)
+        await self.login.ensure(channel)
         try:
             version = str(
                 (
-                    await line.maintenance.Status(rpc.StatusRequest(), metadata=line.metadata[1:])
+                    await channel.maintenance.Status(
+                        rpc.StatusRequest(), metadata=channel.metadata[1:]
+                    )
                 ).version
             )
         except rpc.AioRpcError as error:
@@ -245,7 +247,7 @@ class Lines:
         else:
             if too_old(version):
                 raise TooOld(f"is of version {version}: version 3.4 or newer is needed")
-        line.ready = True
+        channel.ready = True
 
 
 def is_address(target: str) -> bool:

@@ -41,7 +41,7 @@ from election.stores.etcd.batch import (
     swap_request,
     together,
 )
-from election.stores.etcd.channel import Line, Lines
+from election.stores.etcd.channel import EtcdChannel, EtcdChannels
 from election.stores.etcd.faults import REFUSALS, UNKNOWN_SERVICE, WRONG_PASSWORD, meaning
 from election.stores.etcd.login import Login
 from election.stores.etcd.rpc import EOF, prefix_range_end, rpc
@@ -72,7 +72,7 @@ class Endpoint:
         self.url = url
         target, self._tls = target_of(url)
         self._access = access
-        self._lines = Lines(target, access, tls=self._tls, login=login or Login(access))
+        self._channels = EtcdChannels(target, access, tls=self._tls, login=login or Login(access))
         self._gets: Gatherer[str, Item | None] = Gatherer(
             self._get_all, lambda keys: min(len(keys), MOST_TOGETHER)
         )
@@ -82,19 +82,19 @@ class Endpoint:
     @property
     def silence(self) -> Outage:
         """What it means that no answer came: whether there is a connection at all."""
-        return Outage.SLOW if self._lines.connected else Outage.UNREACHABLE
+        return Outage.SLOW if self._channels.connected else Outage.UNREACHABLE
 
     @property
     def logging_in(self) -> float:
         """For how many seconds the node's login has been under way, here or at another server; 0.0:
         none is.
         """
-        return self._lines.login.lasts
+        return self._channels.login.lasts
 
-    def doubt(self) -> None:
+    def note_silence(self) -> None:
         """Note that it gave no answer: its name may lead elsewhere by now."""
         if not self._closed:
-            self._lines.doubt()
+            self._channels.note_silence()
 
     async def get(self, key: str) -> Item | None:
         """Return a key as of a moment after this call began (linearizable)."""
@@ -106,7 +106,7 @@ class Endpoint:
         """
         request = rpc.RangeRequest(key=prefix.encode(), range_end=prefix_range_end(prefix.encode()))
         found = await self._call(
-            lambda line: line.kv.Range(request, metadata=line.metadata), f"read {prefix}"
+            lambda channel: channel.kv.Range(request, metadata=channel.metadata), f"read {prefix}"
         )
         return int(found.header.revision), [item_of(kv) for kv in found.kvs]
 
@@ -125,11 +125,12 @@ class Endpoint:
         """
         grant = rpc.LeaseGrantRequest(TTL=ttl)
         lease = await self._call(
-            lambda line: line.leases.LeaseGrant(grant, metadata=line.metadata), f"write {key}"
+            lambda channel: channel.leases.LeaseGrant(grant, metadata=channel.metadata),
+            f"write {key}",
         )
         request = rpc.PutRequest(key=key.encode(), value=value, lease=lease.ID)
         done = await self._call(
-            lambda line: line.kv.Put(request, metadata=line.metadata), f"write {key}"
+            lambda channel: channel.kv.Put(request, metadata=channel.metadata), f"write {key}"
         )
         return int(done.header.revision)
 
@@ -137,7 +138,8 @@ class Endpoint:
         """Remove a key, if it is there."""
         request = rpc.DeleteRangeRequest(key=key.encode())
         await self._call(
-            lambda line: line.kv.DeleteRange(request, metadata=line.metadata), f"remove {key}"
+            lambda channel: channel.kv.DeleteRange(request, metadata=channel.metadata),
+            f"remove {key}",
         )
 
     async def watch(self, prefix: str, start: int, timeout: float) -> Watch:
@@ -146,8 +148,8 @@ class Endpoint:
         A server silent for `timeout` seconds when asked is given up.
         """
         with self.faults(f"watch {prefix}"):
-            line = await self._lines.take()
-            watch = Watch(self, line, prefix, timeout)
+            channel = await self._channels.acquire()
+            watch = Watch(self, channel, prefix, timeout)
             try:
                 await watch.begin(start)
             except BaseException:
@@ -158,11 +160,11 @@ class Endpoint:
     async def close(self) -> None:
         """Let go of the connections; calls that still wait get an StoreFault."""
         self._closed = True
-        await self._lines.close()
+        await self._channels.close()
 
     def fault(self, what: str, outage: Outage = Outage.UNREACHABLE) -> StoreFault:
         """Return the fault that says this of the server."""
-        flaw = f"; {self._lines.flaw}" if self._lines.flaw else ""
+        flaw = f"; {self._channels.flaw}" if self._channels.flaw else ""
         return StoreFault(f"etcd at {self.url} {what}{flaw}", outage)
 
     def meant(self, details: str, doing: str) -> StoreFault:
@@ -206,7 +208,7 @@ class Endpoint:
             return [
                 first_item(
                     await self._call(
-                        lambda line: line.kv.Range(request, metadata=line.metadata),
+                        lambda channel: channel.kv.Range(request, metadata=channel.metadata),
                         f"read {keys[0]}",
                     )
                 )
@@ -226,40 +228,44 @@ class Endpoint:
         return [revision if part.response_txn.succeeded else None for part in done.responses]
 
     async def _transact(self, request: Any, doing: str) -> Any:  # noqa: ANN401 - protobuf messages
-        return await self._call(lambda line: line.kv.Txn(request, metadata=line.metadata), doing)
+        return await self._call(
+            lambda channel: channel.kv.Txn(request, metadata=channel.metadata), doing
+        )
 
-    async def _call(self, send: Callable[[Line], Awaitable[Any]], doing: str) -> Any:  # noqa: ANN401 - a protobuf message
+    async def _call(self, send: Callable[[EtcdChannel], Awaitable[Any]], doing: str) -> Any:  # noqa: ANN401 - a protobuf message
         """Send a request. A second time only if the server refused the token, which it does before
         it applies anything.
         """
         with self.faults(doing):
-            async with self._line() as line:
-                used = line.metadata
+            async with self._channel() as channel:
+                used = channel.metadata
                 try:
-                    answer = await send(line)
+                    answer = await send(channel)
                 except rpc.AioRpcError as error:
-                    if not self._lines.renewable(used, str(error.details())):
+                    if not self._channels.renewable(used, str(error.details())):
                         raise
-                    await self._lines.login.renew(line, used)
-                    answer = await send(line)
-                self._lines.trust()
+                    await self._channels.login.renew(channel, used)
+                    answer = await send(channel)
+                self._channels.note_answer()
                 return answer
 
     @contextlib.asynccontextmanager
-    async def _line(self) -> AsyncIterator[Line]:
-        line = await self._lines.take()
+    async def _channel(self) -> AsyncIterator[EtcdChannel]:
+        channel = await self._channels.acquire()
         try:
-            yield line
+            yield channel
         finally:
-            await line.give()
+            await channel.remove_user()
 
 
 class Watch:
     """A stream of changes. Made by Endpoint.watch."""
 
-    def __init__(self, endpoint: Endpoint, line: Line, prefix: str, timeout: float) -> None:
+    def __init__(
+        self, endpoint: Endpoint, channel: EtcdChannel, prefix: str, timeout: float
+    ) -> None:
         self._endpoint = endpoint
-        self._line = line
+        self._channel = channel
         self._prefix = prefix
         self._doing = f"watch {prefix}"
         self._timeout = timeout
@@ -273,7 +279,7 @@ class Watch:
         request = rpc.WatchCreateRequest(
             key=key, range_end=prefix_range_end(key), start_revision=start
         )
-        self._call = self._line.watches.Watch(metadata=self._line.metadata)
+        self._call = self._channel.watches.Watch(metadata=self._channel.metadata)
         await self._call.write(rpc.WatchRequest(create_request=request))
         self._checked(await self._call.read())
 
@@ -297,7 +303,7 @@ class Watch:
             await asyncio.wait({self._reading})
         if not self._given_back:
             self._given_back = True
-            await self._line.give()
+            await self._channel.remove_user()
 
     async def _next(self) -> Any:  # noqa: ANN401 - a protobuf message
         # A read that is cancelled takes the stream with it, so it stays in a task of its own while

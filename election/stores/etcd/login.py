@@ -23,7 +23,7 @@ from election.stores.etcd.faults import AUTH_IS_OFF, WRONG_PASSWORD
 from election.stores.etcd.rpc import rpc
 
 if TYPE_CHECKING:
-    from election.stores.etcd.channel import Line
+    from election.stores.etcd.channel import EtcdChannel
 
 NEED_QUORUM = (("hasleader", "true"),)
 """With this a server that is cut off from the others refuses requests and ends its watches, which
@@ -75,18 +75,18 @@ class Login:
         """For how many seconds a login has been under way; 0.0: none is."""
         return asyncio.get_running_loop().time() - self._began_at if self._task is not None else 0.0
 
-    async def ensure(self, line: Line) -> None:
+    async def ensure(self, channel: EtcdChannel) -> None:
         """Return once there is a token, or none is needed; see `renew`."""
         if not self._settled:
-            await self._join(line, lambda: self._settled)
+            await self._join(channel, lambda: self._settled)
 
-    async def renew(self, line: Line, refused: Metadata) -> None:
+    async def renew(self, channel: EtcdChannel, refused: Metadata) -> None:
         """Return once there is another token than in this metadata, which a server refused.
 
-        Waits for the login that is under way, or makes one over this line. Raises PasswordRefused,
-        LoginSilent, BadAccess, and gRPC's errors.
+        Waits for the login that is under way, or makes one over this channel. Raises
+        PasswordRefused, LoginSilent, BadAccess, and gRPC's errors.
         """
-        await self._join(line, lambda: self.metadata != refused)
+        await self._join(channel, lambda: self.metadata != refused)
 
     async def close(self) -> None:
         """End a login that is under way."""
@@ -94,10 +94,10 @@ class Login:
             self._task.cancel()
             await asyncio.wait({self._task})
 
-    async def _join(self, line: Line, done: Callable[[], bool]) -> None:
+    async def _join(self, channel: EtcdChannel, done: Callable[[], bool]) -> None:
         while not done():
             mine = self._task is None
-            task = self._task or self._begin(line)
+            task = self._task or self._begin(channel)
             try:
                 # Shielded: whoever gives up waiting must not make etcd begin again.
                 await asyncio.shield(task)
@@ -106,11 +106,11 @@ class Login:
             except Exception:
                 if mine:
                     raise
-                # The other one's server has died, perhaps: now over this line.
+                # The other one's server has died, perhaps: now over this channel.
             else:
                 return
 
-    def _begin(self, line: Line) -> asyncio.Task[None]:
+    def _begin(self, channel: EtcdChannel) -> asyncio.Task[None]:
         now = asyncio.get_running_loop().time()
         file = signature([self._access.password_file])
         if self._refused is not None and file != self._refused:
@@ -122,7 +122,7 @@ class Login:
                 f"did not log {self._access.username} in; it is asked again in {self._not_before - now:.1f} s"
             )
         self._began_at = now
-        self._task = asyncio.create_task(self._run(line, file))
+        self._task = asyncio.create_task(self._run(channel, file))
         self._task.add_done_callback(self._ended)
         return self._task
 
@@ -132,14 +132,14 @@ class Login:
             # Nobody may have waited: the exception is taken here, or Python would complain.
             task.exception()
 
-    async def _run(self, line: Line, file: Signature) -> None:
+    async def _run(self, channel: EtcdChannel, file: Signature) -> None:
         request = rpc.AuthenticateRequest(
             name=self._access.username, password=read_password(self._access)
         )
-        line.take()
+        channel.add_user()
         try:
             async with asyncio.timeout(self._patience):
-                answer = await self._watched(line, request)
+                answer = await self._watched(channel, request)
         except rpc.AioRpcError as error:
             self._failed(error, file)
         except TimeoutError:
@@ -149,7 +149,7 @@ class Login:
         else:
             self._got((*NEED_QUORUM, ("token", answer.token)))
         finally:
-            await line.give()
+            await channel.remove_user()
 
     def _got(self, metadata: Metadata) -> None:
         self.metadata, self._settled = metadata, True
@@ -177,22 +177,22 @@ class Login:
         self._failures = min(self._failures + 1, 10)
         self._not_before = asyncio.get_running_loop().time() + pause * (1 + JITTER * self._chance())
 
-    async def _watched(self, line: Line, request: Any) -> Any:  # noqa: ANN401 - protobuf messages
+    async def _watched(self, channel: EtcdChannel, request: Any) -> Any:  # noqa: ANN401 - protobuf messages
         """Return the answer to a login.
 
         Raises LoginSilent if the server shows no life meanwhile, and there are others.
         """
-        call = asyncio.ensure_future(line.auth.Authenticate(request))
+        call = asyncio.ensure_future(channel.auth.Authenticate(request))
         try:
             while not (await asyncio.wait({call}, timeout=SIGN_OF_LIFE))[0]:
                 if self._silence is not None:
-                    await self._look(line, call, self._silence)
+                    await self._look(channel, call, self._silence)
             return call.result()
         finally:
             call.cancel()
 
-    async def _look(self, line: Line, call: asyncio.Future[Any], patience: float) -> None:
-        look = asyncio.ensure_future(line.maintenance.Status(rpc.StatusRequest()))
+    async def _look(self, channel: EtcdChannel, call: asyncio.Future[Any], patience: float) -> None:
+        look = asyncio.ensure_future(channel.maintenance.Status(rpc.StatusRequest()))
         try:
             await asyncio.wait({look, call}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             if call.done():

@@ -121,7 +121,9 @@ class EtcdStore:
     async def read(self, election: str, timeout: float) -> ReadAnswer:
         """Return the record as of a moment after the call began."""
         key = self._elections + election
-        answer = await self._ask(("read", key), lambda endpoint: endpoint.get(key), timeout)
+        answer = await self._read_from_any(
+            ("read", key), lambda endpoint: endpoint.get(key), timeout
+        )
         return answer if isinstance(answer, Unknown) else self._content(election, answer)
 
     async def write(
@@ -136,7 +138,7 @@ class EtcdStore:
         if before is None and expected is not None:
             return Conflict()
         key, value = self._elections + election, encode_record(record)
-        answer = await self._tell(
+        answer = await self._write_to_one(
             ("write", key), lambda endpoint: endpoint.swap(key, value, before), timeout
         )
         if isinstance(answer, Unknown):
@@ -149,7 +151,7 @@ class EtcdStore:
 
     async def read_candidates(self, timeout: float) -> Sequence[CandidateRecord] | Unknown:
         """Return every node's candidate record; unreadable ones are left out."""
-        answer = await self._ask(
+        answer = await self._read_from_any(
             ("read", self._nodes), lambda endpoint: endpoint.list(self._nodes), timeout
         )
         if isinstance(answer, Unknown):
@@ -160,7 +162,7 @@ class EtcdStore:
     async def write_candidate(self, record: CandidateRecord, timeout: float) -> WriteAnswer:
         """Replace this node's candidate record, whatever is there."""
         key, value = self._nodes + record.name, encode_candidate(record)
-        answer = await self._tell(
+        answer = await self._write_to_one(
             ("write", key), lambda endpoint: endpoint.put(key, value, self._ttl), timeout
         )
         return (
@@ -171,7 +173,7 @@ class EtcdStore:
 
     async def delete_candidate(self, name: str, timeout: float) -> WriteAnswer:
         """Remove a candidate record; absent is as good as applied."""
-        answer = await self._tell(
+        answer = await self._write_to_one(
             ("remove", name), lambda endpoint: endpoint.delete(self._nodes + name), timeout
         )
         return answer if isinstance(answer, Unknown) else Applied("")
@@ -207,7 +209,7 @@ class EtcdStore:
                     for event in self._events(await watch.changes(), known):
                         yield event
             except FAULTS as error:
-                fault = self._failed(endpoint, error, self._request_timeout)
+                fault = self._note_fault(endpoint, error, self._request_timeout)
                 self._note(WATCH, fault, files)
                 before, lost = lost, WatchLost(fault.why, fault.outage)
                 if lost != before and not self._closed:
@@ -224,16 +226,16 @@ class EtcdStore:
         for endpoint in self._rotation.all:
             await endpoint.close()
 
-    async def _ask(
+    async def _read_from_any(
         self, key: Key, question: Callable[[Endpoint], Awaitable[T]], timeout: float
     ) -> T | Unknown:
         """Ask one endpoint after the other.
 
         Each but the last gets half of the time left: a frozen one must not take all of it.
         """
-        return await self._patiently(key, lambda: self._ask_all(question, timeout))
+        return await self._unless_refused(key, lambda: self._read_in_turn(question, timeout))
 
-    async def _ask_all(
+    async def _read_in_turn(
         self, question: Callable[[Endpoint], Awaitable[T]], timeout: float
     ) -> T | Unknown:
         loop = asyncio.get_running_loop()
@@ -247,7 +249,7 @@ class EtcdStore:
                 async with asyncio.timeout(share):
                     return await question(endpoint)
             except FAULTS as error:
-                fault = self._failed(endpoint, error, share)
+                fault = self._note_fault(endpoint, error, share)
                 answer = (
                     fault
                     if answer is None or fault.outage.tells_more_than(answer.outage)
@@ -255,13 +257,13 @@ class EtcdStore:
                 )
         return answer or Unknown("etcd has no endpoint")
 
-    async def _tell(
+    async def _write_to_one(
         self, key: Key, order: Callable[[Endpoint], Awaitable[T]], timeout: float
     ) -> T | Unknown:
         """Send a write to one endpoint, once."""
-        return await self._patiently(key, lambda: self._tell_one(order, timeout))
+        return await self._unless_refused(key, lambda: self._write_once(order, timeout))
 
-    async def _tell_one(
+    async def _write_once(
         self, order: Callable[[Endpoint], Awaitable[T]], timeout: float
     ) -> T | Unknown:
         endpoint = self._rotation.current
@@ -269,9 +271,11 @@ class EtcdStore:
             async with asyncio.timeout(timeout):
                 return await order(endpoint)
         except FAULTS as error:
-            return self._failed(endpoint, error, timeout)
+            return self._note_fault(endpoint, error, timeout)
 
-    async def _patiently(self, key: Key, send: Callable[[], Awaitable[T | Unknown]]) -> T | Unknown:
+    async def _unless_refused(
+        self, key: Key, send: Callable[[], Awaitable[T | Unknown]]
+    ) -> T | Unknown:
         """Ask, unless it was refused a short while ago.
 
         Then the answer is the same, and nothing is sent.
@@ -297,11 +301,11 @@ class EtcdStore:
         else:
             self._refusals.unanswered(key, now)
 
-    def _failed(self, endpoint: Endpoint, error: Exception, timeout: float) -> Unknown:
+    def _note_fault(self, endpoint: Endpoint, error: Exception, timeout: float) -> Unknown:
         self._rotation.failed(endpoint)
         fault = unknown(endpoint, error, timeout)
         if fault.outage in {Outage.SLOW, Outage.UNREACHABLE}:
-            endpoint.doubt()
+            endpoint.note_silence()
         return fault
 
     def _events(self, changes: Iterable[Change], known: set[str]) -> Iterable[WatchEvent]:
