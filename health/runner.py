@@ -20,7 +20,7 @@ from health.kinds.probe import Probe
 from health.kinds.registry import open_probe
 from health.kinds.workers import Workers
 from health.model import Check, CheckStatus, LinkState, Result, Verdict
-from health.verdict import RiseFall, Standing, judge
+from health.verdict import RiseFall, Standing, verdict_of
 
 OnChange = Callable[[Verdict], None]
 OnResult = Callable[[Check, Result, float], None]
@@ -81,10 +81,10 @@ class Runner:
         """What all checks say together, with the newest detail."""
         return self._verdict
 
-    def seed(self, verdicts: Mapping[str, bool]) -> None:
-        """Go on with the verdicts of an earlier life (`remembered`); unknown names are ignored.
+    def restore_verdicts(self, verdicts: Mapping[str, bool]) -> None:
+        """Go on with the verdicts of the previous daemon (`verdicts_to_keep`).
 
-        To be called before `start`.
+        Unknown names are ignored. To be called before `start`.
         """
         for loop in self._loops:
             if loop.check.name in verdicts:
@@ -93,7 +93,7 @@ class Runner:
 
     def start(self) -> None:
         """Report the first verdict and start asking. Called once, in a running event loop."""
-        _tell(self._on_change, self._verdict)
+        _call_listener(self._on_change, self._verdict)
         for position, loop in enumerate(self._loops, start=self._position):
             # All checks ask as soon as they can, since the node waits for them; only then do they
             # spread over the interval.
@@ -125,26 +125,26 @@ class Runner:
         """
         for loop in self._loops:
             if isinstance(loop.probe, InterfaceProbe) and loop.probe.push(state):
-                loop.nudge()
+                loop.ask_now()
 
     def statuses(self) -> tuple[CheckStatus, ...]:
         """Return every check as `vipd status` shows it, in the order of the configuration."""
         return tuple(loop.status for loop in self._loops)
 
-    def remembered(self) -> dict[str, bool]:
-        """Return the verdicts worth keeping for a next life; undecided checks have none."""
+    def verdicts_to_keep(self) -> dict[str, bool]:
+        """Return the verdicts worth keeping for the next daemon; undecided checks have none."""
         return {
             loop.check.name: loop.judged.up for loop in self._loops if loop.judged.up is not None
         }
 
     def _judge(self) -> Verdict:
-        return judge([loop.standing for loop in self._loops])
+        return verdict_of([loop.standing for loop in self._loops])
 
     def _reported(self, loop: CheckLoop) -> None:
-        _tell(self._on_result, loop.check, loop.result, loop.seconds)
+        _call_listener(self._on_result, loop.check, loop.result, loop.seconds)
         before, self._verdict = self._verdict, self._judge()
         if _decision(self._verdict) != _decision(before):
-            _tell(self._on_change, self._verdict)
+            _call_listener(self._on_change, self._verdict)
 
     def _ended(self, loop: CheckLoop, task: asyncio.Task[NoReturn]) -> None:
         """Fail a check whose loop was ended by a fault of ours.
@@ -161,7 +161,7 @@ def _decision(verdict: Verdict) -> tuple[bool | None, int, tuple[str, ...]]:
     return verdict.fit, verdict.weight, verdict.failing
 
 
-def _tell(callback: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+def _call_listener(callback: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
     """Call back. A fault in metrics or in the daemon's queue must not end a check, which would then
     look healthy for ever.
     """
@@ -229,14 +229,14 @@ class CheckLoop:
         )
 
     def remember(self, *, up: bool) -> None:
-        """Go on with a verdict of an earlier life until the first result.
+        """Go on with a verdict of the previous daemon until the first result.
 
         To be called before `run`.
         """
         self.judged = self.judged.remember(up=up)
         self.result = Result(up, "remembered, no result yet")
 
-    def nudge(self) -> None:
+    def ask_now(self) -> None:
         """Something is known to have changed: ask now, not at the next interval."""
         self._nudged.set()
 
@@ -266,7 +266,7 @@ class CheckLoop:
             due = await self._pause(due)
             started = self._clock()
             result = await self._ask()
-            self._take(result, self._clock() - started)
+            self._take_result(result, self._clock() - started)
             hasty = result.refused and self.judged.falling
             due = max(due + min(gap, HASTE) if hasty else due + gap, self._clock())
             gap = self.check.interval
@@ -312,9 +312,9 @@ class CheckLoop:
             done, _ = await asyncio.wait({task}, timeout=self.check.timeout)
         return bool(done)
 
-    def _take(self, result: Result, seconds: float) -> None:
+    def _take_result(self, result: Result, seconds: float) -> None:
         before = self.judged.up
-        self.judged = self.judged.feed(result.up)
+        self.judged = self.judged.add_result(result.up)
         self.result = result
         self.seconds = seconds
         if self.judged.up is not before:

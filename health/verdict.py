@@ -9,7 +9,7 @@ A check that is up goes down after `fall` bad results in a row, one that is down
   as in keepalived and HAProxy (a node that just started must not wait `rise` intervals while nobody
   holds the VIP). `fall` bad ones are needed to be down: the single refused connection of an ingress
   that starts together with vipd must not read as a fault.
-- *Remembered.* A daemon that was restarted goes on with the verdict of its former self until the
+- *Remembered.* A daemon that was restarted goes on with the verdict of the previous one until the
   first result. That one, if good, makes it up at once, as after any start; if bad, it is the first
   of `fall`, so that a crash of the daemon does not make it hastier.
 - *Unknown.* With `fail` it counts as bad. With `keep` it changes nothing, neither verdict nor
@@ -33,7 +33,7 @@ from health.model import Check, Fault, OnUnknown, Verdict, Weight
 class RiseFall:
     """A verdict (`up`, None: undecided) and the row of equal results behind it.
 
-    `fresh`: no result of this life has counted yet.
+    `fresh`: no result of this daemon has counted yet.
     """
 
     rise: int
@@ -49,7 +49,7 @@ class RiseFall:
         """Whether bad results are coming in that have not made the check down yet."""
         return self.last is False and self.up is not False
 
-    def feed(self, seen: bool | None) -> RiseFall:
+    def add_result(self, seen: bool | None) -> RiseFall:
         """Return what is known after one more result (None: unknown)."""
         good = self._counts_as(seen)
         if good is None:
@@ -64,7 +64,7 @@ class RiseFall:
         )
 
     def remember(self, *, up: bool) -> RiseFall:
-        """Return the start of a new life that goes on with a former one's verdict."""
+        """Return the start of a daemon that goes on with the previous one's verdict."""
         return replace(self, up=up, fresh=True, last=None, consecutive=0)
 
     def _counts_as(self, seen: bool | None) -> bool | None:
@@ -92,7 +92,7 @@ class Standing:
     detail: str
 
 
-def judge(standings: Sequence[Standing]) -> Verdict:
+def verdict_of(standings: Sequence[Standing]) -> Verdict:
     """Return the verdict: a failing Fault check decides it.
 
     Else one undecided check leaves it undecided; no checks: fit.
@@ -109,7 +109,7 @@ def judge(standings: Sequence[Standing]) -> Verdict:
     return Verdict(fit=True, weight=weight, failing=names, detail=detail)
 
 
-def together(verdicts: Sequence[Verdict]) -> Verdict:
+def combined(verdicts: Sequence[Verdict]) -> Verdict:
     """Return the verdict on several instances that are elected as one.
 
     What one of them lacks, they all lack.

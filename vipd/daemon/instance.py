@@ -358,7 +358,7 @@ class Instance:
         """Take in what the checks say, all together."""
         self.verdict = verdict
         if verdict.fit is not None:
-            checks = self.checks.remembered()
+            checks = self.checks.verdicts_to_keep()
             self._observer.verdict(
                 self.name, verdict, checks, changed=self._keep_verdicts(self.name, checks)
             )

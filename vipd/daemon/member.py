@@ -20,7 +20,7 @@ from election import events
 from election.machine.machine import Machine, Snapshot
 from election.model import Candidacy, Reason, State
 from election.timing import Settings, lifetime_to_set
-from health.verdict import effective_priority, together
+from health.verdict import combined, effective_priority
 from vipd.clock import now
 from vipd.config import values as config
 from vipd.daemon.arming import Arming
@@ -192,7 +192,7 @@ class Member:
         self.look()
         self.executor.adopt(self.executor.ready)
         for instance in self.instances:
-            instance.checks.seed(verdicts.get(instance.name, {}))
+            instance.checks.restore_verdicts(verdicts.get(instance.name, {}))
         self.executor.take_stock()
         self._look_for_others()
         self.obstacle = self._obstacles()
@@ -456,7 +456,7 @@ class Member:
         Nor go ahead of what other elections claim: a daemon that has just started would bind what
         one of them has long been serving.
         """
-        verdict = together([instance.verdict for instance in self.instances])
+        verdict = combined([instance.verdict for instance in self.instances])
         ready = self._deps.knows_claims() and all(
             instance.has_frames for instance in self.instances
         )

@@ -279,7 +279,7 @@ def test_without_checks_a_node_is_fit_at_once(listener: Listener) -> None:
 def test_a_new_life_goes_on_with_the_remembered_verdicts(
     closed_port: int, listener: Listener
 ) -> None:
-    """The first verdict is the former one; a check that is new is undecided.
+    """The first verdict is the previous daemon's; a check that is new is undecided.
 
     One that is gone is forgotten.
     """
@@ -291,18 +291,18 @@ def test_a_new_life_goes_on_with_the_remembered_verdicts(
             Check("web", port, interval=NEVER, fall=2),
             Check("api", port, interval=NEVER, on_fail=Weight(-5)),
         )
-        runner.seed({"web": True, "api": False, "gone": True})
-        assert runner.remembered() == {"web": True, "api": False}
+        runner.restore_verdicts({"web": True, "api": False, "gone": True})
+        assert runner.verdicts_to_keep() == {"web": True, "api": False}
         runner.start()
         assert (listener.verdicts[0].fit, listener.verdicts[0].weight) == (True, -5)
         await listener.until_fit(fit=False)
         # no hastier than without a restart
         assert len([1 for name, _, _ in listener.results if name == "web"]) == 2
-        assert runner.remembered() == {"web": False, "api": False}
+        assert runner.verdicts_to_keep() == {"web": False, "api": False}
         await runner.stop()
         new = runner_of(listener, Check("web", port), Check("new", port))
-        new.seed({"web": True})
-        assert (new.verdict.fit, new.remembered()) == (None, {"web": True})
+        new.restore_verdicts({"web": True})
+        assert (new.verdict.fit, new.verdicts_to_keep()) == (None, {"web": True})
         await new.stop()
 
     asyncio.run(scenario())

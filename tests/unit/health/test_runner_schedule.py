@@ -353,9 +353,9 @@ def test_a_nudge_asks_now() -> None:
         probe = Script(act)
         watched = Watched(probe)
         await asyncio.sleep(0.25)
-        watched.loop.nudge()
+        watched.loop.ask_now()
         await asyncio.sleep(0.01)
-        watched.loop.nudge()
+        watched.loop.ask_now()
         await asyncio.sleep(0.3)
         assert probe.asked == [0.0, 0.2, 0.25, 0.27, 0.47]
         await watched.end()

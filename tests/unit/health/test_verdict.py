@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from health.model import Check, Fault, OnFail, OnUnknown, TcpCheck, Verdict, Weight
-from health.verdict import RiseFall, Standing, effective_priority, judge, together
+from health.verdict import RiseFall, Standing, combined, effective_priority, verdict_of
 
 SEEN = st.sampled_from([True, False, None])
 
@@ -20,7 +20,7 @@ class Twin:
         self.up = remembered
         self.history: list[bool] = []
 
-    def feed(self, seen: bool | None) -> None:
+    def add_result(self, seen: bool | None) -> None:
         """Take one result."""
         if seen is None and self.keeps and self.up is not None:
             return
@@ -51,8 +51,8 @@ def test_it_agrees_with_a_twin_that_looks_back(
     if remembered is not None:
         one = one.remember(up=remembered)
     for seen in results:
-        one = one.feed(seen)
-        twin.feed(seen)
+        one = one.add_result(seen)
+        twin.add_result(seen)
         assert one.up is twin.up
         assert one.falling is (bool(twin.history) and not twin.history[-1] and twin.up is not False)
 
@@ -67,7 +67,7 @@ def test_no_check_stays_undecided(
     """
     one = RiseFall(5, fall, on_unknown)
     for seen in results[:fall]:
-        one = one.feed(seen)
+        one = one.add_result(seen)
     assert one.up is not None
 
 
@@ -75,7 +75,7 @@ def verdicts(one: RiseFall, results: str) -> str:
     """Feed results (+ good, - bad, ? unknown) and return the verdict after each, ? for undecided."""
     said = ""
     for letter in results:
-        one = one.feed({"+": True, "-": False, "?": None}[letter])
+        one = one.add_result({"+": True, "-": False, "?": None}[letter])
         said += {True: "+", False: "-", None: "?"}[one.up]
     return said
 
@@ -164,7 +164,7 @@ def test_checks_add_up(
     failing: tuple[str, ...],
 ) -> None:
     """A failing Fault check decides, an undecided one leaves it open, weights are keepalived's."""
-    verdict = judge(
+    verdict = verdict_of(
         [standing(f"c{number}", on_fail, up) for number, (on_fail, up) in enumerate(given_checks)]
     )
     assert (verdict.fit, verdict.weight, verdict.failing) == (fit, weight, failing)
@@ -174,10 +174,10 @@ def test_the_detail_tells_who_and_why() -> None:
     """A failing check is named with what it said, an undecided one with that it is waited for."""
     assert (
         "c1: it said so"
-        in judge([standing("c0", FAULT, up=True), standing("c1", FAULT, up=False)]).detail
+        in verdict_of([standing("c0", FAULT, up=True), standing("c1", FAULT, up=False)]).detail
     )
-    assert "c0" in judge([standing("c0", FAULT, None)]).detail
-    assert judge([standing("c0", FAULT, up=True)]).detail == ""
+    assert "c0" in verdict_of([standing("c0", FAULT, None)]).detail
+    assert verdict_of([standing("c0", FAULT, up=True)]).detail == ""
 
 
 @given(
@@ -188,7 +188,7 @@ def test_the_effective_priority_stays_electable(
     base: int, checks: list[tuple[OnFail, bool | None]]
 ) -> None:
     """Whatever is configured: never 0, which means release in VRRP, and never 255, the owner's."""
-    verdict = judge([standing("c", on_fail, up) for on_fail, up in checks])
+    verdict = verdict_of([standing("c", on_fail, up) for on_fail, up in checks])
     assert 1 <= effective_priority(base, verdict) <= 254
 
 
@@ -204,7 +204,7 @@ def test_no_check_that_recovers_makes_a_node_worse(
     one = data.draw(st.integers(0, len(checks) - 1))
 
     def result(up: bool) -> tuple[bool | None, int]:
-        verdict = judge(
+        verdict = verdict_of(
             [
                 standing(f"c{i}", on_fail, up if i == one else was)
                 for i, (on_fail, was) in enumerate(checks)
@@ -233,8 +233,8 @@ def test_instances_of_a_group_are_judged_as_if_they_were_one(
     instances: list[list[tuple[OnFail, bool | None]]],
 ) -> None:
     """Whichever of them has a check: the verdict is that of one instance with all the checks."""
-    verdict = together(
-        [judge([standing("c", on_fail, up) for on_fail, up in checks]) for checks in instances]
+    verdict = combined(
+        [verdict_of([standing("c", on_fail, up) for on_fail, up in checks]) for checks in instances]
     )
-    one = judge([standing("c", on_fail, up) for checks in instances for on_fail, up in checks])
+    one = verdict_of([standing("c", on_fail, up) for checks in instances for on_fail, up in checks])
     assert (verdict.fit, verdict.weight, verdict.failing) == (one.fit, one.weight, one.failing)

@@ -79,7 +79,7 @@ def test_the_host_is_what_the_server_is_asked_for(
     assert asked == ["edge.example"]
 
 
-def test_a_stranger_is_not_trusted_unless_told_so(
+def test_an_unknown_authority_is_not_trusted_unless_configured(
     serve: Serve, answer: Answer, make_authority: MakeAuthority, first_result: FirstResult
 ) -> None:
     """By the system's CAs, by another own CA; `verify: false` takes all."""
