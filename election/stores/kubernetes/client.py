@@ -160,7 +160,7 @@ class ApiClient:
 
     @contextlib.contextmanager
     def faults(self) -> Iterator[None]:
-        """Turn what goes wrong on a connection into KubeFaults."""
+        """Turn what goes wrong on a connection into StoreFaults."""
         try:
             yield
         except TimeoutError:
