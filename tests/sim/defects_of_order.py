@@ -50,16 +50,11 @@ DEFECTS = (
                 """
     if s.kernel is Kernel.LEAVING or (s.taking is not None and s.taking.confirmed):
         return Due(NEVER, Task.READ)
-    if (
-        s.is_mine
-        and s.kernel is Kernel.CLEAR
-""",
+    if s.is_mine and s.kernel is Kernel.CLEAR and (""",
                 """
     if s.taking is not None and s.taking.confirmed:
         return Due(NEVER, Task.READ)
-    if (
-        s.is_mine
-""",
+    if s.is_mine and (""",
             ),
         ),
     ),
