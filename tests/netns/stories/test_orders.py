@@ -118,8 +118,13 @@ def test_release_is_refused_while_the_daemon_runs_and_frees_the_vip_after_its_de
     dead.kill_all()
     done = dead.vipd("release")
     assert done.code == 0, done
-    gone = [f"{WEB}: no address of it is bound on eth0", "the kernel's gate on eth0 is removed"]
-    assert done.out.splitlines() == [*gone, f"{WEB}: lease released"]
+    assert done.out.splitlines() == [
+        f"{WEB}: removed {VIP}/32 from eth0",
+        f"{WEB}: removed {VIP6}/128 from eth0",
+        f"{WEB}: no address of it is bound on eth0",
+        "the kernel's gate on eth0 is removed",
+        f"{WEB}: lease released",
+    ]
     assert other.wait_state("Active")["reason"] == "released"
     for address in (VIP, VIP6):
         assert pair.world.changes(begin, address) == [
