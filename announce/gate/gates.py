@@ -28,13 +28,11 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from announce.gate.hook import sweep
-from announce.gate.interface import NEVER, GateState, InterfaceGate
+from announce.gate.interface import NEVER, GateState, InterfaceGate, Supply
 from announce.gate.links import hole
 from announce.gate.loaded import Loaded
 from announce.gate.maps import Deadlines
-from announce.gate.selftest import self_test
-from announce.gate.supply import Supply
-from announce.gate.support import probe_support, why_not
+from announce.gate.support import probe_support, self_test, why_not
 from announce.gate.traffic_control import TrafficControl
 
 __all__ = [

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 
 from announce.gate.bpf import BpfError
 from announce.gate.hook import Attached, Seat
-from announce.gate.loaded import Loaded
+from announce.gate.loaded import Loaded, Slots
 from announce.gate.maps import Deadlines
 from announce.gate.program import Direction
-from announce.gate.succession import Succession
-from announce.gate.supply import GateError, Supply
-from announce.gate.support import before_traffic_control, probe_interface, why_not
+from announce.gate.support import before_traffic_control, probe_interface, self_test, why_not
 from announce.gate.traffic_control import TrafficControl
 
 NEVER = float("inf")
@@ -294,3 +294,88 @@ def _sentence(error: OSError) -> str:
             return "this process lacks CAP_NET_ADMIN"
         case _:
             return error.strerror or str(error)
+
+
+# ---------------------------------------------------------------- its programs
+
+
+class GateError(Exception):
+    """The gate cannot be in force; the text says why."""
+
+
+class Supply:
+    """Loads nothing before it is asked to. `loaded` is what there is, if there is anything."""
+
+    def __init__(self, deadlines: Deadlines, loaded: Loaded | None = None) -> None:
+        self.loaded = loaded
+        self._deadlines = deadlines
+        self._earlier_drops = Counter[bytes]()
+
+    def covering(self, slots: Slots, elsewhere: Slots) -> Loaded:
+        """Return programs that know these addresses and no others.
+
+        New ones if there are none or they have no room.
+
+        Raises GateError if the kernel does not do with them what it should, BpfError if it refuses
+        them.
+        """
+        former = self.loaded
+        if former is None or not former.has_room({**slots, **elsewhere}):
+            fresh = Loaded(self._deadlines, len({**slots, **elsewhere}))
+            wrong = self_test(fresh, self._deadlines)
+            if wrong:
+                fresh.close()
+                raise GateError(wrong)
+            if former is not None:
+                self._earlier_drops.update(former.dropped())
+                former.close()
+            self.loaded = former = fresh
+        former.cover(slots, elsewhere)
+        return former
+
+    def dropped(self) -> Mapping[bytes, int]:
+        """Return how many frames were dropped for each address; raises BpfError."""
+        drops = Counter(self._earlier_drops)
+        if self.loaded is not None:
+            drops.update(self.loaded.dropped())
+        return dict(drops)
+
+    def close(self) -> None:
+        """Let go of the programs; what is attached stays in force. Idempotent."""
+        if self.loaded is not None:
+            self.loaded.close()
+            self.loaded = None
+
+
+# ---------------------------------------------------------------- when the programs of an earlier vipd give way
+
+
+GRACE = 0.1
+"""Seconds that the first VIP taken back waits for the others. Its own old deadline was about the
+same as theirs: all of a node's leases are renewed on one tick."""
+
+
+@dataclass(slots=True)
+class Succession:
+    """One interface's change from old programs to new ones. Moments are seconds on CLOCK_BOOTTIME.
+
+    `until`: when no right of the former life can be left. `inherited`: slots whose addresses were
+    bound when they became known. `settled`: all slots are known.
+    """
+
+    until: float
+    inherited: set[int] = field(default_factory=set)
+    settled: bool = False
+    opened_at: float | None = None
+
+    def replace_at(self, now: float, open_slots: AbstractSet[int]) -> float:
+        """Return the moment to replace the programs at, `now` meaning at once.
+
+        To be asked again whenever a slot opens.
+        """
+        waiting = self.inherited - open_slots
+        if open_slots - self.inherited or (not waiting and (open_slots or self.settled)):
+            return now
+        if self.opened_at is None and open_slots:
+            self.opened_at = now
+        return self.until if self.opened_at is None else min(self.until, self.opened_at + GRACE)

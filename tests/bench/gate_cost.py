@@ -34,7 +34,7 @@ from pathlib import Path
 from announce.gate.gates import Deadlines, Gates, TrafficControl
 from announce.gate.loaded import Loaded
 from announce.gate.program import Direction
-from announce.gate.selftest import frames
+from announce.gate.support import frames
 from tests.netns.stories.node import inside
 from vipd.demo.lab import INTERFACE, Host, Lab
 

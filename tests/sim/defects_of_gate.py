@@ -44,7 +44,7 @@ DEFECTS = (
         "moves after kills",
         (
             Patch(
-                "gate/succession",
+                "gate/interface",
                 """
 GRACE = 0.1
 """,
@@ -54,7 +54,7 @@ GRACE = 60.0
                 package="announce",
             ),
             Patch(
-                "gate/succession",
+                "gate/interface",
                 """
         if open_slots - self.inherited or (not waiting and (open_slots or self.settled)):
 """,

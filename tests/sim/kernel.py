@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from announce.gate.succession import Succession
+from announce.gate.interface import Succession
 from tests.sim.interfaces import Interfaces
 
 if TYPE_CHECKING:

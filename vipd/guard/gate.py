@@ -30,8 +30,8 @@ from vipd.guard.shared_words import DEFAULT_SLOTS, Words
 
 if TYPE_CHECKING:
     from announce.gate.gates import Gates, TrafficControl
+    from announce.gate.traffic_control import GateWatch
     from announce.gate.uplinks import Uplinks
-    from announce.gate.watch import GateWatch
 
 LOOK_AROUND = 10.0
 """Seconds between two looks at which interfaces the kernel would answer on: a sysctl that changes
@@ -72,8 +72,8 @@ class GateKeeper:
         About 15 ms, and 10 more for the modules.
         """
         from announce.gate.gates import Gates, TrafficControl, why_not  # noqa: PLC0415 -- the children, which need none of it, are forked before
+        from announce.gate.traffic_control import GateWatch  # noqa: PLC0415 -- likewise
         from announce.gate.uplinks import Uplinks  # noqa: PLC0415 -- likewise
-        from announce.gate.watch import GateWatch  # noqa: PLC0415 -- likewise
 
         try:
             self._control = TrafficControl()

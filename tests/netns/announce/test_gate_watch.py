@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from announce.gate.gates import LOOK
-from announce.gate.watch import EVERYTHING, GateWatch
+from announce.gate.traffic_control import EVERYTHING, GateWatch
 from tests.netns.announce.gating import KINDS, PATIENCE, Stage, now, staged
 
 if TYPE_CHECKING:

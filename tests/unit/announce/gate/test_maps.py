@@ -17,8 +17,7 @@ import pytest
 from announce.gate.loaded import SMALLEST, Loaded
 from announce.gate.maps import Deadlines
 from announce.gate.program import DROP, PASS, Direction
-from announce.gate.selftest import self_test
-from announce.gate.support import probe_support
+from announce.gate.support import probe_support, self_test
 from vipd.guard.shared_words import DEFAULT_SLOTS, Words
 
 pytestmark = pytest.mark.root

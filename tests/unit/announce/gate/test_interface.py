@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from announce.gate.succession import GRACE, Succession
+from announce.gate.interface import GRACE, Succession
 
 NOW = 100.0
 UNTIL = 103.0
