@@ -10,10 +10,12 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 
-from announce.frames.build import Frames, frames_for
+from announce.frames.build import MAC_LENGTH, Frames, frames_for, with_mac
 
 TIMEOUT = 10.0
 """Seconds for the child: 0.4 s on an idle machine, most of it scapy's import."""
@@ -93,6 +95,140 @@ def answer(question: str) -> str:
             for frames in built
         ]
     )
+
+
+# ---------------------------------------------------------------- for all instances
+
+
+Requests = Sequence[tuple[str, str]]
+"""Addresses, each with the MAC address that it is announced with."""
+Forge = Callable[[Requests], Awaitable[dict[str, Frames]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one instance has asked for. A failure is an answer too: who asked may have given up."""
+
+    requests: Requests
+    answer: asyncio.Future[dict[str, Frames] | Exception]
+
+
+class Smithy:
+    """Asks for all instances together; what is asked while a child works goes into the next one."""
+
+    def __init__(self, make: Forge = forge) -> None:
+        self._make = make
+        self._waiting: list[Job] = []
+        self._work: asyncio.Task[None] | None = None
+
+    async def forge(self, requests: Requests) -> dict[str, Frames]:
+        """Return the frames by address; raises ForgeError and OSError."""
+        loop = asyncio.get_running_loop()
+        job = Job(requests, loop.create_future())
+        self._waiting.append(job)
+        if self._work is None or self._work.done():
+            self._work = loop.create_task(self._work_off())
+        answer = await job.answer
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def _work_off(self) -> None:
+        while self._waiting:
+            jobs, self._waiting = [job for job in self._waiting if not job.answer.done()], []
+            built: dict[str, Frames] = {}
+            failure: Exception | None = None
+            try:
+                built = await self._make([request for job in jobs for request in job.requests])
+            except (ForgeError, OSError) as error:
+                failure = error
+            for job in jobs:
+                if not job.answer.done():
+                    job.answer.set_result(
+                        failure or {address: built[address] for address, _ in job.requests}
+                    )
+
+
+# ---------------------------------------------------------------- of one instance
+
+
+Address = IPv4Interface | IPv6Interface
+FORGE_RETRY = 5.0
+"""Seconds before frames that could not be built are tried again."""
+
+
+class Link:
+    """Keeps an instance's frames in step with its interface.
+
+    `on_frames` is called when there are some, or others.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        forge: Callable[[Sequence[tuple[str, str]]], Awaitable[dict[str, Frames]]],
+        on_frames: Callable[[], None],
+        on_trouble: Callable[[str], None],
+    ) -> None:
+        self.frames: tuple[Frames, ...] = ()
+        self.mac = ""
+        self._addresses = tuple(addresses)
+        self._forge = forge
+        self._on_frames = on_frames
+        self._on_trouble = on_trouble
+        self._forging: asyncio.Task[None] | None = None
+
+    def see_mac(self, mac: str) -> None:
+        """Have the frames built if there are none yet.
+
+        Put the MAC into those that are there, at once, if it is another one.
+
+        What is no MAC of Ethernet, an empty one included, changes nothing.
+        """
+        if mac == self.mac or len(_packed(mac)) != MAC_LENGTH:
+            return
+        self.mac = mac
+        if self.frames:
+            self.frames = self._up_to_date(self.frames)
+            self._on_frames()
+        elif self._forging is None:
+            self._forging = asyncio.get_running_loop().create_task(self._build())
+
+    def close(self) -> None:
+        """Stop building."""
+        if self._forging is not None:
+            self._forging.cancel()
+
+    async def _build(self) -> None:
+        while not self.frames:
+            try:
+                built = await self._forge(
+                    [(str(address.ip), self.mac) for address in self._addresses]
+                )
+            except (ForgeError, OSError) as error:
+                self._on_trouble(
+                    f"frames could not be built: {error}; trying again in {FORGE_RETRY:g}s"
+                )
+                await asyncio.sleep(FORGE_RETRY)
+                continue
+            # The MAC may have changed while the child worked.
+            self.frames = self._up_to_date(built.values())
+        self._on_frames()
+
+    def _up_to_date(self, frames: Iterable[Frames]) -> tuple[Frames, ...]:
+        mac = _packed(self.mac)
+        return tuple(
+            replace(
+                one,
+                announce=tuple(with_mac(frame, mac) for frame in one.announce),
+                probe=tuple(with_mac(frame, mac) for frame in one.probe),
+            )
+            for one in frames
+        )
+
+
+def _packed(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
 
 
 if __name__ == "__main__":

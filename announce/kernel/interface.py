@@ -18,8 +18,10 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface
+from pathlib import Path
 
 from announce.kernel.link_message import (
     IFF_LOWER_UP,
@@ -38,7 +40,13 @@ from announce.kernel.link_message import (
     LinkMessage,
     read_link,
 )
-from announce.kernel.netlink import NLM_F_REQUEST, NLMSG_ERROR, REQUEST_TIMEOUT, RouteSocket
+from announce.kernel.netlink import (
+    NLM_F_REQUEST,
+    NLMSG_ERROR,
+    REQUEST_TIMEOUT,
+    RouteSocket,
+    ifindex_of,
+)
 from announce.kernel.netlink import _messages as netlink_messages
 
 SIOCGIFFLAGS = 0x8913
@@ -241,3 +249,46 @@ def interface_of(link: LinkMessage) -> Interface:
 def has_arp(flags: int) -> bool:
     """Return whether neighbours are looked for on an interface with these flags."""
     return not flags & (IFF_NOARP | IFF_POINTOPOINT)
+
+
+# ---------------------------------------------------------------- what the kernel would refuse
+
+
+IPV6 = Path("/proc/sys/net/ipv6")
+SMALLEST_MTU = 1280
+"""RFC 8200 section 5: below this Linux has no IPv6 on an interface."""
+SIOCGIFMTU = 0x8921
+_IFREQ = struct.Struct("16si20x")
+
+
+def obstacle(interface: str, addresses: Iterable[IPv4Interface | IPv6Interface]) -> str:
+    """Return why the kernel would refuse one of these addresses on this interface, and what to do;
+    empty: nothing is known.
+    """
+    refused = next(
+        (str(address.ip) for address in addresses if isinstance(address, IPv6Interface)), ""
+    )
+    if not refused:
+        return ""
+    if not IPV6.is_dir():
+        return f"this kernel has no IPv6 (started with ipv6.disable=1?): it would refuse {refused}"
+    try:
+        # The settings go by the first name of an interface, the configuration may have an
+        # alternative one.
+        name = socket.if_indextoname(ifindex_of(interface))
+        mtu = _mtu(name)
+        if mtu < SMALLEST_MTU:
+            return f"{interface} has an MTU of {mtu}, and IPv6 needs {SMALLEST_MTU}: the kernel would refuse {refused}; raise the MTU"
+        if (IPV6 / "conf" / name / "disable_ipv6").read_text(encoding="ascii").strip() == "0":
+            return ""
+    except OSError:
+        return ""
+    setting = f"net.ipv6.conf.{name.replace('.', '/')}.disable_ipv6"
+    return f"IPv6 is switched off on {interface}: the kernel would refuse {refused}; switch it on: sysctl {setting}=0"
+
+
+def _mtu(name: str) -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        answer = fcntl.ioctl(sock, SIOCGIFMTU, _IFREQ.pack(name.encode(), 0))
+    mtu: int = _IFREQ.unpack(answer)[1]
+    return mtu

@@ -1,4 +1,4 @@
 """Who else speaks as one of our addresses.
 
-For others: `rivals.Rivals`, `disputes`, `ask`.
+For others: `rivals.Rivals`, `rivals.Dispute`, `ask`.
 """

@@ -17,7 +17,6 @@ PURE = (
     "election/machine/machine.py",
     "election/fencing.py",
     "announce/frames/build.py",
-    "announce/frames/burst.py",
     "health/verdict.py",
 )
 """Modules whose every decision follows from their arguments; further ones are those that

@@ -15,8 +15,7 @@ from announce.gate.hook import others_before
 from announce.gate.support import before_traffic_control, probe_interface, probe_support
 from announce.gate.traffic_control import TrafficControl
 from announce.gate.uplinks import second_ways
-from announce.kernel.interface import find
-from announce.kernel.obstacles import obstacle
+from announce.kernel.interface import find, obstacle
 from vipd.cli.exit_codes import DONE, REFUSED, USAGE
 from vipd.cli.service_user import unreadable
 from vipd.config.load import examine

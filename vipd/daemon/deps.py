@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from announce.frames.burst import Pace
-from announce.frames.smithy import Smithy
+from announce.frames.announcer import Pace
+from announce.frames.forge import Smithy
 from announce.kernel.addresses import ReadyMessages, RouteSocket
 from announce.kernel.interface import Links
 from announce.rivals.rivals import Taps

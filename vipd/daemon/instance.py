@@ -12,17 +12,14 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import NamedTuple, Protocol
 
-from announce.frames.announcer import Announcer
-from announce.frames.burst import Pace, delays
-from announce.frames.link import Link
+from announce.frames.announcer import Announcer, Pace, delays
+from announce.frames.forge import Forge, Link
 from announce.frames.sender import Sender
-from announce.frames.smithy import Forge
 from announce.kernel.addresses import ReadyMessages
 from announce.kernel.interface import Interface, Links, is_running, unsuitable
 from announce.kernel.messages import ready_messages
 from announce.rivals.ask import probe
-from announce.rivals.disputes import LINE_PAUSE, Dispute
-from announce.rivals.rivals import RivalSeen, Taps
+from announce.rivals.rivals import LINE_PAUSE, Dispute, RivalSeen, Taps
 from health.kinds.workers import Workers
 from health.model import Check, InterfaceCheck, LinkState, Result, Verdict
 from health.runner import Runner

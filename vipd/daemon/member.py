@@ -13,7 +13,7 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from announce.kernel.addresses import FOREVER, ReadyMessages
-from announce.kernel.obstacles import obstacle
+from announce.kernel.interface import obstacle
 from announce.kernel.ownership import written
 from announce.rivals.rivals import RivalSeen
 from election import events

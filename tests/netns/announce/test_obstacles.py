@@ -9,7 +9,7 @@ from ipaddress import ip_interface
 
 import pytest
 
-from announce.kernel.obstacles import obstacle
+from announce.kernel.interface import obstacle
 from tests.netns.announce.conftest import Cable
 
 pytestmark = pytest.mark.root

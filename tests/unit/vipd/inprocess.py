@@ -16,7 +16,7 @@ from ipaddress import IPv4Interface, ip_address
 from pathlib import Path
 
 from announce.frames.build import Frames
-from announce.frames.smithy import Requests, Smithy
+from announce.frames.forge import Requests, Smithy
 from announce.kernel.addresses import ReadyMessages
 from announce.kernel.interface import Links
 from announce.kernel.netlink import (

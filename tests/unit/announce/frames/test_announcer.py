@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import pytest
 
-from announce.frames.announcer import Announcer, Owner
-from announce.frames.burst import Pace, delays
+from announce.frames.announcer import INTERVAL, Announcer, Owner, Pace, delays
 from tests.unit.vipd.inprocess import until
 
 FRAMES = (b"request", b"reply")
@@ -406,3 +406,28 @@ def test_an_answer_leaves_only_while_this_node_announces(link: Link) -> None:
     running(link, lambda: made.answer("a", FRAMES, delays(1, 1.1, 0.0)))
     link.loop.run_until(5.0)
     assert link.sent == []
+
+
+def test_at_once_then_the_burst_then_the_refresh_for_ever() -> None:
+    """The first one never waits."""
+    assert list(islice(delays(3, INTERVAL, 60.0), 8)) == [
+        0.0,
+        1.1,
+        1.1,
+        1.1,
+        60.0,
+        60.0,
+        60.0,
+        60.0,
+    ]
+
+
+def test_no_refresh_ends_after_the_burst() -> None:
+    """And no burst leaves the first one."""
+    assert list(delays(2, 0.5, 0.0)) == [0.0, 0.5, 0.5]
+    assert list(delays(0, 0.5, 0.0)) == [0.0]
+
+
+def test_a_burst_is_slower_than_locktime() -> None:
+    """Linux drops what follows a change within one second."""
+    assert INTERVAL > 1.0

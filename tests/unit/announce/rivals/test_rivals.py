@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from announce.rivals.disputes import RIVALS_KEPT, Dispute
+from announce.rivals.rivals import RIVALS_KEPT, Dispute
 
 
 def heard(dispute: Dispute, mac: str, moment: float) -> str:
