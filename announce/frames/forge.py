@@ -113,7 +113,7 @@ class Job:
     answer: asyncio.Future[dict[str, Frames] | Exception]
 
 
-class Smithy:
+class FrameBuilder:
     """Asks for all instances together; what is asked while a child works goes into the next one."""
 
     def __init__(self, make: Forge = forge) -> None:
@@ -121,19 +121,19 @@ class Smithy:
         self._waiting: list[Job] = []
         self._work: asyncio.Task[None] | None = None
 
-    async def forge(self, requests: Requests) -> dict[str, Frames]:
+    async def build(self, requests: Requests) -> dict[str, Frames]:
         """Return the frames by address; raises ForgeError and OSError."""
         loop = asyncio.get_running_loop()
         job = Job(requests, loop.create_future())
         self._waiting.append(job)
         if self._work is None or self._work.done():
-            self._work = loop.create_task(self._work_off())
+            self._work = loop.create_task(self._run_jobs())
         answer = await job.answer
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    async def _work_off(self) -> None:
+    async def _run_jobs(self) -> None:
         while self._waiting:
             jobs, self._waiting = [job for job in self._waiting if not job.answer.done()], []
             built: dict[str, Frames] = {}
@@ -157,7 +157,7 @@ FORGE_RETRY = 5.0
 """Seconds before frames that could not be built are tried again."""
 
 
-class Link:
+class InterfaceFrames:
     """Keeps an instance's frames in step with its interface.
 
     `on_frames` is called when there are some, or others.
@@ -178,7 +178,7 @@ class Link:
         self._on_trouble = on_trouble
         self._forging: asyncio.Task[None] | None = None
 
-    def see_mac(self, mac: str) -> None:
+    def on_mac(self, mac: str) -> None:
         """Have the frames built if there are none yet.
 
         Put the MAC into those that are there, at once, if it is another one.

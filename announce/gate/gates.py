@@ -3,8 +3,8 @@
 From an election's deadline on, no frame for its addresses comes in, and none in their name goes
 out.
 
-    election --slot--> its word in the map of deadlines (gate_map) <--read by-- two programs (gate_program) on each interface,
-    which know its addresses (gate_loaded) and sit first on its traffic control hook (gate_seat, traffic_control)
+    election --slot--> its word in the map of deadlines (maps) <--read by-- two programs (program) on each interface,
+    which know its addresses (loaded) and sit first on its traffic control hook (hook, traffic_control)
 
 Linux answers for an address on every interface, not only on the one that has it. So the programs
 are also on all others by which the LAN can come in (announce.gate.links has the rule), and stop
@@ -147,11 +147,11 @@ class Gates:
         if any(places.values()):
             self._places[slot] = {ifindex: frozenset(ips) for ifindex, ips in places.items() if ips}
         for ifindex in {*former, *self._places.get(slot, {})}:
-            self._lead(ifindex, longest_right, now)
-        self._visit(now)
+            self._cover_own(ifindex, longest_right, now)
+        self._cover_elsewhere(now)
         self.surround(now)
         while self._due:
-            self._work(now)
+            self._restore_due(now)
         self._look_at = now + LOOK
         return self.trouble(slot)
 
@@ -178,7 +178,7 @@ class Gates:
             if not self._gates[ifindex].follows:
                 self._gates[ifindex].follow(self._common, self._leaders_wait)
                 self._due[ifindex] = None
-            self._gates[ifindex].visit(self._slots(), now)
+            self._gates[ifindex].cover_elsewhere(self._slots(), now)
         if self._common.loaded is not common:
             self._due.update(dict.fromkeys(wanted))
 
@@ -237,7 +237,7 @@ class Gates:
         self.cover(slot, {}, 0.0, now)
 
     def settle(self, now: float) -> None:
-        """Take note that every election is covered, so that programs of a former life need not wait
+        """Handle that every election is covered, so that programs of an earlier vipd need not wait
         for more of them.
         """
         for gate in self._gates.values():
@@ -249,16 +249,16 @@ class Gates:
         Also to be called whenever a word was opened.
         """
         if now >= self._look_at:
-            self.look(now)
+            self.restore(now)
         moments = [gate.tick(now) for gate in self._leading()]
         # After those: they follow.
         moments += [gate.tick(now) for gate in self._following()]
-        self._work(now)
+        self._restore_due(now)
         return now if self._due else min([self._look_at, *moments])
 
-    def look(self, now: float, ifindexes: Collection[int] | None = None) -> list[int]:
-        """Look whether all gates are in place, or those on these interfaces, and put back what is
-        gone; return where that was.
+    def restore(self, now: float, ifindexes: Collection[int] | None = None) -> list[int]:
+        """Put back the gates that are gone, of all or of those on these interfaces; return where
+        that was.
 
         Of all, those on interfaces without addresses of their own are looked at by and by, in
         `tick`.
@@ -272,7 +272,7 @@ class Gates:
             wanted = [gate for ifindex, gate in self._gates.items() if ifindex in ifindexes]
         return [gate.ifindex for gate in wanted if gate.reconcile(now)]
 
-    def _work(self, now: float) -> None:
+    def _restore_due(self, now: float) -> None:
         """Look at some of the gates that are due."""
         for ifindex in list(itertools.islice(self._due, AT_A_TIME)):
             del self._due[ifindex]
@@ -281,7 +281,7 @@ class Gates:
 
     @property
     def inherited(self) -> bool:
-        """Whether programs of a former life are still in force somewhere.
+        """Whether programs of an earlier vipd are still in force somewhere.
 
         Then `tick` has to be called when a word is opened.
         """
@@ -307,7 +307,7 @@ class Gates:
 
     @property
     def squatters(self) -> tuple[str, ...]:
-        """Who has the names of the gates' seats without being a vipd, sentences."""
+        """Who has the names of the gates' TC slots without being a vipd, sentences."""
         return tuple(sentence for gate in self._gates.values() for sentence in gate.squatters)
 
     @property
@@ -330,7 +330,7 @@ class Gates:
         return [gate.state() for gate in self._leading()]
 
     def sweep(self) -> list[int]:
-        """Remove what dead lives left on interfaces that have no gate now.
+        """Remove what dead vipds left on interfaces that have no gate now.
 
         Return their numbers. Raises OSError.
         """
@@ -347,7 +347,7 @@ class Gates:
         return troubles
 
     def let_go(self) -> None:
-        """Forget all gates; what is attached stays in force, for the next life. Idempotent."""
+        """Forget all gates; what is attached stays in force, for the next vipd. Idempotent."""
         for gate in self._gates.values():
             gate.close()
         self._common.close()
@@ -388,7 +388,7 @@ class Gates:
     def _leaders_wait(self) -> bool:
         return self.inherited
 
-    def _lead(self, ifindex: int, longest_right: float, now: float) -> None:
+    def _cover_own(self, ifindex: int, longest_right: float, now: float) -> None:
         """Cover an interface's own addresses; one that has none any more is left to `surround`."""
         own = self._own(ifindex)
         if not own:
@@ -406,16 +406,16 @@ class Gates:
         supply, self._spare = Supply(self._deadlines, self._spare), None
         return supply
 
-    def _visit(self, now: float) -> None:
+    def _cover_elsewhere(self, now: float) -> None:
         """Have each gate with addresses of its own know those of the others."""
         for gate in self._leading():
             own = self._own(gate.ifindex)
             if own:
-                gate.visit(self._elsewhere(own), now)
+                gate.cover_elsewhere(self._elsewhere(own), now)
 
 
 def remove_leftovers() -> list[str]:
-    """Remove the gates of dead lives on all interfaces, after their addresses are gone.
+    """Remove the gates of dead vipds on all interfaces, after their addresses are gone.
 
     Return the interfaces' names.
 

@@ -1,11 +1,11 @@
-"""A gate's seat on an interface.
+"""A gate's place in an interface's traffic control (a TC slot).
 
-One filter for each direction, before all others, recognisable, kept by one living vipd.
+One filter for each direction, before all others, of one vipd.
 
-Filters outlive their maker, so a new life has to tell what its former self left from what another
-vipd of this host (unit and DaemonSet, other addresses, same interface) has there now. A seat is
-therefore a number, which is in the filter's handle, and a lock of that number (`namespace_lock`),
-which lives as long as its owner: a filter whose lock is free is an orphan.
+Filters outlive their maker, so a vipd that starts has to tell what a dead one left from what
+another vipd of this host (unit and DaemonSet, other addresses, same interface) has there now. A TC
+slot is therefore a number, which is in the filter's handle, and a lock of that number
+(`namespace_lock`), which lasts as long as its owner: a filter whose lock is free is an orphan.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import NamedTuple
 from announce.gate.bpf import Program
 from announce.gate.program import Direction
 from announce.gate.traffic_control import BPF, CLSACT, ETH_P_ALL, Filter, Place, TrafficControl
-from announce.kernel.namespace_lock import SEAT_PROTOCOL, HeldError, Holder, NamespaceLock, take
+from announce.kernel.namespace_lock import TC_SLOT_PROTOCOL, HeldError, Holder, NamespaceLock, take
 from announce.kernel.namespace_lock import Place as MarkPlace
 
 NAME = "vipd-gate"
 """What `tc filter show dev eth0 ingress` calls it."""
-SEATS = 16
-"""More living daemons than that on one interface are a mistake."""
+TC_SLOTS = 16
+"""More vipds than that on one interface are a mistake."""
 _MARK = 0x76690000
-"""'vi', the upper half of a handle; the lower half tells the seat."""
+"""'vi', the upper half of a handle; the lower half is the number of the TC slot."""
 _MADE_HOOK = 0x8000
 """In a handle: vipd made the hook as well, and takes it away when nobody else uses it."""
 _NUMBER_BITS = 0x7FFF
 
 
 class Attached(NamedTuple):
-    """What is in a seat.
+    """What is in a TC slot.
 
     The kernel's numbers of the programs (0: none), and what is asked before them.
     """
@@ -50,14 +50,14 @@ class Attached(NamedTuple):
         return all(self.programs.values())
 
 
-class Seat:
-    """One seat on one interface, held from now until `close`.
+class TcSlot:
+    """One TC slot on one interface, held from now until `close`.
 
-    Prefers one that a dead life left filters in.
+    Prefers one that a dead vipd left filters in.
 
     All methods raise OSError for what the kernel refuses: ENODEV if the interface is gone, EEXIST
     if somebody's ingress qdisc is where clsact should be. `squatters`: sentences about processes
-    that have the names of seats and are no vipd.
+    that have the names of TC slots and are no vipd.
     """
 
     def __init__(self, control: TrafficControl, ifindex: int) -> None:
@@ -110,12 +110,12 @@ class Seat:
         _clear(self._control, self.ifindex, {self._number})
 
     def close(self) -> None:
-        """Let go of the seat; what is in it becomes an orphan. Idempotent."""
+        """Let go of the TC slot; what is in it becomes an orphan. Idempotent."""
         self._lock.close()
 
 
 def sweep(control: TrafficControl, keep: Collection[int] = ()) -> list[int]:
-    """Remove what dead lives left on any interface but these.
+    """Remove what dead vipds left on any interface but these.
 
     Return the numbers of the interfaces where something was.
 
@@ -148,7 +148,7 @@ def others_before(control: TrafficControl, ifindex: int) -> tuple[str, ...]:
 
 
 def number_of(found: Filter) -> int:
-    """Return the number of the seat that a filter is in; 0 if it is no gate."""
+    """Return the number of the TC slot that a filter is in; 0 if it is no gate."""
     return (
         found.handle & _NUMBER_BITS if found.name == NAME and found.handle & ~0xFFFF == _MARK else 0
     )
@@ -199,19 +199,19 @@ def _described(direction: Direction, found: Filter) -> str:
     return f"another filter ({found.kind}{name}, priority {found.priority}) decides about {direction.value} frames first"
 
 
-# ---------------------------------------------------------------- who sits there
+# ---------------------------------------------------------------- who has a slot
 
 
 def _taken(ifindex: int, left: Collection[int]) -> tuple[int, NamespaceLock, tuple[str, ...]]:
-    """Take a seat: one of those with filters in them if its owner is dead, else the first that is
-    free.
+    """Take a TC slot: one of those with filters in them if its owner is dead, else the first that
+    is free.
 
-    Returns its number, its lock, and a sentence for each process met that has the name of a seat
+    Returns its number, its lock, and a sentence for each process met that has the name of a TC slot
     and is no vipd.
     """
     held: HeldError | None = None
     squatters: list[str] = []
-    for number in (*left, *range(1, SEATS + 1)):
+    for number in (*left, *range(1, TC_SLOTS + 1)):
         try:
             lock = _lock(ifindex, number)
         except HeldError as error:
@@ -225,13 +225,13 @@ def _taken(ifindex: int, left: Collection[int]) -> tuple[int, NamespaceLock, tup
     who = f"{held.holder}" if held else "nobody"
     raise OSError(
         errno.EBUSY,
-        f"{SEATS} other processes have the sockets @vipd/gate/{ifindex}/1 to {SEATS}; the last is {who}",
+        f"{TC_SLOTS} other processes have the sockets @vipd/gate/{ifindex}/1 to {TC_SLOTS}; the last is {who}",
     )
 
 
 def _squatted(ifindex: int, number: int, holder: Holder) -> str:
     socket_name = f"@vipd/gate/{ifindex}/{number}"
-    return f"{holder} has the socket {socket_name}, a seat of the kernel's gate, and is no vipd: it is not heeded; end that process"
+    return f"{holder} has the socket {socket_name}, a slot of the kernel's gate, and is no vipd: it is ignored; end that process"
 
 
 def _is_free(ifindex: int, number: int) -> bool:
@@ -242,18 +242,18 @@ def _is_free(ifindex: int, number: int) -> bool:
 
 
 def _lock(ifindex: int, number: int) -> NamespaceLock:
-    """Take the lock that says that a seat is taken; raises HeldError if another vipd has it."""
+    """Take the lock that says that a TC slot is taken; raises HeldError if another vipd has it."""
     return take(f"vipd/gate/{ifindex}/{number}", _mark_place(ifindex, number))
 
 
 def _mark_place(ifindex: int, number: int) -> MarkPlace | None:
-    """Return where a seat is marked, if a process that is no vipd has its name.
+    """Return where a TC slot is marked, if a process that is no vipd has its name.
 
     240.0.0.0/4 has room for both numbers.
     """
-    if not 1 <= number <= SEATS:
+    if not 1 <= number <= TC_SLOTS:
         return None
     return MarkPlace(
         socket.inet_ntoa(struct.pack("!I", 0xF0 << 24 | (number - 1) << 24 | ifindex & 0xFFFFFF)),
-        SEAT_PROTOCOL,
+        TC_SLOT_PROTOCOL,
     )

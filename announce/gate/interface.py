@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from announce.gate.bpf import BpfError
-from announce.gate.hook import Attached, Seat
+from announce.gate.hook import Attached, TcSlot
 from announce.gate.loaded import Loaded, Slots
 from announce.gate.maps import Deadlines
 from announce.gate.program import Direction
@@ -32,7 +32,7 @@ class GateState:
 
     `before`: what decides about frames before the gate is asked, so that it may never be.
     `put_back`: how often it was gone. `dropped`: frames, by packed address. `inherited`: the
-    programs of a former life are still in force.
+    programs of an earlier vipd are still in force.
     """
 
     ifindex: int
@@ -50,7 +50,7 @@ class InterfaceGate:
 
     It leads where the interface has addresses of its own to cover, and follows elsewhere: there it
     knows only addresses of other interfaces, has its programs in common with others, and exchanges
-    those of a former life when the leading gates have done so.
+    those of an earlier vipd when the leading gates have done so.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class InterfaceGate:
         self._leaders_wait: Callable[[], bool] | None = None
         self._wanted: dict[bytes, int] = {}
         self._elsewhere: Mapping[bytes, int] = {}
-        self._seat: Seat | None = None
+        self._tc_slot: TcSlot | None = None
         self._in_force: Mapping[Direction, int] = {}
-        self._succession: Succession | None = None
+        self._handover: ProgramHandover | None = None
         self._retry_at = NEVER
 
     # ------------------------------------------------------------ what is wanted
@@ -84,14 +84,14 @@ class InterfaceGate:
         """Let these addresses, and no others, pass only before the deadlines in their slots.
 
         `elsewhere`: addresses of other interfaces, which count here only as far as this node takes
-        them itself. `longest_right`: seconds that a former life's right may last at most, from now
-        on.
+        them itself. `longest_right`: seconds that an earlier vipd's right may last at most, from
+        now on.
         """
         news = set(slots.values()) - set(self._wanted.values())
         self._wanted, self._elsewhere = dict(slots), elsewhere
         self.reconcile(now, longest_right, frozenset(news))
 
-    def visit(self, elsewhere: Mapping[bytes, int], now: float) -> None:
+    def cover_elsewhere(self, elsewhere: Mapping[bytes, int], now: float) -> None:
         """Know these addresses of other interfaces beside the own ones.
 
         Quick, as it happens at each arming of another election.
@@ -124,7 +124,7 @@ class InterfaceGate:
     def follow(self, supply: Supply, leaders_wait: Callable[[], bool]) -> None:
         """Have none of its own from now on, and these programs.
 
-        `leaders_wait` tells whether a former life's still count.
+        `leaders_wait` tells whether those of an earlier vipd still count.
         """
         if not self.follows:
             self._leaders_wait = leaders_wait
@@ -133,9 +133,9 @@ class InterfaceGate:
             former.close()
 
     def settle(self, now: float) -> None:
-        """Take note that all addresses of this interface are known."""
-        if self._succession is not None:
-            self._succession.settled = True
+        """Handle that all addresses of this interface are known."""
+        if self._handover is not None:
+            self._handover.settled = True
             self.reconcile(now)
 
     def reconcile(
@@ -167,12 +167,12 @@ class InterfaceGate:
         return self._due_at(now)
 
     def _due_at(self, now: float) -> float:
-        if self._succession is None or self.trouble:
+        if self._handover is None or self.trouble:
             return self._retry_at
         if self._leaders_wait is not None:
             # Asked again whenever a leading gate has moved.
             return NEVER if self._leaders_wait() else now
-        return self._succession.replace_at(now, self._open(now))
+        return self._handover.replace_at(now, self._open(now))
 
     def state(self) -> GateState:
         """Return how it is, as of the last `reconcile`."""
@@ -187,15 +187,15 @@ class InterfaceGate:
 
     @property
     def inherited(self) -> bool:
-        """Whether the programs of a former life are still in force."""
-        return self._succession is not None
+        """Whether the programs of an earlier vipd are still in force."""
+        return self._handover is not None
 
     def clear(self) -> str:
         """Take it off the interface and forget everything; return what went wrong, if anything."""
         trouble = ""
-        if self._seat is not None:
+        if self._tc_slot is not None:
             try:
-                self._seat.clear()
+                self._tc_slot.clear()
             except OSError as error:
                 trouble = "" if error.errno == errno.ENODEV else _sentence(error)
         self.close()
@@ -203,60 +203,62 @@ class InterfaceGate:
 
     def close(self) -> None:
         """Let go of everything but common programs; what is attached stays in force."""
-        if self._seat is not None:
-            self._seat.close()
+        if self._tc_slot is not None:
+            self._tc_slot.close()
         if not self.follows:
             self._supply.close()
-        self._seat, self._succession, self._in_force = None, None, {}
+        self._tc_slot, self._handover, self._in_force = None, None, {}
 
     @property
     def squatters(self) -> tuple[str, ...]:
-        """Who has the names of seats here without being a vipd, sentences."""
-        return () if self._seat is None else self._seat.squatters
+        """Who has the names of TC slots here without being a vipd, sentences."""
+        return () if self._tc_slot is None else self._tc_slot.squatters
 
     # ------------------------------------------------------------ making it so
 
     def _reconcile(self, now: float, longest_right: float, news: frozenset[int]) -> bool:
-        seat = self._seat or self._seated(now + longest_right)
-        loaded = self._loaded_or_nothing(seat)
-        attached = self._look(seat)
+        tc_slot = self._tc_slot or self._take_tc_slot(now + longest_right)
+        loaded = self._loaded_or_nothing(tc_slot)
+        attached = self._attached(tc_slot)
         gone = bool(self._in_force) and attached.programs != self._in_force
-        if self._succession is not None and not gone and self._waits(self._succession, now, news):
+        if self._handover is not None and not gone and self._waits(self._handover, now, news):
             return False
-        self._succession = None
+        self._handover = None
         if attached.programs != loaded.ids():
-            seat.put(loaded.programs)
-            self._in_force = self._look(seat).programs
+            tc_slot.put(loaded.programs)
+            self._in_force = self._attached(tc_slot).programs
             if self._in_force != loaded.ids():
                 raise GateError("somebody else takes its filters away")
         self.put_back += gone
         return gone
 
-    def _waits(self, succession: Succession, now: float, news: frozenset[int]) -> bool:
-        """Whether the former life's programs have to stay for now."""
+    def _waits(self, handover: ProgramHandover, now: float, news: frozenset[int]) -> bool:
+        """Whether the earlier vipd's programs have to stay for now."""
         if self._leaders_wait is not None:
             return self._leaders_wait()
-        succession.inherited |= self._bound(news)
-        return now < succession.replace_at(now, self._open(now))
+        handover.inherited |= self._bound(news)
+        return now < handover.replace_at(now, self._open(now))
 
-    def _look(self, seat: Seat) -> Attached:
-        attached = seat.attached()
+    def _attached(self, tc_slot: TcSlot) -> Attached:
+        attached = tc_slot.attached()
         self.before = (*attached.before, *before_traffic_control(self.ifindex))
         return attached
 
-    def _seated(self, until: float) -> Seat:
-        """Take a seat; if a former life's programs are in it, leave them there for the time being."""
+    def _take_tc_slot(self, until: float) -> TcSlot:
+        """Take a TC slot; if an earlier vipd's programs are in it, leave them there for the time
+        being.
+        """
         refusal = probe_interface(self._control, self.ifindex)
         if refusal:
             raise GateError(refusal)
-        self._seat = Seat(self._control, self.ifindex)
-        attached = self._seat.attached()
+        self._tc_slot = TcSlot(self._control, self.ifindex)
+        attached = self._tc_slot.attached()
         if attached.whole:
-            self._in_force, self._succession = attached.programs, Succession(until)
-        return self._seat
+            self._in_force, self._handover = attached.programs, ProgramHandover(until)
+        return self._tc_slot
 
-    def _loaded_or_nothing(self, seat: Seat) -> Loaded:
-        """Return programs; if there are none and never were, the former life's go too.
+    def _loaded_or_nothing(self, tc_slot: TcSlot) -> Loaded:
+        """Return programs; if there are none and never were, the earlier vipd's go too.
 
         Closed for ever, they would cut off the VIP.
         """
@@ -265,8 +267,8 @@ class InterfaceGate:
             return self._supply.covering(self._wanted, self._elsewhere)
         except (GateError, BpfError):
             if not had_some:
-                seat.clear()
-                self._in_force, self._succession = {}, None
+                tc_slot.clear()
+                self._in_force, self._handover = {}, None
             raise
 
     def _bound(self, slots: frozenset[int]) -> set[int]:
@@ -356,10 +358,10 @@ same as theirs: all of a node's leases are renewed on one tick."""
 
 
 @dataclass(slots=True)
-class Succession:
+class ProgramHandover:
     """One interface's change from old programs to new ones. Moments are seconds on CLOCK_BOOTTIME.
 
-    `until`: when no right of the former life can be left. `inherited`: slots whose addresses were
+    `until`: when no right of the earlier vipd can be left. `inherited`: slots whose addresses were
     bound when they became known. `settled`: all slots are known.
     """
 

@@ -25,7 +25,7 @@ class Deadlines:
     no address refers to. A last word beyond them is for self-tests: no mapping reaches it.
 
     A mapping holds a descriptor of its own. Keep this object to the end of the process: after a
-    child has closed inherited descriptors, its destruction would close a stranger's.
+    child has closed inherited descriptors, its destruction would close one that is not its own.
     """
 
     def __init__(self, kept: bpf.Map, words: int) -> None:

@@ -305,7 +305,7 @@ no_word_SECOND:
 """,
 }
 _ANNOUNCEMENT = """
-        $load(arp_sender, sender, 4)    ; who says that he is the VIP himself announces it, as the new owner does
+        $load(arp_sender, sender, 4)    ; a sender that is the VIP itself announces it, as the new owner does
         r1 = u32[r10 - sender]
         r2 = u32[r10 - address]
         if r1 == r2 goto pass

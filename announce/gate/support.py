@@ -206,14 +206,14 @@ def _wrong(loaded: Loaded, vips: tuple[bytes, bytes], verdict: int) -> str:
     To the kernel these come from `lo`, whose MAC is all zeros.
     """
     for direction, program in loaded.programs.items():
-        for (name, frame), (_, stranger) in zip(
+        for (name, frame), (_, other) in zip(
             frames(*vips)[direction], frames(_OTHER_V4, _OTHER_V6)[direction], strict=True
         ):
             if program.run(bytes(6) + frame[6:]).verdict != verdict:
                 return (
                     f"{direction.value} {name} is {'dropped' if verdict == PASS else 'not dropped'}"
                 )
-            if program.run(stranger).verdict != PASS:
+            if program.run(other).verdict != PASS:
                 return f"{direction.value} {name} of another address is dropped"
     return ""
 

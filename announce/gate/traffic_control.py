@@ -320,7 +320,8 @@ class GateWatch:
     which it was opened.
 
     It speaks of one's own changes too, and of everybody's; whoever reads looks at what is there
-    (`Gates.look`), whatever the message says: the last of several may have been overtaken already.
+    (`Gates.restore`), whatever the message says: the last of several may have been overtaken
+    already.
     """
 
     def __init__(self) -> None:

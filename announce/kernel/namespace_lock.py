@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 ADDRESS_PROTOCOL = 255
 PRESENCE_PROTOCOL = 254
-SEAT_PROTOCOL = 253
+TC_SLOT_PROTOCOL = 253
 """Numbers that no packet carries: 255 is reserved, the others are for experiments (RFC 3692). Such
 a socket receives nothing."""
 IPV6_FREEBIND = 78

@@ -244,7 +244,7 @@ class Rivals:
         self._resting = False
 
 
-class Taps:
+class Listeners:
     """The interfaces that are listened on: one tap each, however many instances are there.
 
     Each tap costs every frame a filter.
@@ -289,7 +289,7 @@ class Dispute:
     macs: dict[str, None] = field(default_factory=dict)
     said: dict[str, None] = field(default_factory=dict)
 
-    def heard(self, mac: str) -> None:
+    def add_frame(self, mac: str) -> None:
         """Take in a frame of somebody with this MAC address."""
         self.frames += 1
         if len(self.macs) < RIVALS_KEPT:

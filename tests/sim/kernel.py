@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from announce.gate.interface import Succession
+from announce.gate.interface import ProgramHandover
 from tests.sim.interfaces import Interfaces
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Kernel:
         self.words = Words()
         self._obeyed = self.words
         self._slots: dict[str, int] = {}
-        self._succession: Succession | None = None
+        self._handover: ProgramHandover | None = None
         self.links = Interfaces(host.label)
         self.refused: set[str] = set()
         self.foreign: set[str] = set()
@@ -141,7 +141,9 @@ class Kernel:
         """
         self._slots = {election: number for number, election in enumerate(elections)}
         if self._obeyed.open(-math.inf):
-            self._succession = Succession(self._host.clock.local(self._world.now) + longest_right)
+            self._handover = ProgramHandover(
+                self._host.clock.local(self._world.now) + longest_right
+            )
             self.words = Words()
         else:
             self.words = self._obeyed = Words()
@@ -152,41 +154,41 @@ class Kernel:
 
         An address that is bound then was left by the former daemon.
         """
-        if self._succession is not None and self.bound(election):
-            self._succession.inherited.add(self._slots[election])
+        if self._handover is not None and self.bound(election):
+            self._handover.inherited.add(self._slots[election])
 
     @property
     def is_succeeding(self) -> bool:
         """Whether programs of an earlier guard are still attached."""
-        return self._succession is not None
+        return self._handover is not None
 
     def settle(self) -> None:
         """Learn that all elections are covered."""
-        if self._succession is not None:
-            self._succession.settled = True
+        if self._handover is not None:
+            self._handover.settled = True
 
     def succeed(self) -> float:
         """Put the new programs in the place of the old ones if it is time.
 
         Return when it will be, in the node's own seconds.
         """
-        if self._succession is None:
+        if self._handover is None:
             return math.inf
         now = self._host.clock.local(self._world.now)
-        at = self._succession.replace_at(
+        at = self._handover.replace_at(
             now, {self._slots[e] for e in self.words.open(now) if e in self._slots}
         )
         if now < at:
             return at
         self._account_all()
-        self._obeyed, self._succession = self.words, None
+        self._obeyed, self._handover = self.words, None
         return math.inf
 
     def detach(self) -> None:
         """Take the programs off the interface, in an orderly end."""
         self._account_all()
         self.words = self._obeyed = Words()
-        self._succession = None
+        self._handover = None
 
     def _account_all(self) -> None:
         for election in self._slots:

@@ -14,8 +14,8 @@ class Patch:
 
     Both begin with the indentation of a first line.
 
-    `module`: its path in `package`, without `.py`. The simulation runs `election`, and the gate's
-    succession in `announce`.
+    `module`: its path in `package`, without `.py`. The simulation runs `election`, and the handover
+    of the gate's programs in `announce`.
     """
 
     module: str

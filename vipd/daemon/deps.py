@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from announce.frames.announcer import Pace
-from announce.frames.forge import Smithy
+from announce.frames.forge import FrameBuilder
 from announce.kernel.addresses import ReadyMessages, RouteSocket
 from announce.kernel.interface import Links
-from announce.rivals.rivals import Taps
+from announce.rivals.rivals import Listeners
 from election import actions
 from election.model import Identity
 from election.stores.contract import Store
@@ -47,8 +47,8 @@ class Deps:
     stepped: Callable[[str], None]
     unmet: Callable[[str], str] = lambda _election: ""
     knows_claims: Callable[[], bool] = lambda: True
-    smithy: Smithy = field(default_factory=Smithy)
-    taps: Taps = field(default_factory=Taps)
+    frame_builder: FrameBuilder = field(default_factory=FrameBuilder)
+    listeners: Listeners = field(default_factory=Listeners)
     workers: Workers = field(default_factory=Workers)
     paces: dict[int, Pace] = field(default_factory=dict)
     links: Links = field(default_factory=Links)

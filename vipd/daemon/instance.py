@@ -13,13 +13,13 @@ from itertools import zip_longest
 from typing import NamedTuple, Protocol
 
 from announce.frames.announcer import Announcer, Pace, delays
-from announce.frames.forge import Forge, Link
+from announce.frames.forge import Forge, InterfaceFrames
 from announce.frames.sender import Sender
 from announce.kernel.addresses import ReadyMessages
 from announce.kernel.interface import Interface, Links, is_running, unsuitable
 from announce.kernel.messages import ready_messages
 from announce.rivals.ask import probe
-from announce.rivals.rivals import LINE_PAUSE, Dispute, RivalSeen, Taps
+from announce.rivals.rivals import LINE_PAUSE, Dispute, Listeners, RivalSeen
 from health.kinds.workers import Workers
 from health.model import Check, InterfaceCheck, LinkState, Result, Verdict
 from health.runner import Runner
@@ -70,7 +70,7 @@ class Deps:
 
     observer: InstanceObserver
     forge: Forge
-    taps: Taps
+    listeners: Listeners
     workers: Workers
     links: Links
     keep_verdicts: Callable[[str, Mapping[str, bool]], bool]
@@ -135,7 +135,7 @@ class Instance:
         self._seen: dict[str, Seen] = {}
         self._sender = Sender(self._where)
         self._asker = Sender(self._where, past_gate=True)
-        self._rivals = deps.taps.on(settings.interface, self._where)
+        self._rivals = deps.listeners.on(settings.interface, self._where)
         self._unsubscribe: Callable[[], None] | None = None
         self._disputes = {ip: Dispute(ip) for ip in self.ips}
         self._more_to_say: dict[str, asyncio.TimerHandle] = {}
@@ -143,7 +143,9 @@ class Instance:
         self.announcer = Announcer(
             self._sender.send, self._schedule, self._announced, self._pace, settings.announce.pace
         )
-        self._link = Link(settings.addresses, deps.forge, self._on_frames, self._on_trouble)
+        self._link = InterfaceFrames(
+            settings.addresses, deps.forge, self._on_frames, self._on_trouble
+        )
         self.checks = Runner(
             settings.checks,
             self.on_verdict,
@@ -243,7 +245,7 @@ class Instance:
 
     def _see(self, before: Seen | None, view: Seen, link: Interface) -> None:
         frames = self.announcer.frames
-        self._link.see_mac(link.mac)
+        self._link.on_mac(link.mac)
         self._rivals.check()
         came_up = (
             before is None
@@ -322,7 +324,7 @@ class Instance:
         """Report a rival, and tell the link again who has the address."""
         self._observer.conflict(self.name)
         dispute = self._disputes[rival.ip]
-        dispute.heard(rival.mac)
+        dispute.add_frame(rival.mac)
         self._say(dispute)
         if dispute.answers(now()):
             announce = self.settings.announce

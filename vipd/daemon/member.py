@@ -72,8 +72,8 @@ class Member:
         deps = self._deps
         shared = InstanceDeps(
             observer=deps.observer,
-            forge=deps.smithy.forge,
-            taps=deps.taps,
+            forge=deps.frame_builder.build,
+            listeners=deps.listeners,
             workers=deps.workers,
             links=deps.links,
             keep_verdicts=deps.keep_verdicts,

@@ -181,7 +181,7 @@ class GateKeeper:
             )
             watch.close()
             self._watch, changed = None, None
-        for ifindex in gates.look(now(), changed):
+        for ifindex in gates.restore(now(), changed):
             self._log(f"somebody took the gate on {_name(ifindex)} away: it is back")
 
     def _on_links(self, gates: Gates, uplinks: Uplinks) -> None:
@@ -199,7 +199,7 @@ class GateKeeper:
             uplinks.close()
             return
         moment = now()
-        gates.look(moment, came)
+        gates.restore(moment, came)
         gates.surround(moment)
         self._look_around_at = 0.0
 
@@ -238,7 +238,7 @@ class GateKeeper:
             self._log.changed(
                 f"gate {name}", f"{name}: no kernel gate: {trouble}" if trouble else ""
             )
-        self._log.changed("seats", "; ".join(gates.squatters))
+        self._log.changed("tc slots", "; ".join(gates.squatters))
         return GateReport(
             troubles, gates.before, gates.put_back, gates.inherited, self._on, self._left_alone
         )

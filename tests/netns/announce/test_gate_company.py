@@ -140,7 +140,7 @@ def test_an_interface_that_is_gone(cable: Cable, gate: Gate) -> None:
     assert gate.cover() == ""
     former = gate.ifindex
     cable.remove()
-    assert gate.gates.look(now()) == []
+    assert gate.gates.restore(now()) == []
     assert "gone" in gate.state.trouble
     cable.plug()
     assert gate.ifindex != former
@@ -177,10 +177,10 @@ def test_two_living_daemons_have_a_seat_each(cable: Cable, gate: Gate) -> None:
         assert other.cover(ips=[bytes([192, 0, 2, 200])]) == ""
         assert [number for number, _ in seats(gate)] == [1, 2]
         assert not other.state.inherited
-        assert gate.gates.look(now()) == []
+        assert gate.gates.restore(now()) == []
         assert gate.state.before == other.state.before == ()
     assert [number for number, _ in seats(gate)] == [1]
-    assert gate.gates.look(now()) == []
+    assert gate.gates.restore(now()) == []
 
 
 def test_a_dead_lifes_seat_is_taken_over(cable: Cable, gate: Gate) -> None:

@@ -72,7 +72,7 @@ class Host2:
         """Do what the guard does when interfaces have changed."""
         assert select.select([self.uplinks], [], [], PATIENCE)[0]
         came = self.uplinks.follow()
-        self.gate.gates.look(now(), came)
+        self.gate.gates.restore(now(), came)
         self.gate.gates.surround(now())
         self.work()
 
@@ -383,7 +383,7 @@ def test_what_somebody_takes_away_there_is_put_back(host: Host2) -> None:
     """At once by the news, or at the next look."""
     assert host.cover() == ""
     host.run("tc qdisc del dev a1 clsact")
-    assert host.gate.gates.look(now(), [socket.if_nametoindex("a1")]) == [
+    assert host.gate.gates.restore(now(), [socket.if_nametoindex("a1")]) == [
         socket.if_nametoindex("a1")
     ]
     assert host.gated("a1")

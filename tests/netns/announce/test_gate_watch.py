@@ -45,7 +45,7 @@ def followed(stage: Stage, watch: GateWatch) -> list[int]:
     assert select.select([watch], [], [], PATIENCE)[0]
     put_back = []
     while (changed := watch.changed()) != frozenset():
-        put_back += stage.gate.gates.look(now(), changed)
+        put_back += stage.gate.gates.restore(now(), changed)
     return put_back
 
 
@@ -107,7 +107,7 @@ def test_more_news_than_there_is_room_for(stage: Stage, watch: GateWatch) -> Non
     news = "qdisc add dev lo clsact\nqdisc del dev lo clsact\n" * 500
     subprocess.run(["tc", "-batch", "-"], input=news, text=True, check=True, capture_output=True)
     assert watch.changed() is EVERYTHING
-    assert stage.gate.gates.look(now(), EVERYTHING) == [stage.gate.ifindex]
+    assert stage.gate.gates.restore(now(), EVERYTHING) == [stage.gate.ifindex]
 
 
 def test_a_look_from_time_to_time_needs_no_news(stage: Stage) -> None:

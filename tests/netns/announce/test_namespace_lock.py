@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from announce.gate.hook import SEATS, Seat
+from announce.gate.hook import TC_SLOTS, TcSlot
 from announce.gate.traffic_control import TrafficControl
 from announce.kernel.namespace_lock import HeldError, Place, presence, take
 from vipd.guard.locks import LockedError, Locks
@@ -156,16 +156,16 @@ def test_no_process_can_keep_the_gate_from_its_seats() -> None:
     subprocess.run(["ip", "link", "add", "v0", "type", "veth"], check=True)
     control, ifindex = TrafficControl(), socket.if_nametoindex("v0")
     with user(
-        "listening", *(f"vipd/gate/{ifindex}/{number}" for number in range(1, SEATS + 1))
+        "listening", *(f"vipd/gate/{ifindex}/{number}" for number in range(1, TC_SLOTS + 1))
     ) as pid:
-        seats = [Seat(control, ifindex) for _ in range(SEATS)]
-        assert len(seats[0].squatters) == 1
-        assert seats[0].squatters[0].startswith(f"process {pid}, uid {NOBODY}: ")
-        assert sorted(seat._number for seat in seats) == list(range(1, SEATS + 1))
+        tc_slots = [TcSlot(control, ifindex) for _ in range(TC_SLOTS)]
+        assert len(tc_slots[0].squatters) == 1
+        assert tc_slots[0].squatters[0].startswith(f"process {pid}, uid {NOBODY}: ")
+        assert sorted(tc_slot._number for tc_slot in tc_slots) == list(range(1, TC_SLOTS + 1))
         with pytest.raises(OSError, match="other processes have the sockets"):
-            Seat(control, ifindex)
-        for seat in seats:
-            seat.close()
-    with contextlib.closing(Seat(control, ifindex)) as seat:
-        assert seat.squatters == ()
+            TcSlot(control, ifindex)
+        for tc_slot in tc_slots:
+            tc_slot.close()
+    with contextlib.closing(TcSlot(control, ifindex)) as tc_slot:
+        assert tc_slot.squatters == ()
     control.close()

@@ -16,7 +16,7 @@ from ipaddress import IPv4Interface, ip_address
 from pathlib import Path
 
 from announce.frames.build import Frames
-from announce.frames.forge import Requests, Smithy
+from announce.frames.forge import FrameBuilder, Requests
 from announce.kernel.addresses import ReadyMessages
 from announce.kernel.interface import Links
 from announce.kernel.netlink import (
@@ -272,7 +272,7 @@ async def node(
         remember=saver.remember,
         keep_verdicts=saver.keep_verdicts,
         stepped=stepped,
-        smithy=Smithy(blank_frames),
+        frame_builder=FrameBuilder(blank_frames),
         knows_claims=lambda: peers.knows_claims,
     )
     members = {

@@ -10,7 +10,7 @@ import pytest
 
 from announce.frames import forge as module
 from announce.frames.build import Frames, frames_for
-from announce.frames.forge import ForgeError, Link, Requests, Smithy
+from announce.frames.forge import ForgeError, FrameBuilder, InterfaceFrames, Requests
 from tests.unit.vipd.inprocess import until
 
 MAC = "02:00:00:00:00:01"
@@ -37,14 +37,16 @@ def test_what_is_asked_together_is_built_together() -> None:
 
     async def scenario() -> None:
         child = Child()
-        smithy = Smithy(child)
+        frame_builder = FrameBuilder(child)
         early = [
-            asyncio.create_task(smithy.forge([(f"192.0.2.{number}", MAC)])) for number in range(3)
+            asyncio.create_task(frame_builder.build([(f"192.0.2.{number}", MAC)]))
+            for number in range(3)
         ]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         late = [
-            asyncio.create_task(smithy.forge([(f"192.0.2.{number}", MAC)])) for number in (7, 8)
+            asyncio.create_task(frame_builder.build([(f"192.0.2.{number}", MAC)]))
+            for number in (7, 8)
         ]
         built = [await task for task in (*early, *late)]
         assert [list(frames) for frames in built] == [
@@ -61,18 +63,19 @@ def test_a_failure_is_everybodys_and_the_next_try_is_new() -> None:
     async def scenario() -> None:
         child = Child()
         child.fails = True
-        smithy = Smithy(child)
+        frame_builder = FrameBuilder(child)
         tasks = [
-            asyncio.create_task(smithy.forge([(f"192.0.2.{number}", MAC)])) for number in range(2)
+            asyncio.create_task(frame_builder.build([(f"192.0.2.{number}", MAC)]))
+            for number in range(2)
         ]
-        given_up = asyncio.create_task(smithy.forge([("192.0.2.9", MAC)]))
+        given_up = asyncio.create_task(frame_builder.build([("192.0.2.9", MAC)]))
         await asyncio.sleep(0)
         given_up.cancel()
         for task in tasks:
             with pytest.raises(ForgeError):
                 await task
         child.fails = False
-        assert list(await smithy.forge([("192.0.2.3", MAC)])) == ["192.0.2.3"]
+        assert list(await frame_builder.build([("192.0.2.3", MAC)])) == ["192.0.2.3"]
         assert child.asked == [["192.0.2.0", "192.0.2.1"], ["192.0.2.3"]]
 
     asyncio.run(scenario())
@@ -97,7 +100,7 @@ class Scene:
         self.open = asyncio.Event()
         self.failures = 0
         addresses: list[IPv4Interface | IPv6Interface] = [IPv4Interface(VIP), IPv6Interface(VIP6)]
-        self.link = Link(
+        self.link = InterfaceFrames(
             addresses,
             self.forge,
             lambda: self.announced.append(self.link.frames),
@@ -130,10 +133,10 @@ def test_a_new_mac_is_in_the_frames_before_the_call_returns() -> None:
 
     async def act(scene: Scene) -> None:
         scene.open.set()
-        scene.link.see_mac(FIRST)
+        scene.link.on_mac(FIRST)
         await until(lambda: scene.announced, "the first frames")
         for mac in (SECOND, SECOND, "", "00:00", THIRD):
-            scene.link.see_mac(mac)
+            scene.link.on_mac(mac)
         assert scene.announced == [right(FIRST), right(SECOND), right(THIRD)]
         assert scene.asked == [FIRST]
 
@@ -144,9 +147,9 @@ def test_a_mac_that_changes_while_they_are_built_is_in_them() -> None:
     """The old one is never announced."""
 
     async def act(scene: Scene) -> None:
-        scene.link.see_mac(FIRST)
+        scene.link.on_mac(FIRST)
         await until(lambda: scene.asked, "the child")
-        scene.link.see_mac(SECOND)
+        scene.link.on_mac(SECOND)
         scene.open.set()
         await until(lambda: scene.announced, "the frames")
         assert (scene.announced, scene.asked) == ([right(SECOND)], [FIRST])
@@ -161,9 +164,9 @@ def test_frames_that_could_not_be_built_are_tried_again(monkeypatch: pytest.Monk
     async def act(scene: Scene) -> None:
         scene.failures = 1
         scene.open.set()
-        scene.link.see_mac(FIRST)
+        scene.link.on_mac(FIRST)
         await until(lambda: scene.troubles, "the failure")
-        scene.link.see_mac(SECOND)
+        scene.link.on_mac(SECOND)
         await until(lambda: scene.announced, "the frames")
         assert scene.announced == [right(SECOND)]
         assert "could not be built: no child" in scene.troubles[0]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from announce.gate.interface import GRACE, Succession
+from announce.gate.interface import GRACE, ProgramHandover
 
 NOW = 100.0
 UNTIL = 103.0
@@ -17,7 +17,7 @@ UNTIL = 103.0
 
 def replace_at(inherited: set[int], open_slots: set[int], *, settled: bool = True) -> float:
     """Ask a fresh one."""
-    return Succession(UNTIL, inherited, settled).replace_at(NOW, open_slots)
+    return ProgramHandover(UNTIL, inherited, settled).replace_at(NOW, open_slots)
 
 
 @pytest.mark.parametrize(
@@ -46,10 +46,10 @@ def test_when_it_is_time(
 
 def test_the_wait_for_the_others_counts_from_the_first() -> None:
     """Asking again does not prolong it."""
-    succession = Succession(UNTIL, {1, 2}, settled=True)
-    assert succession.replace_at(NOW, {1}) == NOW + GRACE
-    assert succession.replace_at(NOW + 0.05, {1}) == NOW + GRACE
-    assert succession.replace_at(NOW + 0.06, {1, 2}) == NOW + 0.06
+    handover = ProgramHandover(UNTIL, {1, 2}, settled=True)
+    assert handover.replace_at(NOW, {1}) == NOW + GRACE
+    assert handover.replace_at(NOW + 0.05, {1}) == NOW + GRACE
+    assert handover.replace_at(NOW + 0.06, {1, 2}) == NOW + 0.06
 
 
 slots = st.sets(st.integers(1, 4))
@@ -63,7 +63,7 @@ def test_it_never_waits_longer_than_the_longest_right(
     asked: list[tuple[float, set[int]]],
 ) -> None:
     """Whatever opens and closes meanwhile."""
-    succession = Succession(UNTIL, inherited, settled)
+    handover = ProgramHandover(UNTIL, inherited, settled)
     for later, open_slots in sorted(asked, key=lambda item: item[0]):
-        assert succession.replace_at(NOW + later, open_slots) <= max(NOW + later, UNTIL)
-    assert succession.replace_at(UNTIL, last) <= UNTIL
+        assert handover.replace_at(NOW + later, open_slots) <= max(NOW + later, UNTIL)
+    assert handover.replace_at(UNTIL, last) <= UNTIL

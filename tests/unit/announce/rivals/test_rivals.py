@@ -7,7 +7,7 @@ from announce.rivals.rivals import RIVALS_KEPT, Dispute
 
 def heard(dispute: Dispute, mac: str, moment: float) -> str:
     """Take in one frame and return the line for it."""
-    dispute.heard(mac)
+    dispute.add_frame(mac)
     return dispute.line(moment)
 
 
