@@ -140,7 +140,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vipd.__main__": ("vipd.cli",),
     "vipd.state_dir": ("vipd", "election.actions", "election.model", "election.stores.files"),
     "vipd.config": (
-        *("vipd", "election.timing", "health.model", "health.problems"),
+        *("vipd", "vipd.observe.log_line", "election.timing", "health.model", "health.problems"),
         *("election.stores.files", "election.stores.errors", "election.stores.etcd.access"),
         *("election.stores.kubernetes.kubeconfig", "announce.kernel"),
     ),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from vipd.clock import duration
 from vipd.control.status import Address, Candidate, Check, Instance, Status, Store
+from vipd.observe.log_line import printable
 from vipd.observe.store_health import WORDS
 
 RED, GREEN, YELLOW, BOLD, FAINT = "31", "32", "33", "1", "2"
@@ -27,14 +28,7 @@ class Paint:
 
     def __call__(self, text: str, code: str) -> str:
         """Return the text in a colour, with everything unprintable in it shown as an escape."""
-        return f"\x1b[{code}m{clean(text)}\x1b[0m" if self._colour else clean(text)
-
-
-def clean(text: str) -> str:
-    """Return text from a store, a check or another node without anything that would drive the
-    terminal.
-    """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+        return f"\x1b[{code}m{printable(text)}\x1b[0m" if self._colour else printable(text)
 
 
 def render(document: Status, *, colour: bool = False, width: int = 0, whole: bool = False) -> str:
@@ -74,7 +68,7 @@ def _table(instances: Sequence[Instance], paint: Paint) -> Iterable[str]:
         yield ""
     yield from (paint(f"  ! {note}", YELLOW) for note in notes)
     yield paint(
-        f"`vipd status {clean(instances[0].name)}` shows all about one, `vipd status -v` about each",
+        f"`vipd status {printable(instances[0].name)}` shows all about one, `vipd status -v` about each",
         FAINT,
     )
 
@@ -98,7 +92,7 @@ def _node(document: Status, paint: Paint) -> Iterable[str]:
         else ""
     )
     up = f", up {duration(document.uptime)}" if document.uptime else ""
-    yield f"node   {paint(document.node, BOLD)}  vipd {clean(document.version)}{up}, session {clean(document.session)}{drained}"
+    yield f"node   {paint(document.node, BOLD)}  vipd {printable(document.version)}{up}, session {printable(document.session)}{drained}"
     if document.config.refused:
         yield paint(
             f"  ! the file on disk was refused at {document.config.refused_at}; that of {document.config.loaded} runs:",
@@ -107,7 +101,7 @@ def _node(document: Status, paint: Paint) -> Iterable[str]:
         yield paint(f"    {document.config.refused}", RED)
     yield f"store  {_store(document.store, paint)}"
     if document.store.reaction:
-        yield f"       {clean(document.store.reaction)}"
+        yield f"       {printable(document.store.reaction)}"
     if document.store.watch:
         since = (
             ""
@@ -118,14 +112,15 @@ def _node(document: Status, paint: Paint) -> Iterable[str]:
     fence = "guard and gate" if document.fence.gate else "guard, no gate"
     named = paint(fence, GREEN) if document.fence.guard else paint("no guard", RED)
     yield (
-        f"fence  {named}: {clean(document.fence.covers)}"
+        f"fence  {named}: {printable(document.fence.covers)}"
         if document.fence.covers
         else f"fence  {named}"
     )
     if document.fence.gate and document.fence.on:
-        yield f"       on {clean(', '.join(document.fence.on))}"
+        yield f"       on {printable(', '.join(document.fence.on))}"
     if document.fence.gate and document.fence.left_alone:
-        yield f"       not on {clean(document.fence.left_alone)}, taken for containers': if one leads to the LAN, set its arp_ignore to 1"
+        alone = printable(document.fence.left_alone)
+        yield f"       not on {alone}, taken for containers': if one leads to the LAN, set its arp_ignore to 1"
     times = document.fence.put_back
     taken = (
         [f"somebody took the gate away {times} time{'s' if times > 1 else ''}; it was put back"]
@@ -144,20 +139,20 @@ def _store(store: Store, paint: Paint) -> str:
     )
     if not store.outage:
         word = paint("reachable", GREEN) if store.reachable else paint(NOT_REACHABLE, RED)
-        return f"{clean(store.kind)} {word}, {age}"
+        return f"{printable(store.kind)} {word}, {age}"
     word = paint(OUTAGES.get(store.outage_kind, NOT_REACHABLE), RED)
     since = "" if store.outage_since is None else f" for {duration(store.outage_since)}"
-    return f"{clean(store.kind)} {word}{since}, {age}: {clean(store.outage)}"
+    return f"{printable(store.kind)} {word}{since}, {age}: {printable(store.outage)}"
 
 
 def _instance(instance: Instance, node: str, paint: Paint) -> Iterable[str]:
     state = paint(instance.state, STATE_COLOURS.get(instance.state, BOLD))
-    group = f" of the group {clean(instance.group)}" if instance.group else ""
-    yield f"{paint(instance.name, BOLD)}{group}  {state} for {duration(instance.since)} ({clean(instance.reason)})"
+    group = f" of the group {printable(instance.group)}" if instance.group else ""
+    yield f"{paint(instance.name, BOLD)}{group}  {state} for {duration(instance.since)} ({printable(instance.reason)})"
     if instance.detail:
-        yield f"  {clean(instance.detail)}"
+        yield f"  {printable(instance.detail)}"
     addresses = ", ".join(_address(address, instance, paint) for address in instance.addresses)
-    yield f"  address   {addresses} on {clean(instance.interface)}"
+    yield f"  address   {addresses} on {printable(instance.interface)}"
     yield f"  holder    {_holder(instance, node, paint)}"
     yield f"  priority  {_priority(instance)}"
     yield from _checks(instance.checks, paint)
@@ -173,14 +168,16 @@ def _address(address: Address, instance: Instance, paint: Paint) -> str:
     """
     word = "bound" if address.bound else "not bound"
     wrong = address.bound != (instance.state == "Active")
-    return f"{clean(address.address)} {paint(word, RED) if wrong else word}"
+    return f"{printable(address.address)} {paint(word, RED) if wrong else word}"
 
 
 def _holder(instance: Instance, node: str, paint: Paint) -> str:
     if instance.holder is None:
         return paint("nobody", RED) + f", epoch {instance.epoch}"
-    name = clean(instance.holder.name) + (" (this node)" if instance.holder.name == node else "")
-    since = f" since {clean(instance.holder.since)}" if instance.holder.since else ""
+    name = printable(instance.holder.name) + (
+        " (this node)" if instance.holder.name == node else ""
+    )
+    since = f" since {printable(instance.holder.since)}" if instance.holder.since else ""
     remaining = (
         ""
         if instance.lease_remaining is None
@@ -197,7 +194,7 @@ def _priority(instance: Instance) -> str:
         else f" (configured {instance.priority}, the rest comes from checks)"
     )
     pin = (
-        f", pinned to {clean(instance.pin)} until `vipd handover {clean(instance.name)} --auto`"
+        f", pinned to {printable(instance.pin)} until `vipd handover {printable(instance.name)} --auto`"
         if instance.pin
         else ""
     )
@@ -249,7 +246,7 @@ def _remark(candidate: Candidate, node: str) -> str:
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Return the rows, cleaned and padded so that their columns stand below each other."""
-    cleaned = [tuple(map(clean, row)) for row in rows]
+    cleaned = [tuple(map(printable, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cleaned, strict=True)]
     return [
         tuple(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cleaned

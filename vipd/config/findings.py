@@ -9,6 +9,8 @@ import difflib
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from vipd.observe.log_line import printable
+
 Path = tuple[str | int, ...]
 """Where a value stands: keys of mappings and indexes of lists, from the top of the file."""
 
@@ -78,16 +80,6 @@ def written(path: Path) -> str:
     """Return a path as an operator writes it: `instances[0].checks[1].http.url`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(
         "."
-    )
-
-
-def printable(text: str) -> str:
-    """Return the text on one line and without control characters.
-
-    A file's content must not drive the terminal.
-    """
-    return "".join(
-        character if character.isprintable() else repr(character)[1:-1] for character in text
     )
 
 

@@ -21,7 +21,7 @@ import select
 from collections.abc import Mapping
 
 from vipd.config.values import Log, LogFormat
-from vipd.observe.log_line import as_json, as_text, is_journal, one_line
+from vipd.observe.log_line import as_json, as_text, is_journal, printable
 
 STDERR = 2
 OWN = ("vipd", "election", "announce", "health")
@@ -72,7 +72,7 @@ class TextFormatter(logging.Formatter):
         """Return the line, and those of an exception below it."""
         text = " ".join(
             [
-                one_line(record.getMessage()),
+                printable(record.getMessage()),
                 *(f"{key}={_quoted(value)}" for key, value in _values(record).items()),
             ]
         )
@@ -106,7 +106,7 @@ def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 
 
 def _quoted(value: object) -> str:
-    text = one_line(str(value))
+    text = printable(str(value))
     return (
         json.dumps(text, ensure_ascii=False)
         if not text or " " in text or '"' in text or "=" in text

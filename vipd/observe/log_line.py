@@ -55,9 +55,9 @@ def as_json(when: float, level: str, logger: str, text: str, values: Mapping[str
     return json.dumps({**values, **line}, default=str)
 
 
-def one_line(text: str) -> str:
-    """Return the text with everything unprintable as an escape.
+def printable(text: str) -> str:
+    """Return the text on one line, with everything unprintable as an escape.
 
-    A name from a store must not forge a line of the log.
+    A name from a store must not forge a line of the log, nor a file's content drive the terminal.
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
