@@ -11,24 +11,20 @@ linux/pkt_cls.h. The guard uses this file: standard library only.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
-import time
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from announce.gate.program import Direction
+from announce.kernel.link_message import as_text, nested
 from announce.kernel.netlink import (
-    LARGEST_DATAGRAM,
-    NLM_F_DUMP,
-    NLM_F_DUMP_INTR,
+    BODY_AT,
+    MESSAGE,
     NLM_F_REQUEST,
-    NLMSG_DONE,
-    NLMSG_ERROR,
-    REQUEST_TIMEOUT,
+    NewsSocket,
     RouteSocket,
-    attributes,
+    attribute,
+    raise_refusal,
 )
 
 RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
@@ -54,10 +50,8 @@ _TCA_BPF_FLAGS_GEN = 9
 _TCA_BPF_ID = 11
 _DIRECT_ACTION = 1
 _SKIP_HARDWARE = 1
-_HEADER = struct.Struct("=IHHII")
 _TC = struct.Struct("=BxxxiIII")
 _ADDRESS = struct.Struct("=xxxxi")
-_ATTRIBUTE = struct.Struct("=HH")
 _WORD = struct.Struct("=I")
 _ALL = socket.htons(ETH_P_ALL)
 
@@ -104,38 +98,38 @@ class TrafficControl(RouteSocket):
                 RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, _hook(ifindex), _text(_TCA_KIND, CLSACT)
             )
         )
-        return _checked(answer, ok=errno.EEXIST) == 0
+        return raise_refusal(answer, ok=errno.EEXIST) == 0
 
     def remove_hook(self, ifindex: int) -> None:
         """Remove the clsact qdisc and whatever is on it. Idempotent."""
         answer = self._answer(_message(RTM_DELQDISC, 0, _hook(ifindex), _text(_TCA_KIND, CLSACT)))
         if answer != errno.EINVAL:  # the kernel's answer where there is none
-            _checked(answer, ok=errno.ENOENT)
+            raise_refusal(answer, ok=errno.ENOENT)
 
     def put(self, place: Place, descriptor: int, name: str) -> None:
         """Put a program there, at once and without a gap in the place of the one that is there."""
         options = (
-            _attribute(_TCA_BPF_FD, _WORD.pack(descriptor))
+            attribute(_TCA_BPF_FD, _WORD.pack(descriptor))
             + _text(_TCA_BPF_NAME, name)
-            + _attribute(_TCA_BPF_FLAGS, _WORD.pack(_DIRECT_ACTION))
+            + attribute(_TCA_BPF_FLAGS, _WORD.pack(_DIRECT_ACTION))
             # In a card the program would read a clock that is not CLOCK_BOOTTIME, if it could be
             # there at all.
-            + _attribute(_TCA_BPF_FLAGS_GEN, _WORD.pack(_SKIP_HARDWARE))
+            + attribute(_TCA_BPF_FLAGS_GEN, _WORD.pack(_SKIP_HARDWARE))
         )
-        body = _text(_TCA_KIND, BPF) + _attribute(_TCA_OPTIONS, options)
-        _checked(self._answer(_message(RTM_NEWTFILTER, NLM_F_CREATE, _filter(place), body)))
+        body = _text(_TCA_KIND, BPF) + attribute(_TCA_OPTIONS, options)
+        raise_refusal(self._answer(_message(RTM_NEWTFILTER, NLM_F_CREATE, _filter(place), body)))
 
     def remove(self, place: Place) -> None:
         """Remove one filter. Idempotent."""
         answer = self._answer(_message(RTM_DELTFILTER, 0, _filter(place), _text(_TCA_KIND, BPF)))
         if answer != errno.EINVAL:  # neither hook nor priority is there
-            _checked(answer, ok=errno.ENOENT)
+            raise_refusal(answer, ok=errno.ENOENT)
 
     def hooks(self) -> dict[int, str]:
         """Return the interfaces that have an ingress or clsact qdisc, by number, and which of them."""
         found = [
             payload
-            for kind, payload in self.dumped(RTM_GETQDISC, _TC.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
+            for kind, payload in self.dump(RTM_GETQDISC, _TC.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
             if kind == RTM_NEWQDISC
         ]
         kinds = {
@@ -152,7 +146,7 @@ class TrafficControl(RouteSocket):
         """
         body = _TC.pack(socket.AF_UNSPEC, ifindex, 0, _PARENTS[direction], 0)
         try:
-            dumped = self.dumped(RTM_GETTFILTER, body)
+            dumped = self.dump(RTM_GETTFILTER, body)
         except OSError as error:
             if error.errno in {errno.ENODEV, errno.EINVAL, errno.ENOENT}:
                 return []
@@ -165,57 +159,6 @@ class TrafficControl(RouteSocket):
 
     def _answer(self, message: bytes) -> int:
         return self.request([message])[0]
-
-    def dumped(self, kind: int, body: bytes) -> list[tuple[int, bytes]]:
-        """Return type and payload of every message of a dump, made again if the kernel calls it
-        inconsistent.
-        """
-        deadline = time.monotonic() + REQUEST_TIMEOUT
-        try:
-            while True:
-                found = self._dumped_once(kind, body, deadline)
-                if found is not None:
-                    return found
-        except TimeoutError:
-            self._socket.close()  # with the rest of the dump that nobody reads to its end
-            self._socket = self._opened()
-            raise
-
-    def _dumped_once(
-        self, kind: int, body: bytes, deadline: float
-    ) -> list[tuple[int, bytes]] | None:
-        number = self._next_sequence()
-        self._send(
-            _HEADER.pack(_HEADER.size + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, number, 0)
-            + body,
-            deadline,
-        )
-        found: list[tuple[int, bytes]] = []
-        whole = True
-        while True:
-            datagram = self._receive(deadline - time.monotonic())
-            whole = whole and datagram is not None
-            for told, flags, answered, payload in messages(datagram or b""):
-                if answered != number:
-                    continue
-                whole = whole and not flags & NLM_F_DUMP_INTR
-                if told in {NLMSG_DONE, NLMSG_ERROR}:
-                    _checked(
-                        -struct.unpack_from("=i", payload)[0] if len(payload) >= _WORD.size else 0
-                    )
-                    return found if whole else None
-                found.append((told, payload))
-
-
-def messages(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """Yield type, flags, sequence number and payload of each netlink message."""
-    at = 0
-    while at + _HEADER.size <= len(datagram):
-        length, kind, flags, number, _ = _HEADER.unpack_from(datagram, at)
-        if length < _HEADER.size:
-            return
-        yield kind, flags, number, datagram[at + _HEADER.size : at + length]
-        at += length + -length % 4
 
 
 def interface_of(payload: bytes) -> int:
@@ -240,7 +183,7 @@ def interface_of_address(payload: bytes) -> int:
 def _message(kind: int, flags: int, body: bytes, more: bytes) -> bytes:
     """Return a message; the socket gives it its number."""
     return (
-        _HEADER.pack(_HEADER.size + len(body) + len(more), kind, NLM_F_REQUEST | flags, 0, 0)
+        MESSAGE.pack(BODY_AT + len(body) + len(more), kind, NLM_F_REQUEST | flags, 0, 0)
         + body
         + more
     )
@@ -260,24 +203,12 @@ def _filter(place: Place) -> bytes:
     )
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
-
-
 def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode() + b"\0")
-
-
-def _values(data: bytes, at: int = 0) -> dict[int, bytes]:
-    return {kind: data[start:end] for kind, start, end in attributes(data, at)}
-
-
-def _string(value: bytes | None) -> str:
-    return (value or b"").rstrip(b"\0").decode(errors="replace")
+    return attribute(kind, value.encode() + b"\0")
 
 
 def _kind(payload: bytes) -> str:
-    return _string(_values(payload, _TC.size).get(_TCA_KIND))
+    return as_text(nested(payload, _TC.size).get(_TCA_KIND, b""))
 
 
 def _parsed(payload: bytes) -> Filter | None:
@@ -286,26 +217,21 @@ def _parsed(payload: bytes) -> Filter | None:
     None for the head of a priority, and for what is asked only if a filter says so (chains).
     """
     _, _, handle, _, info = _TC.unpack_from(payload)
-    values = _values(payload, _TC.size)
+    values = nested(payload, _TC.size)
     if not handle or any(values.get(_TCA_CHAIN, b"")):
         return None
-    own = _values(values.get(_TCA_OPTIONS, b"")) if _string(values.get(_TCA_KIND)) == BPF else {}
+    own = (
+        nested(values.get(_TCA_OPTIONS, b"")) if as_text(values.get(_TCA_KIND, b"")) == BPF else {}
+    )
     number = own.get(_TCA_BPF_ID)
     return Filter(
         priority=info >> 16,
         handle=handle,
-        kind=_string(values.get(_TCA_KIND)),
+        kind=as_text(values.get(_TCA_KIND, b"")),
         protocol=socket.ntohs(info & 0xFFFF),
-        name=_string(own.get(_TCA_BPF_NAME)),
+        name=as_text(own.get(_TCA_BPF_NAME, b"")),
         program=_WORD.unpack_from(number)[0] if number else 0,
     )
-
-
-def _checked(answer: int, ok: int = 0) -> int:
-    """Return the kernel's errno if it is none or the one that is as good; else raise it."""
-    if answer not in {0, ok}:
-        raise OSError(answer, os.strerror(answer))
-    return answer
 
 
 # ---------------------------------------------------------------- changes by others
@@ -325,35 +251,20 @@ class GateWatch:
     """
 
     def __init__(self) -> None:
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
-        )
-        self._socket.bind((0, RTMGRP_TC))
+        self._news = NewsSocket(RTMGRP_TC)
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
-        return self._socket.fileno()
+        return self._news.fileno()
 
     def changed(self) -> frozenset[int] | None:
         """Return the numbers of the interfaces on which something changed since the last call.
 
         EVERYTHING if some are missing.
         """
-        found = set[int]()
-        missing = False
-        while True:
-            try:
-                data, sender = self._socket.recvfrom(LARGEST_DATAGRAM)
-            except BlockingIOError:
-                return EVERYTHING if missing else frozenset(found)
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                missing = True
-                continue
-            if sender[0] == 0:  # the kernel
-                found |= {interface_of(payload) for _, _, _, payload in messages(data)}
+        found, missing = self._news.read()
+        return EVERYTHING if missing else frozenset(interface_of(payload) for _, payload in found)
 
     def close(self) -> None:
         """Close the socket. Idempotent."""
-        self._socket.close()
+        self._news.close()

@@ -8,7 +8,6 @@ kinds for which it matters the addresses are read. The standard library only: th
 from __future__ import annotations
 
 import contextlib
-import errno
 import socket
 from collections.abc import Collection, Mapping
 
@@ -23,20 +22,13 @@ from announce.gate.links import (
     speaks_arp,
 )
 from announce.gate.support import probe_interface
-from announce.gate.traffic_control import TrafficControl, interface_of_address, messages
+from announce.gate.traffic_control import TrafficControl, interface_of_address
 from announce.kernel.filters import address_filter, attach
 from announce.kernel.link_message import QUESTION, RTM_GETLINK
-from announce.kernel.netlink import (
-    ATTRIBUTES_AT,
-    IFA_PROTO,
-    LARGEST_DATAGRAM,
-    RTM_DELADDR,
-    RTM_NEWADDR,
-)
+from announce.kernel.netlink import ATTRIBUTES_AT, IFA_PROTO, RTM_DELADDR, RTM_NEWADDR, NewsSocket
+from announce.kernel.ownership import VIPD_PROTO
 
 RTMGRP_LINK, RTMGRP_IPV4_IFADDR = 0x1, 0x10
-VIPD_PROTO = 118
-"""As in announce.kernel.messages, which the guard does not import."""
 MOST_NAMED = 3
 """Interfaces of containers that are named one by one."""
 V4_LENGTH = 4
@@ -54,23 +46,16 @@ class Uplinks:
         self._control = control
         self._links: dict[int, Link] = {}
         self._networks: dict[int, list[Network]] = {}
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
-        )
-        # The refreshes of vipd's own addresses are no news. Where there is no protocol number
-        # (before Linux 5.18) they are read.
-        with contextlib.suppress(OSError):
-            attach(self._socket, address_filter(RTM_NEWADDR, ATTRIBUTES_AT, IFA_PROTO, VIPD_PROTO))
-        self._socket.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR))
+        self._news = NewsSocket(RTMGRP_LINK | RTMGRP_IPV4_IFADDR, _leave_out_refreshes)
         self._read_all()
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when something changes."""
-        return self._socket.fileno()
+        return self._news.fileno()
 
     def close(self) -> None:
         """Close the socket. Idempotent."""
-        self._socket.close()
+        self._news.close()
 
     # ------------------------------------------------------------ what happens
 
@@ -79,23 +64,16 @@ class Uplinks:
 
         A gate that they had is gone.
         """
-        came = set[int]()
-        readdressed = set[int]()
-        while True:
-            try:
-                data, sender = self._socket.recvfrom(LARGEST_DATAGRAM)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                self._read_all()
-                return set(self._links)
-            if sender[0] == 0:  # the kernel
-                for kind, _, _, payload in messages(data):
-                    came |= self._take(kind, payload)
-                    if kind in {RTM_NEWADDR, RTM_DELADDR}:
-                        readdressed.add(interface_of_address(payload))
+        found, missing = self._news.read()
+        if missing:
+            self._read_all()
+            return set(self._links)
+        came = set[int]().union(*(self._take(kind, payload) for kind, payload in found))
+        readdressed = {
+            interface_of_address(payload)
+            for kind, payload in found
+            if kind in {RTM_NEWADDR, RTM_DELADDR}
+        }
         for ifindex in readdressed | came:
             self._read_networks(ifindex)
         return came
@@ -114,7 +92,7 @@ class Uplinks:
 
     def _read_all(self) -> None:
         found = [
-            parsed(kind, payload) for kind, payload in self._control.dumped(RTM_GETLINK, QUESTION)
+            parsed(kind, payload) for kind, payload in self._control.dump(RTM_GETLINK, QUESTION)
         ]
         self._links = {
             seen.ifindex: seen.link for seen in found if seen is not None and seen.link is not None
@@ -190,6 +168,15 @@ class Uplinks:
         if _sysctl(link.name, "arp_ignore"):
             return False
         return bool(self._networks.get(link.ifindex)) or not _sysctl(link.name, "rp_filter")
+
+
+def _leave_out_refreshes(opened: socket.socket) -> None:
+    """Leave out the refreshes of vipd's own addresses.
+
+    Where there is no protocol number (before Linux 5.18) they are read.
+    """
+    with contextlib.suppress(OSError):
+        attach(opened, address_filter(RTM_NEWADDR, ATTRIBUTES_AT, IFA_PROTO, VIPD_PROTO))
 
 
 def second_ways(carriers: Collection[int], vips: Collection[bytes]) -> list[str]:

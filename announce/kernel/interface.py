@@ -12,6 +12,7 @@ Numbers are those of linux/if_arp.h. Standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -40,14 +41,7 @@ from announce.kernel.link_message import (
     LinkMessage,
     read_link,
 )
-from announce.kernel.netlink import (
-    NLM_F_REQUEST,
-    NLMSG_ERROR,
-    REQUEST_TIMEOUT,
-    RouteSocket,
-    ifindex_of,
-)
-from announce.kernel.netlink import _messages as netlink_messages
+from announce.kernel.netlink import REQUEST_TIMEOUT, RouteSocket, attribute, ifindex_of
 
 SIOCGIFFLAGS = 0x8913
 ETHERNET, LOOPBACK = 1, 772
@@ -61,8 +55,6 @@ WORKING = frozenset({0, 6})
 """IF_OPER_UNKNOWN and IF_OPER_UP (RFC 2863): a link passes traffic. Drivers that know of no states
 say unknown."""
 
-_HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
 _REQUEST = struct.Struct("16s24x")
 
 Where = Callable[[], int]
@@ -184,11 +176,12 @@ def find(name: str) -> Interface:
 
     Raises OSError: ENODEV if there is none.
     """
-    kernel = _LinkSocket()
-    try:
-        return kernel.get(name)
-    finally:
-        kernel.close()
+    with contextlib.closing(RouteSocket()) as kernel:
+        kind, payload = kernel.ask(RTM_GETLINK, _question(name), time.monotonic() + REQUEST_TIMEOUT)
+    if kind == RTM_NEWLINK and (link := read_link(payload)):
+        return interface_of(link)
+    failure = -struct.unpack_from("=i", payload)[0]
+    raise OSError(failure, os.strerror(failure), name)
 
 
 def is_running(ifindex: int) -> bool:
@@ -205,29 +198,9 @@ def is_running(ifindex: int) -> bool:
     return flags & (IFF_UP | IFF_RUNNING) == IFF_UP | IFF_RUNNING
 
 
-class _LinkSocket(RouteSocket):
-    """Asks for single links."""
-
-    def get(self, name: str, timeout: float = REQUEST_TIMEOUT) -> Interface:
-        deadline = time.monotonic() + timeout
-        number = self._next_sequence()
-        self._send(_question(name, number), deadline)
-        while True:
-            datagram = self._receive(deadline - time.monotonic())
-            for kind, _, answered, payload in netlink_messages(datagram or b""):
-                if answered == number and kind == RTM_NEWLINK and (link := read_link(payload)):
-                    return interface_of(link)
-                if answered == number and kind == NLMSG_ERROR:
-                    failure = -struct.unpack_from("=i", payload)[0]
-                    raise OSError(failure, os.strerror(failure), name)
-
-
-def _question(name: str, number: int) -> bytes:
-    text = name.encode() + b"\0"
-    kind = IFLA_IFNAME if len(text) <= LONGEST_NAME + 1 else IFLA_ALT_IFNAME
-    length = _ATTRIBUTE.size + len(text)
-    body = QUESTION + _ATTRIBUTE.pack(length, kind) + text + bytes(-length % 4)
-    return _HEADER.pack(_HEADER.size + len(body), RTM_GETLINK, NLM_F_REQUEST, number, 0) + body
+def _question(name: str) -> bytes:
+    kind = IFLA_IFNAME if len(name.encode()) <= LONGEST_NAME else IFLA_ALT_IFNAME
+    return QUESTION + attribute(kind, name.encode() + b"\0")
 
 
 def interface_of(link: LinkMessage) -> Interface:

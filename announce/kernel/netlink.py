@@ -16,7 +16,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 RTM_NEWADDR = 20
@@ -216,7 +216,7 @@ class RouteSocket:
                 # get any further.
                 overrun = True
                 continue
-            for kind, _, number, payload in _messages(datagram):
+            for kind, _, number, payload in each_message(datagram):
                 if kind == NLMSG_ERROR and number in indexes:
                     answers[indexes[number]] = _error(payload)
         # After an overrun silence means nothing: a refusal may have been lost.
@@ -231,7 +231,7 @@ class RouteSocket:
         OSError if refused.
         """
         body = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, ifindex or 0)
-        found = map(_parsed, self._listed(RTM_GETADDR, body, timeout))
+        found = map(_parsed, self._listed(RTM_GETADDR, body, RTM_NEWADDR, timeout))
         return [address for address in found if ifindex is None or address.ifindex == ifindex]
 
     def routes(self, family: int, ifindex: int, timeout: float = REQUEST_TIMEOUT) -> list[Route]:
@@ -240,7 +240,7 @@ class RouteSocket:
         Raises TimeoutError, or OSError if refused.
         """
         body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + attribute(RTA_OIF, _WORD.pack(ifindex))
-        return list(map(_parsed_route, self._listed(RTM_GETROUTE, body, timeout)))
+        return list(map(_parsed_route, self._listed(RTM_GETROUTE, body, RTM_NEWROUTE, timeout)))
 
     def ipv6_addresses(
         self, ifindex: int, ips: Sequence[bytes], timeout: float | None = None
@@ -251,9 +251,7 @@ class RouteSocket:
         """
         deadline = time.monotonic() + (allowance(len(ips)) if timeout is None else timeout)
         body = _ADDRESS.pack(socket.AF_INET6, 0, 0, 0, ifindex)
-        answers = [
-            self._ask(RTM_GETADDR, body + attribute(IFA_ADDRESS, ip), deadline) for ip in ips
-        ]
+        answers = [self.ask(RTM_GETADDR, body + attribute(IFA_ADDRESS, ip), deadline) for ip in ips]
         found = [_parsed(payload) for kind, payload in answers if kind == RTM_NEWADDR]
         # Where there is no such interface, the kernel looks on all.
         return [address for address in found if address.ifindex == ifindex]
@@ -265,11 +263,14 @@ class RouteSocket:
         """
         body = _ROUTE.pack(socket.AF_INET6, 8 * len(ip), 0, 0, 0, 0, 0, 0, 0)
         body += attribute(RTA_DST, ip) + attribute(RTA_OIF, _WORD.pack(ifindex))
-        kind, payload = self._ask(RTM_GETROUTE, body, time.monotonic() + timeout)
+        kind, payload = self.ask(RTM_GETROUTE, body, time.monotonic() + timeout)
         return kind == RTM_NEWROUTE and _parsed_route(payload).kind == RTN_LOCAL
 
-    def _ask(self, kind: int, body: bytes, deadline: float) -> tuple[int, bytes]:
-        """Send one request that is answered by one message; return its type and payload."""
+    def ask(self, kind: int, body: bytes, deadline: float) -> tuple[int, bytes]:
+        """Send one request that is answered by one message.
+
+        Return its type and payload. Raises TimeoutError.
+        """
         while True:
             number = self._next_sequence()
             self._send(
@@ -277,17 +278,35 @@ class RouteSocket:
             )
             datagram = self._receive(deadline - time.monotonic())
             while datagram is not None:
-                for answer, _, answered, payload in _messages(datagram):
+                for answer, _, answered, payload in each_message(datagram):
                     if answered == number:
                         return answer, payload
                 datagram = self._receive(deadline - time.monotonic())
 
-    def _listed(self, kind: int, body: bytes, timeout: float) -> list[bytes]:
-        """Return the payloads of a whole dump."""
+    def _listed(self, asked: int, body: bytes, kind: int, timeout: float) -> list[bytes]:
+        """Return the payloads of one kind; none where there is no such interface.
+
+        Then it has nothing, which is an answer.
+        """
+        try:
+            return [payload for found, payload in self.dump(asked, body, timeout) if found == kind]
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return []
+            raise
+
+    def dump(
+        self, asked: int, body: bytes, timeout: float = REQUEST_TIMEOUT
+    ) -> list[tuple[int, bytes]]:
+        """Return type and payload of every message of a dump, made again if the kernel calls it
+        inconsistent.
+
+        Raises TimeoutError, or OSError with what the kernel refuses it with.
+        """
         deadline = time.monotonic() + timeout
         try:
             while True:
-                found = self._dump(kind, body, deadline)
+                found = self._dump_once(asked, body, deadline)
                 if found is not None:
                     return found
         except TimeoutError:
@@ -297,27 +316,28 @@ class RouteSocket:
             self._socket = self._opened()
             raise
 
-    def _dump(self, asked: int, body: bytes, deadline: float) -> list[bytes] | None:
+    def _dump_once(
+        self, asked: int, body: bytes, deadline: float
+    ) -> list[tuple[int, bytes]] | None:
         """Return one dump, or None if it was overrun or interrupted by a change."""
         number = self._next_sequence()
         self._send(
             MESSAGE.pack(BODY_AT + len(body), asked, NLM_F_REQUEST | NLM_F_DUMP, number, 0) + body,
             deadline,
         )
-        found: list[bytes] = []
+        found: list[tuple[int, bytes]] = []
         whole = True
         while True:
             datagram = self._receive(deadline - time.monotonic())
             whole = whole and datagram is not None
-            for kind, flags, answered, payload in _messages(datagram or b""):
+            for kind, flags, answered, payload in each_message(datagram or b""):
                 if answered != number:
                     continue
                 whole = whole and not flags & NLM_F_DUMP_INTR
-                if kind in {RTM_NEWADDR, RTM_NEWROUTE}:
-                    found.append(payload)
-                elif kind in {NLMSG_DONE, NLMSG_ERROR}:
-                    _raise_refusal(_error(payload))
+                if kind in {NLMSG_DONE, NLMSG_ERROR}:
+                    raise_refusal(_error(payload))
                     return found if whole else None
+                found.append((kind, payload))
 
     def _next_sequence(self) -> int:
         self._sequence = self._sequence % 0x7FFFFFFF + 1
@@ -359,6 +379,50 @@ class RouteSocket:
         poll.poll(_left(until) * 1000)
 
 
+class NewsSocket:
+    """Becomes readable when something of these groups (RTMGRP_) changes in the network namespace in
+    which it was opened.
+
+    `prepare` sets options before it hears anything. Raises OSError.
+    """
+
+    def __init__(
+        self, groups: int, prepare: Callable[[socket.socket], None] = lambda _: None
+    ) -> None:
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
+        )
+        prepare(self._socket)
+        self._socket.bind((0, groups))
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on; -1 once it is closed."""
+        return self._socket.fileno()
+
+    def read(self) -> tuple[list[tuple[int, bytes]], bool]:
+        """Return type and payload of what came since the last call, and whether some is missing.
+        Raises OSError.
+        """
+        found: list[tuple[int, bytes]] = []
+        missing = False
+        while True:
+            try:
+                datagram, sender = self._socket.recvfrom(LARGEST_DATAGRAM)
+            except BlockingIOError:
+                return found, missing
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                missing = True
+                continue
+            if sender[0] == 0:  # the kernel
+                found += [(kind, payload) for kind, _, _, payload in each_message(datagram)]
+
+    def close(self) -> None:
+        """Close the socket. Idempotent."""
+        self._socket.close()
+
+
 # ---------------------------------------------------------------- bytes
 
 
@@ -385,7 +449,7 @@ def _numbered(message: bytes, number: int, *, ack: bool) -> bytes:
     return header + message[BODY_AT:length] + bytes(-length % 4)
 
 
-def _messages(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+def each_message(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     """Yield type, flags, sequence number and payload of each message."""
     at = 0
     while at + BODY_AT <= len(datagram):
@@ -479,10 +543,11 @@ def attribute(kind: int, value: bytes) -> bytes:
     return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
 
 
-def _raise_refusal(error: int) -> None:
-    """Raise what a dump ended with.
+def raise_refusal(answer: int, ok: int = 0) -> int:
+    """Return the kernel's errno if it is none or the one that is as good.
 
-    An interface that is gone has no addresses, which is an answer.
+    Else raise it as an OSError.
     """
-    if error not in {0, errno.ENODEV}:
-        raise OSError(error, "the kernel refused to list the addresses")
+    if answer not in {0, ok}:
+        raise OSError(answer, os.strerror(answer))
+    return answer

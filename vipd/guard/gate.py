@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from announce.gate.maps import Deadlines
 from announce.kernel.addresses import ReadyMessages
+from election.fencing import NEVER
 from vipd.clock import now
 from vipd.guard.link import GateReport
 from vipd.guard.log import Log
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 LOOK_AROUND = 10.0
 """Seconds between two looks at which interfaces the kernel would answer on: a sysctl that changes
 tells nobody."""
-
-_NEVER = float("inf")
 
 
 class GateKeeper:
@@ -57,7 +56,7 @@ class GateKeeper:
         self._uplinks: Uplinks | None = None
         self._on: tuple[str, ...] = ()
         self._left_alone = ""
-        self._look_around_at = _NEVER
+        self._look_around_at = NEVER
         self._deadlines: Deadlines | None = None
         self._refused: OSError | None = None
         try:
@@ -209,7 +208,7 @@ class GateKeeper:
         To be called whenever the guard wakes.
         """
         if self._gates is None:
-            return _NEVER
+            return NEVER
         wake_at = self._gates.tick(moment)
         if moment >= self._look_around_at and wake_at > moment:
             self._look_around(self._gates)
