@@ -17,15 +17,8 @@ from typing import NamedTuple
 
 from announce.gate.program import Direction
 from announce.kernel.link_message import as_text, nested
-from announce.kernel.netlink import (
-    BODY_AT,
-    MESSAGE,
-    NLM_F_REQUEST,
-    NewsSocket,
-    RouteSocket,
-    attribute,
-    raise_refusal,
-)
+from announce.kernel.netlink import NewsSocket, RouteSocket, raise_refusal
+from announce.kernel.rtnetlink import BODY_AT, MESSAGE, NLM_F_REQUEST, attribute
 
 RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
 RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER = 44, 45, 46

@@ -25,8 +25,9 @@ from announce.gate.support import probe_interface
 from announce.gate.traffic_control import TrafficControl, interface_of_address
 from announce.kernel.filters import address_filter, attach
 from announce.kernel.link_message import QUESTION, RTM_GETLINK
-from announce.kernel.netlink import ATTRIBUTES_AT, IFA_PROTO, RTM_DELADDR, RTM_NEWADDR, NewsSocket
+from announce.kernel.netlink import NewsSocket
 from announce.kernel.ownership import VIPD_PROTO
+from announce.kernel.rtnetlink import ATTRIBUTES_AT, IFA_PROTO, RTM_DELADDR, RTM_NEWADDR
 
 RTMGRP_LINK, RTMGRP_IPV4_IFADDR = 0x1, 0x10
 MOST_NAMED = 3

@@ -13,7 +13,9 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from announce.kernel.netlink import (
+from announce.kernel.netlink import RouteSocket, allowance
+from announce.kernel.ownership import RT_SCOPE_HOST, Foreign, foreign, is_vipds
+from announce.kernel.rtnetlink import (
     ATTRIBUTES_AT,
     BODY_AT,
     FOREVER,
@@ -22,14 +24,11 @@ from announce.kernel.netlink import (
     NLM_F_REQUEST,
     BoundAddress,
     Key,
-    RouteSocket,
-    allowance,
     attribute,
     attributes,
     patched,
     removal_message,
 )
-from announce.kernel.ownership import RT_SCOPE_HOST, Foreign, foreign, is_vipds
 
 __all__ = [
     "FOREVER",

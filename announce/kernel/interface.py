@@ -41,7 +41,8 @@ from announce.kernel.link_message import (
     LinkMessage,
     read_link,
 )
-from announce.kernel.netlink import REQUEST_TIMEOUT, RouteSocket, attribute, ifindex_of
+from announce.kernel.netlink import REQUEST_TIMEOUT, RouteSocket, ifindex_of
+from announce.kernel.rtnetlink import attribute
 
 SIOCGIFFLAGS = 0x8913
 ETHERNET, LOOPBACK = 1, 772

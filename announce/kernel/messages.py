@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
 from announce.kernel.addresses import FOREVER, BoundAddress, Key, ReadyMessages
-from announce.kernel.netlink import NLM_F_REQUEST, RTM_DELADDR, RTM_NEWADDR, ifindex_of
+from announce.kernel.netlink import ifindex_of
 from announce.kernel.ownership import (
     IFA_F_NODAD,
     IFA_F_NOPREFIXROUTE,
@@ -28,6 +28,7 @@ from announce.kernel.ownership import (
     VIPD_PROTO,
     is_vipds,
 )
+from announce.kernel.rtnetlink import NLM_F_REQUEST, RTM_DELADDR, RTM_NEWADDR
 
 LABEL_NAME_LENGTH = 10
 """A label holds 15 characters (IFNAMSIZ less its end); the suffix takes five of them."""

@@ -3,9 +3,6 @@
 The guard imports this file too, and the guard must come up in milliseconds and never fail for want
 of a library. So nothing but small parts of the standard library is imported, nothing is built here
 but the dump request, and every call is synchronous and bounded. One socket belongs to one thread.
-
-Layouts are those of linux/netlink.h, linux/rtnetlink.h and linux/if_addr.h; netlink is in host byte
-order.
 """
 
 from __future__ import annotations
@@ -14,42 +11,41 @@ import errno
 import os
 import select
 import socket
-import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
-RTM_NEWADDR = 20
-RTM_DELADDR = 21
-RTM_GETADDR = 22
-RTM_NEWROUTE = 24
-RTM_GETROUTE = 26
-NLMSG_ERROR = 2
-NLMSG_DONE = 3
-NLM_F_REQUEST = 0x001
-NLM_F_ACK = 0x004
-NLM_F_DUMP_INTR = 0x010
-NLM_F_DUMP = 0x300
-NLA_TYPE_MASK = 0x3FFF
-
-IFA_ADDRESS = 1
-IFA_LOCAL = 2
-IFA_LABEL = 3
-IFA_CACHEINFO = 6
-IFA_FLAGS = 8
-IFA_PROTO = 11
-RTA_DST = 1
-RTA_OIF = 4
-RTA_PREFSRC = 7
-RTA_TABLE = 15
-RTN_LOCAL = 2
-FOREVER = 0xFFFFFFFF
-"""The kernel's valid lifetime of an address that does not expire."""
+from announce.kernel.rtnetlink import (
+    ADDRESS,
+    BODY_AT,
+    IFA_ADDRESS,
+    MESSAGE,
+    NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    ROUTE,
+    RTA_DST,
+    RTA_OIF,
+    RTM_GETADDR,
+    RTM_GETROUTE,
+    RTM_NEWADDR,
+    RTM_NEWROUTE,
+    RTN_LOCAL,
+    WORD,
+    BoundAddress,
+    Route,
+    answer_of,
+    attribute,
+    each_message,
+    numbered,
+    read_address,
+    read_route,
+)
 
 SOL_NETLINK = 270
 NETLINK_CAP_ACK = 10
 NETLINK_GET_STRICT_CHK = 12
-
 REQUEST_TIMEOUT = 0.25
 """Seconds for a call with a few messages, which takes less than a millisecond."""
 MESSAGE_TIMEOUT = 0.002
@@ -61,20 +57,7 @@ BATCH = 64
 default 208 kB are held."""
 LARGEST_DATAGRAM = 65536
 """The kernel fills at most 32 kB in one go."""
-
-MESSAGE = struct.Struct("=IHHII")
-"""Header of a netlink message: length, type, flags, sequence number, port."""
-_ADDRESS = struct.Struct("=BBBBi")
-_ATTRIBUTE = struct.Struct("=HH")
-_ROUTE = struct.Struct("=BBBBBBBBI")
-_WORD = struct.Struct("=I")
-_ERROR = struct.Struct("=i")
 _LATE = "the kernel did not answer netlink in time"
-BODY_AT = MESSAGE.size
-ATTRIBUTES_AT = MESSAGE.size + _ADDRESS.size
-
-Key = tuple[int, bytes, int]
-"""An address: family (AF_INET, AF_INET6), packed address, prefix length."""
 
 
 def ifindex_of(interface: str) -> int:
@@ -96,45 +79,6 @@ def interface_name(ifindex: int) -> str:
 def allowance(messages: int) -> float:
     """Return the seconds that so many messages may take."""
     return REQUEST_TIMEOUT + MESSAGE_TIMEOUT * messages
-
-
-class BoundAddress(NamedTuple):
-    """One address as the kernel has it.
-
-    `flags` are the 32-bit ones, `valid_lft` is in seconds (FOREVER: no end).
-
-    `proto` is 0 where nobody set one and on kernels before 5.18; `label` is empty for IPv6. `peer`
-    is the other end's address where it has one, else empty; `scope` as in linux/rtnetlink.h.
-    """
-
-    ifindex: int
-    family: int
-    ip: bytes
-    prefixlen: int
-    flags: int
-    proto: int
-    valid_lft: int
-    label: str
-    peer: bytes = b""
-    scope: int = 0
-
-    @property
-    def key(self) -> Key:
-        """The address without what the kernel adds to it."""
-        return (self.family, self.ip, self.prefixlen)
-
-
-class Route(NamedTuple):
-    """One route. `dst` and `source` (the address it prefers as source) are packed, and empty where
-    it has none.
-    """
-
-    dst: bytes
-    dst_len: int
-    table: int
-    proto: int
-    kind: int
-    source: bytes
 
 
 class RouteSocket:
@@ -197,7 +141,7 @@ class RouteSocket:
         last = waiting[-1]
         self._send(
             b"".join(
-                _numbered(messages[index], number, ack=index == last)
+                numbered(messages[index], number, ack=index == last)
                 for number, index in indexes.items()
             ),
             deadline,
@@ -218,7 +162,7 @@ class RouteSocket:
                 continue
             for kind, _, number, payload in each_message(datagram):
                 if kind == NLMSG_ERROR and number in indexes:
-                    answers[indexes[number]] = _error(payload)
+                    answers[indexes[number]] = answer_of(payload)
         # After an overrun silence means nothing: a refusal may have been lost.
         return answers if overrun else dict.fromkeys(waiting, 0) | answers
 
@@ -230,8 +174,8 @@ class RouteSocket:
         A dump that the kernel itself calls inconsistent is made again. Raises TimeoutError, or
         OSError if refused.
         """
-        body = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, ifindex or 0)
-        found = map(_parsed, self._listed(RTM_GETADDR, body, RTM_NEWADDR, timeout))
+        body = ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, ifindex or 0)
+        found = map(read_address, self._listed(RTM_GETADDR, body, RTM_NEWADDR, timeout))
         return [address for address in found if ifindex is None or address.ifindex == ifindex]
 
     def routes(self, family: int, ifindex: int, timeout: float = REQUEST_TIMEOUT) -> list[Route]:
@@ -239,8 +183,8 @@ class RouteSocket:
 
         Raises TimeoutError, or OSError if refused.
         """
-        body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + attribute(RTA_OIF, _WORD.pack(ifindex))
-        return list(map(_parsed_route, self._listed(RTM_GETROUTE, body, RTM_NEWROUTE, timeout)))
+        body = ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + attribute(RTA_OIF, WORD.pack(ifindex))
+        return list(map(read_route, self._listed(RTM_GETROUTE, body, RTM_NEWROUTE, timeout)))
 
     def ipv6_addresses(
         self, ifindex: int, ips: Sequence[bytes], timeout: float | None = None
@@ -250,9 +194,9 @@ class RouteSocket:
         Asks for each alone, 0.02 ms. Raises OSError.
         """
         deadline = time.monotonic() + (allowance(len(ips)) if timeout is None else timeout)
-        body = _ADDRESS.pack(socket.AF_INET6, 0, 0, 0, ifindex)
+        body = ADDRESS.pack(socket.AF_INET6, 0, 0, 0, ifindex)
         answers = [self.ask(RTM_GETADDR, body + attribute(IFA_ADDRESS, ip), deadline) for ip in ips]
-        found = [_parsed(payload) for kind, payload in answers if kind == RTM_NEWADDR]
+        found = [read_address(payload) for kind, payload in answers if kind == RTM_NEWADDR]
         # Where there is no such interface, the kernel looks on all.
         return [address for address in found if address.ifindex == ifindex]
 
@@ -261,10 +205,10 @@ class RouteSocket:
 
         Its local route is there. Raises TimeoutError.
         """
-        body = _ROUTE.pack(socket.AF_INET6, 8 * len(ip), 0, 0, 0, 0, 0, 0, 0)
-        body += attribute(RTA_DST, ip) + attribute(RTA_OIF, _WORD.pack(ifindex))
+        body = ROUTE.pack(socket.AF_INET6, 8 * len(ip), 0, 0, 0, 0, 0, 0, 0)
+        body += attribute(RTA_DST, ip) + attribute(RTA_OIF, WORD.pack(ifindex))
         kind, payload = self.ask(RTM_GETROUTE, body, time.monotonic() + timeout)
-        return kind == RTM_NEWROUTE and _parsed_route(payload).kind == RTN_LOCAL
+        return kind == RTM_NEWROUTE and read_route(payload).kind == RTN_LOCAL
 
     def ask(self, kind: int, body: bytes, deadline: float) -> tuple[int, bytes]:
         """Send one request that is answered by one message.
@@ -335,7 +279,7 @@ class RouteSocket:
                     continue
                 whole = whole and not flags & NLM_F_DUMP_INTR
                 if kind in {NLMSG_DONE, NLMSG_ERROR}:
-                    raise_refusal(_error(payload))
+                    raise_refusal(answer_of(payload))
                     return found if whole else None
                 found.append((kind, payload))
 
@@ -423,124 +367,11 @@ class NewsSocket:
         self._socket.close()
 
 
-# ---------------------------------------------------------------- bytes
-
-
 def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError(_LATE)
     return left
-
-
-def patched(message: bytes, at: int, value: bytes) -> bytes:
-    """Return the message with these bytes in the place of those at `at`."""
-    return message[:at] + value + message[at + len(value) :]
-
-
-def _numbered(message: bytes, number: int, *, ack: bool) -> bytes:
-    """Return the message with this sequence number, and an acknowledgement asked for or not, padded
-    for the next one.
-    """
-    length, kind, flags, _, _ = MESSAGE.unpack_from(message)
-    header = MESSAGE.pack(
-        length, kind, flags & ~NLM_F_ACK | NLM_F_REQUEST | (NLM_F_ACK if ack else 0), number, 0
-    )
-    return header + message[BODY_AT:length] + bytes(-length % 4)
-
-
-def each_message(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """Yield type, flags, sequence number and payload of each message."""
-    at = 0
-    while at + BODY_AT <= len(datagram):
-        length, kind, flags, number, _ = MESSAGE.unpack_from(datagram, at)
-        if length < BODY_AT:
-            return
-        yield kind, flags, number, datagram[at + BODY_AT : at + length]
-        at += length + -length % 4
-
-
-def _error(payload: bytes) -> int:
-    """Return the errno in an NLMSG_ERROR or NLMSG_DONE.
-
-    Both carry it negated, a bare NLMSG_DONE is success.
-    """
-    return -_ERROR.unpack_from(payload)[0] if len(payload) >= _ERROR.size else 0
-
-
-def attributes(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
-    """Yield type, start and end of each attribute's value."""
-    while at + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if length < _ATTRIBUTE.size:
-            return
-        yield kind & NLA_TYPE_MASK, at + _ATTRIBUTE.size, at + length
-        at += length + -length % 4
-
-
-def _parsed(payload: bytes) -> BoundAddress:
-    """Return the address in an RTM_NEWADDR message's payload.
-
-    There may be thousands: no generator, no keywords.
-    """
-    family, prefixlen, flags, scope, ifindex = _ADDRESS.unpack_from(payload)
-    values: dict[int, bytes] = {}
-    at, end = _ADDRESS.size, len(payload) - _ATTRIBUTE.size
-    while at <= end:
-        length, kind = _ATTRIBUTE.unpack_from(payload, at)
-        if length < _ATTRIBUTE.size:
-            break
-        values[kind & NLA_TYPE_MASK] = payload[at + _ATTRIBUTE.size : at + length]
-        at += length + 3 & ~3
-    wide_flags = values.get(IFA_FLAGS)
-    lifetimes = values.get(IFA_CACHEINFO)
-    # Of an IPv4 address IFA_ADDRESS is the peer's, if there is one; IPv6 has IFA_LOCAL only then.
-    other_end = values.get(IFA_ADDRESS, b"")
-    ip = values.get(IFA_LOCAL) or other_end
-    return BoundAddress(
-        ifindex,
-        family,
-        ip,
-        prefixlen,
-        _WORD.unpack(wide_flags)[0] if wide_flags else flags,
-        values.get(IFA_PROTO, b"\0")[0],
-        _WORD.unpack_from(lifetimes, 4)[0] if lifetimes else FOREVER,
-        values.get(IFA_LABEL, b"").rstrip(b"\0").decode(errors="replace"),
-        other_end if other_end != ip else b"",
-        scope,
-    )
-
-
-def _parsed_route(payload: bytes) -> Route:
-    """Return the route in an RTM_NEWROUTE message's payload."""
-    _, dst_len, _, _, table, proto, _, kind, _ = _ROUTE.unpack_from(payload)
-    values = {number: payload[start:end] for number, start, end in attributes(payload, _ROUTE.size)}
-    wide_table = values.get(RTA_TABLE)
-    return Route(
-        dst=values.get(RTA_DST, b""),
-        dst_len=dst_len,
-        table=_WORD.unpack(wide_table)[0] if wide_table else table,
-        proto=proto,
-        kind=kind,
-        source=values.get(RTA_PREFSRC, b""),
-    )
-
-
-def removal_message(address: BoundAddress) -> bytes:
-    """Return the message that removes this address as it was read.
-
-    Its prefix length and its peer have to match.
-    """
-    body = _ADDRESS.pack(address.family, address.prefixlen, 0, 0, address.ifindex)
-    body += attribute(IFA_LOCAL, address.ip)
-    if address.family == socket.AF_INET or not address.peer:
-        body += attribute(IFA_ADDRESS, address.peer or address.ip)
-    return MESSAGE.pack(BODY_AT + len(body), RTM_DELADDR, NLM_F_REQUEST, 0, 0) + body
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """Return an attribute, padded for the next one."""
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def raise_refusal(answer: int, ok: int = 0) -> int:

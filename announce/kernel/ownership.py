@@ -12,7 +12,8 @@ import socket
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from announce.kernel.netlink import FOREVER, BoundAddress, Route, RouteSocket
+from announce.kernel.netlink import RouteSocket
+from announce.kernel.rtnetlink import FOREVER, BoundAddress, Route
 
 VIPD_PROTO = 118
 """IFA_PROTO of vipd's addresses ('v'); the kernel itself uses 1 to 3 (linux/if_addr.h)."""

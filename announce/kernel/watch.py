@@ -20,8 +20,8 @@ from pyroute2 import AsyncIPRoute
 from announce.kernel.filters import address_filter, attach
 from announce.kernel.interface import Interface, has_arp
 from announce.kernel.link_message import IFF_LOWER_UP, IFF_UP
-from announce.kernel.netlink import ATTRIBUTES_AT, IFA_PROTO, RTM_NEWADDR
 from announce.kernel.ownership import VIPD_PROTO
+from announce.kernel.rtnetlink import ATTRIBUTES_AT, IFA_PROTO, RTM_NEWADDR
 
 RESTART_PAUSE = 0.05
 """Seconds between the end of one monitor and the next, so that a lasting fault does not spin."""

@@ -25,8 +25,8 @@ from announce.kernel.addresses import (
     with_lifetime,
 )
 from announce.kernel.messages import ready_messages
-from announce.kernel.netlink import patched
 from announce.kernel.ownership import written
+from announce.kernel.rtnetlink import patched
 
 if TYPE_CHECKING:
     from tests.netns.announce.conftest import Cable

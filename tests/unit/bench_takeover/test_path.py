@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from announce.kernel.addresses import FOREVER, bind, with_lifetime, with_lifetimes
 from announce.kernel.messages import ready_messages
-from announce.kernel.netlink import BODY_AT, REQUEST_TIMEOUT, BoundAddress
+from announce.kernel.netlink import REQUEST_TIMEOUT
+from announce.kernel.rtnetlink import BODY_AT, BoundAddress
 from tests.unit.vipd.inprocess import MemoryKernel
 
 V4 = ready_messages("lo", ["192.0.2.1", "192.0.2.2/24", "198.51.100.3"])

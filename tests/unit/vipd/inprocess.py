@@ -19,18 +19,17 @@ from announce.frames.build import Frames
 from announce.frames.forge import FrameBuilder, Requests
 from announce.kernel.addresses import ReadyMessages
 from announce.kernel.interface import Links
-from announce.kernel.netlink import (
+from announce.kernel.netlink import REQUEST_TIMEOUT, RouteSocket
+from announce.kernel.rtnetlink import (
     ATTRIBUTES_AT,
     BODY_AT,
     IFA_CACHEINFO,
     IFA_LOCAL,
     IFA_PROTO,
-    REQUEST_TIMEOUT,
     RTM_NEWADDR,
     BoundAddress,
     Key,
     Route,
-    RouteSocket,
     attributes,
 )
 from election import events, model

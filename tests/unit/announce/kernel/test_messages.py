@@ -24,8 +24,9 @@ from announce.kernel.addresses import (
     with_lifetime,
 )
 from announce.kernel.messages import key_of, label_of, leftovers, ready_messages
-from announce.kernel.netlink import allowance, ifindex_of, removal_message
+from announce.kernel.netlink import allowance, ifindex_of
 from announce.kernel.ownership import VIPD_PROTO, is_vipds, written
+from announce.kernel.rtnetlink import removal_message
 
 READY = ready_messages("lo", ["192.0.2.10/32", "2001:db8::10/64"])
 IP, IP6 = ipaddress.IPv4Address("192.0.2.10").packed, ipaddress.IPv6Address("2001:db8::10").packed

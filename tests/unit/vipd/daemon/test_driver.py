@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from announce.kernel.netlink import FOREVER
+from announce.kernel.rtnetlink import FOREVER
 from election.actions import Action, Bind
 from election.events import AddressClaimed, AddressLost, BindDone, Event
 from election.machine.machine import Machine

@@ -13,8 +13,8 @@ import pytest
 
 from announce.kernel.addresses import ReadyMessages
 from announce.kernel.messages import ready_messages
-from announce.kernel.netlink import BODY_AT
 from announce.kernel.ownership import VIPD_PROTO
+from announce.kernel.rtnetlink import BODY_AT
 from election.actions import Bind, Refresh
 from tests.unit.vipd.inprocess import _BODY, LocalWord, MemoryKernel
 from vipd.daemon.executor import LATE, Executor
