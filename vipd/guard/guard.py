@@ -15,7 +15,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import assert_never
 
@@ -73,13 +73,15 @@ def run(config_path: str) -> int:
 
 
 class Guard:
-    """One guard process. `entries` are its children's main functions."""
+    """One guard process. `entries` are its children's main functions, `gate` makes its gate."""
 
-    def __init__(self, config_path: str, entries: Entries) -> None:
+    def __init__(
+        self, config_path: str, entries: Entries, gate: Callable[[Log], GateKeeper] = GateKeeper
+    ) -> None:
         self._log = Log()
         self._notifier = Notifier(os.environ)
         self._waiter = Waiter()
-        self._gate = GateKeeper(self._log)
+        self._gate = gate(self._log)
         words = self._gate.words
         self._kernel = RouteSocket()
         self._slots = Slots(words, self._kernel, self._gate)
@@ -293,7 +295,7 @@ class Guard:
             self._notifier.watchdog()
 
     def _read_clock(self) -> float:
-        """Return the time, and note if the guard itself was stopped or starved since it last asked."""
+        """Return the time; note if the guard was stopped or starved since it last asked."""
         moment = now()
         if moment > self._due_at + LATE:
             self._daemon.late_at = moment

@@ -8,11 +8,13 @@ import os
 import re
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from vipd.guard.log import ERROR, LONGEST_LINE, Log
+from election.fencing import NEVER, UNREAPED_PATIENCE, Life, Slot, View, Why
+from vipd.guard.log import ERROR, LONGEST_LINE, Log, gave_up, killed_for, quits_for
 
 
 def test_a_line_has_a_time_and_no_line_breaks() -> None:
@@ -175,3 +177,51 @@ def connected() -> tuple[int, int]:
     """Return the two ends of a stream socket, as the journal has."""
     one, other = socket.socketpair()
     return one.detach(), other.detach()
+
+
+# ---------------------------------------------------------------- reasons
+
+OVERDUE = Slot(number=1, deadline=99.5, lease_duration=3.0)
+VIEW = View(slots=(OVERDUE,), life=Life.RUNNING, alive_at=99.0)
+
+
+@pytest.mark.parametrize(
+    ("why", "text"),
+    [
+        (Why.STUCK, "silent for 1000 ms, allowed are 500 ms"),
+        (Why.DEADLINE, "the right to ingress has ended"),
+        (Why.START_TIMEOUT, "did not come up: killed (it had 4 s)"),
+        (Why.STOP_TIMEOUT, "did not stop in time: killed (it had 5 s)"),
+        (Why.LEAVING, "is in the way of the end"),
+    ],
+)
+def test_each_kill_has_its_sentence(why: Why, text: str) -> None:
+    """With the numbers that it was decided by."""
+    assert text in killed_for(why, 100.0, VIEW, {1: "ingress"}.__getitem__)
+
+
+def test_silence_counts_from_where_the_guard_could_have_seen_a_beat() -> None:
+    """If the guard itself was not scheduled, a missing heartbeat proves nothing."""
+    assert "silent for 250 ms" in killed_for(Why.STUCK, 100.0, replace(VIEW, late_at=99.75), str)
+
+
+def test_who_is_to_blame_is_only_named_if_it_missed_something() -> None:
+    """The word may have been closed between the decision and its sentence."""
+    closed = replace(VIEW, slots=(replace(OVERDUE, deadline=0.0), replace(OVERDUE, armed=False)))
+    assert "the right to an address has ended" in killed_for(Why.DEADLINE, 100.0, closed, str)
+
+
+def test_giving_up_says_when_another_node_takes_over() -> None:
+    """With nothing armed there is no lease to wait for."""
+    crashed = replace(VIEW, crashes=(1.0, 90.0, 91.0, 93.5))
+    assert gave_up(crashed).startswith("giving up: 3 deaths in 3.5 s;")
+    assert gave_up(crashed).endswith("takes over once its lease of 3 s has expired")
+    assert gave_up(replace(crashed, slots=())).endswith("another node takes over")
+
+
+def test_an_unasked_end_has_its_reason() -> None:
+    """A daemon that cannot die, an address that cannot be removed; else there is nothing to add."""
+    stuck = replace(VIEW, killed_at=100.0 - UNREAPED_PATIENCE)
+    assert "was killed 5 s ago and has not ended" in quits_for(100.0, stuck)
+    assert "could not be removed within 2 s" in quits_for(100.0, VIEW)
+    assert quits_for(100.0, replace(VIEW, slots=(replace(OVERDUE, deadline=NEVER),))) == ""
