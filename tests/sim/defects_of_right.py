@@ -120,6 +120,7 @@ DEFECTS = (
 """,
             ),
         ),
+        seeds=400,
     ),
     Defect(
         "a late answer binds again what was left",
