@@ -82,6 +82,14 @@ def test_a_command_in_its_text_exists(word: str) -> None:
     assert ended.value.code == 0
 
 
+def test_the_files_that_the_architecture_names_are_there() -> None:
+    """A path in backticks that begins with a package or ends in .py."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    found = re.findall(r"`((?:vipd|election|announce|health|tests)/[\w./]*|[\w./]+\.py)`", text)
+    assert len(found) > 20
+    assert [name for name in sorted(set(found)) if not (ROOT / name).exists()] == []
+
+
 def test_the_files_that_it_names_are_there() -> None:
     """A path in the text that begins with a folder of this repository."""
     named = set(re.findall(r"(?<![\w/])((?:systemd|deploy|tests)/[\w./-]*\w)", README))
