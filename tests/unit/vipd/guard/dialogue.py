@@ -66,7 +66,9 @@ def prepare(path: str, descriptor: int) -> int:
     """
     data = Path(path).read_bytes()
     asked = json.loads(data)
-    time.sleep(asked.get("slow", 0.0))
+    if asked.get("slow"):
+        Path(f"{path}.read").touch()
+        time.sleep(asked["slow"])
     if asked.get("invalid"):
         os.write(descriptor, packed(Header(refused="it is invalid")))
         return EXIT_CONFIG

@@ -387,7 +387,7 @@ def test_a_reload_while_the_file_is_being_read_reads_it_once_more() -> None:
         d.daemon().up()
         d.configure(slow=0.3, note="first")
         d.signal(signal.SIGHUP)
-        d.until(lambda: len(d.guard._children.pids) == 2, "no process that reads the file")
+        d.until(Path(f"{d.file}.read").exists, "the file was not read")
         d.signal(signal.SIGHUP)
         d.until(lambda: d.guard._children._again, "the second reload was not noted")
         d.configure(note="second")
