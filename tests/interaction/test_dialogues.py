@@ -65,6 +65,14 @@ def test_every_command_is_used_and_says_how_it_is_written() -> None:
         assert (command.__doc__ or "").startswith((f"{name} ", f"{name}:")), name
 
 
+def test_the_readme_has_every_command_as_it_is_written() -> None:
+    """Who writes a story reads the language there."""
+    readme = " ".join((HERE.parent / "README.md").read_text(encoding="utf-8").split())
+    for name, command in COMMANDS.items():
+        form = " ".join((command.__doc__ or "").split()).partition(": ")[0].partition(". ")[0]
+        assert f" {form.rstrip('.')}" in readme, name
+
+
 @pytest.mark.parametrize("text", ["run-until 3\n", "check\n\nok\n"])
 def test_a_command_without_its_rule_is_refused(text: str) -> None:
     """A file that is not in form is no story."""
