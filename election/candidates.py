@@ -19,7 +19,10 @@ REFRESHES_UNTIL_DEAD = 3
 
 def namesake(name: str) -> str:
     """Return the sentence for a node that has found another one with its name."""
-    return f"another node is named {name} too and was there first: this one stays out; give it a name of its own"
+    return (
+        f"another node is named {name} too and was there first: this one stays out; give it a "
+        "name of its own"
+    )
 
 
 @dataclass(frozen=True, slots=True)

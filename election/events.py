@@ -24,7 +24,9 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed; sent when `Machine.next_wake` is reached, and harmless at any other moment."""
+    """Time has passed; sent when `Machine.next_wake` is reached, and harmless
+    at any other moment.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,9 @@ class AddressClaimed:
 
 @dataclass(frozen=True, slots=True)
 class HandoverAsked:
-    """An operator wants a planned move, to a named node or to the best one; `pin` keeps it there."""
+    """An operator wants a planned move, to a named node or to the best one;
+    `pin` keeps it there.
+    """
 
     to: str = ""
     pin: bool = True

@@ -247,9 +247,10 @@ def _never_bound(timing: Timing, addresses: int) -> list[str]:
         f"below {SHORT_LEASE:g}s with the kernel's gate",
     ]
     return [
-        f"a store that needs request_timeout {timing.request_timeout:g}s for each answer leaves too little of a lease of "
-        f"{timing.lease_duration:g}s for a whole second of address lifetime: nothing would ever be bound; "
-        + ", or ".join(cures)
+        f"a store that needs request_timeout {timing.request_timeout:g}s for each answer "
+        "leaves too little of a lease of "
+        f"{timing.lease_duration:g}s for a whole second of address lifetime: nothing would "
+        "ever be bound; " + ", or ".join(cures)
     ]
 
 
@@ -272,8 +273,10 @@ def problems(timing: Timing, addresses: int = 1) -> list[str]:
     left = lease - fence_margin(lease) - renew
     if left < 2 * timeout:
         found.append(
-            f"after one missed renewal {max(left, 0):.2f}s of the lease are left, less than two requests of "
-            f"request_timeout {timeout:g}s: raise lease_duration, or lower renew_interval or request_timeout"
+            f"after one missed renewal {max(left, 0):.2f}s of the lease are left, less than two "
+            "requests of "
+            f"request_timeout {timeout:g}s: raise lease_duration, or lower renew_interval or "
+            "request_timeout"
         )
     if not found:
         found += _never_bound(timing, addresses)
@@ -292,4 +295,7 @@ def crash_promise(timing: Timing, restart: float = 0.3) -> str:
     need = stuck + restart
     if left >= need:
         return ""
-    return f"a stuck daemon is replaced within {need:.2f}s, but only {left:.2f}s of the lease may be left: it can lose the VIP"
+    return (
+        f"a stuck daemon is replaced within {need:.2f}s, but only {left:.2f}s of the lease may "
+        "be left: it can lose the VIP"
+    )

@@ -272,7 +272,9 @@ class CheckLoop:
             gap = self.check.interval
 
     async def close(self) -> None:
-        """End a try that is under way, wait for it no longer than its timeout, and close the probe."""
+        """End a try that is under way, wait for it no longer than its timeout,
+        and close the probe.
+        """
         if self._try is not None:
             self._try.cancel()
             await asyncio.wait({self._try}, timeout=self.check.timeout)

@@ -80,7 +80,9 @@ def charged(begin: Moment, end: Moment) -> float:
 
 @contextlib.contextmanager
 def watched_loops(limit: float = LIMIT) -> Iterator[list[str]]:
-    """Collect what took longer than `limit` on any event loop meanwhile, a line for each callback."""
+    """Collect what took longer than `limit` on any event loop meanwhile, a line
+    for each callback.
+    """
     found: list[str] = []
     original = asyncio.Handle._run
 

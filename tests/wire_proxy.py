@@ -1,8 +1,9 @@
 """A TCP proxy between a node and its store, to which everything can happen that happens on the way.
 
-In a test's own event loop:     async with WireProxy(host, port) as proxy: ... proxy.down.fail(after=9, how=Fault.CUT)
-As a process, for namespaces:   wire_proxy.py LISTEN:PORT SERVER:PORT     then one order a line on its standard input:
-                                hold | mend | cut | reset | swallow | delay SECONDS
+In a test's own event loop:     async with WireProxy(host, port) as proxy:
+                                    proxy.down.fail(after=9, how=Fault.CUT)
+As a process, for namespaces:   wire_proxy.py LISTEN:PORT SERVER:PORT, then one order a line on its
+                                standard input: hold | mend | cut | reset | swallow | delay SECONDS
 
 It knows nothing of what it carries; a moment is told by how many bytes have passed.
 """

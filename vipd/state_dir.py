@@ -110,7 +110,10 @@ class Memory:
             # another daemon's.
             memory.close()
             memory._read()
-            memory.trouble = f"state_dir {directory} cannot be used ({error.strerror}{_owner(directory, error)}); {UNUSABLE}"
+            memory.trouble = (
+                f"state_dir {directory} cannot be used "
+                f"({error.strerror}{_owner(directory, error)}); {UNUSABLE}"
+            )
         else:
             memory._read()
         return memory
@@ -143,7 +146,10 @@ class Memory:
             self._read_chosen()
             return
         except OSError as error:
-            self.trouble = f"{error.filename} cannot be read ({error.strerror}{_owner(self.directory, error)}); starting without it"
+            self.trouble = (
+                f"{error.filename} cannot be read "
+                f"({error.strerror}{_owner(self.directory, error)}); starting without it"
+            )
             return
         try:
             self._understand(json.loads(content))
@@ -200,7 +206,10 @@ class Memory:
                 self._saved = data
             self.trouble = ""
         except OSError as error:
-            self.trouble = f"{self.directory / FILE}: {error.strerror}; a restart may have to wait out its own lease"
+            self.trouble = (
+                f"{self.directory / FILE}: {error.strerror}; a restart may have to "
+                "wait out its own lease"
+            )
 
     def save_chosen(self) -> None:
         """Write the epochs that were chosen, so that they outlive this process.

@@ -35,9 +35,15 @@ async def forge(requests: Sequence[tuple[str, str]], timeout: float = TIMEOUT) -
     question = json.dumps([{"address": address, "mac": mac} for address, mac in requests]).encode()
     # -P: a daemon with capabilities must not import from whatever directory it was started in.
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "announce.frames.forge",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=_environment(),
-    )  # fmt: skip
+        sys.executable,
+        "-P",
+        "-m",
+        "announce.frames.forge",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=_environment(),
+    )
     try:
         async with asyncio.timeout(timeout):
             answer, complaint = await child.communicate(question)

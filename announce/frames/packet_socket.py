@@ -58,7 +58,9 @@ def _bind(opened: socket.socket, ifindex: int, protocol: int) -> None:
 
 
 def is_bound(sock: socket.socket) -> bool:
-    """Return whether the interface that the socket was bound to still is in this network namespace."""
+    """Return whether the interface that the socket was bound to still is in
+    this network namespace.
+    """
     return bool(sock.getsockname()[0])
 
 

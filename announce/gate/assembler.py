@@ -4,14 +4,15 @@ One statement a line, in the notation of the kernel's own disassembler.
 
     ; a comment                                 to the end of the line
     again:                                      a label
-    r1 = r2        r1 = -1                      registers r0 to r10, 64 bits; numbers are signed, 32 bits
+    r1 = r2        r1 = -1                      r0 to r10, 64 bits; numbers: 32 bits, signed
     r1 += 4        r1 &= r2                     + - * & | ^ << >>
     r1 = u16[r2 + 12]                           load; u8, u16, u32, u64
     u32[r10 - 4] = r1     u32[r10 - a + 2] = 0  store
     lock u64[r1 + 8] += r2                      add atomically; u32, u64
     r1 = map addresses                          the map with this descriptor
-    call map_lookup_elem                        a function of the kernel: arguments in r1 to r5, result in r0
-    if r1 >= r2 goto again                      == != > >= < <= (unsigned), s> s>= s< s<=, &; the right side may be a number
+    call map_lookup_elem                        of the kernel: arguments r1 to r5, result r0
+    if r1 >= r2 goto again                      == != > >= < <= (unsigned), s> s>= s< s<=, &;
+                                                the right side may be a number
     goto again     exit
 
 A number may be written as a name; names, maps and functions are given. Encoding:

@@ -3,8 +3,9 @@
 From an election's deadline on, no frame for its addresses comes in, and none in their name goes
 out.
 
-    election --slot--> its word in the map of deadlines (maps) <--read by-- two programs (program) on each interface,
-    which know its addresses (loaded) and sit first on its traffic control hook (hook, traffic_control)
+    election --slot--> its word in the map of deadlines (maps)
+        <--read by-- two programs (program) on each interface, which know its addresses (loaded)
+        and are the first ones on its traffic control hook (hook, traffic_control)
 
 Linux answers for an address on every interface, not only on the one that has it. So the programs
 are also on all others by which the LAN can come in (announce.gate.links has the rule), and stop

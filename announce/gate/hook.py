@@ -106,7 +106,9 @@ class TcSlot:
             self._control.put(place, program.fileno(), NAME)
 
     def clear(self) -> None:
-        """Remove the filters, and the hook if vipd made it and nothing else is on it. Idempotent."""
+        """Remove the filters, and the hook if vipd made it and nothing else is
+        on it. Idempotent.
+        """
         _clear(self._control, self.ifindex, {self._number})
 
     def close(self) -> None:
@@ -196,7 +198,10 @@ def _foremost(filters: Collection[Filter]) -> int:
 
 def _described(direction: Direction, found: Filter) -> str:
     name = f" {found.name}" if found.name else ""
-    return f"another filter ({found.kind}{name}, priority {found.priority}) decides about {direction.value} frames first"
+    return (
+        f"another filter ({found.kind}{name}, priority {found.priority}) decides about "
+        f"{direction.value} frames first"
+    )
 
 
 # ---------------------------------------------------------------- who has a slot
@@ -225,13 +230,17 @@ def _taken(ifindex: int, left: Collection[int]) -> tuple[int, NamespaceLock, tup
     who = f"{held.holder}" if held else "nobody"
     raise OSError(
         errno.EBUSY,
-        f"{TC_SLOTS} other processes have the sockets @vipd/gate/{ifindex}/1 to {TC_SLOTS}; the last is {who}",
+        f"{TC_SLOTS} other processes have the sockets @vipd/gate/{ifindex}/1 to {TC_SLOTS}; "
+        f"the last is {who}",
     )
 
 
 def _squatted(ifindex: int, number: int, holder: Holder) -> str:
     socket_name = f"@vipd/gate/{ifindex}/{number}"
-    return f"{holder} has the socket {socket_name}, a slot of the kernel's gate, and is no vipd: it is ignored; end that process"
+    return (
+        f"{holder} has the socket {socket_name}, a slot of the kernel's gate, and is no vipd: "
+        "it is ignored; end that process"
+    )
 
 
 def _is_free(ifindex: int, number: int) -> bool:

@@ -349,7 +349,7 @@ class Supply:
             self.loaded = None
 
 
-# ---------------------------------------------------------------- when the programs of an earlier vipd give way
+# ---------------------------------------------------- when the programs of an earlier vipd give way
 
 
 GRACE = 0.1

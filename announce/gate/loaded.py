@@ -78,7 +78,9 @@ class Loaded:
             del self._known[ip]
 
     def dropped(self) -> dict[bytes, int]:
-        """Return how many frames were dropped for each address since it is known; raises BpfError."""
+        """Return how many frames were dropped for each address since it is
+        known; raises BpfError.
+        """
         return {ip: dropped(found) for ip in self._known if (found := self._addresses.get(key(ip)))}
 
     def ids(self) -> dict[Direction, int]:

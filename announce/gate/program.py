@@ -127,7 +127,8 @@ _OFFSETS: Mapping[Direction, Mapping[str, int]] = {
 }
 
 _PROGRAM = """
-; r6 the frame    r7 where in it the network header begins    r8 the address's entry    r9 the network header
+; r6 the frame                r7 where in it the network header begins
+; r8 the address's entry     r9 the network header
         r6 = r1
         r1 = u32[r6 + vlan_present]     ; a tag that the card or the kernel took out of the frame
         if r1 == 0 goto untagged
@@ -151,7 +152,7 @@ tagged_twice:
         $tag()
 
 known:                                  ; r1 is the Ethernet type of what is in the frame
-        u32[r10 - address + 4] = 0      ; an IPv4 address fills only the first word of the key's four
+        u32[r10 - address + 4] = 0      ; an IPv4 address fills one word of the key's four
         u32[r10 - address + 8] = 0
         u32[r10 - address + 12] = 0
         u32[r10 - version] = V4
@@ -160,7 +161,7 @@ known:                                  ; r1 is the Ethernet type of what is in 
         if r1 != ARP goto pass
 
         $far(ARP_END)                   ; arp
-        r1 = u16[r9 + arp_address]      ; two halves: addresses in ARP do not stand at multiples of four
+        r1 = u16[r9 + arp_address]      ; in halves: ARP does not align addresses to four
         u16[r10 - address] = r1
         r1 = u16[r9 + arp_address + 2]
         u16[r10 - address + 2] = r1
@@ -203,7 +204,7 @@ far_IPV6_END:
 got_ipv6:
         $judge(neighbour, ipv6)
         goto drop
-neighbour:                              ; discovery goes to groups and comes from other addresses as well
+neighbour:                              ; goes to groups, and comes from other addresses too
         if r9 != ICMPV6 goto pass
         $load(icmpv6, discovery, 24)
         r1 = u8[r10 - discovery]
@@ -214,7 +215,7 @@ drop:
         r1 = u32[r8 + 4]
         if r1 == 0 goto counted         ; an address of this interface
         r1 = u32[r6 + packet_type]
-        if r1 == OTHER_HOST goto pass   ; for another machine, or a macvlan; the kernel takes it for no local address
+        if r1 == OTHER_HOST goto pass   ; for another machine, or a macvlan: not local
         $no_route()
         r1 = u32[r6 + ifindex]
         u32[r10 - route_ifindex] = r1
@@ -305,7 +306,7 @@ no_word_SECOND:
 """,
 }
 _ANNOUNCEMENT = """
-        $load(arp_sender, sender, 4)    ; a sender that is the VIP itself announces it, as the new owner does
+        $load(arp_sender, sender, 4)    ; a sender that is the VIP announces it: the new owner
         r1 = u32[r10 - sender]
         r2 = u32[r10 - address]
         if r1 == r2 goto pass

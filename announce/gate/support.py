@@ -55,7 +55,10 @@ def probe_interface(control: TrafficControl, ifindex: int) -> str:
     if kind == _LOOPBACK:
         return "this is the loopback interface, which the network's frames do not pass"
     if kind != _ETHERNET:
-        return f"this is no Ethernet interface (its type is {kind}), and the gate does not know its frames"
+        return (
+            f"this is no Ethernet interface (its type is {kind}), and the gate does not know "
+            "its frames"
+        )
     if control.hooks().get(ifindex) == INGRESS:
         return "an ingress qdisc of somebody else is where clsact should be"
     return ""
@@ -88,7 +91,10 @@ def _forbidden(version: tuple[int, int]) -> str:
     if _read("/proc/self/uid_map").split() != _EVERYBODY:
         return "this process is in a user namespace, where the kernel takes no such programs"
     if version < _UNCHARGED:
-        return "bpf(2) is forbidden: RLIMIT_MEMLOCK is too low (LimitMEMLOCK=infinity), or a seccomp profile or security module is in the way"
+        return (
+            "bpf(2) is forbidden: RLIMIT_MEMLOCK is too low (LimitMEMLOCK=infinity), or a "
+            "seccomp profile or security module is in the way"
+        )
     return "bpf(2) is forbidden: a seccomp profile or security module is in the way"
 
 
@@ -176,7 +182,10 @@ def _trouble_elsewhere(loaded: Loaded, deadlines: Deadlines, slot: int) -> str:
                 deadlines.set_test(deadline)
                 found = _wrong(loaded, (_OWN_V4, _OWN_V6), verdict)
                 if found:
-                    return f"the gate's program does not work on this kernel: for an address of another interface, {found}"
+                    return (
+                        "the gate's program does not work on this kernel: for an address of "
+                        f"another interface, {found}"
+                    )
         finally:
             deadlines.set_test(0)
     return ""
@@ -190,7 +199,10 @@ def _trouble(loaded: Loaded, deadlines: Deadlines) -> str:
     deadlines.set_test(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
     found = _wrong(loaded, (_V4, _V6), DROP)
     if found:
-        return f"the kernel's clock is behind that of this process (a time namespace?): after the deadline, {found}"
+        return (
+            "the kernel's clock is behind that of this process (a time namespace?): after the "
+            f"deadline, {found}"
+        )
     deadlines.set_test(time.clock_gettime_ns(time.CLOCK_BOOTTIME) + _OPEN_FOR)
     found = _wrong(loaded, (_V4, _V6), PASS)
     return (

@@ -119,7 +119,9 @@ class TrafficControl(RouteSocket):
             raise_refusal(answer, ok=errno.ENOENT)
 
     def hooks(self) -> dict[int, str]:
-        """Return the interfaces that have an ingress or clsact qdisc, by number, and which of them."""
+        """Return the interfaces that have an ingress or clsact qdisc, by
+        number, and which of them.
+        """
         found = [
             payload
             for kind, payload in self.dump(RTM_GETQDISC, _TC.pack(socket.AF_UNSPEC, 0, 0, 0, 0))

@@ -203,11 +203,13 @@ def second_ways(carriers: Collection[int], vips: Collection[bytes]) -> list[str]
         ]
         if good:
             said.append(
-                f"the gate stands on {', '.join(good)} too: Linux answers there for the addresses as well"
+                f"the gate stands on {', '.join(good)} too: Linux answers there for the addresses "
+                "as well"
             )
         if alone := uplinks.left_alone(carriers, vips):
             said.append(
-                f"not on {alone}, taken for containers': if one leads to the LAN, set its net.ipv4.conf.*.arp_ignore to 1"
+                f"not on {alone}, taken for containers': if one leads to the LAN, set its "
+                "net.ipv4.conf.*.arp_ignore to 1"
             )
         return said
 

@@ -394,7 +394,9 @@ def remove(
 
 
 def _promotes(ifindex: int) -> bool:
-    """Whether the kernel keeps the secondary addresses of this interface when the first one goes."""
+    """Whether the kernel keeps the secondary addresses of this interface when
+    the first one goes.
+    """
     try:
         name = socket.if_indextoname(ifindex)
         with open(f"/proc/sys/net/ipv4/conf/{name}/promote_secondaries", "rb") as file:  # noqa: PTH123 -- pathlib is not light

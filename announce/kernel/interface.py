@@ -101,17 +101,21 @@ def unsuitable(interface: Interface) -> str:
     name = interface.name
     if interface.kind == LOOPBACK:
         return (
-            f"{name} is the loopback interface: nothing is announced to the network from there, and the"
-            " kernel's gate on it sees none of the network's frames; name the interface that leads to the clients"
+            f"{name} is the loopback interface: nothing is announced to the network from there, "
+            "and the"
+            " kernel's gate on it sees none of the network's frames; name the interface that "
+            "leads to the clients"
         )
     if interface.kind != ETHERNET:
         return (
-            f"{name} is not an Ethernet interface (its type is {interface.kind}): the address cannot be"
+            f"{name} is not an Ethernet interface (its type is {interface.kind}): the address "
+            "cannot be"
             " announced on it by ARP or neighbour discovery; name an Ethernet interface"
         )
     if not interface.arp:
         return (
-            f"{name} does not use ARP (it is NOARP or point-to-point): neighbours do not learn on it where the"
+            f"{name} does not use ARP (it is NOARP or point-to-point): neighbours do not learn on "
+            "it where the"
             " address is; name the interface that leads to the clients"
         )
     if interface.port_of in PORTS:
@@ -252,13 +256,19 @@ def obstacle(interface: str, addresses: Iterable[IPv4Interface | IPv6Interface])
         name = socket.if_indextoname(ifindex_of(interface))
         mtu = _mtu(name)
         if mtu < SMALLEST_MTU:
-            return f"{interface} has an MTU of {mtu}, and IPv6 needs {SMALLEST_MTU}: the kernel would refuse {refused}; raise the MTU"
+            return (
+                f"{interface} has an MTU of {mtu}, and IPv6 needs {SMALLEST_MTU}: the kernel "
+                f"would refuse {refused}; raise the MTU"
+            )
         if (IPV6 / "conf" / name / "disable_ipv6").read_text(encoding="ascii").strip() == "0":
             return ""
     except OSError:
         return ""
     setting = f"net.ipv6.conf.{name.replace('.', '/')}.disable_ipv6"
-    return f"IPv6 is switched off on {interface}: the kernel would refuse {refused}; switch it on: sysctl {setting}=0"
+    return (
+        f"IPv6 is switched off on {interface}: the kernel would refuse {refused}; switch it "
+        f"on: sysctl {setting}=0"
+    )
 
 
 def _mtu(name: str) -> int:

@@ -296,7 +296,9 @@ class Dispute:
             self.macs[mac] = None
 
     def line(self, moment: float) -> str:
-        """Return the line to be logged now, which counts what came since the last one; empty: none."""
+        """Return the line to be logged now, which counts what came since the
+        last one; empty: none.
+        """
         news = any(mac not in self.said for mac in self.macs)
         if not self.frames or moment - self.said_at < (LINE_PAUSE if news else SAME_PAUSE):
             return ""
@@ -315,7 +317,10 @@ class Dispute:
         )
         since = f" in {moment - self.said_at:.0f}s" if self.said else ""
         more = ", ..." if len(self.macs) > NAMED else ""
-        return f"{count} ({named}{more}) answer for {self.address} as well, at least {self.frames} frames{since}; announcing against them"
+        return (
+            f"{count} ({named}{more}) answer for {self.address} as well, at least "
+            f"{self.frames} frames{since}; announcing against them"
+        )
 
     def answers(self, moment: float) -> bool:
         """Return whether to announce against them now, and note it."""

@@ -259,7 +259,9 @@ class Field:
         )
 
     def best(self, now: float, name: str = "") -> Candidate | None:
-        """Return the best node to hand over to, or the named one if it is fit; None: there is none."""
+        """Return the best node to hand over to, or the named one if it is fit;
+        None: there is none.
+        """
         return next(
             (c for c in self._fit if name in {"", c.name} and not self._is_struck(now, c)), None
         )

@@ -89,7 +89,7 @@ def _shown(value: object) -> str:
     return (text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}...") or "empty"
 
 
-# ---------------------------------------------------------------- what an answer proves, and what a record means
+# --------------------------------------------------- what an answer proves, and what a record means
 
 LONGEST_PAUSE = 0.4
 """Most seconds that a node which holds nothing waits after a request that failed at once: so late

@@ -2,9 +2,10 @@
 
 The holder names a successor, which takes the lease, binds and announces before the holder unbinds.
 
-NAMING --applied--> NAMED --record held by the successor--> TAKEN --mark or frame, + 10 ms; or 40 ms--> (unbind)
-   |                  | 200 ms without an answer
-   +--not applied--> STRIKING --confirmed--> (a full deadline again; this successor is not named soon again)
+NAMING --applied--> NAMED --record held by the successor--> TAKEN --(unbind)
+   |                  | 200 ms without an answer              mark or frame, + 10 ms; or 40 ms
+   +--not applied--> STRIKING --confirmed--> (a full deadline again;
+                                              this successor is not named soon again)
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 It does no I/O and knows no clock: `now` is a parameter (seconds, CLOCK_BOOTTIME); the order of the
 actions is part of the contract. TRANSITIONS below says which state follows which, and why.
 
-Theory. There is no majority and no message between nodes: all that they share is one record, changed
-by compare-and-swap. A node owns the VIP from a moment at which it has proved that nobody else does,
-until a moment that it knows beforehand. Four rules make the proofs:
+Theory. There is no majority and no message between nodes: all that they share is one record,
+changed by compare-and-swap. A node owns the VIP from a moment at which it has proved that nobody
+else does, until a moment that it knows beforehand. Four rules make the proofs:
 
 - the right counts from the send of a write known to be applied (`lease.Right`, `evidence`);
 - a rival's lease counts from one's own observation of its record (`lease.Observation`);
@@ -15,8 +15,8 @@ until a moment that it knows beforehand. Four rules make the proofs:
 From this follows the form of a step:
 
 1. leave the VIP if its deadline is reached; a request that ran out of time has an unknown outcome;
-2. handle the event: what it proves (`evidence`), what it changes in the addresses (`ownership`), who
-   may hold the VIP and who comes first (`eligibility`), what an operator wants (`handover`);
+2. handle the event: what it proves (`evidence`), what it changes in the addresses (`ownership`),
+   who may hold the VIP and who comes first (`eligibility`), what an operator wants (`handover`);
 3. reconcile: from all that is known now, not from the event, follows the state in which this node
    rests, whether it has to leave, and which one request is next (`schedule`) and says (`requests`).
 
@@ -94,7 +94,9 @@ TRANSITIONS: dict[tuple[State, Reason], frozenset[State]] = {
     },
     (State.ACTIVE, Reason.SHUTDOWN): frozenset({State.INITIALIZE}),
 }
-"""(state, reason) -> the states that a node may enter from it for this reason. There are no others."""
+"""(state, reason) -> the states that a node may enter from it for this reason.
+There are no others.
+"""
 
 
 # ---------------------------------------------------------------- what others are shown
@@ -349,7 +351,7 @@ class Machine:
             if wait is not None:
                 self.situation.out.append(Waits(wait.until, wait.why, wait.warning))
 
-    # ------------------------------------------------------------------ what follows from all that is known
+    # ---------------------------------------------------------- what follows from all that is known
 
     def _advance(self, now: float) -> None:
         s = self.situation

@@ -18,7 +18,7 @@ from election.machine.situation import Situation
 from election.model import FORMAT_VERSION, Candidate, Identity, Reason, Record, Release
 from election.timing import HANDOVER_TIMEOUT, right_ends
 
-# ---------------------------------------------------------------- the next content of a record (whoever sends it stamps the times)
+# --------------------------------- the next content of a record (whoever sends it stamps the times)
 
 
 def created(uid: str, epoch: int, lease_duration: int) -> Record:

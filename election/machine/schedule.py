@@ -219,45 +219,37 @@ def waiting(s: Situation, now: float) -> Wait | None:
 
 
 def _why(s: Situation, record: Record | None) -> tuple[str, bool]:
+    """Return why this node waits, and whether that is a warning."""
     content, name = s.seen.content, s.settings.election
     if isinstance(content, Absent):
         return _nobody_held(name), False
     if isinstance(content, Unreadable):
-        return (
-            f"the record of {name} cannot be read ({content.why}), so its holder may still hold by an earlier one",
-            True,
-        )
+        unread = f"the record of {name} cannot be read ({content.why})"
+        return f"{unread}, so its holder may still hold by an earlier one", True
     if record is None or (record.released and not s.seen.older):
         return "", False
     if not record.holder and not record.session:
         return _nobody_held(name), False
     if s.seen.older:
-        return (
-            f"the record of {name} is older than one already seen, whose holder may still hold by it",
-            True,
-        )
+        older = f"the record of {name} is older than one already seen"
+        return f"{older}, whose holder may still hold by it", True
     if record.epoch >= LARGEST_COUNT:
-        return (
-            f"the record of {name} leaves no room for another epoch; it is treated like one that is gone",
-            True,
-        )
+        full = f"the record of {name} leaves no room for another epoch"
+        return f"{full}; it is treated like one that is gone", True
     if not record.holder:
-        return (
-            f"the holder was removed from the record of {name}, but not by itself: it may still hold by it",
-            True,
-        )
-    if record.holder == s.me.name:
-        return (
-            f"another daemon of the name {record.holder}, not known to have ended, holds {name}",
-            False,
-        )
-    if s.field.is_unknown_name(record.holder):
-        return (
-            f"the record of {name} says that {record.holder} holds it, and no node of that name is known here",
-            True,
-        )
+        emptied = f"the holder was removed from the record of {name}, but not by itself"
+        return f"{emptied}: it may still hold by it", True
+    holder = record.holder
+    if holder == s.me.name:
+        return f"another daemon of the name {holder}, not known to have ended, holds {name}", False
+    if s.field.is_unknown_name(holder):
+        held = f"the record of {name} says that {holder} holds it"
+        return f"{held}, and no node of that name is known here", True
     return "", False
 
 
 def _nobody_held(name: str) -> str:
-    return f"the store has no record of {name} that anybody ever held, so somebody may still hold by one that is gone"
+    return (
+        f"the store has no record of {name} that anybody ever held, so somebody may still hold "
+        "by one that is gone"
+    )

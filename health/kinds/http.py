@@ -193,7 +193,8 @@ class HttpProbe:
             # Nothing is known of the one that was asked.
             return Result(
                 up=None,
-                detail=f"status {status}, but no process for the search can be started: {error.strerror}",
+                detail=f"status {status}, but no process for the search can be started: "
+                f"{error.strerror}",
             )
         if found:
             return Result(up=True, detail=f"status {status}, the body matches")

@@ -216,7 +216,8 @@ class Searches:
         started = self._clock()
         if (left := self._rests[pattern] - started) > 0:
             raise SearchError(
-                f"the last search for the body pattern did not end: it backtracks too much; tried again in {left:.1f}s"
+                "the last search for the body pattern did not end: it backtracks too much; tried "
+                f"again in {left:.1f}s"
             )
         answer = None
         try:

@@ -139,9 +139,18 @@ def _take(found: PeerResult, peer: Peer, trial: Trial, turn: Turn) -> None:
 def told(one: Outcome) -> str:
     """Return the figures of one step on one line, in ms."""
     alone = "-" if one.alone is None else f"{one.alone:.0f}"
-    two = f"two {one.two:5.0f}{'+' if one.endless else ' '} seen {one.seen:4.0f}  none {one.none:5.0f}"
-    moved = f"alone {alone:>5}  command {one.command:5.0f}  changes {one.changes}  after {one.after or 'nobody'}"
-    return f"outage {one.outage:5.0f}  lost {one.lost:5}  {two}  {moved}  phase {one.phase:.2f}{'' if one.synced else ' by chance'}"
+    two = (
+        f"two {one.two:5.0f}{'+' if one.endless else ' '} seen {one.seen:4.0f}  none "
+        f"{one.none:5.0f}"
+    )
+    moved = (
+        f"alone {alone:>5}  command {one.command:5.0f}  changes {one.changes}  after "
+        f"{one.after or 'nobody'}"
+    )
+    return (
+        f"outage {one.outage:5.0f}  lost {one.lost:5}  {two}  {moved}  phase "
+        f"{one.phase:.2f}{'' if one.synced else ' by chance'}"
+    )
 
 
 def play_peer(

@@ -248,7 +248,10 @@ def _settle(net: Network, peer: Peer) -> None:
 def table(trials: Sequence[Trial]) -> str:
     """Return median (minimum to maximum) for each subject and fault."""
     lines = [
-        "| daemon | fault | trials | last answer after the end of the right, ms | after the thaw, ms |",
+        (
+            "| daemon | fault | trials | last answer after the end of the right, ms | after the "
+            "thaw, ms |"
+        ),
         "|---|---|---|---|---|",
     ]
     for subject, fault in dict.fromkeys((trial.subject, trial.fault) for trial in trials):

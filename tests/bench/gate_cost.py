@@ -304,8 +304,10 @@ class Compared:
             "shown" if self.high <= ENOUGH else "refuted" if self.low > ENOUGH else "not decided"
         )
         return (
-            f"| {self.kind}, {UNITS[self.kind]} | {self.without:.0f} | {self.gated:.0f} | {self.change:+.1%}"
-            f" | {self.low:+.1%} to {self.high:+.1%} | {self.noise:+.1%} | {self.rounds} | {shown} |"
+            f"| {self.kind}, {UNITS[self.kind]} | {self.without:.0f} | {self.gated:.0f} | "
+            f"{self.change:+.1%}"
+            f" | {self.low:+.1%} to {self.high:+.1%} | {self.noise:+.1%} | {self.rounds} | "
+            f"{shown} |"
         )
 
 
@@ -376,7 +378,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, nanoseconds in programs.items():
         print(f"| {name} | {nanoseconds} |")
     print(
-        "\n| traffic | without | with the gate | change | its 95 % range | noise | rounds | within 5 % |\n|---|---|---|---|---|---|---|---|"
+        "\n| traffic | without | with the gate | change | its 95 % range | noise | rounds | "
+        "within 5 % |\n|---|---|---|---|---|---|---|---|"
     )
     compared = []
     for one in compare(args.rounds, args.seconds):

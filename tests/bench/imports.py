@@ -174,7 +174,10 @@ def breakdown(total: Cost) -> Iterator[Cost]:
     before, modules = AFTER.get(total.name, ()), STARTS[total.name]
     # Python lists in the order of what ended: what was imported before stands first, and is cut off
     # by the marker.
-    code = f"for name in {before!r}: __import__(name)\nimport this\nfor name in {modules!r}: __import__(name)"
+    code = (
+        f"for name in {before!r}: __import__(name)\nimport this\nfor name in {modules!r}: "
+        "__import__(name)"
+    )
     lines = run(["-X", "importtime", "-c", code]).stderr.splitlines()
     mark = next(number for number, line in enumerate(lines) if line.endswith("| this"))
     entries = parsed(iter(lines[mark + 1 :]))
@@ -203,7 +206,8 @@ def table(found: dict[str, list[Cost]]) -> str:
             lines.append(f"| {name} | {cost.own:.1f} | {cost.pulled:.1f} | {memory} |")
     lines.append("")
     lines.append(
-        "A package's memory is that of an interpreter that has nothing else: shared parts count in each."
+        "A package's memory is that of an interpreter that has nothing else: shared parts "
+        "count in each."
     )
     return "\n".join(lines)
 

@@ -90,7 +90,8 @@ def _draw(plot: Any, results: Results, picture: Picture, path: Path) -> Path:  #
         [ROWS[row].title for row in rows],
     )
     axes.set_xlabel(
-        f"{picture.title}, ms (logarithmic; {LEAST:g}: none)\nmark: median; line: minimum to maximum; hollow: no end of its own"
+        f"{picture.title}, ms (logarithmic; {LEAST:g}: none)\nmark: median; line: minimum to "
+        "maximum; hollow: no end of its own"
     )
     axes.grid(axis="x", which="major", color="0.9")
     sheet.legend(

@@ -213,7 +213,8 @@ def report(results: Results) -> str:
     notes = "\n".join(f"- {remark}" for remark in remarks(results))
     runs = "\n".join(f"- {_run(run)}" for run in results.runs)
     legend = (
-        "Median (minimum to maximum). `≥`: it did not end by itself while it was watched. `overlap in`: trials in which two nodes had "
+        "Median (minimum to maximum). `≥`: it did not end by itself while it was watched. "
+        "`overlap in`: trials in which two nodes had "
         "the VIP, or answered the client, for longer than 3 ms, in planned moves than 53 ms."
     )
     return "\n\n".join(
@@ -228,6 +229,9 @@ def _run(run: Mapping[str, Any]) -> str:
         said if name.lower() in said.lower() else f"{name} {said}"
         for name, said in run["versions"].items()
     )
-    where = f"{machine['cpus']} CPUs, Linux {machine['kernel']}, Python {machine['python']}, load {machine['load']:.1f} at start"
+    where = (
+        f"{machine['cpus']} CPUs, Linux {machine['kernel']}, Python {machine['python']}, load "
+        f"{machine['load']:.1f} at start"
+    )
     end = "; interrupted" if run.get("interrupted") else ""
     return f"{run['date']}: `{run['command']}`; {where}; {versions}{end}"

@@ -264,7 +264,8 @@ def measure(size: Size) -> Figures:
     if free_memory() < ROOM_OF_A_NODE * size.nodes:
         return Figures(
             size,
-            problem=f"not tried: {free_memory():.0f} MiB are free, {ROOM_OF_A_NODE * size.nodes:.0f} are wanted",
+            problem=f"not tried: {free_memory():.0f} MiB are free, "
+            f"{ROOM_OF_A_NODE * size.nodes:.0f} are wanted",
         )
     figures = Figures(size)
     try:

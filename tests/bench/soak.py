@@ -139,17 +139,20 @@ class Soak:
                 for one in shown
             )
             lines.append(
-                f"    {node.name}: {states or 'no answer'}; bound {sorted(node.vipd.bound() & INSTANCE_OF.keys())}"
+                f"    {node.name}: {states or 'no answer'}; bound "
+                f"{sorted(node.vipd.bound() & INSTANCE_OF.keys())}"
             )
         return "\n".join(lines)
 
     def _tell(self, now: Played) -> None:
         faults = "; ".join(
-            f"{one.strike.kind.key} {one.victim} {one.end - one.begin:.1f}s{f' ({one.why})' if one.why else ''}"
+            f"{one.strike.kind.key} {one.victim} "
+            f"{one.end - one.begin:.1f}s{f' ({one.why})' if one.why else ''}"
             for one in now.done
         )
         print(
-            f"{now.begin - self.begin:7.1f}s round {now.plan.number}: {faults}; best again after {now.best:.1f}s",
+            f"{now.begin - self.begin:7.1f}s round {now.plan.number}: {faults}; best again after "
+            f"{now.best:.1f}s",
             file=sys.stderr,
             flush=True,
         )
@@ -198,7 +201,9 @@ class Soak:
         return sorted(found, key=lambda move: move.at)
 
     def longest_outages(self) -> dict[str, list[float]]:
-        """Return the longest outage of each round in seconds, by the round's name; both VIPs count."""
+        """Return the longest outage of each round in seconds, by the round's
+        name; both VIPs count.
+        """
         found: dict[str, list[float]] = {}
         for now in self.played:
             lengths = [
@@ -222,9 +227,11 @@ def report(soak: Soak) -> str:
     }
     parts = [
         (
-            f"Soak of {(time.monotonic() - soak.begin) / 60:.1f} minutes, seed {soak.seed}: {len(soak.played)} rounds,"
+            f"Soak of {(time.monotonic() - soak.begin) / 60:.1f} minutes, seed {soak.seed}: "
+            f"{len(soak.played)} rounds,"
             f" {sum(len(now.done) for now in soak.played)} faults; became Active: {by_reason};"
-            f" vipd ended by itself {len(soak.group.exits)} times {sorted({(node, code) for _, node, code in soak.group.exits})}"
+            f" vipd ended by itself {len(soak.group.exits)} times "
+            f"{sorted({(node, code) for _, node, code in soak.group.exits})}"
         ),
         _two_owners(soak),
         _faults(soak),
@@ -258,14 +265,20 @@ def _two_owners(soak: Soak) -> str:
         longest = max((piece.length for piece in judged), default=0.0)
         said.append(f"by the {witness} {len(judged)} times, {longest * 1000:.0f} ms at the longest")
     excused = max((one.length for one in soak.overlaps if one.witness == "kernel"), default=0.0)
-    return f"Two owners at once: {'; '.join(said)}. With those bound but silent behind a closed gate, by the kernel {excused:.1f} s."
+    return (
+        f"Two owners at once: {'; '.join(said)}. With those bound but silent behind a closed "
+        f"gate, by the kernel {excused:.1f} s."
+    )
 
 
 def _faults(soak: Soak) -> str:
     outages = soak.longest_outages()
     done = [one for now in soak.played for one in now.done]
     lines = [
-        "| fault | done | of these not as planned | alone | longest outage alone, s | of so many s | until the best had it, s |",
+        (
+            "| fault | done | of these not as planned | alone | longest outage alone, s | of so "
+            "many s | until the best had it, s |"
+        ),
         "|---|---|---|---|---|---|---|",
     ]
     names = [kind.key for kind in CATALOGUE] + sorted(name for name in outages if "at once" in name)
@@ -279,7 +292,8 @@ def _faults(soak: Soak) -> str:
         longest = max((one.strike.lasts for now in alone for one in now.done), default=0.0)
         settle = max((now.best for now in alone), default=0.0)
         lines.append(
-            f"| {name} | {count} | {failed} | {len(alone)} | {max(outages.get(name, [0.0])):.3f} | {longest:.1f} | {settle:.1f} |"
+            f"| {name} | {count} | {failed} | {len(alone)} | {max(outages.get(name, [0.0])):.3f} "
+            f"| {longest:.1f} | {settle:.1f} |"
         )
     return "\n".join(lines)
 

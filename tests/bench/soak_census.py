@@ -64,7 +64,10 @@ class Census:
                 else 0.0
             )
             if len(samples) >= ENOUGH and max(last - first, grown) > allowed:
-                text = f"{what} went from {first:.1f} to {last:.1f}, by {rise.slope if rise else 0.0:+.1f} an hour within the lives"
+                text = (
+                    f"{what} went from {first:.1f} to {last:.1f}, by "
+                    f"{rise.slope if rise else 0.0:+.1f} an hour within the lives"
+                )
                 found.append(Finding(samples[-1].at, text))
         return found
 
@@ -79,7 +82,10 @@ class Census:
 def table(census: Census) -> str:
     """Return the leak table."""
     lines = [
-        "| counted in calm | first third | last third | trend per hour within the lives, after their first five minutes | samples |",
+        (
+            "| counted in calm | first third | last third | trend per hour within the lives, after "
+            "their first five minutes | samples |"
+        ),
         "|---|---|---|---|---|",
     ]
     for what, first, last, rise, count in sorted(census.rows()):

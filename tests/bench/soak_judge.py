@@ -179,7 +179,10 @@ def judge(
 
 
 def _described(overlap: Overlap) -> str:
-    return f"{overlap.address} on {' and '.join(overlap.nodes)} for {overlap.length * 1000:.0f} ms ({overlap.witness})"
+    return (
+        f"{overlap.address} on {' and '.join(overlap.nodes)} for {overlap.length * 1000:.0f} "
+        f"ms ({overlap.witness})"
+    )
 
 
 def _trouble(

@@ -322,7 +322,8 @@ def report(outcomes: Mapping[Case, Outcome]) -> str:
 def document(outcomes: Mapping[Case, Outcome]) -> dict[str, object]:
     """Return everything for a file."""
     return {
-        "machine": f"{platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": f"{platform.release()}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}",
         "cases": [
             {
                 **asdict(case),

@@ -350,7 +350,8 @@ def settle(peer: Peer) -> None:
         if waited > SETTLE:
             last = "".join(f"\n{node.name}: {node.last_words()}" for node in peer.nodes)
             raise LabError(
-                f"after {SETTLE:g} s the VIP is on {sorted(monitor.owners(VIP))}, or a node is not ready:{last}"
+                f"after {SETTLE:g} s the VIP is on {sorted(monitor.owners(VIP))}, or a node is "
+                f"not ready:{last}"
             )
         if waited > HELP_AFTER:
             peer.bring_home()
@@ -458,7 +459,8 @@ def chosen(keys: Sequence[str]) -> list[Trial]:
     """
     if unknown := set(keys) - {trial.key for trial in TRIALS}:
         raise ValueError(
-            f"no trial {', '.join(sorted(unknown))}; there is {', '.join(trial.key for trial in TRIALS)}"
+            f"no trial {', '.join(sorted(unknown))}; there is "
+            f"{', '.join(trial.key for trial in TRIALS)}"
         )
     return [trial for trial in TRIALS if not keys or trial.key in keys or trial.key == "baseline"]
 

@@ -136,7 +136,8 @@ def main() -> int:
         f"{moves} planned moves between two daemons that lived through all of them, {args.store}\n"
     )
     print(
-        "| counted in both nodes | at first | at last | a thousand moves add | |\n|---|---|---|---|---|"
+        "| counted in both nodes | at first | at last | a thousand moves add | "
+        "|\n|---|---|---|---|---|"
     )
     for what, first, last, grown, leaks in rows:
         print(f"| {what} | {first:.1f} | {last:.1f} | {grown:+.2f} | {'LEAKS' if leaks else ''} |")

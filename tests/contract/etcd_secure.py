@@ -44,7 +44,10 @@ def certificate(of: Authority, name: str) -> Certificate:
 def expired(of: Authority, name: str, subject: str) -> Certificate:
     """Return a certificate for this host that ended yesterday."""
     made = of.sign(name, subject, LOCAL)
-    sign = f"openssl x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -days -1 -extfile {name}.ext -out {name}.crt"
+    sign = (
+        f"openssl x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -days -1 -extfile "
+        f"{name}.ext -out {name}.crt"
+    )
     subprocess.run(sign.split(), cwd=of.folder, check=True, capture_output=True)
     return made
 

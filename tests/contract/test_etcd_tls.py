@@ -219,7 +219,10 @@ def test_files_that_are_not_there_yet_are_waited_for(
 
     async def scenario() -> None:
         async with opened(SecurePlace(tmp_path, server, renewable)) as [store]:
-            missing = f"etcd at {server.url} is not asked: {renewable.cert_file} cannot be read: No such file or directory"
+            missing = (
+                f"etcd at {server.url} is not asked: {renewable.cert_file} cannot be read: "
+                "No such file or directory"
+            )
             assert [await refused(store) for _ in range(2)] == [missing, missing]
             replace_files(renewable, ca, "client")
             assert await store.read("ingress", TIMEOUT) == Absent()

@@ -266,8 +266,8 @@ def test_a_certificate_can_be_the_user(tmp_path: Path, ca: Authority) -> None:
         place.prefix = "/elsewhere/"
         async with opened(place) as [store]:
             assert (
-                f"denies the user of the client certificate {access.cert_file} the permission to read"
-                in await refused(store)
+                f"denies the user of the client certificate {access.cert_file} the permission to "
+                "read" in await refused(store)
             )
 
     with EtcdServer(tmp_path / "etcd", tls=server_tls(ca, tmp_path / "own")) as server:
@@ -281,7 +281,8 @@ def test_a_token_that_has_expired_is_renewed(tmp_path: Path, ca: Authority) -> N
     """
     for command in ("genrsa -out jwt.key 2048", "rsa -in jwt.key -pubout -out jwt.pub"):
         subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True)
-    token = f"jwt,pub-key={tmp_path}/jwt.pub,priv-key={tmp_path}/jwt.key,sign-method=RS256,ttl={TOKEN_TTL}s"
+    keys = f"pub-key={tmp_path}/jwt.pub,priv-key={tmp_path}/jwt.key"
+    token = f"jwt,{keys},sign-method=RS256,ttl={TOKEN_TTL}s"
     access = with_password(EtcdAccess(), tmp_path / "password")
 
     async def scenario(server: EtcdServer) -> None:
@@ -320,7 +321,10 @@ def test_a_full_server_is_said_to_be_full(tmp_path: Path) -> None:
                 answer = await store.write(f"other-{number}", large, None, TIMEOUT)
                 if isinstance(answer, Unknown):
                     break
-            why = f"etcd at {place.server.url} is full (alarm NOSPACE): compact and defragment it, then disarm the alarm"
+            why = (
+                f"etcd at {place.server.url} is full (alarm NOSPACE): compact and defragment "
+                "it, then disarm the alarm"
+            )
             full = Unknown(why, Outage.FULL)
             assert (
                 await store.write("ingress", replace(RECORD, counter=2), written, TIMEOUT) == full

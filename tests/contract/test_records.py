@@ -93,7 +93,9 @@ def test_a_write_on_an_old_revision_changes_nothing(place: Place) -> None:
 
 
 def test_the_same_content_twice_has_two_revisions(place: Place) -> None:
-    """A record that went away and came back is another one, even if every byte of it is the same."""
+    """A record that went away and came back is another one, even if every byte
+    of it is the same.
+    """
 
     async def scenario() -> None:
         async with opened(place) as [store]:

@@ -169,7 +169,9 @@ def test_a_watch_survives_the_place_going_away(place: Place) -> None:
 
 
 def test_what_went_away_while_the_watch_was_lost_is_reported(place: Place) -> None:
-    """A record and a candidate are in the place, but not in the older copy that it comes back with."""
+    """A record and a candidate are in the place, but not in the older copy that
+    it comes back with.
+    """
 
     async def scenario() -> None:
         async with opened(place, 2) as [one, other], watching(other) as watch:

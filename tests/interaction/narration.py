@@ -321,7 +321,10 @@ def _asking(tale: Tale, machine: Machine, now: float) -> Iterator[str]:
 def _done(action: Action, shift: float) -> Iterator[str]:
     match action:
         case Transition(before, after, reason, epoch, detail):
-            said = f"{before.name.capitalize()} -> {after.name.capitalize()} ({reason}{', ' + detail if detail else ''})"
+            said = (
+                f"{before.name.capitalize()} -> {after.name.capitalize()} "
+                f"({reason}{', ' + detail if detail else ''})"
+            )
             yield said + (f" epoch={epoch}" if after is State.ACTIVE else "")
         case SetDeadline(deadline):
             yield f"> Guard until={deadline + shift:.3f}" if deadline else "> Guard closed"

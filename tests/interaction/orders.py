@@ -151,7 +151,8 @@ def snapshot(play: Play, given: Words) -> list[str]:
         )
         right = f", right until {shot.deadline + shift:.3f}" if shot.state is State.ACTIVE else ""
         said.append(
-            f"{host.label} {shot.state.name.capitalize()} ({shot.reason}) since {shot.since + shift:.3f}{right}"
+            f"{host.label} {shot.state.name.capitalize()} ({shot.reason}) since "
+            f"{shot.since + shift:.3f}{right}"
         )
     content = play.stage.store.read(ELECTION)
     more = ""
@@ -183,7 +184,10 @@ def check(play: Play, given: Words) -> list[str]:
     gap = f"longest gap {judge.longest_gap:.3f} s"
     served = "served" if is_served(play.stage, ELECTION) else "not served now"
     return [
-        f"{', '.join(play.settings.addresses)}: {overlap}; {gap}; {served}; bound: {' '.join(judge.binds)}"
+        (
+            f"{', '.join(play.settings.addresses)}: {overlap}; {gap}; {served}; bound: "
+            f"{' '.join(judge.binds)}"
+        )
     ]
 
 

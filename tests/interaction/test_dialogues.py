@@ -36,7 +36,10 @@ def test_the_story_is_told_as_written(story: Path, rewrite: bool) -> None:
     if rewrite:
         story.write_text(told)
     elif told != written:
-        hint = "If this is what it should say: pytest tests/interaction --rewrite && git diff tests/interaction"
+        hint = (
+            "If this is what it should say: pytest tests/interaction --rewrite && git diff "
+            "tests/interaction"
+        )
         pytest.fail(f"{difference(story.name, written, told)}\n\n{hint}", pytrace=False)
 
 
@@ -49,7 +52,9 @@ def test_every_story_has_its_file_and_every_file_its_story() -> None:
 
 @pytest.mark.parametrize("story", FILES, ids=lambda path: path.stem)
 def test_a_story_opens_with_what_it_proves_and_ends_with_the_verdict(story: Path) -> None:
-    """An operator reads the first line of each file and sees at the end whether the promises held."""
+    """An operator reads the first line of each file and sees at the end whether
+    the promises held.
+    """
     lines = story.read_text().splitlines()
     assert lines[0].startswith("# ")
     assert lines[0].endswith(".")

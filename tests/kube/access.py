@@ -103,7 +103,10 @@ def forbidden(user: User, verb: str, target: Target) -> ApiError:
     """Return a 403 with the real server's sentence."""
     where = f'in the namespace "{target.namespace}"' if target.namespace else "at the cluster scope"
     name = f' "{target.name}"' if target.name else ""
-    text = f'{target.resource.qualified}{name} is forbidden: User "{user.name}" cannot {verb} resource "{_path(target)}"'
+    text = (
+        f'{target.resource.qualified}{name} is forbidden: User "{user.name}" cannot {verb} '
+        f'resource "{_path(target)}"'
+    )
     text += f' in API group "{target.resource.group}" {where}'
     return ApiError(403, "Forbidden", text, details_of(target.resource, target.name))
 
@@ -136,7 +139,9 @@ class Access:
         raise forbidden(user, verb, target)
 
     def _rules(self, user: User, namespace: str) -> Iterator[Rule]:
-        """Yield the rules that hold for a user in a namespace, or with none at the cluster scope."""
+        """Yield the rules that hold for a user in a namespace, or with none at
+        the cluster scope.
+        """
         yield from self._bound(user, CLUSTER_BINDINGS, "")
         if namespace:
             yield from self._bound(user, BINDINGS, namespace)

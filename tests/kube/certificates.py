@@ -33,7 +33,8 @@ class Authority:
         self.key = folder / "ca.key"
         folder.mkdir(parents=True)
         self._openssl(
-            f"req -x509 {NEW_KEY} -days 2 -subj /CN=test-ca {self._usage} -keyout ca.key -out ca.crt"
+            f"req -x509 {NEW_KEY} -days 2 -subj /CN=test-ca {self._usage} -keyout ca.key -out "
+            "ca.crt"
         )
 
     def sign(self, name: str, subject: str, names: str = "") -> Certificate:
@@ -45,7 +46,8 @@ class Authority:
         (self.folder / f"{name}.ext").write_text(purpose + self._identifier)
         self._openssl(f"req {NEW_KEY} -subj {subject} -keyout {name}.key -out {name}.csr")
         self._openssl(
-            f"x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile {name}.ext -out {name}.crt"
+            f"x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile "
+            f"{name}.ext -out {name}.crt"
         )
         return Certificate(self.folder / f"{name}.crt", self.folder / f"{name}.key")
 

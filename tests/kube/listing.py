@@ -62,7 +62,8 @@ def stale_version(storage: Storage, habits: Habits) -> int:
 def _number(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise bad_request(
-            f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+            f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": '
+            "invalid syntax"
         )
     return int(text)
 
@@ -174,7 +175,8 @@ class Watch:
         if self._initial and query.get("resourceVersionMatch") != "NotOlderThan":
             raise bad_options(
                 "sendInitialEvents",
-                "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                "Forbidden: sendInitialEvents requires setting resourceVersionMatch to "
+                "NotOlderThan",
             )
         self._timeout = float(query.get("timeoutSeconds") or LONGEST_WATCH)
         version = query.get("resourceVersion", "")

@@ -112,7 +112,8 @@ def conflict(resource: Resource, name: str, why: str = "") -> ApiError:
     """Return the 409 of a compare-and-swap."""
     why = (
         why
-        or "the object has been modified; please apply your changes to the latest version and try again"
+        or "the object has been modified; please apply your changes to the latest version and try "
+        "again"
     )
     text = f'Operation cannot be fulfilled on {resource.qualified} "{name}": {why}'
     return ApiError(409, "Conflict", text, details_of(resource, name))

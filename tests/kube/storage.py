@@ -123,7 +123,9 @@ class Storage:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Let no watch report what is changed inside before `publish` was called with its version."""
+        """Let no watch report what is changed inside before `publish` was
+        called with its version.
+        """
         self._held = True
         try:
             yield

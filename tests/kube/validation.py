@@ -62,11 +62,13 @@ def decoded(resource: Resource, body: object) -> Json:
     """
     if not isinstance(body, dict):
         raise bad_request(
-            "the object provided is unrecognized (must be of type Object): couldn't get version/kind"
+            "the object provided is unrecognized (must be of type Object): couldn't get "
+            "version/kind"
         )
     if (body.get("kind"), body.get("apiVersion")) != (resource.kind, resource.api_version):
         raise bad_request(
-            f"the object provided is {body.get('kind')}.{body.get('apiVersion')}, not {resource.kind}"
+            f"the object provided is {body.get('kind')}.{body.get('apiVersion')}, not "
+            f"{resource.kind}"
         )
     metadata = body.get("metadata") or {}
     if not isinstance(metadata, dict):
@@ -126,7 +128,8 @@ def _metadata_problems(metadata: Json) -> Iterator[Cause]:
         yield _cause(
             "metadata.name",
             name,
-            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.'",
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, "
+            "'-' or '.'",
         )
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     assert isinstance(labels, dict)

@@ -91,7 +91,8 @@ def create(storage: Storage, call: Call) -> Json:
         metadata["name"] = f"{metadata['generateName']}{secrets.token_hex(3)[:5]}"
     if call.target.name and metadata.get("name") != call.target.name:
         raise status.bad_request(
-            f"the name of the object ({metadata.get('name')}) does not match the name on the URL ({call.target.name})"
+            f"the name of the object ({metadata.get('name')}) does not match the name on the URL "
+            f"({call.target.name})"
         )
     key = Key(resource.qualified, namespace, str(metadata.get("name") or ""))
     fresh = {name: value for name, value in metadata.items() if name not in SYSTEM}
@@ -119,7 +120,8 @@ def update(storage: Storage, call: Call) -> Json:
     metadata = metadata_of(thing)
     if metadata.get("name") != name:
         raise status.bad_request(
-            f"the name of the object ({metadata.get('name')}) does not match the name on the URL ({name})"
+            f"the name of the object ({metadata.get('name')}) does not match the name on the URL "
+            f"({name})"
         )
     before = storage.get(call.key)
     if uid := metadata.get("uid"):

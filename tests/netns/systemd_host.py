@@ -28,7 +28,10 @@ INTERFACE = "v0"
 VIP = "192.0.2.100"
 PATIENCE = 40.0
 TARGETS = ("sysinit", "basic", "shutdown", "multi-user", "network")
-ENVIRONMENT = "PYTHONPATH=/run/lab/source:/run/lab/packages LD_LIBRARY_PATH=/run/lab/python/lib PYTHONDONTWRITEBYTECODE=1"
+ENVIRONMENT = (
+    "PYTHONPATH=/run/lab/source:/run/lab/packages LD_LIBRARY_PATH=/run/lab/python/lib "
+    "PYTHONDONTWRITEBYTECODE=1"
+)
 BOOT = r"""
 set -eu
 mount -t tmpfs tmpfs /run
@@ -93,7 +96,10 @@ class SystemdHost:
             "CGROUP": str(self._cgroup),
         }
         join = f"echo $$ >{self._cgroup}/cgroup.procs; exec "
-        namespaces = "unshare --pid --mount --uts --ipc --net --cgroup --fork --mount-proc --kill-child=SIGKILL"
+        namespaces = (
+            "unshare --pid --mount --uts --ipc --net --cgroup --fork --mount-proc "
+            "--kill-child=SIGKILL"
+        )
         with (self._folder / "boot.log").open("wb") as log:
             argv = ["sh", "-c", join + namespaces + ' sh -c "$0"', BOOT]
             self._outside = subprocess.Popen(
@@ -225,7 +231,8 @@ class SystemdHost:
         (units / "vipd.service.d" / "test.conf").write_text(
             "[Service]\nExecStart=\n"
             f"ExecStart={start} run -c /run/lab/vipd.yaml\n"
-            f"ExecReload=\nExecReload={start} check --reload $MAINPID -c /run/lab/vipd.yaml\nExecReload=/bin/kill -HUP $MAINPID\n"
+            f"ExecReload=\nExecReload={start} check --reload $MAINPID -c "
+            "/run/lab/vipd.yaml\nExecReload=/bin/kill -HUP $MAINPID\n"
             f"Environment={ENVIRONMENT}\n"
             "StandardError=append:/run/lab/log\n"
         )

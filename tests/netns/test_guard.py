@@ -28,7 +28,10 @@ ROOT = Path(__file__).parents[2]
 STANDIN = Path(__file__).with_name("guard_standin.py")
 VIP = "192.0.2.10"
 PATIENCE = 15.0
-SETUP = "ip link set lo up && ip link add vip0 type veth peer name vip1 && ip link set vip0 up && ip link set vip1 up && echo up && exec cat"
+SETUP = (
+    "ip link set lo up && ip link add vip0 type veth peer name vip1 && ip link set vip0 up "
+    "&& ip link set vip1 up && echo up && exec cat"
+)
 Event = dict[str, Any]
 
 
@@ -708,7 +711,8 @@ def test_a_reload_after_an_upgrade_is_refused(
     guarded.process.send_signal(signal.SIGHUP)
     until(lambda: "systemctl restart vipd" in guarded.log(), "not refused")
     assert re.search(
-        r"vipd 99\.0\.0 \(\w{8}\) is installed, and \S+ \(\w{8}\) runs: run `systemctl restart vipd`",
+        r"vipd 99\.0\.0 \(\w{8}\) is installed, and \S+ \(\w{8}\) runs: "
+        r"run `systemctl restart vipd`",
         guarded.log(),
     )
     guarded.say("nothing")

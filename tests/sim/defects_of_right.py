@@ -136,7 +136,8 @@ DEFECTS = (
 """,
                 """
         request = s.pending.match_answer(number)
-        if request is None and isinstance(answer, Applied) and s.mine is not None and s.state is not State.ACTIVE:
+        applied = request is None and isinstance(answer, Applied)
+        if applied and s.mine is not None and s.state is not State.ACTIVE:
             from election.machine.situation import Taking
             from election.timing import right_ends
             s.right.deadline = right_ends(now, s.lease)

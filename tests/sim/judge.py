@@ -149,7 +149,8 @@ class Judge:
             self.blame(
                 one,
                 election,
-                f"{one.label} and {other.label} both serve, for {seconds:.4f} s until {self._world.now:.4f}",
+                f"{one.label} and {other.label} both serve, for {seconds:.4f} s until "
+                f"{self._world.now:.4f}",
             )
 
     def _allowed(self, move: Move) -> float:
@@ -341,7 +342,8 @@ class Judge:
             self.blame(
                 host,
                 election,
-                f"binds until {bind.deadline} while guard and gate know {host.kernel.words.get(election)}",
+                f"binds until {bind.deadline} while guard and gate know "
+                f"{host.kernel.words.get(election)}",
             )
 
     def touched(self, host: Host, election: str) -> None:

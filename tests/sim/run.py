@@ -120,8 +120,14 @@ def summary(results: list[Result], took: float) -> str:
     """Say how it went, and how to replay what failed."""
     failed = [result for result in results if result.problem]
     lines = [
-        f"{len(results)} seeds, {sum(r.seconds for r in results) / 3600:.1f} simulated hours in {took:.0f} s",
-        f"{sum(r.failovers for r in results)} failovers, {sum(r.handovers for r in results)} handovers, {len(failed)} failed",
+        (
+            f"{len(results)} seeds, {sum(r.seconds for r in results) / 3600:.1f} simulated hours "
+            f"in {took:.0f} s"
+        ),
+        (
+            f"{sum(r.failovers for r in results)} failovers, {sum(r.handovers for r in results)} "
+            f"handovers, {len(failed)} failed"
+        ),
     ]
     for theme, count in Counter(result.theme for result in failed).most_common():
         lines.append(f"  {count} in {theme}")

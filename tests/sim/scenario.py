@@ -41,48 +41,126 @@ class Theme:
 
 
 THEMES = {
-    "planned": Theme({"ask_handover": 12, "ask_unpin": 4, "drain": 3, "restart": 2, "lose_weight": 4}),
+    "planned": Theme(
+        {"ask_handover": 12, "ask_unpin": 4, "drain": 3, "restart": 2, "lose_weight": 4}
+    ),
     "rough moves": Theme(
         {"ask_handover": 12, "drain": 3, "restart": 3, "lose_weight": 4},
-        {"lost_requests": 0.05, "lost_replies": 0.05, "errors_after": 0.03, "spikes": 0.05, "stops": 0.01, "lost_frames": 0.3},
+        {
+            "lost_requests": 0.05,
+            "lost_replies": 0.05,
+            "errors_after": 0.03,
+            "spikes": 0.05,
+            "stops": 0.01,
+            "lost_frames": 0.3,
+        },
     ),
     "bad store": Theme(
         {"store_down": 2, "store_stalls": 3, "break_watches": 3, "break_watch": 3},
-        {"lost_requests": 0.05, "lost_replies": 0.08, "errors_before": 0.03, "errors_after": 0.05, "spikes": 0.05, "late_answers": 0.5,
-         "reordered": 0.2, "lag": 0.05},
+        {
+            "lost_requests": 0.05,
+            "lost_replies": 0.08,
+            "errors_before": 0.03,
+            "errors_after": 0.05,
+            "spikes": 0.05,
+            "late_answers": 0.5,
+            "reordered": 0.2,
+            "lag": 0.05,
+        },
     ),
-    "partitions": Theme({"cut_off": 5, "cut_replies": 4, "cut_link": 2, "break_watch": 2}, {"refusals": 0.5, "late_answers": 0.3}),
-    "pauses": Theme({"stop_daemon": 4, "stop_guard": 3, "stop_both": 4, "cut_off": 2, "ask_handover": 2}, {"stops": 0.01}),
+    "partitions": Theme(
+        {"cut_off": 5, "cut_replies": 4, "cut_link": 2, "break_watch": 2},
+        {"refusals": 0.5, "late_answers": 0.3},
+    ),
+    "pauses": Theme(
+        {"stop_daemon": 4, "stop_guard": 3, "stop_both": 4, "cut_off": 2, "ask_handover": 2},
+        {"stops": 0.01},
+    ),
     "crashes": Theme(
-        {"kill_daemon": 5, "kill_guard": 2, "kill_both": 2, "power_cut": 1, "restart": 2, "ask_handover": 3},
+        {
+            "kill_daemon": 5,
+            "kill_guard": 2,
+            "kill_both": 2,
+            "power_cut": 1,
+            "restart": 2,
+            "ask_handover": 3,
+        },
         {"kills": 0.0015},
     ),
     "strangers": Theme(
-        {"annotate": 3, "empty_holder": 2, "edit_record": 4, "delete_record": 2, "corrupt_record": 2, "remake_record": 2, "cut_off": 2,
-         "remove_address": 2, "rival_on_wire": 2},
+        {
+            "annotate": 3,
+            "empty_holder": 2,
+            "edit_record": 4,
+            "delete_record": 2,
+            "corrupt_record": 2,
+            "remake_record": 2,
+            "cut_off": 2,
+            "remove_address": 2,
+            "rival_on_wire": 2,
+        },
     ),
     "deaths": Theme({"die": 3, "cut_off": 2, "ask_handover": 2, "break_watch": 2}),
-    "restores": Theme({"restore_backup": 1.5, "kill_daemon": 1, "power_cut": 1, "cut_off": 1, "delete_record": 1}),
+    "restores": Theme(
+        {"restore_backup": 1.5, "kill_daemon": 1, "power_cut": 1, "cut_off": 1, "delete_record": 1}
+    ),
     "flapping": Theme({"fall_ill": 8, "lose_weight": 6, "ask_handover": 2}, {"spikes": 0.01}),
-    "reloads": Theme({"reload": 4, "kill_daemon": 1, "cut_off": 2, "ask_handover": 2, "break_watch": 1}),
+    "reloads": Theme(
+        {"reload": 4, "kill_daemon": 1, "cut_off": 2, "ask_handover": 2, "break_watch": 1}
+    ),
     "kernel": Theme(
         {"remove_address": 6, "ask_handover": 4, "cut_off": 3},
         {"slow_kernel": 0.1, "bind_refused": 0.1, "unbind_refused": 0.2, "stops": 0.01},
     ),
     "interfaces": Theme(
-        {"rename_interface": 2, "remake_interface": 2, "move_interface": 2, "ask_handover": 3, "cut_off": 1, "kill_daemon": 1}
+        {
+            "rename_interface": 2,
+            "remake_interface": 2,
+            "move_interface": 2,
+            "ask_handover": 3,
+            "cut_off": 1,
+            "kill_daemon": 1,
+        }
     ),
-    "refusals": Theme({"refuse_for_long": 1, "ask_handover": 1}, fixed={"seconds": 90.0, "nodes": 3}),
-    "state directories": Theme({"lose_state": 1, "copy_state": 1, "spoil_state": 1, "kill_daemon": 2, "ask_handover": 3, "cut_off": 1}),
+    "refusals": Theme(
+        {"refuse_for_long": 1, "ask_handover": 1}, fixed={"seconds": 90.0, "nodes": 3}
+    ),
+    "state directories": Theme(
+        {
+            "lose_state": 1,
+            "copy_state": 1,
+            "spoil_state": 1,
+            "kill_daemon": 2,
+            "ask_handover": 3,
+            "cut_off": 1,
+        }
+    ),
     "false records": Theme({"false_candidate": 6, "ask_handover": 3, "kill_both": 1, "cut_off": 1}),
-    "far stores": Theme({"ask_handover": 3, "kill_daemon": 2, "cut_off": 2, "fall_ill": 1}, fixed={"farthest": 1.0, "annotated": False}),
+    "far stores": Theme(
+        {"ask_handover": 3, "kill_daemon": 2, "cut_off": 2, "fall_ill": 1},
+        fixed={"farthest": 1.0, "annotated": False},
+    ),
     "everything": Theme(
         dict.fromkeys((name for name in MISHAPS if name not in SWITCHED_OFF), 0.4),
-        {"lost_requests": 0.02, "lost_replies": 0.02, "errors_before": 0.01, "errors_after": 0.01, "spikes": 0.02, "late_answers": 0.3,
-         "refusals": 0.5, "reordered": 0.05, "lag": 0.01, "lost_frames": 0.1, "kernel_time": 0.0005, "slow_kernel": 0.01,
-         "bind_refused": 0.01, "stops": 0.003, "kills": 0.0005},
+        {
+            "lost_requests": 0.02,
+            "lost_replies": 0.02,
+            "errors_before": 0.01,
+            "errors_after": 0.01,
+            "spikes": 0.02,
+            "late_answers": 0.3,
+            "refusals": 0.5,
+            "reordered": 0.05,
+            "lag": 0.01,
+            "lost_frames": 0.1,
+            "kernel_time": 0.0005,
+            "slow_kernel": 0.01,
+            "bind_refused": 0.01,
+            "stops": 0.003,
+            "kills": 0.0005,
+        },
     ),
-}  # fmt: skip
+}
 
 
 GATED: dict[str, object] = {
@@ -107,40 +185,84 @@ DIRECTED = {
     ),
     "mixed leases": Theme({"reload": 8, "cut_off": 10, "kill_daemon": 2}, {}, GATED),
     "drift": Theme({"cut_off": 12, "cut_replies": 6}, {}, GATED | {"timing": BARE, "preempt": 0.0}),
-    "slow reads": Theme({"slow_requests_and_cut_off": 10}, {}, GATED | {"timing": BARE, "nodes": 5, "elections": 2}),
-    "lost requests": Theme({"cut_off": 10, "cut_replies": 8}, {"lost_requests": 0.2, "lost_replies": 0.2}, GATED),
-    "absences": Theme({"delete_record": 12, "cut_off": 14, "break_watch": 10}, {}, GATED | {"probe": False}),
-    "mixed absences": Theme({"reload": 10, "delete_record": 12, "cut_off": 14}, {}, GATED | {"probe": False}),
+    "slow reads": Theme(
+        {"slow_requests_and_cut_off": 10}, {}, GATED | {"timing": BARE, "nodes": 5, "elections": 2}
+    ),
+    "lost requests": Theme(
+        {"cut_off": 10, "cut_replies": 8}, {"lost_requests": 0.2, "lost_replies": 0.2}, GATED
+    ),
+    "absences": Theme(
+        {"delete_record": 12, "cut_off": 14, "break_watch": 10}, {}, GATED | {"probe": False}
+    ),
+    "mixed absences": Theme(
+        {"reload": 10, "delete_record": 12, "cut_off": 14}, {}, GATED | {"probe": False}
+    ),
     "deleted moves": Theme({"delete_in_move": 3}, {}, GATED),
     "namesakes": Theme({"cut_off": 4, "kill_daemon": 4}, {}, GATED | {"namesakes": True}),
     "emptied": Theme({"empty_holder": 10, "cut_off": 10}, {}, GATED),
-    "late answers": Theme({"fall_ill": 12, "cut_replies": 10}, {"spikes": 0.3, "late_answers": 1.0}, GATED),
+    "late answers": Theme(
+        {"fall_ill": 12, "cut_replies": 10}, {"spikes": 0.3, "late_answers": 1.0}, GATED
+    ),
     "silent successors": Theme({"cut_in_move": 3}, {}, GATED | {"timing": DEFAULT}),
     "broken moves": Theme(
         {"ask_handover": 25, "stop_both": 10, "cut_off": 8, "cut_replies": 8},
-        {"spikes": 0.2, "spike_length": 0.4, "lost_replies": 0.1, "stops": 0.01, "lost_frames": 0.5},
+        {
+            "spikes": 0.2,
+            "spike_length": 0.4,
+            "lost_replies": 0.1,
+            "stops": 0.01,
+            "lost_frames": 0.5,
+        },
         GATED,
     ),
     "killed moves": Theme({"kill_in_move": 25}, {}, OPEN | {"timing": DEFAULT}),
-    "chained moves": Theme({"ask_handover": 40, "stop_both": 15}, {"stops": 0.02, "lost_frames": 1.0}, GATED | {"nodes": 4}),
+    "chained moves": Theme(
+        {"ask_handover": 40, "stop_both": 15},
+        {"stops": 0.02, "lost_frames": 1.0},
+        GATED | {"nodes": 4},
+    ),
     "touched for ever": Theme({"die": 6}, {}, GATED | {"annotated": True}),
-    "thaws": Theme({"cut_off": 14, "stop_both": 30}, {"slow_kernel": 0.3}, OPEN | {"timing": FAST, "sloppy": True}),
-    "thaws in a call": Theme({"freeze_in_call": 30}, {"slow_kernel": 1.0}, GATED | {"timing": FAST, "elections": 2}),
+    "thaws": Theme(
+        {"cut_off": 14, "stop_both": 30},
+        {"slow_kernel": 0.3},
+        OPEN | {"timing": FAST, "sloppy": True},
+    ),
+    "thaws in a call": Theme(
+        {"freeze_in_call": 30}, {"slow_kernel": 1.0}, GATED | {"timing": FAST, "elections": 2}
+    ),
     "crashes in the dark": Theme({"kill_daemon": 25, "cut_off": 14}, {}, GATED | {"timing": BARE}),
-    "paused calls": Theme({"remove_address": 10, "cut_off": 6, "ask_handover": 6}, {"stops": 0.04}, GATED | {"timing": DEFAULT}),
+    "paused calls": Theme(
+        {"remove_address": 10, "cut_off": 6, "ask_handover": 6},
+        {"stops": 0.04},
+        GATED | {"timing": DEFAULT},
+    ),
     "crash after crash": Theme({"crash_cut_off": 15}, {}, OPEN | {"timing": FAST, "sloppy": True}),
-    "moves after kills": Theme({"move_after_kill": 30}, {}, GATED | {"timing": DEFAULT, "elections": 2}),
-    "races after kills": Theme({"kill_both": 25}, {"lost_requests": 0.1, "stops": 0.01}, GATED | {"timing": DEFAULT, "preempt": 0.0}),
-    "stuck unbinds": Theme({"fall_ill": 10, "restart": 4, "drain": 6}, {"unbind_refused": 0.6}, GATED),
+    "moves after kills": Theme(
+        {"move_after_kill": 30}, {}, GATED | {"timing": DEFAULT, "elections": 2}
+    ),
+    "races after kills": Theme(
+        {"kill_both": 25},
+        {"lost_requests": 0.1, "stops": 0.01},
+        GATED | {"timing": DEFAULT, "preempt": 0.0},
+    ),
+    "stuck unbinds": Theme(
+        {"fall_ill": 10, "restart": 4, "drain": 6}, {"unbind_refused": 0.6}, GATED
+    ),
     "planned": THEMES["planned"],
     "frozen moves": Theme({"freeze_in_move": 12}, {}, OPEN | {"timing": RELAXED, "preempt": 0.0}),
-    "crashes in deleted moves": Theme({"crash_and_delete_in_move": 8}, {}, GATED | {"timing": DEFAULT}),
-    "crashes of successors": Theme({"crash_after_take": 12}, {}, GATED | {"timing": DEFAULT, "nodes": 4, "preempt": 0.0}),
+    "crashes in deleted moves": Theme(
+        {"crash_and_delete_in_move": 8}, {}, GATED | {"timing": DEFAULT}
+    ),
+    "crashes of successors": Theme(
+        {"crash_after_take": 12}, {}, GATED | {"timing": DEFAULT, "nodes": 4, "preempt": 0.0}
+    ),
     "touched moves": Theme({"ask_handover": 25}, {}, GATED | {"annotated": True}),
     "overtaken reads": Theme(
-        {"ask_handover": 25}, {}, GATED | {"timing": FAST, "farthest": 0.16, "annotated": True, "nodes": 3, "elections": 1}
+        {"ask_handover": 25},
+        {},
+        GATED | {"timing": FAST, "farthest": 0.16, "annotated": True, "nodes": 3, "elections": 1},
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,10 @@ def say_actions(
     for action in actions:
         match action:
             case Write(request, kind, record, expected):
-                yield f"{kind.capitalize()} {request} {say_record(record, usual)} if={expected or 'absent'}"
+                yield (
+                    f"{kind.capitalize()} {request} {say_record(record, usual)} "
+                    f"if={expected or 'absent'}"
+                )
             case Read(request):
                 yield f"Read {request}"
             case SetDeadline(deadline):

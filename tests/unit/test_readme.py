@@ -1,4 +1,6 @@
-"""What README.md shows works: its configuration is valid, its commands are understood, its files are there."""
+"""What README.md shows works: its configuration is valid, its commands are
+understood, its files are there.
+"""
 
 from __future__ import annotations
 

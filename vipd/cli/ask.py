@@ -53,7 +53,8 @@ def _socket_of(config: str | None) -> str:
         return path
     if _file_of(CONTROL_SOCKET) != os.path.realpath(config):
         print(
-            f"--socket names the control socket of a daemon; none at {CONTROL_SOCKET} runs with this file",
+            f"--socket names the control socket of a daemon; none at {CONTROL_SOCKET} runs with "
+            "this file",
             file=sys.stderr,
         )
         return ""

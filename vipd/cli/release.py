@@ -165,7 +165,10 @@ async def _release(
             case model.Found(record, revision) if record.holder == config.node:
                 if record.session not in former:
                     return (
-                        "the lease is held under this node's name, but not by a daemon of this host and boot: left alone",
+                        (
+                            "the lease is held under this node's name, but not by a daemon of this "
+                            "host and boot: left alone"
+                        ),
                         False,
                     )
                 written = await store.write(

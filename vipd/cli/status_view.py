@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 from vipd.clock import duration
-from vipd.control.status import Address, Candidate, Check, Instance, Status, Store
+from vipd.control.status import Address, Candidate, Check, Fence, Instance, Status, Store
 from vipd.observe.log_line import printable
 from vipd.observe.store_health import WORDS
 
@@ -62,13 +62,16 @@ def _table(instances: Sequence[Instance], paint: Paint) -> Iterable[str]:
         if index == 0:
             yield paint("  ".join(cells).rstrip(), BOLD)
             continue
-        yield f"{name}  {paint(state, STATE_COLOURS.get(rows[index][1], BOLD))}  {'  '.join(rest)}".rstrip()
+        yield (
+            f"{name}  {paint(state, STATE_COLOURS.get(rows[index][1], BOLD))}  {'  '.join(rest)}"
+        ).rstrip()
     notes = [f"{one.name}: {note}" for one in instances for note in (*_wrong(one), *one.notes)]
     if notes:
         yield ""
     yield from (paint(f"  ! {note}", YELLOW) for note in notes)
     yield paint(
-        f"`vipd status {printable(instances[0].name)}` shows all about one, `vipd status -v` about each",
+        f"`vipd status {printable(instances[0].name)}` shows all about one, `vipd status -v` "
+        "about each",
         FAINT,
     )
 
@@ -82,20 +85,25 @@ def _wrong(instance: Instance) -> Iterable[str]:
         yield f"Fault ({instance.reason})" + (f": {instance.detail}" if instance.detail else "")
     for address in instance.addresses:
         if address.bound != (instance.state == "Active"):
-            yield f"{address.address} is {'bound' if address.bound else 'not bound'} though this node is {instance.state}"
+            yield (
+                f"{address.address} is {'bound' if address.bound else 'not bound'} though this "
+                f"node is {instance.state}"
+            )
 
 
 def _node(document: Status, paint: Paint) -> Iterable[str]:
-    drained = (
-        paint("  DRAINED: takes part in no election until `vipd resume`", YELLOW)
-        if document.drained
-        else ""
-    )
+    drained = ""
+    if document.drained:
+        drained = paint("  DRAINED: takes part in no election until `vipd resume`", YELLOW)
     up = f", up {duration(document.uptime)}" if document.uptime else ""
-    yield f"node   {paint(document.node, BOLD)}  vipd {printable(document.version)}{up}, session {printable(document.session)}{drained}"
+    yield (
+        f"node   {paint(document.node, BOLD)}  vipd {printable(document.version)}{up}, session "
+        f"{printable(document.session)}{drained}"
+    )
     if document.config.refused:
         yield paint(
-            f"  ! the file on disk was refused at {document.config.refused_at}; that of {document.config.loaded} runs:",
+            f"  ! the file on disk was refused at {document.config.refused_at}; that of "
+            f"{document.config.loaded} runs:",
             RED,
         )
         yield paint(f"    {document.config.refused}", RED)
@@ -109,26 +117,23 @@ def _node(document: Status, paint: Paint) -> Iterable[str]:
             else f" for {duration(document.store.watch_since)}"
         )
         yield paint(f"  ! the watch is lost{since}: {document.store.watch}", YELLOW)
-    fence = "guard and gate" if document.fence.gate else "guard, no gate"
-    named = paint(fence, GREEN) if document.fence.guard else paint("no guard", RED)
-    yield (
-        f"fence  {named}: {printable(document.fence.covers)}"
-        if document.fence.covers
-        else f"fence  {named}"
-    )
-    if document.fence.gate and document.fence.on:
-        yield f"       on {printable(', '.join(document.fence.on))}"
-    if document.fence.gate and document.fence.left_alone:
-        alone = printable(document.fence.left_alone)
-        yield f"       not on {alone}, taken for containers': if one leads to the LAN, set its arp_ignore to 1"
-    times = document.fence.put_back
-    taken = (
-        [f"somebody took the gate away {times} time{'s' if times > 1 else ''}; it was put back"]
-        if times
-        else []
-    )
-    for note in (*document.fence.before, *taken):
+    yield from _fence(document.fence, paint)
+
+
+def _fence(fence: Fence, paint: Paint) -> Iterable[str]:
+    layers = "guard and gate" if fence.gate else "guard, no gate"
+    named = paint(layers, GREEN) if fence.guard else paint("no guard", RED)
+    yield f"fence  {named}" + (f": {printable(fence.covers)}" if fence.covers else "")
+    if fence.gate and fence.on:
+        yield f"       on {printable(', '.join(fence.on))}"
+    if fence.gate and fence.left_alone:
+        alone = f"not on {printable(fence.left_alone)}, taken for containers'"
+        yield f"       {alone}: if one leads to the LAN, set its arp_ignore to 1"
+    for note in fence.before:
         yield paint(f"  ! {note}", YELLOW)
+    if times := fence.put_back:
+        often = f"{times} time{'s' if times > 1 else ''}"
+        yield paint(f"  ! somebody took the gate away {often}; it was put back", YELLOW)
 
 
 def _store(store: Store, paint: Paint) -> str:
@@ -148,7 +153,10 @@ def _store(store: Store, paint: Paint) -> str:
 def _instance(instance: Instance, node: str, paint: Paint) -> Iterable[str]:
     state = paint(instance.state, STATE_COLOURS.get(instance.state, BOLD))
     group = f" of the group {printable(instance.group)}" if instance.group else ""
-    yield f"{paint(instance.name, BOLD)}{group}  {state} for {duration(instance.since)} ({printable(instance.reason)})"
+    yield (
+        f"{paint(instance.name, BOLD)}{group}  {state} for {duration(instance.since)} "
+        f"({printable(instance.reason)})"
+    )
     if instance.detail:
         yield f"  {printable(instance.detail)}"
     addresses = ", ".join(_address(address, instance, paint) for address in instance.addresses)
@@ -194,7 +202,8 @@ def _priority(instance: Instance) -> str:
         else f" (configured {instance.priority}, the rest comes from checks)"
     )
     pin = (
-        f", pinned to {printable(instance.pin)} until `vipd handover {printable(instance.name)} --auto`"
+        f", pinned to {printable(instance.pin)} until `vipd handover "
+        f"{printable(instance.name)} --auto`"
         if instance.pin
         else ""
     )
@@ -212,7 +221,9 @@ def _checks(checks: Sequence[Check], paint: Paint) -> Iterable[str]:
         name, kind, verdict, since, detail = cells
         label = "checks" if index == 0 else ""
         padding = verdict[len(word) :]
-        yield f"  {label:8}  {name}  {kind}  {paint(word, colours[word])}{padding}  {since}  {detail}".rstrip()
+        yield (
+            f"  {label:8}  {name}  {kind}  {paint(word, colours[word])}{padding}  {since}  {detail}"
+        ).rstrip()
 
 
 def _verdict(check: Check) -> str:

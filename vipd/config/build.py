@@ -63,7 +63,9 @@ def needed(value: T | None) -> T:
 
 
 def given(draft: Draft | None) -> dict[str, Any]:
-    """Return the keys that were given, so that the defaults of a frozen class fill in the others."""
+    """Return the keys that were given, so that the defaults of a frozen class
+    fill in the others.
+    """
     return (
         {}
         if draft is None

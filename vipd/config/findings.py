@@ -53,7 +53,9 @@ class Finding:
     warning: bool = False
 
     def __str__(self) -> str:
-        """Return `file:line:column: error: path: problem; allowed: …; did you mean …?` on one line."""
+        """Return `file:line:column: error: path: problem; allowed: …; did you
+        mean …?` on one line.
+        """
         place = (
             self.file
             if self.position == NOWHERE
@@ -134,7 +136,8 @@ class Findings:
             if value in first:
                 self.error(
                     path,
-                    f"{what} {value} is given twice, first on line {self.values[first[value]].line}",
+                    f"{what} {value} is given twice, first on line "
+                    f"{self.values[first[value]].line}",
                 )
             else:
                 first[value] = path

@@ -32,7 +32,9 @@ def find_nothing(name: str) -> Interface:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the meaning of a file depends on besides its content, and what this host says about it."""
+    """What the meaning of a file depends on besides its content, and what this
+    host says about it.
+    """
 
     environ: Mapping[str, str]
     host_name: str

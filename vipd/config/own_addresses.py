@@ -61,7 +61,10 @@ def _own(path: str, index: int, instance: Instance, bound: list[BoundAddress]) -
     for number, address in enumerate(instance.addresses):
         own = [one for one in bound if one.ip == address.ip.packed and _answers(one.ifindex)]
         for one in own:
-            problem = f"{written(one)} on {interface_name(one.ifindex)} is this host's own address, not bound by vipd"
+            problem = (
+                f"{written(one)} on {interface_name(one.ifindex)} is this host's own "
+                "address, not bound by vipd"
+            )
             yield Finding(
                 path, NOWHERE, ("instances", index, "addresses", number), problem, ANOTHER
             )
@@ -91,7 +94,10 @@ def _silent(path: str, index: int, instance: Instance) -> Iterator[Finding]:
     except OSError:
         return
     if value in SILENT_ARP:
-        problem = f"net.ipv4.conf.{instance.interface}.arp_ignore (or conf.all) is {value}: this host {SILENT_ARP[value]}"
+        problem = (
+            f"net.ipv4.conf.{instance.interface}.arp_ignore (or conf.all) is {value}: this "
+            f"host {SILENT_ARP[value]}"
+        )
         yield Finding(
             path, NOWHERE, ("instances", index, "interface"), problem, "0 or 1", warning=True
         )

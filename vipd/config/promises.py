@@ -29,7 +29,10 @@ def promises(config: Config) -> list[str]:
         f"node {config.node}, {_store(config)}, {_profile(config)}",
         *map(_instance, config.instances),
         f"a planned handover loses nothing: both nodes have the address for {planned}",
-        f"when the Active node is lost, the next one starts to take over {soonest:.2f}s to {latest:.2f}s later",
+        (
+            f"when the Active node is lost, the next one starts to take over {soonest:.2f}s to "
+            f"{latest:.2f}s later"
+        ),
         *(sentence for instance in config.instances for sentence in _checks(instance)),
         crash_promise(timing) or "when only the daemon crashes or hangs, the address does not move",
         *_killed_at_once(timing.lease_duration, config.fence.gate),
@@ -56,7 +59,10 @@ def _store(config: Config) -> str:
 def _profile(config: Config) -> str:
     timing = config.timing
     name = f"profile {config.profile}: " if config.profile else ""
-    return f"{name}lease {timing.lease_duration:g}s, renewed every {timing.renew_interval:g}s, request timeout {timing.request_timeout:g}s"
+    return (
+        f"{name}lease {timing.lease_duration:g}s, renewed every {timing.renew_interval:g}s, "
+        f"request timeout {timing.request_timeout:g}s"
+    )
 
 
 def _checks(instance: Instance) -> list[str]:
@@ -90,7 +96,8 @@ def _announced(instances: Sequence[Instance]) -> list[str]:
             1000 * len(instance.addresses) / instance.announce.pace
         )
     return [
-        f"all addresses of {interface} are announced at once, and behind a switch that limits that, one after the other, "
+        f"all addresses of {interface} are announced at once, and behind a switch that limits "
+        "that, one after the other, "
         f"in {milliseconds / 1000:.0f}s (announce.pace)"
         for interface, milliseconds in seconds.items()
         if milliseconds > LONG_ROUND * 1000
@@ -114,7 +121,10 @@ def _killed_at_once(lease: float, gate: Gate) -> list[str]:
             return [f"{kernel} {alone}"]
         case Gate.REQUIRE:
             return [
-                f"{strictly}; where there is no gate (it needs CAP_BPF and Linux 5.8) this node does not take part"
+                (
+                    f"{strictly}; where there is no gate (it needs CAP_BPF and Linux 5.8) this "
+                    "node does not take part"
+                )
             ]
         case Gate.AUTO:
             return [
@@ -130,21 +140,36 @@ before the next owner starts."""
 
 def with_gate() -> str:
     """Return what the gate covers."""
-    return "the kernel's gate stands behind the guard: any lease is covered strictly, to the millisecond"
+    return (
+        "the kernel's gate stands behind the guard: any lease is covered strictly, to the "
+        "millisecond"
+    )
 
 
 def without_gate(lease_duration: float, why: str) -> str:
     """Return what is left without the gate, and whether that is enough for this lease; `why` there
     is none.
     """
-    return f"only address lifetimes stand behind the guard, no kernel gate ({why}): {lifetimes(lease_duration)}"
+    return (
+        f"only address lifetimes stand behind the guard, no kernel gate ({why}): "
+        f"{lifetimes(lease_duration)}"
+    )
 
 
 def lifetimes(lease_duration: float) -> str:
     """Return how far address lifetimes cover a lease if daemon and guard die at once."""
     strictly, rule = f"{STRICT_LEASE:g}s", f"{SHORT_LEASE:g}s"
     if lease_duration >= STRICT_LEASE:
-        return f"a lease of {lease_duration:g}s is covered strictly, as is every one from {strictly} on"
+        return (
+            f"a lease of {lease_duration:g}s is covered strictly, as is every one from "
+            f"{strictly} on"
+        )
     if lease_duration >= SHORT_LEASE:
-        return f"a lease of {lease_duration:g}s is covered as a rule, one of {strictly} and longer strictly"
-    return f"a lease of {lease_duration:g}s is not covered, one of {rule} and longer is as a rule, one of {strictly} strictly"
+        return (
+            f"a lease of {lease_duration:g}s is covered as a rule, one of {strictly} and "
+            "longer strictly"
+        )
+    return (
+        f"a lease of {lease_duration:g}s is not covered, one of {rule} and longer is as a "
+        f"rule, one of {strictly} strictly"
+    )

@@ -185,7 +185,10 @@ def _alone(addresses: list[tuple[Path, Address]], findings: Findings) -> None:
     """Say that a prefix length is not used: keepalived's users write that of the network."""
     for path, address in addresses:
         if address.network.prefixlen < address.max_prefixlen:
-            why = "with a network it could become the primary address there, and take the host's own along when it is removed"
+            why = (
+                "with a network it could become the primary address there, and take the host's "
+                "own along when it is removed"
+            )
             findings.warn(path, f"is bound as {build.alone(address)}, without its network: {why}")
 
 
@@ -201,7 +204,8 @@ def _not_too_many(addresses: list[tuple[Path, Address]], findings: Findings) -> 
     elif len(six) > MANY_IPV6:
         findings.warn(
             ("instances",),
-            f"{len(six)} IPv6 addresses on one node: {slow}; a planned move overlaps longer than 50ms (500: 0.3s)",
+            f"{len(six)} IPv6 addresses on one node: {slow}; a planned move overlaps longer than "
+            "50ms (500: 0.3s)",
         )
 
 
@@ -248,7 +252,8 @@ def _never_the_vip(
         if known is None and vips:
             findings.warn(
                 path,
-                f"{host} was not resolved within {shown(RESOLVE_SECONDS)}: it may be the virtual address",
+                f"{host} was not resolved within {shown(RESOLVE_SECONDS)}: it may be the virtual "
+                "address",
             )
     listen = draft.metrics.listen if draft.metrics else None
     if isinstance(listen, tuple) and _literal(listen[0]) & vips:
@@ -290,7 +295,10 @@ def _agree(
         if wanted == has or findings.refused((*first, key)) or findings.refused((*path, key)):
             continue
         line = findings.values[first].line
-        problem = f"is {_written(has)} here, and {_written(wanted)} in the first instance of the group {one.group}, on line {line}"
+        problem = (
+            f"is {_written(has)} here, and {_written(wanted)} in the first instance of the "
+            f"group {one.group}, on line {line}"
+        )
         findings.error((*path, key), problem, "the same in all instances of a group")
 
 

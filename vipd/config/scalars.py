@@ -182,7 +182,9 @@ def node_like(word: str) -> str:
 
 
 def interface(value: object) -> str:
-    """Return a name of a network interface, its first or an alternative one: it need not exist yet."""
+    """Return a name of a network interface, its first or an alternative one: it
+    need not exist yet.
+    """
     word = text(value)
     wrong = word in {".", ".."} or any(
         c in "/:" or c.isspace() or not c.isprintable() for c in word

@@ -80,7 +80,9 @@ class Announce:
 
 
 class OnConflict(enum.StrEnum):
-    """What a node does that finds somebody answering for the VIP before it takes an absent record."""
+    """What a node does that finds somebody answering for the VIP before it
+    takes an absent record.
+    """
 
     WAIT = "wait"
     TAKE = "take"

@@ -200,7 +200,8 @@ class _Reader:
         if self.count > MAX_VALUES:
             self.findings.error(
                 path,
-                f"the file has more than {MAX_VALUES} values, aliases counted as often as they are used",
+                f"the file has more than {MAX_VALUES} values, aliases counted as often as they "
+                "are used",
             )
             raise _GiveUpError
         if len(path) > MAX_DEPTH:

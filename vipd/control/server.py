@@ -76,7 +76,10 @@ class Permit:
         """Return why this peer is not answered; empty: it is."""
         if peer.uid in {0, self.uid} or self.group in peer.groups:
             return ""
-        return f"uid {peer.uid} may not control vipd: allowed are root, uid {self.uid} and members of the group {self.group}"
+        return (
+            f"uid {peer.uid} may not control vipd: allowed are root, uid {self.uid} and "
+            f"members of the group {self.group}"
+        )
 
 
 class ControlServer:

@@ -215,7 +215,8 @@ def from_json(document: object) -> Status:
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != SCHEMA:
         raise SchemaError(
-            f"the daemon speaks schema {schema} of the status document, this command {SCHEMA}: is vipd of two versions here?"
+            f"the daemon speaks schema {schema} of the status document, this command {SCHEMA}: is "
+            "vipd of two versions here?"
         )
     return _read(Status, document, "status")
 

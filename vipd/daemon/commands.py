@@ -85,7 +85,8 @@ class Commands:
             raise Refused(f"{me} holds {member.name} already")
         if to and to not in {c.name for c in others}:
             raise Refused(
-                f"no node {to!r} is known in {member.name}; there is {', '.join(c.name for c in others) or 'no other'}"
+                f"no node {to!r} is known in {member.name}; there is "
+                f"{', '.join(c.name for c in others) or 'no other'}"
             )
         if not fit or (to and to not in fit):
             raise Refused(
@@ -122,7 +123,8 @@ class Commands:
         alone = [m.name for m in held if not self._others_fit(m)]
         if alone and not force:
             raise Refused(
-                f"no other node is fit to take {', '.join(alone)}; --force drains all the same and takes the address down"
+                f"no other node is fit to take {', '.join(alone)}; --force drains all the same "
+                "and takes the address down"
             )
         await self._keep_drained(drained=True)
         for member in self.members.values():
@@ -157,11 +159,13 @@ class Commands:
                 )
             )
             raise Refused(
-                f"the disk of {self.memory.directory} has not taken the drain flag within {DISK_PATIENCE:g}s; nothing changes"
+                f"the disk of {self.memory.directory} has not taken the drain flag within "
+                f"{DISK_PATIENCE:g}s; nothing changes"
             )
         if isinstance(error := work.exception(), OSError):
             raise Refused(
-                f"the drain flag cannot be kept in {self.memory.directory}: {error.strerror}; nothing changes"
+                f"the drain flag cannot be kept in {self.memory.directory}: {error.strerror}; "
+                "nothing changes"
             ) from error
         work.result()
 

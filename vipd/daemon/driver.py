@@ -2,8 +2,8 @@
 
 Feeds it, does what the machine says, in order, and reports back.
 
-    event --> queue --> Machine.step(now, event) --> actions --> store (a task), kernel and frames (at once)
-                ^                                                  |
+    event --> queue --> Machine.step(now, event) --> actions --> store (a task),
+                ^                                                  |        kernel, frames (at once)
                 +------------------ WriteDone, BindDone, ... <-----+
 
 Nothing else touches the machine. A kernel call's outcome is an event like any other and is handled
@@ -263,7 +263,10 @@ class Driver:
             self._announce(action.epoch)
             self.post(BindDone(action.epoch, ok=True))
         elif now() - since >= SERVICE_PATIENCE:
-            why = f"the kernel accepted {executor.awaited} and does not serve it after {SERVICE_PATIENCE:g}s"
+            why = (
+                f"the kernel accepted {executor.awaited} and does not serve it after "
+                f"{SERVICE_PATIENCE:g}s"
+            )
             self.post(BindDone(action.epoch, ok=False, why=why))
         else:
             self._await_service(action, since)

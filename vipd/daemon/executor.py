@@ -200,7 +200,9 @@ class Executor:
         return _sentence(failures)
 
     def unbind(self) -> UnbindDone:
-        """Remove all addresses wherever they may be bound, and read back there that they are gone."""
+        """Remove all addresses wherever they may be bound, and read back there
+        that they are gone.
+        """
         self._note(self.ready)
         left = self._remove(list(self._places.values()))
         return UnbindDone(ok=not left, why=left)
@@ -220,7 +222,8 @@ class Executor:
             return f"netlink: {error}"
         for address in done.others:
             self._on_removed(
-                f"removed {written(address)} from {ready.interface}: this node does not own it, and vipd had not bound it"
+                f"removed {written(address)} from {ready.interface}: this node does not own it, "
+                "and vipd had not bound it"
             )
         if done.remaining:
             return f"still bound: {', '.join(map(written, done.remaining))}"
@@ -265,7 +268,8 @@ class Executor:
                 for address in reshape(self._kernel, ready):
                     where = f"{written(address)} from {ready.interface}"
                     self._on_removed(
-                        f"removed {where}, which another version of vipd left, and bound it anew as a single address"
+                        f"removed {where}, which another version of vipd left, and bound it anew "
+                        "as a single address"
                     )
 
     def unbind_leftovers(self) -> UnbindDone:
@@ -282,7 +286,8 @@ class Executor:
         if done.ok:
             for interface, address in before:
                 self._on_removed(
-                    f"removed {written(address)} from {interface}: the previous vipd left it, and no lease covers it"
+                    f"removed {written(address)} from {interface}: the previous vipd left it, and "
+                    "no lease covers it"
                 )
         return done
 

@@ -43,7 +43,9 @@ class GateStatus:
         return ""
 
     def unmet(self, election: str) -> str:
-        """Return why this node may not take part in an election for want of its gate, or nothing."""
+        """Return why this node may not take part in an election for want of its
+        gate, or nothing.
+        """
         why = self._link.gate.troubles.get(election, "")
         return (
             f"no kernel gate, and fence.gate is {Gate.REQUIRE}: {why}"

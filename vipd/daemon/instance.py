@@ -204,7 +204,9 @@ class Instance:
         return True
 
     def on_armed(self) -> None:
-        """Take in that the guard knows the addresses, on the interface as it was when it was asked."""
+        """Take in that the guard knows the addresses, on the interface as it
+        was when it was asked.
+        """
         self._why_not_armed = ""
         self.armed = self.ready is not None and not self.lapsed
 

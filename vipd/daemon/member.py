@@ -117,7 +117,7 @@ class Member:
             probe=probing,
         )
 
-    # ------------------------------------------------------------------ what others see of it, and ask of it
+    # --------------------------------------------------------- what others see of it, and ask of it
 
     @property
     def state(self) -> State:
@@ -395,8 +395,10 @@ class Member:
         if needed:
             interface, one = needed[0]
             self._in_use = (
-                f"{written(one.address)} on {interface} is this host's own address, not bound by vipd ({one.needed}): it is left alone, "
-                f"and this node stays out of {self.name}; take the address off the host, or out of vipd's configuration"
+                f"{written(one.address)} on {interface} is this host's own address, not bound by "
+                f"vipd ({one.needed}): it is left alone, "
+                f"and this node stays out of {self.name}; take the address off the host, or out "
+                "of vipd's configuration"
             )
         if self._in_use and self._in_use != said:
             self.notice(self._in_use)

@@ -192,7 +192,8 @@ class Peers:
                 self._shown[name] = Shown(shown.candidates, shown.namesake, by)
                 if by:
                     member.notice(
-                        f"the election {by} holds an address of {name} and was there first: {name} stays out of its own election"
+                        f"the election {by} holds an address of {name} and was there first: "
+                        f"{name} stays out of its own election"
                     )
                 member.order(events.AddressClaimed(by))
 

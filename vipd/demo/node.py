@@ -113,7 +113,8 @@ class Node:
         """
         if self._wanted and self._guard.poll() is not None:
             raise LabError(
-                f"vipd on {self.name} has ended with code {self._guard.returncode}:\n{self.log_since(0)[-LAST_WORDS:]}"
+                f"vipd on {self.name} has ended with code "
+                f"{self._guard.returncode}:\n{self.log_since(0)[-LAST_WORDS:]}"
             )
         return self._wanted
 

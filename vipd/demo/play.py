@@ -27,7 +27,10 @@ TWO_OR_MORE = range(2, 1000)
 RESOLUTION = 0.003
 """News of two nodes are read within so many seconds of one another on a busy machine: less is no
 overlap."""
-CANNOT_BE_CUT = "cannot happen: with `file` all nodes share one host, which cannot be cut off from its own store"
+CANNOT_BE_CUT = (
+    "cannot happen: with `file` all nodes share one host, which cannot be cut off "
+    "from its own store"
+)
 
 Say = Callable[[str], None]
 
@@ -75,7 +78,8 @@ def _play(stage: Stage, scenarios: Sequence[Scenario], say: Say) -> list[report.
     with contextlib.closing(stage):
         stage.start()
         say(
-            f"all started; the first owner may come after one lease_duration ({LEASE:g} s), in case somebody else has the VIP"
+            f"all started; the first owner may come after one lease_duration ({LEASE:g} s), in "
+            "case somebody else has the VIP"
         )
         say(f"behind each guard: {stage.settle().fence()}")
         rows = []
@@ -124,7 +128,8 @@ def play_one(stage: Stage, scenario: Scenario, say: Say) -> report.Row:
     row = _judge(scenario, holder, after, figures, story.told())
     lost = f"{figures.lost} of {figures.sent} probes lost, IPv6 {figures.lost6} of {figures.sent6}"
     say(
-        f"    {report.move(row)}; {lost}, longest outage {report.ms(max(figures.outage, figures.outage6))} ms"
+        f"    {report.move(row)}; {lost}, longest outage "
+        f"{report.ms(max(figures.outage, figures.outage6))} ms"
     )
     scenario.heal(stage, holder)
     return row

@@ -55,7 +55,10 @@ def unshare() -> list[str]:
 
 def _cure(root: bool) -> str:
     if root:
-        return "this root lacks CAP_SYS_ADMIN; in a container start it with --privileged, or run the demo on the host"
+        return (
+            "this root lacks CAP_SYS_ADMIN; in a container start it with --privileged, or run "
+            "the demo on the host"
+        )
     cures = [
         cure
         for path, value, cure in OBSTACLES

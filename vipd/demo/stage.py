@@ -77,7 +77,8 @@ class Stage:
             self.pause(LOOK_AGAIN)
         last = "".join(f"\n{node.name}: {node.log_since(0)[-LAST_WORDS:]}" for node in self.nodes)
         raise LabError(
-            f"after {SETTLE:g} s the VIP is on {owner or 'no node alone'}, or a node is not fit; their last words:{last}"
+            f"after {SETTLE:g} s the VIP is on {owner or 'no node alone'}, or a node is not fit; "
+            f"their last words:{last}"
         )
 
     def _agreed(self, owner: Node, present: Sequence[Node]) -> bool:

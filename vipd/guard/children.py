@@ -332,7 +332,8 @@ class Children:
                 helper.ready, helper.patient_until = True, 0.0
                 if message["threads"] != 1:
                     self._log(
-                        f"{message['threads']} threads in the process that daemons are forked from: only one is copied"
+                        f"{message['threads']} threads in the process that daemons are forked "
+                        "from: only one is copied"
                     )
             elif message["op"] == "started" and isinstance(message["pid"], int):
                 helper.asked_at = 0.0
@@ -354,7 +355,9 @@ class Children:
         yield from self._continue()
 
     def _on_template_ended(self, helper: Template, status: int) -> Iterator[ChildEvent]:
-        """Replace it at once if it is needed or if it is the first in a while; else after a pause."""
+        """Replace it at once if it is needed or if it is the first in a while;
+        else after a pause.
+        """
         moment = now()
         if status == EXIT_OUTDATED:
             yield from self._on_outdated(helper)

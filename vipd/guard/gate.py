@@ -176,7 +176,8 @@ class GateKeeper:
             changed = watch.changed()
         except OSError as error:
             self._log(
-                f"changes of traffic control are not reported any more ({error}): looking at it every now and then"
+                f"changes of traffic control are not reported any more ({error}): looking at it "
+                "every now and then"
             )
             watch.close()
             self._watch, changed = None, None
@@ -193,7 +194,8 @@ class GateKeeper:
             came = uplinks.follow()
         except OSError as error:
             self._log(
-                f"interfaces that come and go are not reported any more ({error}): those there now are covered"
+                f"interfaces that come and go are not reported any more ({error}): those there "
+                "now are covered"
             )
             uplinks.close()
             return

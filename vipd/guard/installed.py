@@ -48,8 +48,14 @@ def difference(running: str, version: str = VERSION) -> str:
     if not running or found == running:
         return ""
     if not found:
-        return f"vipd {version} runs, and its installation is gone or cannot be read: {ADVICE} once it is there"
-    return f"vipd {_installed_version()} ({found}) is installed, and {version} ({running}) runs: {ADVICE}"
+        return (
+            f"vipd {version} runs, and its installation is gone or cannot be read: {ADVICE} "
+            "once it is there"
+        )
+    return (
+        f"vipd {_installed_version()} ({found}) is installed, and {version} ({running}) runs: "
+        f"{ADVICE}"
+    )
 
 
 def _modules(folder: str) -> list[str]:

@@ -94,7 +94,10 @@ def _taken(name: str) -> NamespaceLock:
             raise LockedError(
                 f"{name} is managed by another vipd{_managed(error.holder)}"
             ) from error
-        text = f"{name} cannot be locked: {error.holder} has the socket @vipd/{name} and is no vipd; end that process"
+        text = (
+            f"{name} cannot be locked: {error.holder} has the socket @vipd/{name} and is no "
+            "vipd; end that process"
+        )
         raise LockedError(text) from error
     except OSError as error:
         raise LockedError(
@@ -118,4 +121,7 @@ def _managed(holder: Holder) -> str:
 
 
 def _squatted(name: str, holder: Holder) -> str:
-    return f"{holder} has the socket @vipd/{name}, with which vipd locks {name}, and is no vipd: it is ignored; end that process"
+    return (
+        f"{holder} has the socket @vipd/{name}, with which vipd locks {name}, and is no vipd: "
+        "it is ignored; end that process"
+    )

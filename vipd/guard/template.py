@@ -4,7 +4,8 @@ It is forked from the guard itself, so that both share their memory, and lives a
 connection:
 
     guard --config--> template: imports, then freezes what it has      template --ready--> guard
-    guard --fork, link--> template forks a go-between, which forks the daemon, reports its process id and ends
+    guard --fork, link--> template forks a go-between, which forks the daemon, reports its process
+                          id and ends
 
 The daemon is thereby adopted by the guard, the nearest subreaper: the guard reaps it, and is
 notified of its death.

@@ -111,7 +111,10 @@ class Observe:
         """Log and count a change of state."""
         for instance in self._instances(election):
             self.metrics.transition(instance, change.after, change.reason)
-        words = f"{change.before.name.capitalize()} -> {change.after.name.capitalize()} ({change.reason})"
+        words = (
+            f"{change.before.name.capitalize()} -> {change.after.name.capitalize()} "
+            f"({change.reason})"
+        )
         level = logging.WARNING if _is_unwelcome(change) else logging.INFO
         values = {
             "state": change.after.name.capitalize(),

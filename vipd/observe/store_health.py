@@ -32,7 +32,8 @@ WORDS = {
 }
 """What is wrong with the store, to follow "the store is"."""
 ADVICE = {
-    Outage.REFUSING: "the files with certificates, password or token are read again when they change",
+    Outage.REFUSING: "the files with certificates, password or token are read again when they "
+    "change",
     Outage.FULL: "it can be read, but takes no renewal until it has room",
     Outage.READ_ONLY: "it can be read, but takes no renewal",
     Outage.TOO_OLD: "a server that is too old is not used",
@@ -144,6 +145,9 @@ class StoreHealth:
             return ""
         timing = self.timing
         right = timing.lease_duration - fence_margin(timing.lease_duration)
-        holding = f"what this node holds it keeps until {right:.3g}s after its last renewal, and it tries every {timing.retry_interval:.2g}s"
+        holding = (
+            f"what this node holds it keeps until {right:.3g}s after its last renewal, and "
+            f"it tries every {timing.retry_interval:.2g}s"
+        )
         advice = ADVICE.get(self.trouble.kind)
         return f"{holding}; {advice}" if advice else holding

@@ -41,8 +41,10 @@ class Answer:
         """Return the bytes to send; the connection ends with them."""
         allow = "Allow: GET, HEAD\r\n" if self.status is HTTPStatus.METHOD_NOT_ALLOWED else ""
         head = (
-            f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\nContent-Type: {self.content_type}\r\n"
-            f"Content-Length: {len(self.body)}\r\nCache-Control: no-store\r\n{allow}Connection: close\r\n\r\n"
+            f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\nContent-Type: "
+            f"{self.content_type}\r\n"
+            f"Content-Length: {len(self.body)}\r\nCache-Control: no-store\r\n{allow}Connection: "
+            "close\r\n\r\n"
         )
         return head.encode() + (b"" if head_only else self.body)
 

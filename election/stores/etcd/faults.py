@@ -71,7 +71,10 @@ AUTH: tuple[Meaning, ...] = (
     ),
     (
         "user name is empty",
-        "asks for a user: username and password_file are needed, or a client certificate with a user's name",
+        (
+            "asks for a user: username and password_file are needed, or a client certificate with "
+            "a user's name"
+        ),
         Outage.REFUSING,
     ),
     (
@@ -126,7 +129,10 @@ def meaning(details: str, access: EtcdAccess, *, tls: bool, doing: str = "") -> 
     )
     if not sentence:
         return f"failed: {details}", outage
-    refused = f"does not accept the client certificate {access.cert_file}: is it expired, or is its authority another one?"
+    refused = (
+        f"does not accept the client certificate {access.cert_file}: is it expired, or is "
+        "its authority another one?"
+    )
     said = sentence.format(
         authority=f"ca_file {access.ca_file}"
         if access.ca_file

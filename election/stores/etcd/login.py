@@ -119,7 +119,8 @@ class Login:
             if self._refused is not None:
                 raise PasswordRefused
             raise LoginSilent(
-                f"did not log {self._access.username} in; it is asked again in {self._not_before - now:.1f} s"
+                f"did not log {self._access.username} in; it is asked again in "
+                f"{self._not_before - now:.1f} s"
             )
         self._began_at = now
         self._task = asyncio.create_task(self._run(channel, file))

@@ -358,7 +358,8 @@ def unknown(endpoint: Endpoint, error: Exception, timeout: float) -> Unknown:
         return Unknown(str(error), error.outage)
     if endpoint.logging_in:
         return Unknown(
-            f"etcd at {endpoint.url} has been checking the password for {endpoint.logging_in:.1f} s",
+            f"etcd at {endpoint.url} has been checking the password for {endpoint.logging_in:.1f} "
+            "s",
             Outage.SLOW,
         )
     return Unknown(

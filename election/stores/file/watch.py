@@ -33,7 +33,8 @@ CHANGES = (
 )
 """What makes a name in a directory appear, disappear or get another content."""
 LIMITS = {
-    errno.EMFILE: "too many inotify instances (fs.inotify.max_user_instances) or open files (ulimit -n)",
+    errno.EMFILE: "too many inotify instances (fs.inotify.max_user_instances) or open files "
+    "(ulimit -n)",
     errno.ENOSPC: "too many inotify watches (fs.inotify.max_user_watches)",
 }
 """What the kernel means by errors of inotify(7) whose own text leads astray."""

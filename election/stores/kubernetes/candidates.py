@@ -166,7 +166,7 @@ class CandidateLeases:
             self._aside.cancel()
             await asyncio.wait({self._aside})
 
-    # ------------------------------------------------------------------ beside the writes, one thing at a time
+    # ------------------------------------------------------- beside the writes, one thing at a time
 
     def _tidy(self, node: str, mine: str) -> None:
         """Find out who owns the own Lease, or remove that of a dead node.

@@ -334,7 +334,8 @@ def read(plugin: ExecPlugin, output: bytes) -> Issued:
         raise BadAccess(f"the exec plugin {name} printed no ExecCredential") from None
     if version != plugin.api_version:
         raise BadAccess(
-            f"the exec plugin {name} speaks {version}, and the kubeconfig wants {plugin.api_version}"
+            f"the exec plugin {name} speaks {version}, and the kubeconfig wants "
+            f"{plugin.api_version}"
         )
     if (
         not isinstance(token, str)

@@ -83,7 +83,8 @@ def in_cluster(environ: Mapping[str, str], folder: Path) -> Access:
     )
     if not host or not port:
         raise BadAccess(
-            "this is no pod of a cluster (KUBERNETES_SERVICE_HOST and _PORT are not set), and no kubeconfig is given"
+            "this is no pod of a cluster (KUBERNETES_SERVICE_HOST and _PORT are not set), and no "
+            "kubeconfig is given"
         )
     token, ca = folder / "token", folder / "ca.crt"
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
@@ -122,7 +123,9 @@ def from_kubeconfig(path: Path, context: str) -> Access:
 
 
 def signature(files: tuple[Path, ...]) -> tuple[object, ...]:
-    """Return what changes when one of these files is replaced or written; a missing one counts too."""
+    """Return what changes when one of these files is replaced or written; a
+    missing one counts too.
+    """
     return tuple(_stat(path) for path in files)
 
 
@@ -210,11 +213,13 @@ class _Reader:
         arguments, env = said.get("args") or [], said.get("env") or []
         if not command or version not in EXEC_VERSIONS:
             raise BadAccess(
-                f"{self.path}: exec needs a command, and as apiVersion one of {', '.join(sorted(EXEC_VERSIONS))}"
+                f"{self.path}: exec needs a command, and as apiVersion one of "
+                f"{', '.join(sorted(EXEC_VERSIONS))}"
             )
         if self.text(said, "interactiveMode") == "Always":
             raise BadAccess(
-                f"{self.path}: the exec plugin {command} wants to talk to somebody (interactiveMode: Always)"
+                f"{self.path}: the exec plugin {command} wants to talk to somebody "
+                "(interactiveMode: Always)"
             )
         if not isinstance(arguments, list) or not isinstance(env, list):
             raise BadAccess(f"{self.path}: args and env of exec are lists")

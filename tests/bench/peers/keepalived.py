@@ -79,7 +79,9 @@ class KeepalivedNode(Node):
         return ["keepalived", "--dont-fork", "--log-console", "--vrrp", *files]
 
     def start(self) -> None:
-        """Start it; a new keepalived that finds the pid files of one that was killed ends at once."""
+        """Start it; a new keepalived that finds the pid files of one that was
+        killed ends at once.
+        """
         for name in ("pid", "vrrp.pid"):
             (self.folder / name).unlink(missing_ok=True)
         super().start()
@@ -106,7 +108,8 @@ class Keepalived(Peer):
         self.beat = advert
         self.detection = 4 * advert
         self.settings = (
-            f"VRRP 3, an advert every {advert:g} s, dead after three and the skew; the ingress checked every 1 s (the least), fall 2; "
+            f"VRRP 3, an advert every {advert:g} s, dead after three and the skew; the ingress "
+            "checked every 1 s (the least), fall 2; "
             "planned move: the priority lowered by reload"
         )
         self._nodes = [KeepalivedNode(network, host, advert) for host in network.nodes]

@@ -32,7 +32,8 @@ class UcarpNode(Node):
             # A second `add` and a `del` of what is not there fail, which is no news: ucarp runs
             # `del` at start too.
             script.write_text(
-                f'#!/bin/sh\nPATH="{environment()["PATH"]}" exec ip address {word} "$2/32" dev "$1"\n'
+                f'#!/bin/sh\nPATH="{environment()["PATH"]}" exec ip address {word} "$2/32" dev '
+                '"$1"\n'
             )
             script.chmod(0o755)
 
@@ -63,7 +64,10 @@ class UcarpNode(Node):
 class Ucarp(Peer):
     """Three ucarp with adverts of one second."""
 
-    settings = "an advert every 1 s (the least), dead after three and the skew; scripts add and delete the address; planned move: SIGUSR2"
+    settings = (
+        "an advert every 1 s (the least), dead after three and the skew; scripts add and "
+        "delete the address; planned move: SIGUSR2"
+    )
     beat = ADVERT
     detection = DEAD_RATIO * (ADVERT + SKEWS["n2"] / 256) + 0.3
     unable: Mapping[str, str] = {

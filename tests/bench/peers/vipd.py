@@ -104,11 +104,17 @@ class Vipd(Peer):
         self._timing = PROFILES[profile]
         self.beat = self._timing.renew_interval
         self.detection = self._timing.lease_duration + 0.2
-        timing = f"lease {self._timing.lease_duration:g} s, renewed every {self._timing.renew_interval:g} s"
+        timing = (
+            f"lease {self._timing.lease_duration:g} s, renewed every "
+            f"{self._timing.renew_interval:g} s"
+        )
         # What a pulled cable costs with this store only, a reader would take for what it costs with
         # any.
         reach = ", within reach whatever befalls the network" if backend == "file" else ""
-        self.settings = f"store: {backend}{reach}; profile {profile}: {timing}; the ingress checked every 0.2 s, fall 2; planned move: vipd handover"
+        self.settings = (
+            f"store: {backend}{reach}; profile {profile}: {timing}; the ingress "
+            "checked every 0.2 s, fall 2; planned move: vipd handover"
+        )
         self.unable: Mapping[str, str] = UNABLE if backend == "file" else {}
         self._stack = contextlib.ExitStack()
         self.store, settings = self._open(backend)

@@ -147,7 +147,8 @@ def test_an_exec_plugin_logs_in_and_is_asked_once(
         "told = json.loads(os.environ['KUBERNETES_EXEC_INFO'])\n"
         "assert told['spec'] == {'interactive': False}, told\n"
         "print(json.dumps({'apiVersion': told['apiVersion'], 'kind': 'ExecCredential',"
-        " 'status': {'token': os.environ['TOKEN'], 'expirationTimestamp': '2099-01-01T00:00:00Z'}}))\n"
+        " 'status': {'token': os.environ['TOKEN'], 'expirationTimestamp': "
+        "'2099-01-01T00:00:00Z'}}))\n"
     )
     user: dict[str, object] = {
         "exec": {

@@ -49,7 +49,9 @@ def node_owner(place: KubePlace) -> Json:
 
 
 def test_a_candidate_lease_reads_well_and_has_its_owner(kube_place: KubePlace) -> None:
-    """The node is its holder, and Kubernetes removes it with the Node of that name, which owns it."""
+    """The node is its holder, and Kubernetes removes it with the Node of that
+    name, which owns it.
+    """
     place = kube_place
     name, owner = place.namespace, node_owner(place)
 

@@ -107,7 +107,8 @@ class Cable:
     def plug(self) -> None:
         """Make the two interfaces anew, and wait until both have a carrier."""
         self.a.run(
-            f"ip link add {self.a.interface} type veth peer name {self.b.interface} netns /proc/{os.getpid()}/fd/{self.b.namespace}"
+            f"ip link add {self.a.interface} type veth peer name {self.b.interface} netns "
+            f"/proc/{os.getpid()}/fd/{self.b.namespace}"
         )
         for host in (self.a, self.b):
             host.run(f"ip link set {host.interface} up")

@@ -218,7 +218,9 @@ def test_a_full_receive_buffer_loses_no_answer(sock: RouteSocket) -> None:
 
 
 def test_answers_of_a_request_given_up_are_not_taken_for_others(sock: RouteSocket) -> None:
-    """The old acknowledgement (a refusal) still lies in the buffer when the next request is sent."""
+    """The old acknowledgement (a refusal) still lies in the buffer when the
+    next request is sent.
+    """
     ready = ready_messages("a0", VIPS)
     refused = sock._next_sequence()
     message = ready.unbind[0]

@@ -204,7 +204,8 @@ def test_the_hosts_own_address_survives_the_end_of_an_older_primary(
     promote_secondaries is off.
     """
     cable.a.run(
-        "sysctl -q -w net.ipv4.conf.all.promote_secondaries=0 net.ipv4.conf.a0.promote_secondaries=0"
+        "sysctl -q -w net.ipv4.conf.all.promote_secondaries=0 "
+        "net.ipv4.conf.a0.promote_secondaries=0"
     )
     ready = ready_messages("a0", VIPS[:1])
     sock.request([with_lifetime(as_before(ready, 0, 24), 50)])

@@ -61,7 +61,9 @@ class Stage:
         return Vipd(self.cable.a, folder, lease, gate)
 
     def hold(self) -> None:
-        """Keep the VIP bound whatever happens, as somebody's script might: only the gate is left."""
+        """Keep the VIP bound whatever happens, as somebody's script might: only
+        the gate is left.
+        """
         self.cable.a.run(f"ip addr replace {VIP_V4}/32 dev a0")
         self.cable.a.run(f"ip addr replace {VIP_V6}/128 dev a0 nodad")
 
@@ -154,8 +156,10 @@ def trials(
     late = sorted(outcome.late / MILLISECOND for outcome in outcomes)
     assert all(outcome.bound for outcome in outcomes)
     print(
-        f"lease {lease:g}s, {count} trials (seed {seed}): last answer against the deadline p50 {late[count // 2]:+.3f} ms,"
-        f" max {late[-1]:+.3f} ms; an awakened one at most {stage.watcher.over / MILLISECOND:+.3f} ms"
+        f"lease {lease:g}s, {count} trials (seed {seed}): last answer against the deadline p50 "
+        f"{late[count // 2]:+.3f} ms,"
+        f" max {late[-1]:+.3f} ms; an awakened one at most "
+        f"{stage.watcher.over / MILLISECOND:+.3f} ms"
     )
     return outcomes
 

@@ -140,7 +140,9 @@ def inherited(gate: Gate) -> bool:
 
 @pytest.fixture
 def questions(cable: Cable) -> Iterator[Questions]:
-    """Return a client of an owner that has the VIPs bound and serves them, without a gate so far."""
+    """Return a client of an owner that has the VIPs bound and serves them,
+    without a gate so far.
+    """
     dress(cable)
     bind(cable.a)
     with contextlib.closing(Echo()), contextlib.closing(Client(cable)) as client:
@@ -251,6 +253,7 @@ def test_a_hundred_processes_that_wake_up_late_extend_nothing(
     rng = random.Random(time.time_ns())
     late = sorted(freeze(questions, tmp_path / "promise", rng) / MILLISECOND for _ in range(100))
     print(
-        f"last answer against the deadline, 100 freezes: p50 {late[50]:+.3f} ms, max {late[-1]:+.3f} ms"
+        f"last answer against the deadline, 100 freezes: p50 {late[50]:+.3f} ms, max "
+        f"{late[-1]:+.3f} ms"
     )
     assert late[-1] <= TOLERANCE / MILLISECOND

@@ -73,7 +73,9 @@ def programs(interface: str = "a0") -> list[int]:
 
 
 def test_one_program_stands_for_all_instances(cable: Cable, vipd: Vipd, client: Client) -> None:
-    """Each direction has one, however many elections share the interface; their words are separate."""
+    """Each direction has one, however many elections share the interface; their
+    words are separate.
+    """
     vipd.configure(
         "auto",
         {"name": "other", "interface": "a0", "addresses": ["192.0.2.101"], "on_conflict": "take"},

@@ -139,7 +139,8 @@ def test_the_guard_says_who_it_was() -> None:
         first.lock([V4, V6])
         with pytest.raises(
             LockedError,
-            match=rf"{V4} is managed by another vipd \(process {os.getpid()}\) on this host already; uid 0, ",
+            match=rf"{V4} is managed by another vipd \(process {os.getpid()}\) "
+            r"on this host already; uid 0, ",
         ):
             second.lock([V4])
     assert len(said) == 1

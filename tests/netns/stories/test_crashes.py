@@ -47,7 +47,9 @@ def test_a_daemon_that_dies_or_hangs_moves_nothing(pair: Pair, number: signal.Si
 
 
 def test_a_guard_that_hangs_holds_nothing_up(pair: Pair) -> None:
-    """The daemon renews without it, and nothing is held against the daemon when the guard goes on."""
+    """The daemon renews without it, and nothing is held against the daemon when
+    the guard goes on.
+    """
     holder, begin = pair.holder, time.monotonic()
     daemon, since = holder.daemon, renewals(holder)
     holder.guard.send_signal(signal.SIGSTOP)

@@ -176,7 +176,9 @@ def await_changes(net: World, since: float, ip: str, wanted: list[tuple[str, boo
 
 
 def test_an_interface_check_goes_by_any_name_of_any_interface(build: Build) -> None:
-    """It is about another interface than the instance's own, and calls it by an alternative name."""
+    """It is about another interface than the instance's own, and calls it by an
+    alternative name.
+    """
     net = build("a")
     node = net.node("a", profile="default")
     batch(
@@ -353,7 +355,9 @@ def number(node: VipdNode, interface: str) -> int:
 
 
 def bound_on(node: VipdNode, ifindex: int) -> set[str]:
-    """Return the addresses that are bound on the interface of this number, whatever it is called."""
+    """Return the addresses that are bound on the interface of this number,
+    whatever it is called.
+    """
     lines = net_lines(node, "ip", "-oneline", "address", "show")
     return {
         words[3].partition("/")[0] for words in map(str.split, lines) if words[0] == f"{ifindex}:"

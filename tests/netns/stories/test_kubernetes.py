@@ -249,7 +249,10 @@ def test_nonsense_in_the_lease_is_replaced_and_the_vip_stays(cluster: Cluster) -
 def test_forbidden_is_an_outage_with_a_sentence(cluster: Cluster) -> None:
     """Somebody took the Role away: the status names the verb; with the Role back all goes on."""
     holder = cluster.holder
-    text = f'leases.coordination.k8s.io "{LEASE}" is forbidden: User "{USER}" cannot update resource "leases"'
+    text = (
+        f'leases.coordination.k8s.io "{LEASE}" is forbidden: User "{USER}" cannot update '
+        'resource "leases"'
+    )
     cluster.server.fault(
         "refused", verb="update", name=LEASE, code=403, reason="Forbidden", message=text, times=3
     )

@@ -17,7 +17,9 @@ pytestmark = [pytest.mark.root, pytest.mark.netns]
 
 
 def assert_moved(pair: Pair, source: str, target: str, since: float) -> None:
-    """Check that both addresses left one host before they came to the other, and did nothing else."""
+    """Check that both addresses left one host before they came to the other,
+    and did nothing else.
+    """
     for address in (VIP, VIP6):
         assert pair.world.changes(since, address) == [(source, False), (target, True)]
     pair.world.assert_never_two(since)

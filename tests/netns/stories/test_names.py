@@ -108,7 +108,10 @@ def squatter(net: World, node: VipdNode, names: Sequence[str]) -> Iterator[int]:
     id.
     """
     code = "import socket, sys\nkept = [socket.socket(socket.AF_UNIX) for _ in sys.argv[1:]]\n"
-    code += "for one, name in zip(kept, sys.argv[1:]): one.bind(chr(0) + name)\nprint('there', flush=True)\nsys.stdin.read()"
+    code += (
+        "for one, name in zip(kept, sys.argv[1:]): one.bind(chr(0) + name)\nprint('there', "
+        "flush=True)\nsys.stdin.read()"
+    )
     argv = net.lab.command(
         node.host,
         ["setpriv", "--reuid", "65534", "--clear-groups", "/usr/bin/python3", "-c", code, *names],

@@ -15,12 +15,34 @@ from tests.netns.stories.world import Build
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 
 PROMISED = {
-    "state", "priority", "effective_priority", "address_bound", "transitions", "holder_info", "epoch", "lease_remaining_seconds",
-    "store_request_seconds", "store_last_success_timestamp_seconds", "takeover_seconds", "announcements_sent", "address_repaired",
-    "conflicts", "fenced", "crashes", "check_up", "check_seconds", "loop_lag_seconds", "build_info",
-    "gate_in_force", "gate_put_back", "store_outage", "store_watch_lost", "foreign_edits",
-    "config_reload_success", "config_reload_timestamp_seconds",
-}  # fmt: skip
+    "state",
+    "priority",
+    "effective_priority",
+    "address_bound",
+    "transitions",
+    "holder_info",
+    "epoch",
+    "lease_remaining_seconds",
+    "store_request_seconds",
+    "store_last_success_timestamp_seconds",
+    "takeover_seconds",
+    "announcements_sent",
+    "address_repaired",
+    "conflicts",
+    "fenced",
+    "crashes",
+    "check_up",
+    "check_seconds",
+    "loop_lag_seconds",
+    "build_info",
+    "gate_in_force",
+    "gate_put_back",
+    "store_outage",
+    "store_watch_lost",
+    "foreign_edits",
+    "config_reload_success",
+    "config_reload_timestamp_seconds",
+}
 """Design of the metrics, without the prefix and without `_total`, which the format adds."""
 
 

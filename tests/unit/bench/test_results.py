@@ -161,8 +161,8 @@ def test_the_overview_names_two_owners_and_open_ends() -> None:
 def test_a_report_names_its_machine() -> None:
     """Figures without date, command and machine are worth nothing."""
     assert (
-        "2026-01-02T03:04:05+00:00: `bench`; 2 CPUs, Linux 6.1, Python 3.11, load 0.2 at start; vipd 1"
-        in report(result())
+        "2026-01-02T03:04:05+00:00: `bench`; 2 CPUs, Linux 6.1, Python 3.11, load 0.2 at "
+        "start; vipd 1" in report(result())
     )
 
 

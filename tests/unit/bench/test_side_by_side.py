@@ -28,7 +28,9 @@ def script(text: str, *arguments: object) -> list[str]:
 
 
 def test_all_are_run_and_never_more_than_so_many_at_a_time(tmp_path: Path) -> None:
-    """Each leaves a file while it runs, waits for the other of its pair, and counts those that run."""
+    """Each leaves a file while it runs, waits for the other of its pair, and
+    counts those that run.
+    """
     text = """if True:
         import pathlib, sys, time
         folder, number = pathlib.Path(sys.argv[1]), int(sys.argv[2])

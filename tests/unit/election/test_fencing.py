@@ -321,7 +321,9 @@ def test_nothing_is_removed_under_a_daemon_that_could_bind_it_again(view: View) 
 
 @given(views)
 def test_a_daemon_is_started_once_and_killed_once(view: View) -> None:
-    """No second daemon beside a living one, no start while something that ran out is still bound."""
+    """No second daemon beside a living one, no start while something that ran
+    out is still bound.
+    """
     actions = decide(NOW, view)
     if Start() in actions:
         assert view.life is Life.NONE

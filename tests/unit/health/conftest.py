@@ -73,7 +73,9 @@ def serve() -> Serve:
 
 @pytest.fixture
 def answer() -> Callable[[bytes], Handler]:
-    """Return a way to make a handler that reads the head of a request and answers with these bytes."""
+    """Return a way to make a handler that reads the head of a request and
+    answers with these bytes.
+    """
 
     def make(response: bytes) -> Handler:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -219,17 +221,20 @@ class Authority:
         folder.mkdir()
         self.file = folder / "ca.pem"
         self._openssl(
-            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test-ca -keyout ca.key -out ca.pem"
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "
+            "/CN=test-ca -keyout ca.key -out ca.pem"
         )
 
     def context(self, names: str) -> ssl.SSLContext:
         """Return a server's context with a certificate for these subjectAltNames (`DNS:a,IP:b`)."""
         (self.folder / "san").write_text(f"subjectAltName={names}\n")
         self._openssl(
-            "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=x -keyout one.key -out one.csr"
+            "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=x -keyout "
+            "one.key -out one.csr"
         )
         self._openssl(
-            "x509 -req -in one.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out one.pem"
+            "x509 -req -in one.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san "
+            "-out one.pem"
         )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.folder / "one.pem", self.folder / "one.key")

@@ -498,10 +498,14 @@ def test_close_ends_what_is_running(make_names: MakeNames) -> None:
 
 def test_resolv_conf_is_read_as_the_manual_says() -> None:
     """Unknown lines and options are passed over; a server with a zone index would need a thread."""
-    text = "# x\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\nnameserver 10.0.0.2\nnameserver 10.0.0.3\nnameserver 10.0.0.4\n"
+    text = (
+        "# x\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\nnameserver 10.0.0.2\nnameserver "
+        "10.0.0.3\nnameserver 10.0.0.4\n"
+    )
     text += (
         "nameserver ns.example\n"
-        "domain old\nsearch a.local b.local\noptions rotate ndots:5 ndots:x\noptions edns0\nnonsense\n"
+        "domain old\nsearch a.local b.local\noptions rotate ndots:5 ndots:x\noptions "
+        "edns0\nnonsense\n"
     )
     assert read_settings(text) == Settings(
         ("10.0.0.1", "10.0.0.2", "10.0.0.3"), ("a.local", "b.local"), 5

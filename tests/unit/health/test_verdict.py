@@ -72,7 +72,9 @@ def test_no_check_stays_undecided(
 
 
 def verdicts(one: RiseFall, results: str) -> str:
-    """Feed results (+ good, - bad, ? unknown) and return the verdict after each, ? for undecided."""
+    """Feed results (+ good, - bad, ? unknown) and return the verdict after
+    each, ? for undecided.
+    """
     said = ""
     for letter in results:
         one = one.add_result({"+": True, "-": False, "?": None}[letter])

@@ -197,7 +197,9 @@ def test_a_directory_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_save_that_fails_keeps_what_was_saved_before(tmp_path: Path) -> None:
-    """The file is replaced whole or not at all, and the trouble ends with the next save that works."""
+    """The file is replaced whole or not at all, and the trouble ends with the
+    next save that works.
+    """
     lived(tmp_path, "one")
     before = (tmp_path / FILE).read_bytes()
     memory = Memory.open(tmp_path, "two")
@@ -268,7 +270,9 @@ def test_a_refused_drain_has_no_later_effect(tmp_path: Path) -> None:
 
 
 def test_a_save_on_a_full_disk_leaves_nothing_of_itself(tmp_path: Path) -> None:
-    """What was saved before stands, and the half of a file does not stay on the disk that is full."""
+    """What was saved before stands, and the half of a file does not stay on the
+    disk that is full.
+    """
     lived(tmp_path, "one")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     memory = Memory.open(tmp_path, "two")
@@ -364,7 +368,9 @@ def test_no_bytes_keep_a_daemon_from_starting(tmp_path: Path, content: bytes) ->
 
 @pytest.mark.parametrize("name", ["state.json", "state.json.new"])
 def test_a_pipe_in_the_place_of_a_file_holds_up_nothing(tmp_path: Path, name: str) -> None:
-    """Neither the start, which would wait for a writer, nor a save, which would wait for a reader."""
+    """Neither the start, which would wait for a writer, nor a save, which would
+    wait for a reader.
+    """
     os.mkfifo(tmp_path / name)
     memory = Memory.open(tmp_path, "one")
     assert bool(memory.trouble) is (name == "state.json")

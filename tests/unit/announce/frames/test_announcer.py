@@ -178,7 +178,7 @@ def test_frames_that_come_later_are_sent_when_they_are_there() -> None:
     assert wire.counted == [0, 2]
 
 
-# ------------------------------------------------------------------ not faster than a switch lets pass
+# --------------------------------------------------------------- not faster than a switch lets pass
 
 
 class Virtual(asyncio.SelectorEventLoop):
@@ -237,7 +237,9 @@ class Link:
         )
 
     def passed(self, limit: float, burst: float) -> set[bytes]:
-        """Return the addresses that a switch with this limit would have let pass: a token bucket."""
+        """Return the addresses that a switch with this limit would have let
+        pass: a token bucket.
+        """
         tokens, before, known = burst, 0.0, set()
         for at, frame in self.sent:
             tokens, before = min(burst, tokens + (at - before) * limit), at

@@ -200,7 +200,10 @@ def test_question_and_answer_are_json() -> None:
 
 def test_scapy_is_not_imported_before_it_is_needed() -> None:
     """It costs the daemon 20 MB."""
-    code = "import sys; from announce.frames import build, forge, sender; from announce.rivals import ask, rivals; "
+    code = (
+        "import sys; from announce.frames import build, forge, sender; from announce.rivals "
+        "import ask, rivals; "
+    )
     code += "print('scapy' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -52,7 +52,8 @@ def test_a_few_rivals_are_named() -> None:
     for mac in ("02:00:00:00:00:02", "02:00:00:00:00:03"):
         heard(dispute, mac, 12.0)
     assert dispute.line(20.0) == (
-        "2 MAC addresses (02:00:00:00:00:02, 02:00:00:00:00:03) answer for 2001:db8::10 as well, at least 2 frames in 10s; "
+        "2 MAC addresses (02:00:00:00:00:02, 02:00:00:00:00:03) answer for 2001:db8::10 as "
+        "well, at least 2 frames in 10s; "
         "announcing against them"
     )
     assert dispute.line(100.0) == ""

@@ -887,7 +887,9 @@ def test_a_record_that_cannot_be_continued_is_taken_like_one_that_is_gone(
 
 
 def test_a_candidate_record_raises_no_epoch() -> None:
-    """Anybody may have written it, and one with the largest epoch would be the last there ever is."""
+    """Anybody may have written it, and one with the largest epoch would be the
+    last there ever is.
+    """
     node = Node()
     node.take(CandidatesSeen((replace(B, epoch=LARGEST_COUNT), replace(B, name="c", epoch=1000))))
     node.become_active()

@@ -82,9 +82,16 @@ def moved(times: int, *, delay: float = 0.0) -> Preemption:
 
 @pytest.mark.parametrize(
     ("times", "delay", "expected"),
-    [(0, 0.0, 0.0), (CALM_MOVES, 0.0, 0.0), (CALM_MOVES + 1, 0.0, 2.0), (CALM_MOVES + 2, 0.0, 4.0), (30, 0.0, LONGEST_DAMPING),
-     (CALM_MOVES + 1, 10.0, 20.0), (30, 90.0, 90.0)],
-)  # fmt: skip
+    [
+        (0, 0.0, 0.0),
+        (CALM_MOVES, 0.0, 0.0),
+        (CALM_MOVES + 1, 0.0, 2.0),
+        (CALM_MOVES + 2, 0.0, 4.0),
+        (30, 0.0, LONGEST_DAMPING),
+        (CALM_MOVES + 1, 10.0, 20.0),
+        (30, 90.0, 90.0),
+    ],
+)
 def test_flapping_is_damped(times: int, delay: float, expected: float) -> None:
     """Each move beyond the calm ones doubles the wait, up to a bound.
 

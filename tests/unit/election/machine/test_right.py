@@ -135,7 +135,9 @@ class AgainstTheStore(RuleBasedStateMachine):
 
     @invariant()
     def never_beyond_what_it_may_come_to_have(self) -> None:
-        """Nor later than a write under way that promises less, unless the right was given up since."""
+        """Nor later than a write under way that promises less, unless the right
+        was given up since.
+        """
         pending = [ends for _, ends in self.sent]
         assert self.right.deadline <= min([self.applied[1], *pending])
 

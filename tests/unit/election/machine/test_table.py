@@ -1,4 +1,6 @@
-"""The table of states is what the machine does: every transition seen is in it, and each of its rows is seen."""
+"""The table of states is what the machine does: every transition seen is in it, and each of
+its rows is seen.
+"""
 
 from __future__ import annotations
 

@@ -89,7 +89,9 @@ def test_nothing_is_said_of_a_holder_that_is_known_or_of_a_lease_that_is_free(
 
 
 def probing_node() -> Node:
-    """Return a node that has just asked on the wire before it takes a record that nobody ever held."""
+    """Return a node that has just asked on the wire before it takes a record
+    that nobody ever held.
+    """
     node = Node(NEW, replace(SETTINGS, probe=True))
     node.take(
         CandidatesSeen(

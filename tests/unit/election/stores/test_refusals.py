@@ -15,7 +15,9 @@ FILES = "as they are"
 def play(
     refusals: Refusals, keys: list[str], begin: float, seconds: float, step: float = 0.1
 ) -> list[tuple[float, str]]:
-    """Ask for each key at each step, and be refused whenever that was sent; return what was sent."""
+    """Ask for each key at each step, and be refused whenever that was sent;
+    return what was sent.
+    """
     sent = []
     for number in range(round(seconds / step)):
         now = begin + number * step

@@ -461,7 +461,8 @@ def test_only_who_needs_a_library_pays_for_it() -> None:
         "import sys, health.runner, health.kinds.registry as p; from health.model import *\n"
         "p.preload([Check('a', TcpCheck(host, 1)) for host in ('127.0.0.1', '::1', 'localhost')])\n"
         "p.preload([Check('a', InterfaceCheck('eth0'))]); assert 'aiodns' not in sys.modules\n"
-        "p.preload([Check('a', TcpCheck('a', 1))]); assert 'aiodns' in sys.modules; assert 'aiohttp' not in sys.modules\n"
+        "p.preload([Check('a', TcpCheck('a', 1))]); assert 'aiodns' in sys.modules; assert "
+        "'aiohttp' not in sys.modules\n"
         "p.preload([Check('a', HttpCheck('http://a/'))]); assert 'aiohttp' in sys.modules\n"
     )
     subprocess.run(

@@ -131,7 +131,10 @@ print(asyncio.run(probe.run()))
 @pytest.mark.root
 def test_a_socket_that_meets_itself_is_no_server() -> None:
     """With one ephemeral port, the kernel gives the socket the very port that it connects to."""
-    setup = 'ip link set lo up && echo "40001 40001" > /proc/sys/net/ipv4/ip_local_port_range && exec "$0" -c "$1"'
+    setup = (
+        'ip link set lo up && echo "40001 40001" > /proc/sys/net/ipv4/ip_local_port_range && '
+        'exec "$0" -c "$1"'
+    )
     command = ["unshare", "--net", "sh", "-c", setup, sys.executable, SELF_CONNECT]
     done = subprocess.run(
         command,

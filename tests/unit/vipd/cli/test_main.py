@@ -24,7 +24,10 @@ from vipd.control.status import Fence, Status, Store, to_json
 from vipd.version import VERSION
 
 ROOT = Path(__file__).parents[4]
-GOOD = "backend: {file: {path: /tmp/store}}\ninstances:\n  - {name: ingress, interface: eth0, addresses: [192.0.2.10]}\n"
+GOOD = (
+    "backend: {file: {path: /tmp/store}}\ninstances:\n  - {name: ingress, interface: eth0, "
+    "addresses: [192.0.2.10]}\n"
+)
 DOCUMENT = Status("n1", "5e55", "0.1.0", False, Store("file", True, 0.1), Fence(True, True, ""))
 
 
@@ -177,7 +180,8 @@ def test_run_reaches_the_guard_without_a_parser(words: list[str]) -> None:
         "import vipd.guard; vipd.guard.guard = guard\n"
         "from vipd.cli.main import main\n"
         f"assert main({words!r}) == 7\n"
-        "print(*sorted({'argparse', 'json', 'socket', 'yaml', 'pydantic', 'asyncio', 'logging', 'ipaddress'} & set(sys.modules) - before))"
+        "print(*sorted({'argparse', 'json', 'socket', 'yaml', 'pydantic', 'asyncio', "
+        "'logging', 'ipaddress'} & set(sys.modules) - before))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

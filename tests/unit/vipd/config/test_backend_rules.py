@@ -48,7 +48,10 @@ def usable(examined: Examined) -> Config:
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, str]:
     """Return a CA, a client's certificate with its key, and a password."""
-    make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=ca -keyout my.key -out my.crt"
+    make = (
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "
+        "/CN=ca -keyout my.key -out my.crt"
+    )
     subprocess.run(["openssl", *make.split()], cwd=tmp_path, check=True, capture_output=True)
     (tmp_path / "password").write_text("s3cret\n")
     names = {

@@ -82,5 +82,8 @@ def test_an_interface_that_a_check_is_about_may_be_missing(file: Path) -> None:
     said = warnings(file, f"interface: eth99, checks: [{checks}]")
     assert [line.partition(" warning: ")[2] for line in said] == [
         "instances[0].interface: eth99 does not exist on this host; vipd waits until it appears",
-        "instances[0].checks[0].interface.interface: eth98 does not exist on this host; the check fails until it appears",
+        (
+            "instances[0].checks[0].interface.interface: eth98 does not exist on this host; the "
+            "check fails until it appears"
+        ),
     ]

@@ -265,7 +265,10 @@ def test_load_raises_all_findings(file: Path) -> None:
     assert f"{file}:1:7: error: node: " in str(raised.value)
 
 
-INSTANCE = "backend: {file: {}}\ninstances:\n  - name: ingress\n    interface: eth0\n    addresses: [192.0.2.10]\n"
+INSTANCE = (
+    "backend: {file: {}}\ninstances:\n  - name: ingress\n    interface: eth0\n    "
+    "addresses: [192.0.2.10]\n"
+)
 
 
 @pytest.mark.parametrize(

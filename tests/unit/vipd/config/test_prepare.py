@@ -16,7 +16,10 @@ from vipd.guard import installed
 from vipd.guard.preparation import Header, unpacked
 
 ROOT = Path(__file__).parents[4]
-GOOD = "backend: {file: {path: /tmp/store}}\ninstances:\n  - {name: ingress, interface: eth0, addresses: [192.0.2.10]}\n"
+GOOD = (
+    "backend: {file: {path: /tmp/store}}\ninstances:\n  - {name: ingress, interface: eth0, "
+    "addresses: [192.0.2.10]}\n"
+)
 
 
 def run(file: Path, **environ: str) -> tuple[int, bytes, str]:

@@ -105,7 +105,10 @@ def test_each_check_says_what_it_costs_and_how_soon() -> None:
     assert lines == [
         "ingress: when eth0 goes down, the address is given up at once",
         "ingress: when the check web begins to fail, the address is given up at most 3.50s later",
-        "ingress: when the check better begins to fail, the priority changes by -20 at most 1.40s later",
+        (
+            "ingress: when the check better begins to fail, the priority changes by -20 at most "
+            "1.40s later"
+        ),
     ]
 
 

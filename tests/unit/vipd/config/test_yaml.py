@@ -108,7 +108,8 @@ def test_aliases_work_as_long_as_they_end(read: Read) -> None:
     config = read(
         "backend: {file: {}}\n"
         "instances:\n"
-        "  - {name: a, interface: eth0, addresses: [192.0.2.1], checks: &checks [{name: up, interface: {interface: eth1}}]}\n"
+        "  - {name: a, interface: eth0, addresses: [192.0.2.1], checks: &checks [{name: up, "
+        "interface: {interface: eth1}}]}\n"
         "  - {name: b, interface: eth0, addresses: [192.0.2.2], checks: *checks}\n"
     ).config
     assert config is not None

@@ -119,7 +119,9 @@ def test_a_handover_that_makes_no_sense_is_refused(
 
 
 def test_nobody_is_handed_what_he_cannot_take(tmp_path: Path) -> None:
-    """A node that is not fit is refused by name, and so is a handover to anybody if nobody is fit."""
+    """A node that is not fit is refused by name, and so is a handover to
+    anybody if nobody is fit.
+    """
 
     async def scene(first: Node, second: Node) -> None:
         second.judge(fit=False)

@@ -104,7 +104,9 @@ def test_a_bind_that_comes_late_leaves_nothing_on_any_interface(calls: int) -> N
 
 @pytest.mark.parametrize("silent", [7, 8])
 def test_a_refresh_reaches_whom_it_can(silent: int) -> None:
-    """An interface that hangs must not cost the others their addresses; the trouble is told once."""
+    """An interface that hangs must not cost the others their addresses; the
+    trouble is told once.
+    """
     kernel = Kernel()
     hands = executor(kernel)
     hands.bind(BIND)

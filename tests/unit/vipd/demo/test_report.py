@@ -42,13 +42,28 @@ def test_the_table_has_a_line_for_each_scenario() -> None:
     A wrong outcome is marked, an unplayed one has no figures.
     """
     assert table([STAYED, MOVED, UNPLAYED, WRONG], width=120).splitlines() == [
-        "scenario         outage ms  lost  IPv6 ms  lost  two bound ms  two seen ms  what happened and why",
+        (
+            "scenario         outage ms  lost  IPv6 ms  lost  two bound ms  two seen ms  what "
+            "happened and why"
+        ),
         "-" * 105,
         "nothing happens          0     0        0     0             0            0  stayed on n1",
-        "all killed             312   312      313   313             0            0  n1 -> n2: n2 Backup -> Active",
-        "                                                                            (lease_expired)",
-        "cut off                  -     -        -     -             -            -  cannot happen here",
-        "! frozen                 1     1        2     2           400          100  n1 -> n2: two owners",
+        (
+            "all killed             312   312      313   313             0            0  n1 -> n2: "
+            "n2 Backup -> Active"
+        ),
+        (
+            "                                                                            "
+            "(lease_expired)"
+        ),
+        (
+            "cut off                  -     -        -     -             -            -  cannot "
+            "happen here"
+        ),
+        (
+            "! frozen                 1     1        2     2           400          100  n1 -> n2: "
+            "two owners"
+        ),
     ]
 
 
@@ -60,7 +75,9 @@ def test_a_narrow_terminal_wraps_the_reasons() -> None:
 
 
 def test_the_json_names_its_schema() -> None:
-    """Every field of the documented schema is there, figures in ms, null where nothing was played."""
+    """Every field of the documented schema is there, figures in ms, null where
+    nothing was played.
+    """
     result = json.loads(as_json([MOVED, UNPLAYED], "file", 3, 3.0))
     moved, unplayed = result.pop("scenarios")
     assert result.keys() == {"schema", "version", "backend", "nodes", "lease_duration_ms", "ok"}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from vipd.demo.story import LogLine, told
 
-CHANGE = '{"state": "Active", "reason": "released", "time": "2026-11-21T11:45:08.075Z", "level": "info", "message": "B -> A"}'
+CHANGE = (
+    '{"state": "Active", "reason": "released", "time": "2026-11-21T11:45:08.075Z", '
+    '"level": "info", "message": "B -> A"}'
+)
 EARLIER = CHANGE.replace("08.075", "07.900").replace("B -> A", "A -> F")
 WARNING = '{"time": "2026-11-21T11:45:09.000Z", "level": "warning", "message": "put back"}'
 GUARD = "2026-11-21T11:45:47.800489Z guard: daemon 2502 started"

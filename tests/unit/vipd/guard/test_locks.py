@@ -91,6 +91,7 @@ def test_a_holder_that_shows_no_process_is_named_all_the_same(locks: tuple[Locks
         stranger.bind(f"\0vipd/{ONE}")
         with pytest.raises(
             LockedError,
-            match=rf"another vipd \(process {os.getpid()}\) on this host already; uid {os.geteuid()}",
+            match=rf"another vipd \(process {os.getpid()}\) on this host already; "
+            rf"uid {os.geteuid()}",
         ):
             first.lock([ONE])

@@ -86,7 +86,9 @@ def test_every_promised_metric_is_there_and_no_other(metrics: Metrics) -> None:
 
 
 def test_an_outage_is_shown_by_its_kind(metrics: Metrics) -> None:
-    """All kinds are there from the start, so that an alert on one of them works before the first."""
+    """All kinds are there from the start, so that an alert on one of them works
+    before the first.
+    """
 
     def shown() -> dict[str, float]:
         return {

@@ -54,7 +54,10 @@ def test_foreign_changes_are_all_counted_and_said_with_restraint(
         ("WARNING", "somebody else changed the record of web (pin: x); written again"),
         (
             "WARNING",
-            "somebody else changed the record of web (holder: foo); it is lost (50 changes since this was last said)",
+            (
+                "somebody else changed the record of web (holder: foo); it is lost (50 changes "
+                "since this was last said)"
+            ),
         ),
     ]
 

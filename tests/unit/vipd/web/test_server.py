@@ -159,7 +159,9 @@ def test_whoever_connects_and_says_nothing_keeps_nobody_out() -> None:
 
 
 def test_clients_that_take_no_answer_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page that does not fit into the kernel's buffers, and nobody reads: the oldest makes room."""
+    """A page that does not fit into the kernel's buffers, and nobody reads: the
+    oldest makes room.
+    """
 
     async def scene(server: Web, _daemon: Daemon) -> None:
         page = b"x" * 8_000_000

@@ -190,12 +190,18 @@ FULL = EtcdAccess("/ca", "/cert", "/key", "vipd", "/password")
             Outage.REFUSING,
         ),
         (
-            "failed to connect to all addresses; last error: x: Failed to connect to remote host: Connection refused",
+            (
+                "failed to connect to all addresses; last error: x: Failed to connect to remote "
+                "host: Connection refused"
+            ),
             "refuses the connection",
             Outage.UNREACHABLE,
         ),
         (
-            "failed to connect to all addresses; last error: x: Failed to connect to remote host: No route to host",
+            (
+                "failed to connect to all addresses; last error: x: Failed to connect to remote "
+                "host: No route to host"
+            ),
             "cannot be reached",
             Outage.UNREACHABLE,
         ),

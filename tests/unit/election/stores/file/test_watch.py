@@ -143,5 +143,8 @@ def test_a_thread_that_comes_too_late_gets_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("backend", ["etcd", "kubernetes"])
 def test_the_library_is_for_this_store_only(backend: str) -> None:
     """A node with another backend does not load it."""
-    code = f"import sys, vipd.daemon.daemon, election.stores.{backend}.store; sys.exit('asyncinotify' in sys.modules)"
+    code = (
+        f"import sys, vipd.daemon.daemon, election.stores.{backend}.store; "
+        "sys.exit('asyncinotify' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

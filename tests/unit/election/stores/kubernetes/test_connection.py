@@ -46,7 +46,9 @@ async def connected(script: Script) -> AsyncIterator[Connection]:
 
 
 def saying(*pieces: bytes) -> Script:
-    """Return a script that reads a request and answers with these pieces, each in its own packet."""
+    """Return a script that reads a request and answers with these pieces, each
+    in its own packet.
+    """
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -71,8 +73,10 @@ async def answer(*pieces: bytes) -> tuple[int, bytes, bool]:
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 WHOLE = {
     "length": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
-    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\nTrailer: t\r\n\r\n",
-    "interim": b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length:5\r\n\r\nhello",
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: "
+    b"chunked\r\n\r\n3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\nTrailer: t\r\n\r\n",
+    "interim": b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 "
+    b"OK\r\ncontent-length:5\r\n\r\nhello",
     "nothing": b"HTTP/1.1 204 No Content\r\n\r\n",
     "error": b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
 }
@@ -259,7 +263,9 @@ def test_a_connection_that_the_server_closed_does_not_stand() -> None:
 
 
 def test_a_request_does_not_wait_for_more_to_send() -> None:
-    """A write of two segments would wait for the delayed acknowledgement of the first one, 40 ms."""
+    """A write of two segments would wait for the delayed acknowledgement of the
+    first one, 40 ms.
+    """
 
     async def scenario() -> None:
         async with connected(saying(WHOLE["length"])) as connection:

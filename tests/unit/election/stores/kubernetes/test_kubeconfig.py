@@ -80,7 +80,9 @@ def test_files_are_relative_to_the_kubeconfig(tmp_path: Path) -> None:
 
 
 def test_a_plugin_is_an_argv(tmp_path: Path) -> None:
-    """A command with a slash is relative to the kubeconfig, one without is looked up in the path."""
+    """A command with a slash is relative to the kubeconfig, one without is
+    looked up in the path.
+    """
     version = "client.authentication.k8s.io/v1"
     for command, program in (
         ("./bin/plug", str(tmp_path / "bin/plug")),

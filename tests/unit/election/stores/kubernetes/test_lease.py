@@ -232,7 +232,9 @@ def test_the_same_content_is_never_written_as_the_same_bytes() -> None:
     ],
 )
 def test_times_are_micro_times_or_nothing(text: str, time: str) -> None:
-    """Kubernetes refuses a Lease with any other form, so a time for people must not cost the lease."""
+    """Kubernetes refuses a Lease with any other form, so a time for people must
+    not cost the lease.
+    """
     assert micro_time(text) == time
 
 
