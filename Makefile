@@ -23,7 +23,6 @@ MINUTES ?= 30
 SEED ?= 1
 QUICK := tests/unit tests/interaction
 ALONE := -q --last-failed --last-failed-no-failures none
-PYTEST_ENV := VIPD_TEST_STRICT=1
 QUIET_PIP := -qq --disable-pip-version-check --no-input
 
 .PHONY: help demo wheel test test-long sim lint format coverage bench soak clean system environments
@@ -38,14 +37,14 @@ demo: $(STAMP) system ## the product at work: every kind of failure in network n
 test: $(STAMP) system ## lint, types and all tests but the long ones; ten minutes at most
 	@$(MAKE) --no-print-directory -j3 lint environments
 # Real hosts and stores in real time: what failed beside others is judged alone, once. A machine that others use too may be late.
-	$(PYTEST_ENV) $(BIN)/pytest -q -n 3 --dist worksteal -m "not root and not long" || $(PYTEST_ENV) $(BIN)/pytest $(ALONE) -m "not root and not long"
+	$(BIN)/pytest -q -n 3 --dist worksteal -m "not root and not long" || $(BIN)/pytest $(ALONE) -m "not root and not long"
 	declare -A run; for v in $(OTHERS); do .venv-$$v/bin/pytest -q -o cache_dir=.venv-$$v/cache -m "not root and not long" $(QUICK) & run[$$v]=$$!; done; \
 	failed=; for v in $(OTHERS); do wait $${run[$$v]} || failed+=" $$v"; done; \
 	for v in $$failed; do .venv-$$v/bin/pytest $(ALONE) -o cache_dir=.venv-$$v/cache -m "not root and not long" $(QUICK); done
-	$(PYTEST_ENV) $(BIN)/pytest -q -n 2 --dist loadfile -m "root and not long" || $(PYTEST_ENV) $(BIN)/pytest $(ALONE) -m "root and not long"
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "root and not long" || $(BIN)/pytest $(ALONE) -m "root and not long"
 
 test-long: $(STAMP) system ## the tests that run for minutes
-	$(PYTEST_ENV) $(BIN)/pytest -m long
+	$(BIN)/pytest -m long
 
 sim: $(STAMP) ## the simulation with many seeds: make sim SEEDS=100000
 	$(BIN)/python -m tests.sim.run --seeds $(SEEDS) --jobs $$(nproc)

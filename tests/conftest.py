@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,9 +13,7 @@ import pytest
 from hypothesis import settings
 
 NAMESPACES = Path("/run/netns")
-STRICT = bool(os.environ.get("VIPD_TEST_STRICT"))
-"""Set by the Makefile, where nobody else makes namespaces meanwhile: a namespace left behind is
-then an error, else a remark."""
+LEFT = "namespaces left behind"
 
 # Two shared cores: a slow example says nothing about the code.
 settings.register_profile("vipd", deadline=None)
@@ -34,12 +33,13 @@ def missing_right() -> str:
     return ""
 
 
-def namespaces() -> frozenset[str]:
-    """Return the named network namespaces of this host, without those of container networks, which
-    come and go.
+def left_behind() -> list[str]:
+    """Return the named network namespaces that this process made and did not remove.
+
+    Their names have its number in them; those of others on this host come and go.
     """
-    names = (path.name for path in NAMESPACES.iterdir()) if NAMESPACES.is_dir() else ()
-    return frozenset(name for name in names if not name.startswith("cni-"))
+    names = [path.name for path in NAMESPACES.iterdir()] if NAMESPACES.is_dir() else []
+    return sorted(name for name in names if str(os.getpid()) in re.findall(r"\d+", name))
 
 
 class Watchman:
@@ -49,7 +49,7 @@ class Watchman:
     """
 
     def __init__(self) -> None:
-        self.before = namespaces()
+        self.left: list[str] = []
         self.skipped: list[str] = []
 
     def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
@@ -71,31 +71,36 @@ class Watchman:
             if not missing_right()
             else []
         )
-        if STRICT:
-            found += [
-                f"network namespace left behind: {name}"
-                for name in sorted(namespaces() - self.before)
-            ]
-        return found
+        return found + [f"network namespace left behind: {name}" for name in self.left]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: object) -> None:
+        """Take over what one of xdist's workers found that it left."""
+        self.left += getattr(node, "workeroutput", {}).get(LEFT, [])
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Turn a green session with complaints red."""
+        self.left += left_behind()
         if self.complaints() and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say what is wrong, and without strictness what may be somebody else's."""
+        """Say what is wrong."""
         for line in self.complaints():
             terminalreporter.write_line(f"ERROR {line}", red=True)
-        if not STRICT and (left := namespaces() - self.before):
-            terminalreporter.write_line(f"new network namespaces: {' '.join(sorted(left))}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set the watchman up where the result is printed."""
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Watchman(), "vipd-watchman")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Report what a worker of xdist leaves to the process that prints the result."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput[LEFT] = left_behind()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,21 +6,36 @@ Memory and descriptors of each process, and what lies about on host and store.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
+import os
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from announce.gate import bpf
 from tests.bench.soak_judge import Finding, Sample, Trend, grown_up, thirds, trend
 from tests.bench.soak_world import Group, Node
 from tests.netns.stories.node import VipdNode
 
-PROG_GET_NEXT_ID, MAP_GET_NEXT_ID = 11, 12
-"""linux/bpf.h"""
+
+class Kind(NamedTuple):
+    """What the kernel counts of BPF: commands of linux/bpf.h, and where in the info the name is."""
+
+    get_next_id: int
+    get_fd_by_id: int
+    name_at: int
+
+
+PROGRAMS, MAPS = Kind(11, 13, 64), Kind(12, 14, 24)
 NEXT_ID = struct.Struct("=III")
+INFO_SIZE = 256
+OBJ_GET_INFO_BY_FD = 15
+NAME = b"vipd"
+"""What the names of the gate's programs and maps begin with: those of others come and go."""
 ROLES = {"vipd-daemon": "daemon", "vipd-template": "warm"}
 ALLOWED = {"MiB": 2.0, "descriptors": 3.0, "threads": 2.0}
 """By how much a soak may raise something: a library's pools, a request under way. Everything else
@@ -150,16 +165,29 @@ def _host(group: Group, node: Node) -> Iterator[tuple[str, str, float]]:
 
 
 def _machine() -> Sequence[tuple[str, float]]:
-    return (
-        ("BPF programs of the machine", _count(PROG_GET_NEXT_ID)),
-        ("BPF maps of the machine", _count(MAP_GET_NEXT_ID)),
-    )
+    return (("BPF programs of vipd", count(PROGRAMS)), ("BPF maps of vipd", count(MAPS)))
 
 
-def _count(command: int, ask: Callable[[int, bytes], bytes] = bpf._bpf) -> int:
-    number, count = 0, 0
+def count(kind: Kind) -> int:
+    """Return how many programs or maps of vipd's the kernel has; needs CAP_BPF."""
+    number, found = 0, 0
     with contextlib.suppress(bpf.BpfError):  # ENOENT after the last one
         while True:
-            number = NEXT_ID.unpack(ask(command, NEXT_ID.pack(number, 0, 0)))[1]
-            count += 1
-    return count
+            asked = bpf._bpf(kind.get_next_id, NEXT_ID.pack(number, 0, 0))
+            number = NEXT_ID.unpack(asked)[1]
+            found += _is_ours(kind, number)
+    return found
+
+
+def _is_ours(kind: Kind, number: int) -> bool:
+    try:
+        descriptor = bpf._opened(kind.get_fd_by_id, NEXT_ID.pack(number, 0, 0))
+    except bpf.BpfError:
+        return False  # gone meanwhile
+    try:
+        info = ctypes.create_string_buffer(INFO_SIZE)
+        where = ctypes.addressof(info)
+        bpf._bpf(OBJ_GET_INFO_BY_FD, struct.pack("=IIQ", descriptor, len(info), where))
+        return info.raw[kind.name_at :].startswith(NAME)
+    finally:
+        os.close(descriptor)
