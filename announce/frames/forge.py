@@ -15,14 +15,11 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 
+from announce.errors import ForgeError
 from announce.frames.build import MAC_LENGTH, Frames, frames_for, with_mac
 
 TIMEOUT = 10.0
 """Seconds for the child: 0.4 s on an idle machine, most of it scapy's import."""
-
-
-class ForgeError(Exception):
-    """The child failed, or gave no answer in time; the text says why."""
 
 
 async def forge(requests: Sequence[tuple[str, str]], timeout: float = TIMEOUT) -> dict[str, Frames]:

@@ -28,6 +28,8 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from announce.errors import AssemblyError
+
 FUNCTIONS = {"map_lookup_elem": 1, "skb_load_bytes": 26, "fib_lookup": 69, "ktime_get_boot_ns": 125}
 """Those that the gate calls, by the kernel's names less `bpf_`, with their numbers in
 linux/bpf.h."""
@@ -69,10 +71,6 @@ _INSTRUCTION = struct.Struct("=BBhi")
 _REGISTER = r"r(10|\d)"
 _VALUE = r"(-?\w+)"
 _PLACE = rf"(u8|u16|u32|u64)\[{_REGISTER}((?: [+-] \w+)*)\]"
-
-
-class AssemblyError(ValueError):
-    """A statement that is none, or a name that is not given; says which line."""
 
 
 @dataclass(frozen=True, slots=True)

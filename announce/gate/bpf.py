@@ -15,6 +15,8 @@ import os
 import struct
 from typing import NamedTuple
 
+from announce.errors import BpfError
+
 MAP_HASH = 1
 MAP_ARRAY = 2
 F_MMAPABLE = 1 << 10
@@ -48,13 +50,6 @@ and the statistics after it."""
 _AT_ONCE = {errno.EINTR, errno.EAGAIN}
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-class BpfError(OSError):
-    """The kernel refused a call.
-
-    The text says which one, and for a program what the verifier said last.
-    """
 
 
 class Run(NamedTuple):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from announce.gate.bpf import BpfError
+from announce.errors import BpfError, GateError
 from announce.gate.hook import Attached, TcSlot
 from announce.gate.loaded import Loaded, Slots
 from announce.gate.maps import Deadlines
@@ -299,10 +299,6 @@ def _sentence(error: OSError) -> str:
 
 
 # ---------------------------------------------------------------- its programs
-
-
-class GateError(Exception):
-    """The gate cannot be in force; the text says why."""
 
 
 class Supply:

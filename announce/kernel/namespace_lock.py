@@ -26,6 +26,8 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from announce.errors import AnnounceError
+
 ADDRESS_PROTOCOL = 255
 PRESENCE_PROTOCOL = 254
 TC_SLOT_PROTOCOL = 253
@@ -96,7 +98,7 @@ class Holder(NamedTuple):
         return where + user + (f": {self.command}" if self.command else "")
 
 
-class HeldError(Exception):
+class HeldError(AnnounceError):
     """Another vipd has the lock, or somebody else has and there is no way around; `holder` tells
     who.
     """

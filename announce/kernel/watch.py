@@ -17,6 +17,7 @@ from typing import Any
 
 from pyroute2 import AsyncIPRoute
 
+from announce.errors import ReportError
 from announce.kernel.filters import address_filter, attach
 from announce.kernel.interface import Interface, has_arp
 from announce.kernel.link_message import IFF_LOWER_UP, IFF_UP
@@ -82,10 +83,6 @@ KernelEvent = LinkSeen | LinkGone | AddressSeen | AddressGone | Resync
 Message = Any
 """A message of pyroute2: its values are known at run time only. They go no further than this
 file."""
-
-
-class ReportError(Exception):
-    """Whoever was told of an event failed at it: the fault is not the monitor's."""
 
 
 class Watch:

@@ -27,7 +27,8 @@ from tests.kube.admin import Admin
 from tests.kube.fixture import ADMIN, KubeServer, certificate_user, kubeconfig
 from tests.kube.manifests import NAMESPACE, USER, apply_access
 from tests.netns.stories.node import inside
-from vipd.control.client import FailedError, UnreachableError, request
+from vipd.control.client import request
+from vipd.control.errors import FailedError, UnreachableError
 from vipd.demo.lab import INTERFACE, Host, Lab
 from vipd.demo.node import Etcd
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from announce.errors import BpfError
 from announce.gate import bpf
 from tests.bench.soak_judge import Finding, Sample, Trend, grown_up, thirds, trend
 from tests.bench.soak_world import Group, Node
@@ -171,7 +172,7 @@ def _machine() -> Sequence[tuple[str, float]]:
 def count(kind: Kind) -> int:
     """Return how many programs or maps of vipd's the kernel has; needs CAP_BPF."""
     number, found = 0, 0
-    with contextlib.suppress(bpf.BpfError):  # ENOENT after the last one
+    with contextlib.suppress(BpfError):  # ENOENT after the last one
         while True:
             asked = bpf._bpf(kind.get_next_id, NEXT_ID.pack(number, 0, 0))
             number = NEXT_ID.unpack(asked)[1]
@@ -182,7 +183,7 @@ def count(kind: Kind) -> int:
 def _is_ours(kind: Kind, number: int) -> bool:
     try:
         descriptor = bpf._opened(kind.get_fd_by_id, NEXT_ID.pack(number, 0, 0))
-    except bpf.BpfError:
+    except BpfError:
         return False  # gone meanwhile
     try:
         info = ctypes.create_string_buffer(INFO_SIZE)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from tests.bench.soak_judge import Window
 from tests.bench.soak_plan import STOPPING, Aim, Round, Scope, Strike
 from tests.bench.soak_world import ADDRESSES, BEST, EDGE, WEB, WEB_ADDRESSES, Group, Node
-from vipd.control.client import FailedError, RefusedError, UnreachableError
+from vipd.control.errors import FailedError, RefusedError, UnreachableError
 from vipd.demo.lab import LabError
 
 AFTER_STOP = 5.0

@@ -43,7 +43,7 @@ from tests.bench.takeover_steps import (
 from tests.bench.takeover_wire import Wire
 from tests.etcd_server import EtcdServer
 from tests.netns.stories.node import WEB, VipdNode, inside, instance, wait_for
-from vipd.control.client import FailedError, RefusedError, UnreachableError
+from vipd.control.errors import FailedError, RefusedError, UnreachableError
 from vipd.demo.lab import Lab
 
 KINDS = ("handover", "release")

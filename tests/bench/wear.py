@@ -26,7 +26,7 @@ from tests.bench.soak_census import ALLOWED, processes
 from tests.bench.soak_judge import Sample, trend
 from tests.bench.takeover import store
 from tests.netns.stories.node import METRICS_PORT, WEB, VipdNode, instance, wait_for
-from vipd.control.client import FailedError
+from vipd.control.errors import FailedError
 from vipd.demo.lab import Lab
 
 CALM = 0.55

@@ -129,10 +129,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "election.stores.file": ("election", "election.stores"),
     "election.stores.etcd": ("election", "election.stores"),
     "election.stores.kubernetes": ("election", "election.stores"),
-    "announce.kernel": (),
-    "announce.frames": ("announce.kernel",),
-    "announce.rivals": ("announce.kernel", "announce.frames"),
-    "announce.gate": ("announce.kernel",),
+    "announce": (),
+    "announce.kernel": ("announce",),
+    "announce.frames": ("announce", "announce.kernel"),
+    "announce.rivals": ("announce", "announce.kernel", "announce.frames"),
+    "announce.gate": ("announce", "announce.kernel"),
     "health": ("health",),
     "health.kinds": ("health.model", "health.errors", "health.names"),
     "health.runner": ("health", "health.kinds"),
@@ -149,7 +150,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *("vipd.guard.installed", "vipd.guard.preparation"),
     ),
     "vipd.guard": (
-        *("vipd", "announce.kernel", "announce.gate", "election.fencing"),
+        *("vipd", "announce.kernel", "announce.gate", "announce.errors", "election.fencing"),
         *("election.timing", "election.lateness", "vipd.observe.log_line"),
     ),
     "vipd.observe": ("vipd", "election", "election.machine", "health.model", "vipd.config.values"),
@@ -160,9 +161,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *("election.stores.etcd.store", "election.stores.etcd.access"),
         *("election.stores.kubernetes.store", "announce.kernel", "announce.frames"),
         *("announce.rivals", "health", "health.kinds", "vipd.config", "vipd.control"),
-        *("vipd.observe", "vipd.web", "vipd.guard.link"),
+        *("vipd.observe", "vipd.web", "vipd.guard.link", "vipd.guard.errors"),
     ),
-    "vipd.demo": ("vipd", "election.timing", "vipd.control.client"),
+    "vipd.demo": ("vipd", "election.timing", "vipd.control.client", "vipd.control.errors"),
 }
 """Who may import what, by folder; a module that may more (or something else) has a line of its own.
 What is named is a module, or a folder for the modules directly in it; its own folder, everybody

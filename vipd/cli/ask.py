@@ -14,6 +14,7 @@ from vipd.cli.exit_codes import DONE, FAILED, REFUSED, UNREACHABLE, USAGE
 from vipd.config.defaults import CONFIG_FILE, CONTROL_SOCKET
 from vipd.config.socket import control_socket
 from vipd.control import client
+from vipd.control.errors import FailedError, RefusedError, UnreachableError
 
 Show = Callable[[dict[str, object]], None]
 
@@ -28,13 +29,13 @@ def ask(args: argparse.Namespace, command: str, arguments: dict[str, object], sh
         return USAGE
     try:
         show(client.request(path, command, arguments))
-    except client.UnreachableError as error:
+    except UnreachableError as error:
         print(error, file=sys.stderr)
         return UNREACHABLE
-    except client.RefusedError as error:
+    except RefusedError as error:
         print(f"refused: {error}", file=sys.stderr)
         return REFUSED
-    except client.FailedError as error:
+    except FailedError as error:
         print(f"failed: {error}", file=sys.stderr)
         return FAILED
     return DONE
@@ -66,6 +67,6 @@ def _file_of(path: str) -> str:
     """Return the configuration file of the daemon behind this socket; empty: it does not tell."""
     try:
         shown = client.request(path, "status").get("config")
-    except (client.UnreachableError, client.RefusedError, client.FailedError):
+    except (UnreachableError, RefusedError, FailedError):
         return ""
     return str(shown.get("file", "")) if isinstance(shown, dict) else ""

@@ -23,6 +23,7 @@ from vipd.config.own_addresses import findings_here
 from vipd.config.promises import promises
 from vipd.config.values import Config, Gate
 from vipd.control import client
+from vipd.control.errors import FailedError, RefusedError, UnreachableError
 from vipd.guard import installed
 
 _TRIED = "tried here and now, as this user:"
@@ -79,7 +80,7 @@ def outdated(socket_path: str) -> str:
     """
     try:
         running = client.request(socket_path, "status")
-    except (client.UnreachableError, client.RefusedError, client.FailedError):
+    except (UnreachableError, RefusedError, FailedError):
         return ""
     return installed.difference(str(running.get("code", "")), str(running.get("version", "?")))
 

@@ -24,7 +24,8 @@ from vipd.cli.exit_codes import DONE, FAILED, REFUSED, USAGE
 from vipd.config.load import examine
 from vipd.config.values import Config, Instance
 from vipd.daemon.stores import open_store
-from vipd.guard.locks import LockedError, Locks
+from vipd.guard.errors import LockedError
+from vipd.guard.locks import Locks
 from vipd.state_dir import InUseError, Memory
 
 ATTEMPTS = 5

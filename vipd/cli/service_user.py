@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Iterator
+from typing import assert_never
 
 from health.model import HttpCheck
-from vipd.config.values import Config, EtcdBackend, KubernetesBackend
+from vipd.config.values import Config, EtcdBackend, FileBackend, KubernetesBackend
 
 SERVICE_USER = "vipd"
 """The user of systemd/vipd.service, made by systemd/vipd.sysusers.conf."""
@@ -46,8 +47,10 @@ def _files(config: Config) -> Iterator[str]:
             yield from (etcd.ca_file, etcd.cert_file, etcd.key_file, etcd.password_file)
         case KubernetesBackend() as kubernetes:
             yield kubernetes.kubeconfig
+        case FileBackend():
+            pass  # a directory of this host, whose rights the store itself checks
         case _:
-            pass
+            assert_never(config.backend)
     for instance in config.instances:
         for check in instance.checks:
             if isinstance(check.kind, HttpCheck):

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from vipd.cli.ask import ask
 from vipd.cli.status_view import render
-from vipd.control.client import FailedError, RefusedError
-from vipd.control.status import SchemaError, Status, from_json
+from vipd.control.errors import FailedError, RefusedError, SchemaError
+from vipd.control.status import Status, from_json
 
 
 def main(args: argparse.Namespace) -> int:

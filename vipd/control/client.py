@@ -11,22 +11,12 @@ import os
 import socket
 from collections.abc import Mapping
 
+from vipd.control.errors import FailedError, RefusedError, UnreachableError
+
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 40.0
 """Longer than the daemon's own limit, so that its sentence arrives."""
 LONGEST_REPLY = 16 * 1024 * 1024
-
-
-class UnreachableError(Exception):
-    """There is no daemon to talk to, or this user may not; the text says which."""
-
-
-class RefusedError(Exception):
-    """The daemon does not do it; the text says why."""
-
-
-class FailedError(Exception):
-    """The daemon could not do it, or its answer cannot be understood."""
 
 
 def request(

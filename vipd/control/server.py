@@ -25,6 +25,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vipd.control.errors import ControlError, Refused
 from vipd.control.listener import Listener, finish
 
 log = logging.getLogger(__name__)
@@ -44,17 +45,6 @@ Linux 4.13. Python reads at most 1024 bytes of an option: 256 groups."""
 MOST_GROUPS = 256
 _CREDENTIALS = struct.Struct("iII")
 _GROUP = struct.Struct("I")
-
-
-class Refused(Exception):  # noqa: N818 - a decision, not an error
-    """The daemon does not do what was asked for.
-
-    The text says why, in a sentence for the operator.
-    """
-
-
-class ControlError(Exception):
-    """The control socket cannot be set up; the text is a sentence for the operator."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,11 +56,9 @@ import typing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from vipd.control.errors import SchemaError
+
 SCHEMA = 1
-
-
-class SchemaError(Exception):
-    """A status document that this version cannot read; the text is a sentence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from election import events, model
 from election.model import State
 from vipd.clock import now
 from vipd.control import status
-from vipd.control.server import Refused
+from vipd.control.errors import Refused
 from vipd.daemon.member import Member
 from vipd.daemon.view import View
 from vipd.state_dir import Memory

@@ -53,7 +53,8 @@ from vipd.daemon.servers import Servers
 from vipd.daemon.stores import open_store
 from vipd.daemon.tasks import EXIT_CRASHED, Tasks
 from vipd.daemon.view import View
-from vipd.guard.link import GuardError, GuardLink, Word
+from vipd.guard.errors import GuardError
+from vipd.guard.link import GuardLink, Word
 from vipd.observe.headline import Headline
 from vipd.observe.log import configure
 from vipd.observe.metrics import Metrics

@@ -56,7 +56,7 @@ Plain = (
 
 
 class Observer(Protocol):
-    """Who is told what happens: log and metrics. Nothing that it does changes what vipd does."""
+    """Who learns what happens: log and metrics. Nothing that it does changes what vipd does."""
 
     def transition(self, election: str, change: Transition) -> None:
         """Note that a state changed."""

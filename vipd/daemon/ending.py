@@ -16,7 +16,8 @@ from election.model import Reason, State
 from vipd.clock import now
 from vipd.config.values import Config, changed
 from vipd.daemon.member import Member
-from vipd.guard.link import GuardError, GuardLink
+from vipd.guard.errors import GuardError
+from vipd.guard.link import GuardLink
 
 EXIT_STOPPED = 0
 STOP_TIMEOUT = 3.0
@@ -154,6 +155,6 @@ class Ending:
     def _disarm(self) -> None:
         for name in self._leaving:
             if self._members[name].is_clear:
-                # A guard that is gone needs not be told.
+                # A guard that is gone need not be informed.
                 with contextlib.suppress(GuardError):
                     self._link.disarm(name)

@@ -56,7 +56,7 @@ class GateStatus:
     def take_in(self) -> bool:
         """Look at the guard's last report.
 
-        Return whether programs of an earlier life have given way since the one before.
+        Return whether programs of a previous vipd have given way since the one before.
         """
         former, self._seen = self._seen, self._link.gate
         self._metrics.gate_put_back(max(0, self._seen.put_back - former.put_back))

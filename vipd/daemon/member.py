@@ -187,7 +187,7 @@ class Member:
     ) -> None:
         """Begin: the first thing the machine does is to read its record.
 
-        `verdicts` are those of an earlier life, by instance.
+        `verdicts` are those of the previous daemon, by instance.
         """
         self.look()
         self.executor.adopt(self.executor.ready)
@@ -215,7 +215,7 @@ class Member:
             instance.checks.start()
 
     def _has_leftover(self, former: frozenset[str]) -> bool:
-        """Whether addresses of an earlier life are bound that the kernel will remove by itself.
+        """Whether addresses of the previous daemon are bound that the kernel will remove by itself.
 
         Others have to go at once.
         """
@@ -420,7 +420,7 @@ class Member:
     def on_gate(self, *, renewed: bool) -> None:
         """Take in what the guard says of the gate.
 
-        `renewed`: until now an earlier life's programs may have stopped announcements.
+        `renewed`: until now a previous vipd's programs may have stopped announcements.
         """
         if renewed:
             for instance in self.instances:

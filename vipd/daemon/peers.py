@@ -39,7 +39,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What was last told to one machine, so that nothing is told twice."""
+    """What one machine was last given, so that nothing is given twice."""
 
     candidates: tuple[model.Candidate, ...] | None = None
     namesake: bool = False

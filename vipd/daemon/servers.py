@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable
 
 from vipd.config.values import Config
-from vipd.control.server import ControlError, ControlServer
+from vipd.control.errors import ControlError
+from vipd.control.server import ControlServer
 from vipd.daemon.view import View
 from vipd.observe.metrics import Metrics
 from vipd.web.server import Web

@@ -1,6 +1,6 @@
 """A network of its own.
 
-Hosts in network namespaces on one bridge, and the faults that can befall them.
+Hosts in network namespaces on one bridge, and the faults that can happen to them.
 
 Every host has an interface `eth0`, whose other end is a port of the bridge in a namespace that is
 the switch. Faults happen at the switch, as they do in life: the host sees no more of them than a
@@ -186,7 +186,7 @@ class Lab:
         """Run a short command on the host and return what it printed."""
         return run(["ip", "netns", "exec", host.namespace, *argv])
 
-    # ------------------------------------------------------------ what befalls a host
+    # ------------------------------------------------------------ what happens to a host
 
     def pull_cable(self, host: Host) -> None:
         """Take the carrier away: the host's interface goes down, and the host knows."""

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vipd.control.client import FailedError, RefusedError, UnreachableError, request
+from vipd.control.client import request
+from vipd.control.errors import FailedError, RefusedError, UnreachableError
 from vipd.demo.ingress import HEALTH_PORT
 from vipd.demo.lab import INTERFACE, Host, Lab, LabError, environment
 

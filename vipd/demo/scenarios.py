@@ -1,4 +1,4 @@
-"""What befalls the holder of the VIP, one fault a scenario, and what is expected to follow.
+"""What happens to the holder of the VIP, one fault a scenario, and what is expected to follow.
 
 They are played in this order on one group. Only the first node preempts, and only until it has
 shown it once: afterwards a node that comes back leaves the next experiment alone (and `vipd` damps

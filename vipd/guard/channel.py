@@ -17,6 +17,8 @@ import struct
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from vipd.guard.errors import ChannelError
+
 Message = dict[str, object]
 
 LARGEST_MESSAGE = 64 * 1024 * 1024
@@ -25,10 +27,6 @@ MOST_DESCRIPTORS = 64
 """In one message; the kernel allows 253."""
 _LENGTH = struct.Struct("=I")
 _CHUNK = 65536
-
-
-class ChannelError(Exception):
-    """The other end speaks something else; the connection is of no use any more."""
 
 
 class Channel:

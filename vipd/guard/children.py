@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass
 from election.fencing import EXIT_CONFIG, EXIT_FAILED, NEVER
 from vipd.clock import now
 from vipd.guard import installed, template
-from vipd.guard.channel import Channel, ChannelError
+from vipd.guard.channel import Channel
+from vipd.guard.errors import ChannelError
 from vipd.guard.link import StartInfo
 from vipd.guard.log import ERROR, Log
 from vipd.guard.preparation import LOG_FORMAT, Header, Preparation, packed, unpacked

@@ -34,7 +34,6 @@ from election.fencing import (
     next_wake,
 )
 from vipd.clock import now, unix
-from vipd.guard.channel import ChannelError
 from vipd.guard.children import (
     ChildEvent,
     Children,
@@ -48,6 +47,7 @@ from vipd.guard.children import (
 )
 from vipd.guard.daemon_seen import Daemon, Stack, dump_at
 from vipd.guard.entries import Entries
+from vipd.guard.errors import ChannelError
 from vipd.guard.gate import GateKeeper
 from vipd.guard.link import ConfigState
 from vipd.guard.locks import Locks

@@ -21,7 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from election.timing import wakes_guard
-from vipd.guard.channel import MOST_DESCRIPTORS, Channel, ChannelError, Message
+from vipd.guard.channel import MOST_DESCRIPTORS, Channel, Message
+from vipd.guard.errors import ChannelError, GuardError
 from vipd.guard.shared_words import Words
 
 ANSWER_TIMEOUT = 2.0
@@ -29,10 +30,6 @@ ANSWER_TIMEOUT = 2.0
 LOCK_LOOK = 0.050
 LOCKS_AT_ONCE = MOST_DESCRIPTORS - 1
 """In one request; the answer also brings the descriptor that shows that this is a vipd."""
-
-
-class GuardError(Exception):
-    """The guard is gone, does not answer, or refused a request that it should not refuse."""
 
 
 @dataclass(frozen=True, slots=True)

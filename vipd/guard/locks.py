@@ -11,10 +11,7 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 
 from announce.kernel.namespace_lock import HeldError, Holder, NamespaceLock, Place, presence, take
-
-
-class LockedError(Exception):
-    """Another process holds an address; the sentence says which one."""
+from vipd.guard.errors import LockedError
 
 
 class Locks:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from announce.kernel.addresses import ReadyMessages
-from vipd.guard.channel import Channel, ChannelError, Message
+from vipd.guard.channel import Channel, Message
+from vipd.guard.errors import ChannelError, LockedError, SlotError
 from vipd.guard.link import Armed
-from vipd.guard.locks import LockedError, Locks
-from vipd.guard.slots import SlotError, Slots
+from vipd.guard.locks import Locks
+from vipd.guard.slots import Slots
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,10 @@ from announce.kernel.addresses import Key, ReadyMessages, RouteSocket, refresh, 
 from announce.kernel.ownership import written
 from election.fencing import Slot
 from vipd.clock import now
+from vipd.guard.errors import SlotError
 from vipd.guard.gate import GateKeeper
 from vipd.guard.link import Armed
 from vipd.guard.shared_words import Words
-
-
-class SlotError(Exception):
-    """A request that cannot be granted."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Everything that happens on this node, told once.
+"""Everything that happens on this node, said once.
 
 One line in the log, the metrics, and the notes of `vipd status`.
 """
@@ -53,7 +53,7 @@ class Note:
 
 @dataclass(slots=True)
 class Shown:
-    """What was last told of an election or an instance."""
+    """What was last said of an election or an instance."""
 
     holder: str = ""
     epoch: int = -1

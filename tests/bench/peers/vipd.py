@@ -18,7 +18,8 @@ from tests.kube.admin import Admin
 from tests.kube.fixture import ADMIN, KubeServer, certificate_user, kubeconfig
 from tests.kube.manifests import NAMESPACE, USER, apply_access
 from tests.netns.stories.node import inside
-from vipd.control.client import FailedError, RefusedError, UnreachableError, request
+from vipd.control.client import request
+from vipd.control.errors import FailedError, RefusedError, UnreachableError
 from vipd.demo.ingress import HEALTH_PORT
 from vipd.demo.lab import INTERFACE, Host, LabError
 from vipd.demo.node import INSTANCE, VIP, VIP6

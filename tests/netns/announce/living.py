@@ -42,7 +42,8 @@ from tests.netns.announce.gating import (
     ipv6,
     pseudo,
 )
-from vipd.control.client import FailedError, UnreachableError, request
+from vipd.control.client import request
+from vipd.control.errors import FailedError, UnreachableError
 from vipd.demo.node import NICE
 from vipd.guard.shared_words import DEFAULT_SLOTS
 

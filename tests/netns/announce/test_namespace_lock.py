@@ -19,7 +19,8 @@ import pytest
 from announce.gate.hook import TC_SLOTS, TcSlot
 from announce.gate.traffic_control import TrafficControl
 from announce.kernel.namespace_lock import HeldError, Place, presence, take
-from vipd.guard.locks import LockedError, Locks
+from vipd.guard.errors import LockedError
+from vipd.guard.locks import Locks
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 

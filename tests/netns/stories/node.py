@@ -23,7 +23,8 @@ from typing import Any, TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from vipd.control.client import FailedError, RefusedError, UnreachableError, request
+from vipd.control.client import request
+from vipd.control.errors import FailedError, RefusedError, UnreachableError
 from vipd.demo.lab import INTERFACE, Host, Lab, environment
 from vipd.demo.monitor import CLONE_NEWNET
 from vipd.demo.node import NICE

@@ -24,7 +24,7 @@ from tests.etcd_server import EtcdServer, start_all
 from tests.netns.stories.node import VIP, VIP6, WEB, VipdNode, inside, instance, wait_for
 from tests.netns.stories.pair import STANDARD
 from tests.netns.stories.world import PLANNED_OVERLAP, Build, World, listed, world
-from vipd.control.client import FailedError, RefusedError, UnreachableError
+from vipd.control.errors import FailedError, RefusedError, UnreachableError
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from announce.errors import ForgeError
 from announce.frames.build import Frames, frames_for, with_mac
-from announce.frames.forge import ForgeError, answer, forge
+from announce.frames.forge import answer, forge
 from announce.rivals.speakers import Claim, Kind, claim_of
 
 MAC = "02:11:22:33:44:55"

@@ -8,9 +8,10 @@ from ipaddress import IPv4Interface, IPv6Interface
 
 import pytest
 
+from announce.errors import ForgeError
 from announce.frames import forge as module
 from announce.frames.build import Frames, frames_for
-from announce.frames.forge import ForgeError, FrameBuilder, InterfaceFrames, Requests
+from announce.frames.forge import FrameBuilder, InterfaceFrames, Requests
 from tests.unit.vipd.inprocess import until
 
 MAC = "02:00:00:00:00:01"

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from announce.gate.assembler import AssemblyError, assemble
+from announce.errors import AssemblyError
+from announce.gate.assembler import assemble
 
 NAMES = {"FOUR": 4, "ALL": 0xFFFFFFFF}
 MAPS = {"things": 7}

@@ -19,7 +19,8 @@ from tempfile import mkdtemp
 import pytest
 
 from vipd.cli.main import main
-from vipd.control.server import ControlServer, Refused
+from vipd.control.errors import Refused
+from vipd.control.server import ControlServer
 from vipd.control.status import Fence, Status, Store, to_json
 from vipd.version import VERSION
 

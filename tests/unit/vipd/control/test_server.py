@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from vipd.control import server as control
-from vipd.control.client import FailedError, RefusedError, UnreachableError, request
-from vipd.control.server import ControlError, ControlServer, Peer, Permit, Refused
+from vipd.control.client import request
+from vipd.control.errors import ControlError, FailedError, Refused, RefusedError, UnreachableError
+from vipd.control.server import ControlServer, Peer, Permit
 
 ROOT = Path(__file__).parents[4]
 NOBODY = 65534

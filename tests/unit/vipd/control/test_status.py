@@ -13,6 +13,7 @@ from vipd.cli import status_view
 from vipd.cli.status_view import folded, plain, render
 from vipd.clock import duration
 from vipd.control import status
+from vipd.control.errors import SchemaError
 from vipd.control.status import (
     Address,
     Candidate,
@@ -20,7 +21,6 @@ from vipd.control.status import (
     Fence,
     Holder,
     Instance,
-    SchemaError,
     Status,
     Store,
     from_json,

@@ -12,7 +12,7 @@ import pytest
 from election.model import State
 from tests.unit.vipd.inprocess import VIP, WEB, Node, free, node, until
 from vipd.control import status
-from vipd.control.server import Refused
+from vipd.control.errors import Refused
 
 Scene = Callable[[Node, Node], Awaitable[None]]
 

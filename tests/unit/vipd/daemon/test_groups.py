@@ -22,7 +22,7 @@ from election.timing import PROFILES
 from health.model import Verdict
 from tests.unit.vipd.inprocess import PATIENCE, VIP, Node, free, instance, node, until
 from vipd.clock import now
-from vipd.control.server import Refused
+from vipd.control.errors import Refused
 
 EDGE, WEB, MAIL = "edge", "web", "mail"
 OTHER = "192.0.2.101"

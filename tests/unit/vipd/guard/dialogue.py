@@ -28,11 +28,11 @@ from announce.kernel.messages import ready_messages
 from election.fencing import EXIT_CONFIG, EXIT_RELOAD, GuardAction, Refresh
 from vipd.clock import now
 from vipd.guard import processes
-from vipd.guard.channel import ChannelError
 from vipd.guard.entries import Entries
+from vipd.guard.errors import ChannelError, GuardError
 from vipd.guard.gate import GateKeeper
 from vipd.guard.guard import Guard
-from vipd.guard.link import GuardError, GuardLink
+from vipd.guard.link import GuardLink
 from vipd.guard.preparation import Header, packed
 
 PATIENCE = 15.0

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from announce.kernel.addresses import RouteSocket
-from vipd.guard.channel import Channel, ChannelError
+from vipd.guard.channel import Channel
+from vipd.guard.errors import ChannelError
 from vipd.guard.gate import GateKeeper
 from vipd.guard.link import GuardLink, StartInfo
 from vipd.guard.locks import Locks

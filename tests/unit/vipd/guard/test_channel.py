@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from vipd.guard.channel import LARGEST_MESSAGE, Channel, ChannelError, Message
+from vipd.guard.channel import LARGEST_MESSAGE, Channel, Message
+from vipd.guard.errors import ChannelError
 
 
 @pytest.fixture

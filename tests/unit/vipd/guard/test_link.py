@@ -17,9 +17,10 @@ import pytest
 from announce.kernel.messages import ready_messages
 from tests.unit.vipd.guard.half_guard import HalfGuard
 from vipd.clock import now
-from vipd.guard.channel import Channel, ChannelError
-from vipd.guard.link import GateReport, GuardError, GuardLink, StartInfo
-from vipd.guard.locks import LockedError, Locks
+from vipd.guard.channel import Channel
+from vipd.guard.errors import ChannelError, GuardError, LockedError
+from vipd.guard.link import GateReport, GuardLink, StartInfo
+from vipd.guard.locks import Locks
 from vipd.guard.shared_words import Words
 
 ADDRESS = f"192.0.2.1-test-{os.getpid()}"

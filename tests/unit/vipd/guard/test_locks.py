@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from vipd.guard.locks import LockedError, Locks
+from vipd.guard.errors import LockedError
+from vipd.guard.locks import Locks
 
 ONE, TWO, THREE = (f"192.0.2.{number}-test-{os.getpid()}" for number in (1, 2, 3))
 
