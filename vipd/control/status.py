@@ -15,7 +15,7 @@ Config             `loaded` time of day at which the file was last read and foun
 why the file that is there now
                    is not used, a sentence; empty: it is · `refused_at` time of day · `file` its
                    path, symbolic links followed
-Store              `kind` etcd or file · `reachable` the last request was answered ·
+Store              `kind` file, etcd or kubernetes · `reachable` the last request was answered ·
 `last_success_age` seconds since the last answer ·
                    `outage` what is wrong, a sentence; empty: nothing · `outage_kind`
                    election.outage.Outage · `outage_since` seconds · `reaction` what vipd does about

@@ -191,7 +191,7 @@ class GuardLink:
 
         Return "" or a sentence that says who has one.
 
-        Waits so many seconds for one who is just leaving. Raises GuardError.
+        Waits so many seconds for a daemon that is just leaving. Raises GuardError.
         """
         until = time.monotonic() + wait
         for start in range(0, len(names), LOCKS_AT_ONCE):

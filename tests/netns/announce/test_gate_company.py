@@ -199,7 +199,7 @@ def test_a_dead_lifes_seat_is_taken_over(cable: Cable, gate: Gate) -> None:
     assert after != before
     assert not gate.state.inherited
     assert gate.gates.close() == []
-    # The hook was made by the former life, as the filters' handle tells.
+    # The hook was made by the earlier vipd, as the filters' handle tells.
     assert "clsact" not in cable.a.run("tc qdisc show dev a0")
 
 

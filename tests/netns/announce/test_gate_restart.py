@@ -134,7 +134,7 @@ class Questions:
 
 
 def inherited(gate: Gate) -> bool:
-    """Whether the programs of the former life are still in force."""
+    """Whether the programs of the earlier vipd are still in force."""
     return gate.state.inherited
 
 
@@ -199,7 +199,7 @@ def test_a_vip_that_is_not_taken_back_ends_with_its_old_right(
 def test_a_vip_that_was_not_bound_can_be_announced_at_once(
     cable: Cable, questions: Questions, tmp_path: Path
 ) -> None:
-    """The former life was Backup.
+    """The earlier vipd was Backup.
 
     Its closed programs may not outlive the moment at which the new one becomes Active.
     """

@@ -88,8 +88,8 @@ def test_unlocking_is_idempotent(locks: tuple[Locks, Locks]) -> None:
 def test_a_holder_that_shows_no_process_is_named_all_the_same(locks: tuple[Locks, Locks]) -> None:
     """Bound without listening, by a user who may run a vipd."""
     first, _ = locks
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stranger:
-        stranger.bind(f"\0vipd/{ONE}")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as holder:
+        holder.bind(f"\0vipd/{ONE}")
         with pytest.raises(
             LockedError,
             match=rf"another vipd \(process {os.getpid()}\) on this host already; "
