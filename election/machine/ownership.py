@@ -92,7 +92,7 @@ class Ownership:
             return
         s.taking = None
         enough = lifetime_seconds(s.right.deadline - s.lead, now, s.lease) >= 1
-        if not s.eligible(now) or not enough or s.kernel is Kernel.LEAVING:
+        if not self._may_begin(now, taking) or not enough or s.kernel is Kernel.LEAVING:
             return
         s.kernel, s.serving = Kernel.BOUND, False
         s.refreshed_at = now
@@ -102,6 +102,16 @@ class Ownership:
         s.out.append(Bind(taking.epoch, s.right.deadline, s.lease))
         s.out.append(Announce(taking.epoch))
         self.change_state(now, State.ACTIVE, taking.reason)
+
+    def _may_begin(self, now: float, taking: Taking) -> bool:
+        """Whether this node may serve.
+
+        A successor does so although it was told to leave since: it may release nothing yet, and
+        hands over when it may.
+        """
+        s = self._s
+        moved = taking.reason in {Reason.HANDED_OVER, Reason.PREEMPTED} and s.leaving_for_good
+        return s.eligible(now) or (moved and s.fitness.fit is True and s.fitness.fault(now) is None)
 
     def _acquire_late(self, now: float, taking: Taking) -> None:
         """Become Active once the epoch is remembered, unless the record that gives the right was

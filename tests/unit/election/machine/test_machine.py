@@ -66,6 +66,7 @@ from election.timing import (
     PROFILES,
     REMEMBER_IN_HANDOVER,
     REMEMBER_PATIENCE,
+    SUCCESSOR_HOLDOFF,
     UNBIND_AFTER_TAKEN,
     Settings,
     right_ends,
@@ -718,6 +719,47 @@ def test_a_take_that_a_watch_has_shown_overtaken_is_not_believed_by_its_answer()
     actions = node.take(WriteDone(take.request, Applied("r2")), 101.01)
     assert "Bind" not in kinds(actions)
     assert "Read" in kinds(actions)
+
+
+def test_a_successor_that_is_to_stop_before_its_take_is_confirmed_serves_until_it_may_hand_over() -> (
+    None
+):
+    """The former holder lets go on the take, and nothing may be released before 510 ms after it.
+
+    So long nobody would serve.
+    """
+    node = Node(HELD_BY_B)
+    node.answer()
+    node.take(CandidatesSeen((B,)))
+    node.content = Found(replace(HELD_BY_B, counter=10, successor=ME), "r1")
+    node.take(RecordSeen(node.content), 101.0)
+    node.take(StopAsked())
+    assert "Bind" in kinds(node.answer())
+    node.take(BindDone(5, ok=True))
+    node.answer()
+    while (
+        node.machine.state is State.ACTIVE
+        and node.machine.snapshot(node.now).record == node.content.record
+    ):
+        request = node.ask()
+        if isinstance(request, Write) and request.kind is WriteKind.NAME:
+            break
+        node.answer()
+    assert isinstance(node.request, Write)
+    assert node.request.kind is WriteKind.NAME
+    assert node.now >= 101.0 + SUCCESSOR_HOLDOFF
+
+
+def test_a_successor_that_is_unfit_before_its_take_is_confirmed_binds_nothing() -> None:
+    """What is wrong here counts at once."""
+    node = Node(HELD_BY_B)
+    node.answer()
+    node.take(CandidatesSeen((B,)))
+    node.content = Found(replace(HELD_BY_B, counter=10, successor=ME), "r1")
+    node.take(RecordSeen(node.content), 101.0)
+    node.take(StopAsked())
+    node.take(FitnessChanged(fit=False, priority=150))
+    assert "Bind" not in kinds(node.answer())
 
 
 def test_a_successor_does_not_wait_for_the_answer_to_an_older_read() -> None:
