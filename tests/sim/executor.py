@@ -58,6 +58,7 @@ class Executor:
         self._places = {
             election: self._host.kernel.places(election) for election in self._host.settings
         }
+        self._host.kernel.has_refused.clear()
         self.index: int | None = None
         self.look()
 
@@ -115,6 +116,7 @@ class Executor:
 
     def _bind(self, election: str, bind: Bind) -> Generator[float, None, BindDone]:
         self._world.judge.binding(self._host, election, bind)
+        self._host.kernel.has_refused.add(election)
         if self._world.weather.refuses_bind():
             return BindDone(bind.epoch, ok=False, why="EPERM")
         if self.index is None:
@@ -122,6 +124,8 @@ class Executor:
         self._host.kernel.remove(election, self._places[election] - {self.index})
         self._places[election] = {self.index}
         ok = yield from self._touch(election, bind.lease_duration)
+        if ok is not None:
+            self._host.kernel.has_refused.discard(election)
         if ok:
             self.holds.add(election)
             self._world.judge.bound(self._host, election, bind.epoch)

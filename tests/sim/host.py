@@ -280,6 +280,12 @@ class Host:
     def daemon_ended(self) -> None:
         """Tell the guard that the daemon is gone."""
         self.world.availability.forgotten()
+        if self.daemon is not None and any(
+            machine.is_handing_over for machine in self.daemon.machines.values()
+        ):
+            # The next daemon unbinds as soon as it finds the lease taken; the successor may still
+            # wait for its disk.
+            self.world.availability.permit(self.world.availability.succession())
         if self.daemon is not None and self.daemon.me.session not in self.known.sessions:
             # Nobody can prove that a session is gone which was never written down.
             self.world.availability.permit_recovery()

@@ -250,6 +250,13 @@ class Judge:
         # nothing is sent before that.
         if self._world.disturbed_until > at - 0.1 - named.settings[election].timing.request_timeout:
             return
+        if (
+            election in named.kernel.has_refused
+            or named.daemon.machines[election].situation.seen.older
+        ):
+            # It stays out until something changes; or it has seen a newer record than the store,
+            # which was restored, has now.
+            return
         if named.daemon.me == successor and self._world.availability.is_able(named, election):
             self.blame(
                 host,

@@ -49,8 +49,9 @@ class Kernel:
     batch).
 
     `refused`: elections whose addresses the kernel takes from nobody at present (IPv6 switched off,
-    no right, MTU too small). `foreign`: elections whose address somebody else has bound here; vipd
-    leaves it alone.
+    no right, MTU too small). `has_refused`: elections whose last bind by the present daemon failed,
+    whatever the kernel would grant now. `foreign`: elections whose address somebody else has bound
+    here; vipd leaves it alone.
     """
 
     def __init__(self, host: Host, *, gate: bool, sloppy: bool) -> None:
@@ -64,6 +65,7 @@ class Kernel:
         self._handover: ProgramHandover | None = None
         self.links = Interfaces(host.label)
         self.refused: set[str] = set()
+        self.has_refused: set[str] = set()
         self.foreign: set[str] = set()
         self._ends: dict[str, dict[int, float]] = {}
         self._watched: set[tuple[str, int]] = set()

@@ -182,7 +182,7 @@ def _freeze_when_in_call(world: World, host: Host, until: float) -> None:
         daemon.freeze_at_next_step(1.0)
         host.note_stunned()
     elif world.now < until:
-        world.later(CLOSE_LOOK, _freeze_when_in_call, world, host, until)
+        world.later(LOOK, _freeze_when_in_call, world, host, until)
 
 
 def crash_and_delete_in_move(world: World) -> None:

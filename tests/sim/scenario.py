@@ -201,7 +201,9 @@ DIRECTED = {
     "namesakes": Theme({"cut_off": 4, "kill_daemon": 4}, {}, GATED | {"namesakes": True}),
     "emptied": Theme({"empty_holder": 10, "cut_off": 10}, {}, GATED),
     "late answers": Theme(
-        {"fall_ill": 12, "cut_replies": 10}, {"spikes": 0.3, "late_answers": 1.0}, GATED
+        {"fall_ill": 12, "cut_off": 10},
+        {"spikes": 0.5, "spike_length": 0.6, "late_answers": 1.0},
+        GATED | {"timing": FAST, "elections": 2, "nodes": 4},
     ),
     "silent successors": Theme({"cut_in_move": 3}, {}, GATED | {"timing": DEFAULT}),
     "broken moves": Theme(
