@@ -88,6 +88,10 @@ def bind(host: Host) -> None:
     """Bind the VIPs on this host."""
     host.run(f"ip addr add {VIP_V4}/32 dev {host.interface}")
     host.run(f"ip addr add {VIP_V6}/128 dev {host.interface} nodad")
+    # The kernel finishes an IPv6 address in a work queue: before that nothing answers for it.
+    end = time.monotonic() + PATIENCE
+    while VIP_V6 not in host.run("ip -6 route show table local"):
+        assert time.monotonic() < end, f"{VIP_V6} does not come into force"
 
 
 def unbind(host: Host) -> None:

@@ -67,6 +67,13 @@ class Stage:
         self.cable.a.run(f"ip addr replace {VIP_V4}/32 dev a0")
         self.cable.a.run(f"ip addr replace {VIP_V6}/128 dev a0 nodad")
 
+    def let_go(self) -> None:
+        """Take away what `hold` left: a vipd that starts would take it for the host's own address,
+        and refuse.
+        """
+        self.cable.a.run(f"ip -4 addr flush dev a0 to {VIP_V4}/32")
+        self.cable.a.run(f"ip -6 addr flush dev a0 to {VIP_V6}/128")
+
     def bound(self) -> bool:
         """Whether the VIP is still on the owner's interface."""
         return VIP_V4 in self.cable.a.run("ip -4 addr show dev a0")
@@ -101,6 +108,7 @@ def trial(
     None: on a machine as busy as this one it had lost its right by itself in the moment before.
     """
     watcher, lease = stage.watcher, int(vipd.lease * SECOND)
+    stage.let_go()
     with served(vipd, watcher) as words:
         watcher.until(boottime() + rng.randrange(lease // 2), 3 * MILLISECOND)
         pids = vipd.tree()

@@ -96,7 +96,7 @@ def test_after_its_deadline_a_frozen_node_is_silent_on_both(net: World) -> None:
     """With all of vipd stopped, and the address still bound for a while."""
     a, b = net.node("a"), net.node("b")
     second = add_second(net, a, "192.0.2.31")
-    a.configure(instance(priority=150))
+    a.configure(instance(priority=150, preempt=False))
     b.configure(instance(priority=100, preempt=False))
     a.start()
     a.wait_state("Active")
