@@ -721,7 +721,7 @@ def test_a_take_that_a_watch_has_shown_overtaken_is_not_believed_by_its_answer()
     assert "Read" in kinds(actions)
 
 
-def test_a_successor_that_is_to_stop_before_its_take_is_confirmed_serves_until_it_may_hand_over() -> (
+def test_a_successor_asked_to_stop_before_its_take_is_confirmed_serves_until_it_may_hand_over() -> (
     None
 ):
     """The former holder lets go on the take, and nothing may be released before 510 ms after it.
