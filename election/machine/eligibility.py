@@ -424,9 +424,8 @@ class Probing:
             self._rival, self._suspect = self._suspect[0], None
 
     def rival(self, record: Record | None) -> str:
-        """Return who answers for the VIP although nobody ever held this record; empty.
-
-        Nobody, as far as is known.
+        """Return who answers for the VIP although nobody ever held this record; empty: nobody,
+        as far as is known.
         """
         return self._rival if _never_held(record) else ""
 

@@ -57,9 +57,8 @@ LONGEST_VALUE = 40
 
 
 def foreign_edit(content: Content, own: Iterable[Record]) -> str:
-    """Return what is not as one of this session's `own` writes left it; empty.
-
-    Nothing, or another session took the record.
+    """Return what is not as one of this session's `own` writes left it; empty: nothing, or
+    another session took the record.
     """
     match content:
         case Absent():
@@ -257,9 +256,8 @@ class Evidence:
             self._ownership.become_active(now, s.taking)
 
     def _still_handing_over(self, now: float, handover: Handover, record: Record) -> bool:
-        """Apply a confirmed write to the handover; False.
-
-        It has failed, and the full deadline is back.
+        """Apply a confirmed write to the handover; False: it has failed, and the full deadline
+        is back.
         """
         if record.successor == handover.identity:
             handover.note_named()

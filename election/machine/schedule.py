@@ -200,9 +200,8 @@ class Wait:
 
 
 def waiting(s: Situation, now: float) -> Wait | None:
-    """Return what keeps this node from taking the VIP; None.
-
-    A holder that is known here, an order, or nothing.
+    """Return what keeps this node from taking the VIP; None: a holder that is known here, an
+    order, or nothing.
     """
     if s.state is not State.BACKUP or s.seen.content is None or s.is_mine or s.is_named(now):
         return None

@@ -74,9 +74,8 @@ class PendingRequest:
         return write
 
     def match_answer(self, number: int) -> Request | None:
-        """Return the request with this number, no longer under way; None.
-
-        It was given up, its answer means nothing any more.
+        """Return the request with this number, no longer under way; None: it was given up, its
+        answer means nothing any more.
         """
         request = self.request
         if request is None or request.number != number:

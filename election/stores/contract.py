@@ -77,9 +77,8 @@ class Store(Protocol):
     async def write(
         self, election: str, record: Record, expected: Revision | None, timeout: float
     ) -> WriteAnswer:
-        """Replace the record if its revision is still `expected`; None.
-
-        Create it if there is none.
+        """Replace the record if its revision is still `expected`; None: create it if there is
+        none.
         """
         ...
 

@@ -62,9 +62,8 @@ class Refusals:
         self._credentials: object = None
 
     def wait(self, key: Key, now: float, credentials: object) -> float:
-        """Return for how many seconds this must not be asked; 0.
-
-        Now, and the outcome has to be noted.
+        """Return for how many seconds this must not be asked; 0: now, and the outcome has to be
+        noted.
 
         `credentials` is anything that changes with the files that the credentials are in.
         """

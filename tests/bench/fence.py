@@ -97,9 +97,8 @@ def cable() -> Iterator[Cable]:
 def vipd_trial(
     hosts: Cable, watcher: Watcher, vipd: Vipd, rng: random.Random, mode: str, fault: str
 ) -> Trial | None:
-    """Strike at a random moment; None.
-
-    On a machine as busy as this one the right had ended by itself just before.
+    """Strike at a random moment; None: on a machine as busy as this one the right had ended by
+    itself just before.
     """
     with served(vipd, watcher) as words:
         watcher.until(boottime() + rng.randrange(int(vipd.lease * SECOND) // 2), 3 * MILLISECOND)

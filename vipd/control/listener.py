@@ -135,9 +135,8 @@ async def finish(writer: asyncio.StreamWriter, seconds: float) -> None:
 
 
 async def bound(host: str, port: int) -> list[socket.socket]:
-    """Return listening sockets on all addresses of a host; empty.
-
-    On all of this one, both families. Raises OSError.
+    """Return listening sockets on all addresses of a host; empty: on all of this one, both
+    families. Raises OSError.
     """
     found = await asyncio.get_running_loop().getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

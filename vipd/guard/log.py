@@ -139,9 +139,8 @@ def gave_up(view: View) -> str:
 
 
 def quits_for(moment: float, view: View) -> str:
-    """Return why the guard ends unasked; empty.
-
-    It was asked to, or the reason is logged already.
+    """Return why the guard ends unasked; empty: it was asked to, or the reason is logged
+    already.
     """
     if view.killed_at and moment >= view.killed_at + UNREAPED_PATIENCE:
         return (

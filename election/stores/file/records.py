@@ -115,17 +115,15 @@ class FileRecords:
         return Absent() if version is None else content_of(version)
 
     def write(self, election: str, record: Record, expected: Revision | None) -> WriteAnswer:
-        """Replace the record if its revision is still `expected`; None.
-
-        Create it if there is none.
+        """Replace the record if its revision is still `expected`; None: create it if there is
+        none.
         """
         draft = self.draft(election, record, expected)
         return Conflict() if draft is None else self.commit(draft)
 
     def draft(self, election: str, record: Record, expected: Revision | None) -> Draft | None:
-        """Write the next generation beside the store; None.
-
-        The record's revision is not `expected`.
+        """Write the next generation beside the store; None: the record's revision is not
+        `expected`.
         """
         head = self._head(election)
         if (None if head is None else head.revision) != expected:

@@ -57,9 +57,8 @@ class FileStore:
     async def write(
         self, election: str, record: Record, expected: Revision | None, timeout: float
     ) -> WriteAnswer:
-        """Replace the record if its revision is still `expected`; None.
-
-        Create it if there is none.
+        """Replace the record if its revision is still `expected`; None: create it if there is
+        none.
         """
         return await self._answer(partial(self._files.write, election, record, expected), timeout)
 
