@@ -41,7 +41,7 @@ test: $(STAMP) system ## lint, types and all tests but the long ones; ten minute
 	declare -A run; for v in $(OTHERS); do .venv-$$v/bin/pytest -q -o cache_dir=.venv-$$v/cache -m "not root and not long" $(QUICK) & run[$$v]=$$!; done; \
 	failed=; for v in $(OTHERS); do wait $${run[$$v]} || failed+=" $$v"; done; \
 	for v in $$failed; do .venv-$$v/bin/pytest $(ALONE) -o cache_dir=.venv-$$v/cache -m "not root and not long" $(QUICK); done
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "root and not long" || $(BIN)/pytest $(ALONE) -m "root and not long"
+	$(BIN)/pytest -q -n 3 --dist loadfile -m "root and not long" || $(BIN)/pytest $(ALONE) -m "root and not long"
 
 test-long: $(STAMP) system ## the tests that run for minutes
 	$(BIN)/pytest -m long

@@ -94,11 +94,14 @@ class World:
     # ------------------------------------------------------------ what others see
 
     def reaches(self, host: str, address: str = VIP) -> bool:
-        """Tell whether somebody answers for the address: a refused connection is an answer."""
+        """Tell whether somebody answers for the address: a refused connection is an answer.
+
+        TCP asks again after a second what was lost once.
+        """
 
         def knock() -> bool:
             try:
-                socket.create_connection((address, CLOSED_PORT), 1.0).close()
+                socket.create_connection((address, CLOSED_PORT), 2.5).close()
             except ConnectionRefusedError:
                 return True
             except OSError:
